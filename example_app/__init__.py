@@ -1,0 +1,1 @@
+"""The application under rehearsal: finance API, telemetry API, dashboard page."""

@@ -1,0 +1,166 @@
+"""What was seen and what happened in one run: append-only JSON lines in the run's folder.
+
+Owns `runs/<utc>-<env>-<plan>/` and its two streams: `events.jsonl` (what happened) and `evidence.jsonl` (what was
+seen). Must not know gates, databases or how a report looks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rehearsal.errors import PreconditionError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One observation that a gate is judged by.
+
+    `passed` is None when the check could not see what it should judge: that is never a GO.
+    """
+
+    gate: str
+    subject: str
+    passed: bool | None
+    observed: str
+    phase: str = ""
+    at: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened: a phase began, a statement ran, a bar moved."""
+
+    kind: str
+    at: str
+    phase: str
+    fields: dict[str, Any]
+
+
+Listener = Callable[[Event], None]
+
+
+def utc_now() -> str:
+    """Return the time now, ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Run:
+    """One rehearsal's folder. Opening an existing folder continues it; nothing in it is ever rewritten."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.phase = ""
+        self._listeners: list[Listener] = []
+
+    @classmethod
+    def create(cls, root: Path, env: str, plan: str) -> Run:
+        """Make the folder of a new run below `root`.
+
+        Raises:
+            PreconditionError: the folder cannot be made (full disk, no right).
+        """
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        for number in range(100):
+            folder = root / (f"{stamp}-{env}-{plan}" + (f"-{number}" if number else ""))
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as exc:
+                message = f"cannot make the folder of the run {folder}: {exc.strerror}; free room or fix its rights"
+                raise PreconditionError(message) from exc
+            return cls(folder)
+        message = f"too many runs at once in {root}"
+        raise PreconditionError(message)
+
+    @classmethod
+    def open(cls, root: Path, name: str) -> Run:
+        """Open the run `name` below `root`.
+
+        Raises:
+            UsageError: there is no such run; names those that there are.
+        """
+        folder = root / name
+        if not folder.is_dir() or not name:
+            known = ", ".join(sorted(path.name for path in root.glob("*-*-*"))[-5:]) or "none"
+            message = f"no run {name!r} in {root}; the newest are: {known}"
+            raise UsageError(message)
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """Name of the run, which is the name of its folder."""
+        return self.folder.name
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with each event from now on."""
+        self._listeners.append(listener)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Record that something happened."""
+        event = Event(kind, utc_now(), self.phase, fields)
+        self._append("events.jsonl", asdict(event))
+        self.show(event)
+
+    def show(self, event: Event) -> None:
+        """Hand an event to the listeners without recording it (a bar that moves)."""
+        for listener in self._listeners:
+            listener(event)
+
+    def record(self, gate: str, subject: str, passed: bool | None, observed: str, **data: Any) -> Evidence:  # noqa: FBT001
+        """Record what was seen for a gate; returns it."""
+        evidence = Evidence(gate, subject, passed, observed, self.phase, utc_now(), data)
+        self._append("evidence.jsonl", asdict(evidence))
+        self.event("evidence", gate=gate, subject=subject, passed=passed, observed=observed)
+        return evidence
+
+    def evidence(self) -> list[Evidence]:
+        """Read all evidence recorded so far, oldest first."""
+        return [Evidence(**line) for line in self._lines("evidence.jsonl")]
+
+    def events(self) -> list[Event]:
+        """Read all events recorded so far, oldest first."""
+        return [Event(**line) for line in self._lines("events.jsonl")]
+
+    def attach(self, name: str, text: str) -> Path:
+        """Write an attachment of the report; a second call with the same name replaces it."""
+        path = self.folder / name
+        temporary = path.with_name(path.name + ".new")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+        return path
+
+    def append_text(self, name: str, text: str) -> Path:
+        """Append to an attachment that grows (row counts, logs)."""
+        path = self.folder / name
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def _append(self, name: str, value: dict[str, Any]) -> None:
+        line = json.dumps(value, default=str, ensure_ascii=False) + "\n"
+        # One write of one line on a descriptor opened for appending: a kill leaves whole lines or none.
+        fd = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(fd, line.encode())
+        except OSError as exc:
+            message = f"cannot write {self.folder / name}: {exc.strerror}; free room, then go on with --resume {self.name}"
+            raise PreconditionError(message) from exc
+        finally:
+            os.close(fd)
+
+    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+        path = self.folder / name
+        if not path.exists():
+            return
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                if line.endswith("\n"):
+                    yield json.loads(line)

@@ -1,0 +1,199 @@
+"""The plan file: which tables change shape, how, and what must hold. Typed, strict, pure.
+
+Owns the schema of `plans/*.toml`. Must not know databases, hosts or files other than the plan.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Strategy = Literal["dual-write", "swap"]
+Interval = Annotated[str, Field(pattern=r"^\d+ (day|week|month|year)s?$")]
+
+
+class Section(BaseModel):
+    """A part of a plan; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class TableSpec(Section):
+    """One table that becomes partitioned."""
+
+    name: str = Field(description="schema-qualified name of the table", pattern=r"^[^.]+\.[^.]+$")
+    key: str = Field(description="column that the table is partitioned by, range")
+    interval: Interval = "1 month"
+    premake: int = Field(default=3, ge=0, le=60, description="partitions kept ready after the current one")
+    retention: Interval | None = Field(default=None, description="age at which partitions may be dropped")
+    default_partition: bool = Field(default=False, description="a DEFAULT partition; it must stay empty")
+    marker: str | None = Field(default=None, description="text column that the load writes its marks into")
+
+
+class Flags(Section):
+    """Names of the environment flags that route the application."""
+
+    reads: str
+    writes: str
+
+
+class Copy(Section):
+    """How rows are copied."""
+
+    workers: int = Field(default=2, ge=1, le=64)
+    chunk_rows: int = Field(default=50_000, ge=100, le=5_000_000)
+    drain_batch: int = Field(default=2_000, ge=1, le=1_000_000)
+    drain_until: int = Field(default=200, ge=0, description="keys left in the log before the lock is asked for")
+
+
+class Locks(Section):
+    """Budget of one lock that blocks the application."""
+
+    timeout_ms: int = Field(default=150, ge=1, le=60_000, description="lock_timeout of the first attempt")
+    max_timeout_ms: int = Field(default=1_000, ge=1, le=60_000)
+    hold_ms: int = Field(default=2_000, ge=10, description="statement_timeout while the lock is held")
+    attempts: int = Field(default=40, ge=1, le=1_000)
+    budget_s: float = Field(default=120.0, gt=0)
+
+
+class Schema(Section):
+    """Schema of the application, applied on throwaway environments only."""
+
+    migrations: list[str] = Field(default_factory=list, description="files under sql/migrations, in order")
+
+
+class Column(Section):
+    """How the values of one generated column are made; a pure function of (seed, row number)."""
+
+    kind: Literal["sequence", "integer", "decimal", "choice", "timestamp", "date", "offset", "reference", "text", "expression"]
+    min: float | None = None
+    max: float | None = None
+    scale: int = 2
+    values: list[Any] | None = None
+    start: str | None = Field(default=None, description="timestamp or date: interval before the end, as '12 months'")
+    column: str | None = Field(default=None, description="offset: the column that this one follows")
+    table: str | None = Field(default=None, description="reference: the table whose ids are drawn")
+    template: str | None = Field(default=None, description="text: '{n}' is the row number")
+    sql: str | None = Field(default=None, description="expression over n (row number) and h(k) (k-th hash, 0..1)")
+    null_fraction: float = Field(default=0.0, ge=0, le=1)
+
+
+class DataTable(Section):
+    """One table that is filled with generated rows."""
+
+    name: str
+    rows: int = Field(ge=0)
+    scaled: bool = Field(default=False, description="whether --rows scales this table")
+    columns: dict[str, Column]
+    month_min: int | None = Field(default=None, description="least rows in each full month, at the planned size")
+    month_max: int | None = None
+
+
+class Data(Section):
+    """Production-like rows, made on the server from a seed."""
+
+    seed: int = 1
+    tables: list[DataTable] = Field(default_factory=list)
+
+
+class Query(Section):
+    """A query that is compared on the source and on the partitioned table."""
+
+    name: str
+    sql: str = Field(description="{table} names stand in braces, parameters as %(lower)s and %(upper)s")
+    table: str = Field(description="the planned table that decides which partitions are expected")
+    window: str | None = Field(default=None, description="range that ends at the newest key: '7 days'")
+    month: int | None = Field(default=None, description="a whole month, counted back from the newest one: 8")
+    min_speedup: float | None = Field(default=None, description="0.5 means: takes at most half the time")
+    max_slowdown: float | None = Field(default=0.5, description="0.5 means: may take half as long again")
+    slack_ms: float = Field(default=1.0, ge=0, description="a slowdown below this many ms never counts")
+    pruned: bool = Field(default=True, description="whether only the expected partitions may be executed")
+    index: bool = Field(default=False, description="whether the partitioned side must use an index")
+
+
+class Smoke(Section):
+    """A request that every app server must answer well."""
+
+    name: str
+    method: Literal["GET", "POST", "PATCH", "DELETE"] = "GET"
+    path: str
+    body: dict[str, Any] | None = Field(default=None, alias="json")
+    status: int = 200
+    expect: dict[str, Any] = Field(default_factory=dict, description="parts that the JSON answer must have")
+    contains: str | None = Field(default=None, description="text that the answer must have")
+    creates: str | None = Field(default=None, description="table that gets the row whose id is answered")
+    save: dict[str, str] = Field(default_factory=dict, description="values kept for later requests: name -> answer key")
+    max_seconds: float = Field(default=2.0, gt=0)
+
+
+class Operation(Section):
+    """One kind of write (or read) of the load, with its rate."""
+
+    name: str
+    action: Literal["insert", "update", "delete", "move", "read"]
+    via: Literal["sql", "http"]
+    table: str
+    rate: float = Field(gt=0, description="arrivals a second, Poisson")
+    sql: str | None = Field(default=None, description="values as %(id)s, %(key)s, %(marker)s; insert returns id")
+    method: Literal["GET", "POST", "PATCH", "DELETE"] | None = None
+    path: str | None = Field(default=None, description="{id} and {key} are filled in")
+    body: dict[str, Any] | None = Field(default=None, alias="json", description="'{marker}', '{key}' are filled in")
+
+
+class Load(Section):
+    """Open-loop load while the switchover goes on."""
+
+    duration_s: float = Field(default=20.0, gt=0, description="length of the load phase")
+    connections: int = Field(default=8, ge=1)
+    seed: int = 1
+    operations: list[Operation] = Field(default_factory=list)
+
+
+class Dashboard(Section):
+    """A page that a real browser must render without console errors."""
+
+    path: str
+    selector: str = Field(description="CSS selector that must match once the charts are drawn")
+    max_seconds: float = 10.0
+
+
+class SourceScan(Section):
+    """Where the application's code is searched for uses of the tables."""
+
+    paths: list[str] = Field(default_factory=list)
+    patterns: list[str] = Field(default_factory=list)
+
+
+class GateLimits(Section):
+    """Thresholds; the defaults are the playbooks' criteria."""
+
+    min_rows: int = Field(default=1, description="rows the planned tables have together, at the planned size")
+    rollback_max_s: float = Field(default=3600.0, gt=0)
+    max_stall_ms: float = Field(default=2_000.0, description="longest time without a successful write, any class")
+    max_error_rate: float = Field(default=0.02, description="failed over all attempted writes")
+    min_writes: int = Field(default=5, description="acknowledged writes of each action at each settlement")
+    backup_max_age_h: float = 24.0
+    max_lock_hold_ms: float = 2_000.0
+
+
+class Plan(Section):
+    """A whole plan."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str = ""
+    strategy: Strategy
+    report_max_age_days: int = Field(default=14, ge=0)
+    stable_days: int = Field(default=7, ge=0)
+    tables: list[TableSpec] = Field(min_length=1)
+    flags: Flags | None = None
+    copying: Copy = Field(default_factory=Copy, alias="copy")
+    locks: Locks = Field(default_factory=Locks)
+    app_schema: Schema = Field(default_factory=Schema, alias="schema")
+    data: Data = Field(default_factory=Data)
+    queries: list[Query] = Field(default_factory=list)
+    smoke: list[Smoke] = Field(default_factory=list)
+    load: Load = Field(default_factory=Load)
+    dashboard: Dashboard | None = None
+    source_scan: SourceScan = Field(default_factory=SourceScan)
+    gates: GateLimits = Field(default_factory=GateLimits)

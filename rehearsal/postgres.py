@@ -1,0 +1,231 @@
+"""Connections and locks: the only door to a database.
+
+Owns session settings, the one function that asks for a lock which the application could feel, and the advisory lock
+of a run. Must not know plans or tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.rows import TupleRow
+
+from rehearsal.environment import Database
+from rehearsal.errors import LockNotAcquired, PreconditionError
+
+Connection = psycopg.Connection[TupleRow]
+T = TypeVar("T")
+
+# Output settings that a digest or a bound must not depend on, and UTC so that bounds never shift with a session.
+PINNED = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "search_path": "pg_catalog",
+}
+RETRIED = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.QueryCanceled)
+
+
+def connect(database: Database, *, autocommit: bool = True, role: str = "engine") -> Connection:
+    """Open a session with pinned settings; `role` names it in pg_stat_activity.
+
+    Server-side prepared statements are off: the statements of a migration change the tables under them.
+
+    Raises:
+        PreconditionError: the server does not answer or refuses the session; says where and why.
+    """
+    options = " ".join(f"-c {name}={_option(value)}" for name, value in PINNED.items())
+    try:
+        conn = psycopg.connect(
+            **database.conninfo(),
+            autocommit=autocommit,
+            prepare_threshold=None,
+            connect_timeout=10,
+            application_name=f"pg-rehearsal {role}",
+            options=options,
+        )
+    except psycopg.OperationalError as exc:
+        reason = " ".join(str(exc).split())
+        message = (
+            f"cannot connect to database {database.name} at {database.host}:{database.port} as {database.user}: "
+            f"{reason}; is the server up, and is the password of the inventory right?"
+        )
+        raise PreconditionError(message) from exc
+    # A killed client must not leave a long statement running on the server (PostgreSQL 14, runtime-config-connection).
+    conn.execute("set client_connection_check_interval = '500ms'")
+    if not autocommit:
+        conn.commit()
+    return conn
+
+
+def _option(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """Budget of one lock: timeouts grow from `timeout_ms` to `max_timeout_ms`; there is no unlimited last try."""
+
+    timeout_ms: int = 150
+    max_timeout_ms: int = 1_000
+    hold_ms: int = 2_000
+    attempts: int = 40
+    budget_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class LockReport:
+    """What one lock cost: tries, milliseconds until granted and held, and who stood in the way."""
+
+    what: str
+    attempts: int
+    waited_ms: float
+    held_ms: float
+    blockers: tuple[str, ...]
+
+
+class TryAgain(Exception):  # noqa: N818 -- a signal of the work to `with_lock`, not an error
+    """Raised by the work under a lock: release everything, prepare outside, and ask again."""
+
+
+def with_lock(
+    conn: Connection,
+    what: str,
+    work: Callable[[Connection], T],
+    *,
+    lock: sql.Composable | None = None,
+    policy: LockPolicy | None = None,
+    between: Callable[[], None] | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[T, LockReport]:
+    """Run `work` in one transaction that may block the application, within a bounded budget.
+
+    `lock` is run first, if given, so that the wait is measured apart from the hold. Lock timeouts, deadlocks and
+    serialization failures are retried with growing timeouts and jittered pauses, as often as the policy allows;
+    `between` runs before each new try, with no lock held. `deadlock_timeout` is set below `lock_timeout` where the
+    role may do so, since autovacuum yields only after `deadlock_timeout` (research: lock_timeout 500 ms against the
+    default of 1 s failed 3 of 3 times). The connection must be idle and in autocommit mode.
+
+    Raises:
+        LockNotAcquired: the budget is spent; names the last blockers seen.
+    """
+    policy = policy or LockPolicy()
+    started = time.monotonic()
+    blockers: tuple[str, ...] = ()
+    for attempt in range(1, policy.attempts + 1):
+        timeout_ms = min(policy.max_timeout_ms, round(policy.timeout_ms * 1.3 ** (attempt - 1)))
+        try:
+            result, waited_ms, held_ms = _locked(conn, work, lock, timeout_ms, policy.hold_ms)
+        except TryAgain as exc:
+            seen = (str(exc),)
+        except RETRIED as exc:
+            # After a deadlock nobody may stand in the way any more; then the error itself is the reason.
+            seen = read_blockers(conn) or (type(exc).__name__,)
+        else:
+            return result, LockReport(what, attempt, waited_ms, held_ms, blockers)
+        blockers = (*blockers, *(one for one in seen if one not in blockers))
+        if time.monotonic() - started > policy.budget_s:
+            break
+        pause(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 1.5 ** (attempt - 1)))  # noqa: S311 -- jitter
+        if between:
+            between()
+    spent = time.monotonic() - started
+    message = (
+        f"{what}: no lock after {attempt} tries in {spent:.1f} s; in the way: {'; '.join(blockers) or 'unknown'}. "
+        "End those sessions or wait for a quieter time, then run again"
+    )
+    raise LockNotAcquired(message, blockers=blockers)
+
+
+def _locked(
+    conn: Connection, work: Callable[[Connection], T], lock: sql.Composable | None, timeout_ms: int, hold_ms: int
+) -> tuple[T, float, float]:
+    asked = time.monotonic()
+    with conn.transaction():
+        conn.execute(sql.SQL("set local lock_timeout = {}").format(timeout_ms))
+        conn.execute(sql.SQL("set local idle_in_transaction_session_timeout = '10s'"))
+        _lower_deadlock_timeout(conn, timeout_ms)
+        if lock is not None:
+            conn.execute(lock)
+        granted = time.monotonic()
+        conn.execute(sql.SQL("set local statement_timeout = {}").format(hold_ms))
+        result = work(conn)
+    return result, (granted - asked) * 1e3, (time.monotonic() - granted) * 1e3
+
+
+def _lower_deadlock_timeout(conn: Connection, timeout_ms: int) -> None:
+    """Let autovacuum yield before our lock_timeout ends; needs superuser or GRANT SET ON PARAMETER."""
+    row = conn.execute(
+        "select pg_catalog.has_parameter_privilege('deadlock_timeout', 'SET')"
+        if conn.info.server_version >= 150000
+        else "select rolsuper from pg_catalog.pg_roles where rolname = current_user"
+    ).fetchone()
+    if row and row[0]:
+        conn.execute(sql.SQL("set local deadlock_timeout = {}").format(max(10, timeout_ms // 3)))
+
+
+BLOCKERS = """
+select format('pid %s (%s, %s, transaction age %s): %s', a.pid, a.application_name, a.state,
+              date_trunc('milliseconds', clock_timestamp() - a.xact_start), left(a.query, 80))
+from pg_catalog.pg_stat_activity as a
+where a.datname = current_database() and a.pid <> pg_backend_pid() and a.xact_start is not null
+      and a.backend_type in ('client backend', 'autovacuum worker')
+order by a.xact_start
+limit 3
+"""
+
+
+def read_blockers(conn: Connection) -> tuple[str, ...]:
+    """Name the oldest open transactions, which are what a lock waits for."""
+    return tuple(row[0] for row in conn.execute(BLOCKERS).fetchall())
+
+
+@contextlib.contextmanager
+def advisory_lock(conn: Connection, key: str) -> Iterator[None]:
+    """Hold the session advisory lock of `key` for the block; frees itself when the process dies.
+
+    Raises:
+        PreconditionError: another session holds it; says which.
+    """
+    row = conn.execute("select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))", [key]).fetchone()
+    if not row or not row[0]:
+        raise PreconditionError(_holder_message(conn, key))
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            conn.execute("select pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(%s, 0))", [key])
+
+
+HOLDER = """
+select a.pid, a.application_name, a.client_addr::text, a.backend_start::text
+from pg_catalog.pg_locks as l
+join pg_catalog.pg_stat_activity as a using (pid)
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+      and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+      and (l.classid::bigint << 32) | l.objid::bigint = pg_catalog.hashtextextended(%s, 0)
+"""
+
+
+def _holder_message(conn: Connection, key: str) -> str:
+    row = conn.execute(HOLDER, [key]).fetchone()
+    who = f"pid {row[0]} ({row[1]}, from {row[2] or 'a socket'}, since {row[3]})" if row else "a session that just ended"
+    return f"another run holds {key}: {who}; wait for it or end it, then run again"
+
+
+def scalar(conn: Connection, query: Any, params: Any = None) -> Any:
+    """Return the first column of the only row."""
+    row = conn.execute(query, params).fetchone()
+    if row is None:
+        message = "the query returned no row"
+        raise PreconditionError(message)
+    return row[0]

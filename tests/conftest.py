@@ -1,0 +1,3 @@
+"""Plugins and markers only."""
+
+pytest_plugins = ["tests.fix_postgres"]

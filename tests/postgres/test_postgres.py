@@ -1,0 +1,56 @@
+"""Connections and locks, on a real server."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg import sql
+
+from rehearsal.environment import Database
+from rehearsal.errors import LockNotAcquired, PreconditionError
+from rehearsal.postgres import Connection, LockPolicy, advisory_lock, connect, with_lock
+
+
+def test_with_lock_gives_up_within_its_budget_and_names_the_blocker(database: Database, conn: Connection) -> None:
+    """A reader that never ends costs the lock its budget, not an outage."""
+    conn.execute("create table public.posts (id int)")
+    with connect(database, autocommit=False, role="reader") as reader:
+        reader.execute("select from public.posts")
+        pid = reader.info.backend_pid
+
+        with pytest.raises(LockNotAcquired) as caught:
+            with_lock(
+                conn,
+                "lock posts",
+                lambda c: c.execute("select 1"),
+                lock=sql.SQL("lock table public.posts in access exclusive mode"),
+                policy=LockPolicy(timeout_ms=30, max_timeout_ms=60, attempts=3),
+            )
+
+        assert any(f"pid {pid}" in one for one in caught.value.blockers)
+        reader.rollback()
+
+    _, report = with_lock(
+        conn,
+        "lock posts",
+        lambda c: c.execute("select 1"),
+        lock=sql.SQL("lock table public.posts in access exclusive mode"),
+    )
+    assert report.attempts == 1
+
+
+def test_second_holder_of_an_advisory_lock_is_refused_by_name(database: Database, conn: Connection) -> None:
+    """The message says who holds it; the lock is free again afterwards."""
+    with connect(database, role="second") as second:
+        with advisory_lock(conn, "run"):
+            with pytest.raises(PreconditionError, match=f"pid {conn.info.backend_pid}"), advisory_lock(second, "run"):
+                pass
+        with advisory_lock(second, "run"):
+            pass
+
+
+def test_unreachable_server_is_named(database: Database) -> None:
+    """The message says where and what to look at."""
+    nowhere = Database("127.0.0.1", 1, database.name, "nobody")
+
+    with pytest.raises(PreconditionError, match="127.0.0.1:1"):
+        connect(nowhere)
