@@ -93,7 +93,7 @@ class LockReport:
     blockers: tuple[str, ...]
 
 
-class TryAgain(Exception):  # noqa: N818 -- a signal of the work to `with_lock`, not an error
+class TryAgain(Exception):
     """Raised by the work under a lock: release everything, prepare outside, and ask again."""
 
 
@@ -102,7 +102,7 @@ def with_lock(
     what: str,
     work: Callable[[Connection], T],
     *,
-    lock: sql.Composable | None = None,
+    lock: sql.SQL | sql.Composed | None = None,
     policy: LockPolicy | None = None,
     between: Callable[[], None] | None = None,
     pause: Callable[[float], None] = time.sleep,
@@ -126,7 +126,7 @@ def with_lock(
         try:
             result, waited_ms, held_ms = _locked(conn, work, lock, timeout_ms, policy.hold_ms)
         except TryAgain as exc:
-            seen = (str(exc),)
+            seen: tuple[str, ...] = (str(exc),)
         except RETRIED as exc:
             # After a deadlock nobody may stand in the way any more; then the error itself is the reason.
             seen = read_blockers(conn) or (type(exc).__name__,)
@@ -147,7 +147,11 @@ def with_lock(
 
 
 def _locked(
-    conn: Connection, work: Callable[[Connection], T], lock: sql.Composable | None, timeout_ms: int, hold_ms: int
+    conn: Connection,
+    work: Callable[[Connection], T],
+    lock: sql.SQL | sql.Composed | None,
+    timeout_ms: int,
+    hold_ms: int,
 ) -> tuple[T, float, float]:
     asked = time.monotonic()
     with conn.transaction():

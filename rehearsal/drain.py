@@ -1,0 +1,130 @@
+"""Drain of a key log: the follower takes over what the authority has now.
+
+Owns the rule that makes the copy exact: a log holds keys, never operations; a key is taken off the log, its row goes
+out of the follower, and the authority's row of this moment comes in, all in one transaction. The order of keys does
+not matter and a drain may be repeated (research: partitioning.md, part 3, race matrix: 0 divergences of 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import errors
+
+from rehearsal.catalog import Name
+from rehearsal.errors import StepFailed
+from rehearsal.postgres import Connection, TryAgain, scalar
+from rehearsal.sqlfiles import Quoted, SqlFiles, as_query, quote_ident
+from rehearsal.twin import Shape, log_columns, records
+
+EVERYTHING = 2**62
+MOST_KEYS_UNDER_LOCK = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Where keys come from and which table follows which."""
+
+    files: SqlFiles
+    shape: Shape
+    log: Name
+    authority: Name
+    follower: Name
+
+    def take_sql(self, limit: int) -> str:
+        """Return the statement that takes keys off the log and their rows out of the follower."""
+        columns = log_columns(self.shape)
+        return self.files.render("steps/drain_take.sql.j2", **self._values(), limit=limit) if columns else ""
+
+    def put_sql(self) -> str:
+        """Return the statement that brings the authority's rows; its parameters are arrays of keys as text."""
+        return self.files.render("steps/drain_put.sql.j2", **self._values())
+
+    def _values(self) -> dict[str, Any]:
+        columns = log_columns(self.shape)
+        arrays = (f"%s::text[]::{kind}[]" for kind in self.shape.identity_types)
+        return {
+            "log": self.log,
+            "follower": self.follower,
+            "authority": self.authority,
+            "columns": self.shape.columns,
+            "authority_columns": records("t", self.shape.columns),
+            "log_columns": ", ".join(columns),
+            "log_record": ", ".join(f"l.{one}" for one in columns),
+            "log_identity": ", ".join(f"l.{one}" for one in columns),
+            "target_identity": records("t", self.shape.identity),
+            "key_arrays": ", ".join(f"array_agg({one}::text)" for one in columns),
+            "unnest_arrays": ", ".join(arrays),
+        }
+
+    def batch(self, conn: Connection, limit: int) -> int:
+        """Drain up to `limit` log rows in the caller's transaction; return how many were taken."""
+        conn.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
+        row = conn.execute(as_query(self.take_sql(limit))).fetchone()
+        *arrays, taken = row or (0,)
+        if taken:
+            conn.execute(as_query(self.put_sql()), arrays)
+        conn.execute("select pg_catalog.set_config('rehearsal.applying', '', true)")
+        return int(taken)
+
+    def pending(self, conn: Connection) -> int:
+        """Return how many rows the log has."""
+        return int(scalar(conn, as_query(f"select count(*) from {quote_ident(self.log)}")))
+
+    def until(
+        self, conn: Connection, rest: int, batch: int, on_progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Drain in short transactions until at most `rest` rows are left; return how many were taken.
+
+        A batch that meets a unique value which another batch is about to free is repeated as one batch of everything
+        (trap 57).
+
+        Raises:
+            StepFailed: even one batch of everything violates a unique constraint of the follower.
+        """
+        done = 0
+        while (left := self.pending(conn)) > rest:
+            done += self._one(conn, batch)
+            if on_progress:
+                on_progress(done, done + max(0, left - batch))
+        return done
+
+    def _one(self, conn: Connection, batch: int) -> int:
+        try:
+            with conn.transaction():
+                return self.batch(conn, batch)
+        except errors.UniqueViolation:
+            pass
+        try:
+            with conn.transaction():
+                return self.batch(conn, EVERYTHING)
+        except errors.UniqueViolation as exc:
+            message = f"drain of {'.'.join(self.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}"
+            raise StepFailed(message) from exc
+
+
+def drain_to_zero(drain: Drain, conn: Connection) -> None:
+    """Drain everything under the lock, or give the lock back if that is too much.
+
+    Raises:
+        TryAgain: the log has more keys than should be drained while the application waits.
+    """
+    if (left := drain.pending(conn)) > MOST_KEYS_UNDER_LOCK:
+        message = f"{left} keys are left in the log, more than {MOST_KEYS_UNDER_LOCK}"
+        raise TryAgain(message)
+    drain.batch(conn, EVERYTHING)
+
+
+def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:
+    """Return the statement that takes logged rows out of the freshly copied twin, before it has an index."""
+    columns = log_columns(shape)
+    return files.render(
+        "steps/settle.sql.j2",
+        target=target,
+        log=log,
+        log_columns=Quoted(", ".join(columns)),
+        log_identity=Quoted(", ".join(f"l.{one}" for one in columns)),
+        target_identity=Quoted(records("t", shape.identity)),
+    )

@@ -1,0 +1,198 @@
+"""Swap of names and its way back, each in one short transaction under lock.
+
+Owns what moves with the name: indexes, sequences, foreign keys, capture. Under the lock the log is drained to zero,
+so the table that takes the name has every acknowledged write; after the commit the other one follows by the log of
+the opposite direction, so that the way back loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.catalog import Catalog, Constraint, Name, Table
+from rehearsal.drain import Drain, drain_to_zero
+from rehearsal.indexes import plan_indexes
+from rehearsal.names import fit
+from rehearsal.plan import Plan
+from rehearsal.postgres import Connection, LockPolicy, LockReport, with_lock
+from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.twin import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The two directions of a swap of one table."""
+
+    files: SqlFiles
+    plan: Plan
+    shape: Shape
+    migration: int
+
+    @property
+    def forward(self) -> Drain:
+        """Source to twin, before the swap."""
+        names = self.shape.names
+        return Drain(self.files, self.shape, names.forward_log, names.source, names.target)
+
+    @property
+    def reverse(self) -> Drain:
+        """Partitioned table (which has the source's name) to the retired one, after the swap."""
+        names = self.shape.names
+        return Drain(self.files, self.shape, names.reverse_log, names.source, names.retired)
+
+    def swap_sql(self, conn: Connection) -> str:
+        """Return the statements of the swap as the catalog is now."""
+        catalog, names = Catalog(conn, self.files), self.shape.names
+        source, target = catalog.read(names.source), catalog.read(names.target)
+        values = self._values(source)
+        values["indexes"] = self._index_names(source)
+        values["weak_keys"] = [
+            f"alter table {quote_ident(leaf.name)} add constraint {quote_ident(key.name)} {_strong(key)} not valid"
+            for key in source.foreign_keys
+            for leaf in target.partitions
+        ]
+        return self.files.render("steps/swap.sql.j2", **values)
+
+    def swap_back_sql(self, conn: Connection) -> str:
+        """Return the statements of the way back as the catalog is now."""
+        catalog, names = Catalog(conn, self.files), self.shape.names
+        parted = catalog.read(names.source)
+        stored = state.read_migration(conn, names.source).detail
+        values = self._values(parted)
+        values["indexes"] = stored["indexes"]
+        values["weak_keys"] = stored["foreign_keys"]
+        values["leaf_keys"] = _leaf_keys(conn, parted)
+        return self.files.render("steps/swap_back.sql.j2", **values)
+
+    def _values(self, live: Table) -> dict[str, Any]:
+        names = self.shape.names
+        return {
+            "source": names.source,
+            "target": names.target,
+            "retired": names.retired,
+            "foreign_keys": [key.name for key in live.foreign_keys],
+            "sequences": [{"name": one.sequence, "column": one.name} for one in live.columns if one.sequence],
+            "capture_trigger": names.capture_trigger,
+            "reverse_capture_trigger": names.reverse_capture_trigger,
+            "truncate_trigger": names.truncate_trigger,
+        }
+
+    def _index_names(self, source: Table) -> list[dict[str, Name]]:
+        """Return the three names of each index: as the source's, as the twin's, as the retired table's."""
+        schema, target = self.shape.names.source[0], self.shape.names.target
+        return [
+            {
+                "source": (schema, plan.source_name),
+                "target": (schema, plan.parent_name(target)),
+                "retired": (schema, fit(plan.source_name, "_old")),
+            }
+            for plan in plan_indexes(source, self.shape)
+        ]
+
+    def swap(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
+        """Give the twin the source's name. Second run: see `rehearsal.migration.state`.
+
+        Locks: ACCESS EXCLUSIVE on the source for the final drain and the renames; the referenced tables for
+        milliseconds.
+
+        Raises:
+            LockNotAcquired: the budget is spent; nothing changed.
+        """
+
+        def work(held: Connection) -> None:
+            drain_to_zero(self.forward, held)
+            catalog = Catalog(held, self.files)
+            source = catalog.read(self.shape.names.source)
+            lock_referenced(held, source.foreign_keys)
+            held.execute(as_query(self.swap_sql(held)))
+            keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
+            indexes = self._index_names(source)
+            state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes)
+
+        return self._locked(conn, "swap", work, policy, between)
+
+    def swap_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
+        """Give the retired table its name again; it has every write acknowledged so far.
+
+        Locks and errors as for `swap`. Afterwards the partitioned table follows, ready for the next swap.
+        """
+
+        def work(held: Connection) -> None:
+            drain_to_zero(self.reverse, held)
+            catalog = Catalog(held, self.files)
+            lock_referenced(held, catalog.read(self.shape.names.source).foreign_keys)
+            held.execute(as_query(self.swap_back_sql(held)))
+            state.set_state(held, self.migration, state.FOLLOWING)
+
+        return self._locked(conn, "swap back", work, policy, between)
+
+    def _locked(
+        self,
+        conn: Connection,
+        what: str,
+        work: Callable[[Connection], None],
+        policy: LockPolicy,
+        between: Callable[[], None],
+    ) -> LockReport:
+        source = sql.Identifier(*self.shape.names.source)
+        lock = sql.SQL("lock table {} in access exclusive mode").format(source)
+        title = f"{what} of {'.'.join(self.shape.names.source)}"
+        _, report = with_lock(conn, title, work, lock=lock, policy=policy, between=between)
+        return report
+
+
+def _strong(key: Constraint) -> str:
+    return key.definition.removesuffix(" NOT VALID")
+
+
+def lock_referenced(conn: Connection, keys: tuple[Constraint, ...], mode: LiteralString = "access exclusive") -> None:
+    """Lock the tables that foreign keys point at, in one order: dropping a key takes ACCESS EXCLUSIVE on both ends."""
+    tables = sorted({key.other for key in keys if key.other})
+    if tables:
+        listed = sql.SQL(", ").join(sql.Identifier(*name) for name in tables)
+        conn.execute(sql.SQL("lock table {} in " + mode + " mode").format(listed))
+
+
+def _leaf_keys(conn: Connection, parted: Table) -> list[dict[str, Any]]:
+    """Return foreign keys that stand on leaves alone: a swap that was killed before the parent adopted them."""
+    rows = conn.execute(
+        "select n.nspname, c.relname, con.conname from pg_catalog.pg_constraint as con "
+        "join pg_catalog.pg_class as c on c.oid = con.conrelid "
+        "join pg_catalog.pg_namespace as n on n.oid = c.relnamespace "
+        "where con.contype = 'f' and con.conparentid = 0 and con.conrelid = any(%s::oid[]) order by 1, 2, 3",
+        [[leaf.oid for leaf in parted.partitions]],
+    )
+    return [{"table": (schema, name), "name": key} for schema, name, key in rows]
+
+
+def finish_foreign_keys(conn: Connection, files: SqlFiles, table: Name, keys: list[dict[str, str]]) -> int:
+    """Validate the foreign keys of a table and of its leaves, and let the parent adopt those of the leaves.
+
+    Locks: SHARE UPDATE EXCLUSIVE on each leaf while it is validated, SHARE ROW EXCLUSIVE for the adoption (ms).
+    Returns how many statements were needed; a second run needs none.
+    """
+    catalog = Catalog(conn, files)
+    done = 0
+    found = catalog.read(table)
+    for name in (*(leaf.name for leaf in found.partitions), *(() if found.partitions else (table,))):
+        for constraint in catalog.read(name).foreign_keys:
+            if not constraint.is_validated:
+                statement = f"alter table {quote_ident(name)} validate constraint {quote_ident(constraint.name)}"
+                conn.execute(as_query(statement))
+                done += 1
+    there = {one.name for one in found.foreign_keys}
+    for key in keys:
+        if found.partitions and key["name"] not in there:
+            name, definition = quote_ident(key["name"]), key["definition"]
+
+            def adopt(held: Connection, name: str = name, definition: str = definition) -> None:
+                held.execute(as_query(f"alter table {quote_ident(table)} add constraint {name} {definition}"))
+
+            with_lock(conn, f"adopt foreign key {key['name']}", adopt)
+            done += 1
+    return done

@@ -1,0 +1,292 @@
+"""The whole switchover of one table, as steps that can be killed and repeated.
+
+Owns the order of steps and the state that each one reaches. What a step does is in `copying`, `indexes`, `drain`,
+`barrier` and `exchange`; how far a table is, is in `rehearsal.migration` and `rehearsal.step`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.barrier import Barrier
+from rehearsal.catalog import Catalog, Table, dotted, split_name
+from rehearsal.copying import Copier, plan_chunks
+from rehearsal.drain import Drain, settle_sql
+from rehearsal.environment import Database
+from rehearsal.errors import PreconditionError
+from rehearsal.evidence import Event, Run, utc_now
+from rehearsal.exchange import Exchange, finish_foreign_keys, lock_referenced
+from rehearsal.indexes import IndexBuilder, foreign_key_sql
+from rehearsal.names import Names
+from rehearsal.plan import Plan, TableSpec
+from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
+from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.twin import Shape, mirror_values_of
+
+
+@dataclass(frozen=True, slots=True)
+class Switchover:
+    """One table's switchover on one database."""
+
+    database: Database
+    files: SqlFiles
+    plan: Plan
+    spec: TableSpec
+    run: Run
+
+    @property
+    def names(self) -> Names:
+        """Names around the table."""
+        return Names(split_name(self.spec.name))
+
+    @property
+    def policy(self) -> LockPolicy:
+        """Budget of each lock."""
+        return LockPolicy(**self.plan.locks.model_dump())
+
+    def shape(self, conn: Connection) -> Shape:
+        """Return the shape of the table, read from whichever table is the unpartitioned one."""
+        found = state.find_migration(conn, self.names.source)
+        swapped = found is not None and found.state == state.SWAPPED
+        table = Catalog(conn, self.files).read(self.names.retired if swapped else self.names.source)
+        return Shape.of(table, self.spec.key, self.names)
+
+    def prepare(self) -> bool:
+        """Bring the twin to follow the source: capture, copy, indexes, drain, statistics.
+
+        Returns whether anything was done; a second run on a table that follows (or is switched) does nothing.
+        Locks: SHARE ROW EXCLUSIVE on the source for milliseconds, once. Resumes after a kill at any point.
+
+        Raises:
+            PreconditionError: there is no twin yet.
+            LockNotAcquired: the capture could not be switched on within the budget.
+        """
+        with connect(self.database) as conn:
+            found = state.read_migration(conn, self.names.source)
+            if found.state not in (state.PREPARED, state.COPYING):
+                return False
+            shape = self.shape(conn)
+            if found.state == state.PREPARED:
+                self._capture_on(conn, shape, found.id)
+            self._step(conn, found.id, "plan-copy", lambda: self._plan_copy(conn, found.id))
+            self._step(conn, found.id, "copy", lambda: self._copy(shape, found.id))
+            self._step(conn, found.id, "settle", lambda: self._settle(conn, shape))
+            self._step(conn, found.id, "indexes", lambda: self._indexes(shape))
+            self._step(conn, found.id, "drain", lambda: self._drain(conn, self.drain(conn)))
+            self._step(conn, found.id, "statistics", lambda: self._statistics(conn))
+            with conn.transaction():
+                state.set_state(conn, found.id, state.FOLLOWING)
+            return True
+
+    def switch(self) -> bool:
+        """Switch a table that follows: barrier (dual-write) or swap. Returns whether anything was done.
+
+        Raises:
+            PreconditionError: the twin does not follow yet.
+            LockNotAcquired: a lock was not granted within its budget; the table is as it was.
+        """
+        with connect(self.database) as conn:
+            found = state.read_migration(conn, self.names.source)
+            done = {"dual-write": state.MIRRORED, "swap": state.SWAPPED}[found.strategy]
+            if found.state not in (state.FOLLOWING, done):
+                message = f"table {self.spec.name} is {found.state}; it can be switched once it follows: run `invoke db.switchover`"
+                raise PreconditionError(message)
+            if found.state == state.FOLLOWING:
+                if found.strategy == "swap":
+                    self._swap(conn, found.id)
+                else:
+                    self._raise_barrier(conn, found.id)
+            finished = self._finish_keys(conn, found.id)
+            return found.state != done or finished > 0
+
+    def roll_back(self) -> bool:
+        """Swap back; for dual-write there is nothing to do here, since both tables are equal and flags decide.
+
+        Raises:
+            PreconditionError: the table was never swapped.
+            LockNotAcquired: the lock was not granted within its budget; the table is as it was.
+        """
+        with connect(self.database) as conn:
+            found = state.read_migration(conn, self.names.source)
+            if found.strategy != "swap":
+                return False
+            if found.state == state.FOLLOWING:
+                return self._finish_keys(conn, found.id) > 0
+            if found.state != state.SWAPPED:
+                message = f"table {self.spec.name} is {found.state}; there is no swap to take back"
+                raise PreconditionError(message)
+            exchange = Exchange(self.files, self.plan, self.shape(conn), found.id)
+            between = self._drainer(conn, exchange.reverse)
+            between()
+            self._lock_event(exchange.swap_back(conn, self.policy, between))
+            self._finish_keys(conn, found.id)
+            return True
+
+    def drain(self, conn: Connection) -> Drain:
+        """Return the drain of the direction in which the table follows just now."""
+        found = state.read_migration(conn, self.names.source)
+        exchange = Exchange(self.files, self.plan, self.shape(conn), found.id)
+        return exchange.reverse if found.state == state.SWAPPED else exchange.forward
+
+    def follow(self, rest: int = 0) -> int:
+        """Drain the log until at most `rest` keys are left; return how many were taken."""
+        with connect(self.database, role="follow") as conn:
+            return self._drain(conn, self.drain(conn), rest)
+
+    # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _step(self, conn: Connection, migration: int, name: str, work: Callable[[], object]) -> None:
+        """Run a step that is not done; marks it afterwards, so a step must bear being repeated."""
+        if state.is_done(conn, migration, name):
+            return
+        started = time.monotonic()
+        result = work()
+        ms = (time.monotonic() - started) * 1e3
+        with conn.transaction():
+            state.mark_done(conn, migration, name, ms)
+        self.run.event("step", table=self.spec.name, name=name, ms=round(ms, 1), result=result)
+
+    def _capture_on(self, conn: Connection, shape: Shape, migration: int) -> None:
+        text = self.files.render("steps/capture_on.sql.j2", **mirror_values_of(shape, self.plan.strategy))
+
+        def work(held: Connection) -> None:
+            held.execute(as_query(text))
+            state.forget_steps(held, migration)
+            state.set_state(held, migration, state.COPYING)
+
+        lock = sql.SQL("lock table {} in share row exclusive mode").format(sql.Identifier(*self.names.source))
+        _, report = with_lock(conn, f"capture on {self.spec.name}", work, lock=lock, policy=self.policy)
+        self._lock_event(report)
+
+    def _plan_copy(self, conn: Connection, migration: int) -> int:
+        """Clear the twin and write the ledger of chunks, in one transaction."""
+        catalog = Catalog(conn, self.files)
+        source, target = catalog.read(self.names.source), catalog.read(self.names.target)
+        with conn.transaction():
+            conn.execute(as_query(clear_target_sql(self.files, target)))
+            conn.execute("delete from rehearsal.chunk where migration = %s", [migration])
+            chunks = plan_chunks(conn, migration, source, self.plan.copying.chunk_rows)
+            # Within this transaction, or a kill right after it would clear what was copied meanwhile.
+            state.mark_done(conn, migration, "plan-copy", chunks=chunks)
+        return chunks
+
+    def _copy(self, shape: Shape, migration: int) -> dict[str, object]:
+        def tell(done: int, total: int, rows: int) -> None:
+            self._progress("copy", done, total, "chunks", rows=rows)
+
+        copier = Copier(self.database, self.files, shape, migration, self.plan.copying.workers, tell)
+        return asdict(copier.run())
+
+    def _settle(self, conn: Connection, shape: Shape) -> int:
+        text = settle_sql(self.files, shape, self.names.forward_log, self.names.target)
+        return conn.execute(as_query(text)).rowcount
+
+    def _indexes(self, shape: Shape) -> int:
+        def tell(done: int, total: int) -> None:
+            self._progress("indexes", done, total, "indexes")
+
+        return IndexBuilder(self.database, self.files, shape, self.plan.copying.workers, tell).run()
+
+    def _drain(self, conn: Connection, drain: Drain, rest: int | None = None) -> int:
+        def tell(done: int, total: int) -> None:
+            self._progress("drain", done, total, "keys")
+
+        copying = self.plan.copying
+        return drain.until(conn, copying.drain_until if rest is None else rest, copying.drain_batch, tell)
+
+    def _statistics(self, conn: Connection) -> int:
+        """Vacuum and analyze the leaves, then analyze the parent, which autovacuum never does."""
+        target = Catalog(conn, self.files).read(self.names.target)
+
+        def vacuum(leaf: tuple[str, str]) -> None:
+            with connect(self.database, role="statistics") as own:
+                own.execute(sql.SQL("vacuum (freeze, analyze) {}").format(sql.Identifier(*leaf)))
+
+        with ThreadPoolExecutor(self.plan.copying.workers) as pool:
+            list(pool.map(vacuum, (leaf.name for leaf in target.partitions)))
+        conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*target.name)))
+        return len(target.partitions)
+
+    def _swap(self, conn: Connection, migration: int) -> None:
+        exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
+        between = self._drainer(conn, exchange.forward)
+        between()
+        self._lock_event(exchange.swap(conn, self.policy, between))
+
+    def _raise_barrier(self, conn: Connection, migration: int) -> None:
+        barrier = Barrier(self.files, self.plan, self.shape(conn), migration)
+        between = self._drainer(conn, barrier.drain)
+        between()
+        if not state.is_done(conn, migration, "sync-on"):
+            self._lock_event(barrier.raise_sync(conn, self.policy, between))
+        self._lock_event(barrier.end_capture(conn, self.policy, between))
+        self._weak_keys(conn)
+
+    def _weak_keys(self, conn: Connection) -> None:
+        """Add the source's foreign keys to the leaves, NOT VALID, all in one short transaction."""
+        catalog = Catalog(conn, self.files)
+        source, target = catalog.read(self.names.source), catalog.read(self.names.target)
+        there = {key.name for leaf in target.partitions for key in catalog.read(leaf.name).foreign_keys}
+        weak, _, _ = foreign_key_sql(source, target)
+        keys = [{"name": key.name, "definition": key.definition} for key in source.foreign_keys]
+
+        def work(held: Connection) -> None:
+            if source.foreign_keys and not there:
+                lock_referenced(held, source.foreign_keys, "share row exclusive")
+                held.execute(as_query(";\n".join(weak)))
+            found = state.read_migration(held, self.names.source)
+            state.set_state(held, found.id, found.state, foreign_keys=keys)
+
+        _, report = with_lock(conn, f"foreign keys of {dotted(self.names.target)}", work, policy=self.policy)
+        self._lock_event(report)
+
+    def _finish_keys(self, conn: Connection, migration: int) -> int:
+        found = state.read_migration(conn, self.names.source)
+        mirrored = found.state == state.MIRRORED
+        if mirrored and "foreign_keys" not in found.detail:
+            self._weak_keys(conn)
+            found = state.read_migration(conn, self.names.source)
+        table = self.names.target if mirrored else self.names.source
+        started = time.monotonic()
+        done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []))
+        if done:
+            ms = round((time.monotonic() - started) * 1e3, 1)
+            self.run.event("step", table=self.spec.name, name="foreign-keys", ms=ms, result=done)
+        return done
+
+    # ── reporting ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _drainer(self, conn: Connection, drain: Drain) -> Callable[[], None]:
+        def between() -> None:
+            self._drain(conn, drain)
+
+        return between
+
+    def _lock_event(self, report: LockReport) -> None:
+        self.run.event("lock", table=self.spec.name, **asdict(report))
+
+    def _progress(self, what: str, done: int, total: int, unit: str, **more: object) -> None:
+        fields = {"what": f"{what} {self.spec.name}", "done": done, "total": total, "unit": unit, **more}
+        self.run.show(Event("progress", utc_now(), self.run.phase, fields))
+
+
+def clear_target_sql(files: SqlFiles, target: Table) -> str:
+    """Return the statements that empty the twin and take its indexes off."""
+    schema = target.name[0]
+    return files.render(
+        "steps/clear_target.sql.j2",
+        target=target.name,
+        constraints=[one.constraint_name for one in target.indexes if one.constraint_name],
+        indexes=[(schema, one.name) for one in target.indexes if not one.constraint_name],
+    )
+
+
+def switchovers(database: Database, files: SqlFiles, plan: Plan, run: Run) -> Iterator[Switchover]:
+    """Return the switchover of each table of the plan, in the plan's order."""
+    return (Switchover(database, files, plan, spec, run) for spec in plan.tables)
