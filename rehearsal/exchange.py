@@ -45,10 +45,8 @@ class Exchange:
         names = self.shape.names
         return Drain(self.files, self.shape, names.reverse_log, names.source, names.retired)
 
-    def swap_sql(self, conn: Connection) -> str:
-        """Return the statements of the swap as the catalog is now."""
-        catalog, names = Catalog(conn, self.files), self.shape.names
-        source, target = catalog.read(names.source), catalog.read(names.target)
+    def swap_sql(self, source: Table, target: Table) -> str:
+        """Return the statements of the swap."""
         values = self._values(source)
         values["indexes"] = self._index_names(source)
         values["weak_keys"] = [
@@ -109,7 +107,7 @@ class Exchange:
             catalog = Catalog(held, self.files)
             source = catalog.read(self.shape.names.source)
             lock_referenced(held, source.foreign_keys)
-            held.execute(as_query(self.swap_sql(held)))
+            held.execute(as_query(self.swap_sql(source, catalog.read(self.shape.names.target))))
             keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
             indexes = self._index_names(source)
             state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes)

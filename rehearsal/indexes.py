@@ -77,6 +77,19 @@ def _plan_index(index: Index, shape: Shape) -> IndexPlan:
     return IndexPlan(index.name, index.is_primary, index.is_unique, is_constraint, rest, columns)
 
 
+def index_statements(source: Table, target: Table, shape: Shape) -> list[tuple[list[str], str]]:
+    """Return what is missing: for each index the statements of the leaves, then that of the parent."""
+    work: list[tuple[list[str], str]] = []
+    catalog_names = {index.name for index in target.indexes}
+    for plan in plan_indexes(source, shape):
+        parent = plan.parent_name(target.name)
+        if parent in catalog_names:
+            continue
+        leaves = [plan.sql(leaf.name, plan.leaf_name(leaf.name)) for leaf in target.partitions]
+        work.append((leaves, plan.sql(target.name, parent)))
+    return work
+
+
 @dataclass(frozen=True, slots=True)
 class IndexBuilder:
     """Builds the planned indexes on every leaf, then on the parent, which adopts those of the leaves."""
@@ -87,25 +100,13 @@ class IndexBuilder:
     workers: int
     on_progress: Callable[[int, int], None]
 
-    def statements(self, source: Table, target: Table) -> list[tuple[list[str], str]]:
-        """Return what is missing: for each index the statements of the leaves, then that of the parent."""
-        work: list[tuple[list[str], str]] = []
-        catalog_names = {index.name for index in target.indexes}
-        for plan in plan_indexes(source, self.shape):
-            parent = plan.parent_name(target.name)
-            if parent in catalog_names:
-                continue
-            leaves = [plan.sql(leaf.name, plan.leaf_name(leaf.name)) for leaf in target.partitions]
-            work.append((leaves, plan.sql(target.name, parent)))
-        return work
-
     def run(self) -> int:
         """Build what is missing; return how many indexes of leaves were built."""
         with connect(self.database, role="indexes") as conn:
             catalog = Catalog(conn, self.files)
             source, target = catalog.read(self.shape.names.source), catalog.read(self.shape.names.target)
             there = _leaf_indexes(conn, target)
-            work = self.statements(source, target)
+            work = index_statements(source, target, self.shape)
             missing = [one for leaves, _ in work for one in leaves if _index_name(one) not in there]
             self._build(missing)
             for _, parent in work:

@@ -170,7 +170,7 @@ class Writers:
     def lost(self, conn: Connection, table: Name) -> list[int]:
         """Return ids whose row is not as it was last acknowledged; call it when the writers have stopped."""
         query = sql.SQL("select id, note from {} where id = any(%s)").format(sql.Identifier(*table))
-        have = dict(conn.execute(query, [list(self.rows)]).fetchall())
+        have: dict[int, str | None] = dict(conn.execute(query, [list(self.rows)]).fetchall())
         return [row for row, note in self.rows.items() if have.get(row) != note]
 
 

@@ -1,0 +1,190 @@
+"""Dry run: every statement of a switchover in order, with its strongest lock and an estimate, changing nothing.
+
+The statements are rendered by the same functions that the real run uses. The session is READ ONLY, so PostgreSQL
+itself refuses a write, and a digest of catalogs, state and row counters before and after proves it once more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rehearsal import state
+from rehearsal.barrier import Barrier
+from rehearsal.catalog import Catalog, Partition, Table, dotted, split_name
+from rehearsal.copying import chunk_sql
+from rehearsal.drain import settle_sql
+from rehearsal.exchange import Exchange
+from rehearsal.indexes import foreign_key_sql, index_statements
+from rehearsal.plan import Plan, TableSpec
+from rehearsal.postgres import Connection
+from rehearsal.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover import clear_target_sql
+from rehearsal.twin import Shape, mirror_values_of, read_applied, render_changes, target_values
+
+# Measured on 2 cores, 1,000,000 rows of 100 bytes, 4 indexes (docs/benchmarks.md); a rehearsal replaces them.
+ROWS_PER_SECOND = {
+    "copy": 400_000,
+    "indexes": 250_000,
+    "settle": 2_000_000,
+    "statistics": 1_000_000,
+    "validate": 2_000_000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One act of the switchover: its SQL, its strongest lock, who waits, and about how long it takes."""
+
+    table: str
+    step: str
+    sql: str
+    lock: str
+    seconds: float
+
+    def text(self) -> str:
+        """Return the act as a section of `dry_run.log`."""
+        head = f"-- {self.table} · {self.step} · about {_duration(self.seconds)}\n-- strongest lock: {self.lock}\n"
+        body = "\n".join(line for line in self.sql.splitlines() if not line.startswith("-- lock:")).strip()
+        return f"{head}{body}{'' if body.endswith(';') else ';'}\n"
+
+
+def plan_statements(conn: Connection, files: SqlFiles, plan: Plan, now: datetime) -> list[Planned]:
+    """Return all acts for all tables of the plan that are still to come."""
+    acts: list[Planned] = []
+    applied = read_applied(conn)
+    acts += [
+        Planned(plan.name, f"change {change.name}", change.body, lock_of(change.body), 0.1)
+        for change in render_changes(conn, files, plan, now)
+        if change.name not in applied
+    ]
+    for spec in plan.tables:
+        acts += _plan_table(conn, files, plan, spec, now)
+    return acts
+
+
+def _plan_table(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> list[Planned]:
+    name = split_name(spec.name)
+    found = state.find_migration(conn, name)
+    if found is not None and found.state in (state.MIRRORED, state.SWAPPED):
+        return []
+    catalog = Catalog(conn, files)
+    source = catalog.read(name)
+    shape = Shape.of(source, spec.key)
+    target = catalog.find(shape.names.target) or _planned_target(source, target_values(conn, files, plan, spec, now))
+    return _Acts(conn, files, plan, spec, shape, source, target).all(found.id if found else 0)
+
+
+def _planned_target(source: Table, values: dict[str, Any]) -> Table:
+    """Return the twin as it will be, before it is made."""
+    leaves = [leaf["name"] for leaf in values["leaves"]] + ([values["default_leaf"]] if values["default_leaf"] else [])
+    partitions = tuple(Partition(name, 0, None, None, False, 0, 0, False) for name in leaves)
+    return dataclasses.replace(
+        source, name=values["target"], kind="p", indexes=(), constraints=(), partitions=partitions
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Acts:
+    """Renders the acts of one table."""
+
+    conn: Connection
+    files: SqlFiles
+    plan: Plan
+    spec: TableSpec
+    shape: Shape
+    source: Table
+    target: Table
+
+    def all(self, migration: int) -> list[Planned]:
+        acts = [*self._copying(), *self._indexes(), *self._drain()]
+        weak, validate, adopt = foreign_key_sql(self.source, self.target)
+        if self.plan.strategy == "swap":
+            exchange = Exchange(self.files, self.plan, self.shape, migration)
+            acts.append(self._act("swap", exchange.swap_sql(self.source, self.target), 0.05))
+        else:
+            barrier = Barrier(self.files, self.plan, self.shape, migration)
+            acts.append(self._act("barrier", barrier.sync_on_sql(), 0.05))
+            acts.append(self._act("end of capture", barrier.capture_off_sql(), 0.01))
+            if weak:
+                lock = "SHARE ROW EXCLUSIVE on the referenced tables, for milliseconds"
+                acts.append(self._act("foreign keys", ";\n".join(weak), 0.05, lock))
+        if validate:
+            lock = "SHARE UPDATE EXCLUSIVE on one leaf, ROW SHARE on the referenced table: nobody waits"
+            acts.append(self._act("validate", ";\n".join(validate), self._time("validate"), lock))
+            lock = "SHARE ROW EXCLUSIVE on the twin and the referenced table, for milliseconds"
+            acts.append(self._act("adopt", ";\n".join(adopt), 0.01 * len(adopt), lock))
+        return acts
+
+    def _copying(self) -> list[Planned]:
+        values = mirror_values_of(self.shape, self.plan.strategy)
+        names, blocks = self.shape.names, max(1, self.source.pages)
+        per_chunk = max(1, round(self.plan.copying.chunk_rows * blocks / max(1, self.source.estimated_rows)))
+        chunks = -(-blocks // per_chunk)
+        chunk = chunk_sql(self.files, self.shape, names.source, names.target, 0, min(per_chunk, blocks))
+        return [
+            self._act("capture on", self.files.render("steps/capture_on.sql.j2", **values), 0.01),
+            self._act("clear the twin", clear_target_sql(self.files, self.target), 0.05),
+            self._act(f"copy, the first of {chunks} chunks", chunk, self._time("copy")),
+            self._act(
+                "settle", settle_sql(self.files, self.shape, names.forward_log, names.target), self._time("settle")
+            ),
+        ]
+
+    def _indexes(self) -> list[Planned]:
+        bare = dataclasses.replace(self.target, indexes=())
+        lock = "SHARE on one leaf of the twin, which the application does not use yet"
+        work = index_statements(self.source, bare, self.shape)
+        seconds = self._time("indexes")
+        return [
+            self._act("indexes", ";\n".join([*leaves, parent]), seconds / max(1, len(work)), lock)
+            for leaves, parent in work
+        ]
+
+    def _drain(self) -> list[Planned]:
+        drain = Exchange(self.files, self.plan, self.shape, 0).forward
+        text = f"{drain.take_sql(self.plan.copying.drain_batch).strip()};\n{drain.put_sql().strip()}"
+        vacuum = ";\n".join(f"vacuum (freeze, analyze) {quote_ident(leaf.name)}" for leaf in self.target.partitions)
+        vacuum += f";\nanalyze {quote_ident(self.target.name)}"
+        lock = "SHARE UPDATE EXCLUSIVE on one leaf: nobody waits"
+        return [
+            self._act("drain, repeated until the log is short", text, 0.5),
+            self._act("statistics", vacuum, self._time("statistics"), lock),
+        ]
+
+    def _act(self, step: str, text: str, seconds: float, lock: str | None = None) -> Planned:
+        return Planned(self.spec.name, step, text, lock or lock_of(text), seconds)
+
+    def _time(self, what: str) -> float:
+        return max(0.01, self.source.estimated_rows / ROWS_PER_SECOND[what])
+
+
+def lock_of(text: str) -> str:
+    """Return what a rendered text says of its locks in its header."""
+    return (
+        " and ".join(dict.fromkeys(re.findall(r"^-- lock: (.*)$", text, re.MULTILINE))) or "none that anybody waits for"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    )
+
+
+def dry_run_text(plan: Plan, acts: list[Planned], counts: dict[str, int]) -> str:
+    """Return `dry_run.log`: row counts, every act in order, the sum of the estimates."""
+    head = [f"-- dry run of plan {plan.name}, strategy {plan.strategy}; nothing was changed", "--"]
+    head += [f"-- {table}: {rows:,} rows" for table, rows in counts.items()]
+    head += [f"-- {len(acts)} acts, about {_duration(sum(act.seconds for act in acts))} of work", ""]
+    return "\n".join(head) + "\n" + "\n".join(act.text() for act in acts)
+
+
+def catalog_digest(conn: Connection, files: SqlFiles) -> str:
+    """Return a digest of catalogs, state and row counters; equal digests mean that nothing was changed."""
+    conn.execute("select pg_catalog.pg_stat_clear_snapshot()")
+    row = conn.execute(files.query("queries/catalog_snapshot.sql"), {}).fetchone()
+    return str(row[0]) if row else ""

@@ -1,0 +1,271 @@
+"""Preflight: what would stop or spoil a switchover, found before anything is changed. Reads only.
+
+A `blocker` is something that this version does not carry or that would fail half way: it is refused here, with a
+remedy, and never dropped in silence. A `warning` is a risk that people decide on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from rehearsal.catalog import Catalog, Table, split_name
+from rehearsal.names import Names
+from rehearsal.plan import Plan, TableSpec
+from rehearsal.postgres import Connection, scalar
+from rehearsal.sqlfiles import SqlFiles
+from rehearsal.state import SWAPPED, find_migration
+from rehearsal.twin import KEY_TYPES
+
+Severity = Literal["blocker", "warning"]
+OLDEST = 140000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found: what it is, what it would do, what to do about it."""
+
+    id: str
+    severity: Severity
+    subject: str
+    condition: str
+    effect: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the checks of one table look at."""
+
+    plan: Plan
+    spec: TableSpec
+    table: Table
+    row: Mapping[str, Any]
+
+
+def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: int | None = None) -> list[Finding]:
+    """Return all findings for the server and for each table of the plan; empty means ready.
+
+    `free_bytes` is the room on the disk of the data, where it can be seen.
+    """
+    server = _row(conn, files, "preflight_server")
+    findings = list(_check_server(server))
+    need = 0
+    leaves = 0
+    for spec in plan.tables:
+        name = split_name(spec.name)
+        migration = find_migration(conn, name)
+        if migration is not None and migration.state == SWAPPED:
+            name = Names(name).retired
+        table = Catalog(conn, files).find(name)
+        if table is None:
+            findings.append(
+                Finding("table-missing", "blocker", spec.name, "there is no such table", "nothing to partition",
+                        "correct the plan or connect to the right database")
+            )  # fmt: skip
+            continue
+        facts = Facts(plan, spec, table, _row(conn, files, "preflight_table", oid=table.oid))
+        findings += [found for check in CHECKS for found in check(facts)]
+        findings += _check_key_values(conn, facts)
+        findings += _check_statements(conn, facts)
+        need += facts.row["total_bytes"]
+        leaves += 30 * (1 + len(table.indexes))
+    findings += _check_room(need, free_bytes)
+    findings += _check_lock_slots(leaves, server)
+    return findings
+
+
+def _row(conn: Connection, files: SqlFiles, query: str, **values: Any) -> dict[str, Any]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(files.query(f"queries/{query}.sql"), values).fetchone()
+    return row or {}
+
+
+def _check_server(row: Mapping[str, Any]) -> Iterator[Finding]:
+    if row["version"] < OLDEST:
+        yield Finding("server-version", "blocker", "server", f"version {row['version_text']}", "TID ranges and "
+                      "other parts need PostgreSQL 14", "upgrade the server first")  # fmt: skip
+    if row["is_standby"]:
+        yield Finding("standby", "blocker", "server", "the server is a standby", "nothing can be written",
+                      "name the primary in the inventory")  # fmt: skip
+    if not row["may_read_stats"]:
+        yield Finding("right-read-stats", "blocker", "role", "the role may not read other sessions' state",
+                      "blockers and old snapshots would not be seen", "grant pg_monitor to the role")  # fmt: skip
+    if not row["may_create_database"]:
+        yield Finding("right-createdb", "warning", "role", "the role may not create databases",
+                      "the restore drill cannot run", "alter role … createdb")  # fmt: skip
+    for one in row["old_transactions"]:
+        yield Finding("old-transaction", "warning", "server", one, "locks and the barrier would wait for it",
+                      "end it, or rehearse when it has ended")  # fmt: skip
+    for one in row["prepared"]:
+        yield Finding("prepared-transaction", "warning", "server", f"prepared transaction {one}",
+                      "locks and the barrier would wait for it", "commit or roll it back")  # fmt: skip
+
+
+def _not_plain(facts: Facts) -> Iterator[Finding]:
+    kinds = {"p": "partitioned already", "f": "a foreign table", "v": "a view", "m": "a materialized view"}
+    what = kinds.get(facts.table.kind)
+    if facts.row["is_inherited"] or facts.row["is_partition"]:
+        what = what or "part of an inheritance tree"
+    if facts.row["persistence"] != "p":
+        what = what or "not logged"
+    if what:
+        yield Finding("table-kind", "blocker", facts.spec.name, f"the table is {what}", "only ordinary tables are "
+                      "switched over", "leave it out of the plan")  # fmt: skip
+
+
+def _no_primary_key(facts: Facts) -> Iterator[Finding]:
+    if not facts.table.primary_key:
+        yield Finding("no-primary-key", "blocker", facts.spec.name, "no primary key", "rows cannot be told apart",
+                      "add a primary key")  # fmt: skip
+
+
+def _key(facts: Facts) -> Iterator[Finding]:
+    column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
+    subject = f"{facts.spec.name}.{facts.spec.key}"
+    if column is None:
+        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
+                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
+    elif column.type_name not in KEY_TYPES:
+        yield Finding("key-type", "blocker", subject, f"type {column.type}", "bounds cannot be made",
+                      f"choose a key of type {', '.join(sorted(KEY_TYPES))}")  # fmt: skip
+    elif column.generated:
+        yield Finding("key-generated", "blocker", subject, "a generated column", "PostgreSQL refuses it as a key",
+                      "choose a stored column")  # fmt: skip
+
+
+def _rights(facts: Facts) -> Iterator[Finding]:
+    if not facts.row["is_owner"]:
+        yield Finding("right-owner", "blocker", facts.spec.name, f"owned by {facts.table.owner}", "triggers and "
+                      "renames are refused", f"grant {facts.table.owner} to the migrating role")  # fmt: skip
+    if not facts.row["may_create"]:
+        yield Finding("right-create", "blocker", facts.spec.name, f"no right to create in {facts.table.name[0]}",
+                      "the twin cannot be made", f"grant create on schema {facts.table.name[0]}")  # fmt: skip
+
+
+def _unique_without_key(facts: Facts) -> Iterator[Finding]:
+    for index in facts.table.indexes:
+        if index.is_unique and not index.is_primary and facts.spec.key not in index.key_columns:
+            yield Finding("unique-without-key", "blocker", index.name, f"unique, without {facts.spec.key}",
+                          "a partitioned table cannot hold it over all partitions",
+                          "drop it, or add the key to it if that is what is meant")  # fmt: skip
+        if not index.is_valid:
+            yield Finding("invalid-index", "blocker", index.name, "the index is invalid", "it would be copied as if "
+                          "it were good", "drop or rebuild it")  # fmt: skip
+
+
+def _identity(facts: Facts) -> Iterator[Finding]:
+    for column in facts.table.columns:
+        if column.identity:
+            yield Finding("identity", "blocker", f"{facts.spec.name}.{column.name}", "an identity column",
+                          "this version does not carry identity to the twin",
+                          "turn it into a default of its sequence first")  # fmt: skip
+
+
+def _references(facts: Facts) -> Iterator[Finding]:
+    for one in facts.table.referencing:
+        yield Finding("referenced", "blocker", facts.spec.name, f"foreign key {one.name} of {one.other} points at it",
+                      "it would go on pointing at the retired table", "drop it or make it loose first")  # fmt: skip
+
+
+def _not_carried(facts: Facts) -> Iterator[Finding]:
+    names = Names(split_name(facts.spec.name))
+    ours = {names.sync_trigger, names.capture_trigger, names.truncate_trigger}
+    lists = {
+        "trigger": [one.name for one in facts.table.triggers if one.name not in ours],
+        "publication": facts.row["publications"],
+        "column-grant": facts.row["column_grants"],
+        "exclusion": facts.row["exclusions"],
+        "view": facts.row["views"] if facts.plan.strategy == "swap" else [],
+        "policy": ["row security"] if facts.row["has_policies"] else [],
+        "replica-identity": [] if facts.row["replica_identity"] == "d" else ["not the primary key"],
+    }
+    for kind, found in lists.items():
+        for one in found:
+            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, f"{kind.replace('-', ' ')} {one}",
+                          "it would stay on the retired table", "drop it before and make it again after")  # fmt: skip
+
+
+def _wraparound(facts: Facts) -> Iterator[Finding]:
+    if facts.row["frozen_age"] > 0.9 * facts.row["freeze_max_age"]:
+        yield Finding("wraparound", "blocker", facts.spec.name, f"age {facts.row['frozen_age']:,} transactions",
+                      "an anti-wraparound vacuum never yields a lock", "vacuum (freeze) the table first")  # fmt: skip
+
+
+CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+    _not_plain,
+    _no_primary_key,
+    _key,
+    _rights,
+    _unique_without_key,
+    _identity,
+    _references,
+    _not_carried,
+    _wraparound,
+)
+
+
+def _check_key_values(conn: Connection, facts: Facts) -> Iterator[Finding]:
+    """Look for keys that have no place in a range (traps 14 and 15); one scan at most."""
+    column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
+    if column is None or column.type_name not in KEY_TYPES:
+        return
+    query = sql.SQL(
+        "select count(*) filter (where {key} is null), count(*) filter (where {key} in ('infinity', '-infinity')) from {table}"
+    ).format(key=sql.Identifier(facts.spec.key), table=sql.Identifier(*facts.table.name))
+    row = conn.execute(query).fetchone()
+    nulls, infinite = row or (0, 0)
+    subject = f"{facts.spec.name}.{facts.spec.key}"
+    if nulls:
+        yield Finding("key-null", "blocker", subject, f"{nulls} rows have no key", "they fit no partition",
+                      "give them a key, then set the column not null")  # fmt: skip
+    elif not column.not_null:
+        yield Finding("key-nullable", "blocker", subject, "the column may be null", "it cannot be in a primary key",
+                      "alter column … set not null")  # fmt: skip
+    if infinite:
+        yield Finding("key-infinite", "blocker", subject, f"{infinite} rows have an infinite key", "they would all be "
+                      "in the default partition", "give them a real key")  # fmt: skip
+
+
+def _check_statements(conn: Connection, facts: Facts) -> Iterator[Finding]:
+    """Look in pg_stat_statements for ON CONFLICT targets that a partitioned table refuses (trap 21)."""
+    where = scalar(
+        conn,
+        "select n.nspname from pg_catalog.pg_extension as e join pg_catalog.pg_namespace as n on n.oid = e.extnamespace "
+        "where e.extname = 'pg_stat_statements' union all select null limit 1",
+    )
+    if where is None:
+        return
+    query = sql.SQL(
+        "select distinct query from {}.pg_stat_statements "
+        "where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) "
+        "and query ~* %s and query !~* 'rehearsal'"
+    ).format(sql.Identifier(where))
+    name = re.escape(facts.table.name[1])
+    pattern = rf'insert\s+into\s+("?{re.escape(facts.table.name[0])}"?\.)?"?{name}"?\W.*on\s+conflict\s*\('
+    for (text,) in conn.execute(query, [pattern]):
+        target = re.search(r"on\s+conflict\s*\(([^)]*)\)", text, re.IGNORECASE)
+        columns = {one.strip().strip('"').lower() for one in target[1].split(",")} if target else set()
+        if columns and facts.spec.key.lower() not in columns:
+            yield Finding("on-conflict-target", "blocker", facts.spec.name, f"seen: {' '.join(text.split())[:160]}",
+                          "a partitioned table has no such unique index, so the statement fails",
+                          f"add {facts.spec.key} to its ON CONFLICT target")  # fmt: skip
+
+
+def _check_room(need: int, free: int | None) -> Iterator[Finding]:
+    # Twin and its indexes, and as much WAL again (research: performance.md, 228 MB WAL for 190 MB of rows and indexes).
+    if free is not None and free < 2 * need:
+        yield Finding("room", "blocker", "disk", f"{free / 1e9:.1f} GB free, {2 * need / 1e9:.1f} GB needed",
+                      "the copy would fill the disk", "free room or add a volume")  # fmt: skip
+
+
+def _check_lock_slots(leaves: int, server: Mapping[str, Any]) -> Iterator[Finding]:
+    slots = server["max_locks"] * server["max_connections"]
+    if leaves * 4 > slots:
+        yield Finding("lock-slots", "warning", "server", f"{slots} lock slots in all", "statements that touch all "
+                      "partitions may fail with 'out of shared memory'", "raise max_locks_per_transaction")  # fmt: skip

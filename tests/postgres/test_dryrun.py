@@ -1,0 +1,49 @@
+"""A dry run prints every statement and changes nothing."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from rehearsal.catalog import Name
+from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.postgres import Connection
+from rehearsal.sqlfiles import SqlFiles
+from tests.fix_tables import NOW, deploy, make_plan
+
+
+@pytest.mark.parametrize("strategy", ["dual-write", "swap"])
+@pytest.mark.parametrize("deployed", [False, True])
+def test_dry_run_changes_nothing_and_prints_all(
+    conn: Connection, sql_files: SqlFiles, events: Name, strategy: str, deployed: bool
+) -> None:
+    """The session is read only; the digest before equals the digest after, and sees a change."""
+    plan = make_plan(strategy)
+    if deployed:
+        deploy(conn, sql_files, plan)
+    before = catalog_digest(conn, sql_files)
+    conn.read_only = True
+
+    acts = plan_statements(conn, sql_files, plan, NOW)
+
+    text = dry_run_text(plan, acts, {"events": 4000})
+    assert catalog_digest(conn, sql_files) == before
+    assert ("create table" in text) == (not deployed)
+    for part in ("trigger", "truncate", "insert into", "create index", "vacuum", "validate constraint"):
+        assert part in text, part
+    assert 'rename to "We""ird Events_old"' in text or strategy == "dual-write"
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), conn.transaction():
+        conn.execute("create table public.witness ()")
+    conn.read_only = False
+    conn.execute("create table public.witness ()")
+    assert catalog_digest(conn, sql_files) != before
+
+
+def test_digest_sees_a_disabled_trigger(conn: Connection, sql_files: SqlFiles, events: Name) -> None:
+    """The witness of the digest: one flag of one trigger is enough."""
+    deploy(conn, sql_files, make_plan("swap"))
+    before = catalog_digest(conn, sql_files)
+
+    conn.execute('alter table public."We""ird Events" disable trigger user')
+
+    assert catalog_digest(conn, sql_files) != before
