@@ -15,7 +15,7 @@ from psycopg import sql
 
 from rehearsal import state
 from rehearsal.barrier import Barrier
-from rehearsal.catalog import Catalog, Table, dotted, split_name
+from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.copying import Copier, plan_chunks
 from rehearsal.drain import Drain, settle_sql
 from rehearsal.environment import Database
@@ -28,6 +28,16 @@ from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.twin import Shape, mirror_values_of
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerState:
+    """A mirror trigger; `wanted` and `found` are as in pg_trigger.tgenabled, `found` None where it is missing."""
+
+    table: Name
+    name: str
+    wanted: str
+    found: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,36 @@ class Switchover:
         exchange = Exchange(self.files, self.plan, self.shape(conn), found.id)
         return exchange.reverse if found.state == state.SWAPPED else exchange.forward
 
+    def log_now(self, conn: Connection) -> Name | None:
+        """Return the log that the lagging table follows just now; None where both are mirrored synchronously.
+
+        Before the copy a dual-write twin is mirrored as well, though it lacks what was there before.
+        """
+        found = state.read_migration(conn, self.names.source)
+        mirrored = (state.MIRRORED, state.PREPARED) if found.strategy == "dual-write" else ()
+        return None if found.state in mirrored else self.drain(conn).log
+
+    def trigger_states(self, conn: Connection) -> list[TriggerState]:
+        """Return every mirror trigger with the state that it has and the one that it must have just now."""
+        names, found = self.names, state.read_migration(conn, self.names.source)
+        swapped = found.state == state.SWAPPED
+        source = names.retired if swapped else names.source
+        target = names.source if swapped else names.target
+        mirrored = found.state == state.MIRRORED
+        wanted: list[tuple[Name, str, str]] = [(source, names.truncate_trigger, "O")]
+        if found.strategy == "dual-write":
+            synced = mirrored or found.state == state.PREPARED
+            wanted.append((source, names.sync_trigger, "A" if synced else "D"))
+            wanted.append((target, names.reverse_sync_trigger, "A" if mirrored else "D"))
+            # Between the barrier's two locks both are on: then the step says so and the state does not yet.
+            wanted.append((source, names.capture_trigger, "D" if synced else "A"))
+        else:
+            wanted.append((source, names.capture_trigger, "D" if swapped else "A"))
+            wanted.append((target, names.reverse_capture_trigger, "A" if swapped else "D"))
+        catalog = Catalog(conn, self.files)
+        have = {name: {one.name: one.enabled for one in catalog.read(name).triggers} for name in (source, target)}
+        return [TriggerState(table, name, state_, have[table].get(name)) for table, name, state_ in wanted]
+
     def follow(self, rest: int = 0) -> int:
         """Drain the log until at most `rest` keys are left; return how many were taken."""
         with connect(self.database, role="follow") as conn:
@@ -178,7 +218,9 @@ class Switchover:
 
     def _copy(self, shape: Shape, migration: int) -> dict[str, object]:
         def tell(done: int, total: int, rows: int) -> None:
-            self._progress("copy", done, total, "chunks", rows=rows)
+            # Recorded, unlike other progress: the forecast is made of it. There is one a chunk.
+            fields = {"done": rows, "total": round(rows * total / done), "unit": "rows", "chunks": f"{done}/{total}"}
+            self.run.event("progress", what=f"copy {self.spec.name}", **fields)
 
         copier = Copier(self.database, self.files, shape, migration, self.plan.copying.workers, tell)
         return asdict(copier.run())

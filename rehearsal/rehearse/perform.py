@@ -1,0 +1,368 @@
+"""Phases of the switchover itself: switch under live writers, compare, flip the flags, use the application, compare
+queries.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.browser import check_dashboard
+from rehearsal.catalog import Name, Table, split_name
+from rehearsal.errors import CannotSee
+from rehearsal.flags import FlipResult, set_flags, show_flags
+from rehearsal.names import Names
+from rehearsal.parity import compare, parity_text
+from rehearsal.parity.report import ParityReport
+from rehearsal.plan import TableSpec
+from rehearsal.postgres import Connection
+from rehearsal.queries import QueryResult, compare_queries, performance_results_text
+from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.prepare import check_triggers, distinct_columns
+from rehearsal.rehearse.runner import StopHere
+from rehearsal.smoke import SmokeResult, run_smoke, scan_log
+from rehearsal.sourcescan import scan_source, scan_statements
+from rehearsal.stats import read_stats
+from rehearsal.structure import check_structure
+
+
+def switch_over(context: Context) -> None:
+    """Copy, follow and switch every table while writers are at work; settle their ledger."""
+    context.writers.ensure("switchover")
+    context.row_counts("before the copy")
+    for spec in context.plan.tables:
+        context.switchover(spec).prepare()
+    context.row_counts("copied, following")
+    for spec in context.plan.tables:
+        context.switchover(spec).switch()
+    context.row_counts("switched")
+    with context.session() as conn:
+        for spec in context.plan.tables:
+            found = state.read_migration(conn, split_name(spec.name))
+            wanted = state.SWAPPED if found.strategy == "swap" else state.MIRRORED
+            seconds = (
+                sum(
+                    ms
+                    for (ms,) in conn.execute("select duration_ms from rehearsal.step where migration = %s", [found.id])
+                )
+                / 1e3
+            )
+            observed = f"{found.state}; copy, indexes, drain and statistics took {seconds:.1f} s"
+            context.run.record(
+                "switchover", spec.name, found.state == wanted, observed, state=found.state, seconds=seconds
+            )
+    judge_locks(context)
+    check_triggers(context)
+    context.writers.settle("switchover", settled_relations(context))
+
+
+def settled_relations(context: Context) -> list[tuple[TableSpec, Sequence[Name]]]:
+    """Return the relations that must have every acknowledged write just now; one that lags is drained first."""
+    relations: list[tuple[TableSpec, Sequence[Name]]] = []
+    with context.session() as conn:
+        for spec in context.plan.tables:
+            names = Names(split_name(spec.name))
+            mirrored = state.read_migration(conn, names.source).state == state.MIRRORED
+            relations.append((spec, [names.source, names.target] if mirrored else [names.source]))
+    return relations
+
+
+def judge_locks(context: Context) -> None:
+    """Judge every lock of this phase that the application could feel, by what it held."""
+    limit = context.plan.gates.max_lock_hold_ms
+    locks = [
+        event.fields for event in context.run.events() if event.kind == "lock" and event.phase == context.run.phase
+    ]
+    for lock in locks:
+        observed = f"held {lock['held_ms']:.0f} ms, granted after {lock['waited_ms']:.0f} ms, {lock['attempts']} tries"
+        context.run.record(
+            "lock-budget", str(lock["what"]), lock["held_ms"] <= limit, observed, held_ms=lock["held_ms"]
+        )
+    if not locks:
+        context.run.record("lock-budget", context.run.phase, True, "no lock was needed: the work was done before")
+
+
+def parity_after(context: Context) -> None:
+    """Compare content, structure and figures while writers are at work."""
+    context.writers.ensure("parity-after")
+    reports = compare_all(context, "parity-after", self_test=True)
+    text = context.run.attach("post_migration_parity.txt", parity_text(reports)).read_text()
+    before = context.run.folder / "pre_migration_parity.txt"
+    if before.exists():
+        lines = difflib.unified_diff(before.read_text().splitlines(), text.splitlines(), "before", "after", lineterm="")
+        context.run.attach("parity.diff", "\n".join(lines) + "\n")
+    with context.session("structure") as conn:
+        for spec in context.plan.tables:
+            source, target = context.pair(conn, spec)
+            check_shape(context, conn, spec, source, target)
+            compare_figures(context, conn, spec, target)
+    context.row_counts("parity after")
+    context.writers.settle("parity-after", settled_relations(context))
+    if any(report.unexplained for report in reports):
+        raise StopHere
+
+
+def compare_all(context: Context, gate: str, *, self_test: bool) -> list[ParityReport]:
+    """Compare every pair exactly, whatever lags, and record the result for a gate."""
+    reports: list[ParityReport] = []
+    with context.session("parity") as conn:
+        for spec in context.plan.tables:
+            work = context.switchover(spec)
+            keylog = work.log_now(conn)
+            if keylog is not None:
+                work.follow(rest=context.plan.copying.drain_until)
+            source, target = context.pair(conn, spec)
+            report = compare(
+                context.env.database, context.files, source, target, spec.key, keylog=keylog, self_test=self_test
+            )
+            reports.append(report)
+            record_parity(context, gate, spec, report)
+    return reports
+
+
+def record_parity(context: Context, gate: str, spec: TableSpec, report: ParityReport) -> None:
+    """Record one comparison: content for its gate, counts and the default partition for theirs."""
+    equal = report.unexplained == 0
+    passed = None if equal and report.self_test is None else equal and report.self_test is not False
+    lag = f", {report.explained} still in the key log" if report.explained else ""
+    context.run.record(
+        gate,
+        spec.name,
+        passed,
+        f"{report.unexplained} of {report.source_count:,} rows differ{lag}; self-test: {report.self_test_note}",
+        differing=report.unexplained,
+        rows=report.source_count,
+        differences=report.differences,
+        seconds=round(report.seconds, 2),
+        table={
+            "columns": ["partition", "source rows", "partitioned rows", "equal"],
+            "rows": [[one.name, one.source_count, one.target_count, one.equal] for one in report.leaves],
+        },
+    )
+    same = report.source_count == report.target_count or (report.explained > 0 and equal)
+    counts = f"{report.source_count:,} and {report.target_count:,} rows: {'MATCH' if same else 'MISMATCH'}{lag}"
+    context.run.record("counts", spec.name, same, counts)
+    if spec.default_partition:
+        context.run.record(
+            "default-empty", spec.name, report.in_default == 0, f"{report.in_default} rows in the default partition"
+        )
+
+
+def check_shape(context: Context, conn: Connection, spec: TableSpec, source: Table, target: Table) -> None:
+    """Compare partitions, indexes, constraints, grants and the rest of source and twin."""
+    findings = check_structure(conn, context.files, source, target, spec)
+    leaves = len(target.partitions)
+    context.run.record(
+        "target-structure",
+        spec.name,
+        not findings,
+        f"{leaves} partitions, {len(target.indexes)} indexes each, {len(target.foreign_keys)} foreign keys"
+        + (f"; {len(findings)} differences, the first: {findings[0]}" if findings else "; no difference"),
+        differences=[str(one) for one in findings],
+    )
+
+
+def compare_figures(context: Context, conn: Connection, spec: TableSpec, target: Table) -> None:
+    """Compare rows, key range and distinct values with the baseline, without the rows that the load made."""
+    before = next(
+        (one for one in reversed(context.run.evidence()) if one.gate == "baseline" and one.subject == spec.name), None
+    )
+    if before is None:
+        message = f"no baseline of {spec.name} was recorded; run again from baseline"
+        raise CannotSee(message)
+    # Everything the load touched carries its mark, so that what is left must be as it was.
+    without = (
+        sql.SQL("{0} is null or {0} not like 'lg:%%'").format(sql.Identifier(spec.marker)) if spec.marker else None
+    )
+    now = read_stats(conn, target, spec.key, distinct_columns(target), where=without).comparable()
+    then = before.data["stats"]["comparable"]
+    changed = {name: (then.get(name), value) for name, value in now.items() if then.get(name) != value}
+    observed = "as before: " + ", ".join(f"{name} {value}" for name, value in now.items())
+    if changed:
+        observed = "changed: " + ", ".join(f"{name} {was} -> {is_}" for name, (was, is_) in changed.items())
+    context.run.record("stats-unchanged", spec.name, not changed, observed)
+
+
+def flags_on(context: Context) -> None:
+    """Route reads and writes to the partitioned tables, one app server at a time, under load."""
+    context.writers.ensure("flags-on")
+    require_flip(context, set_flags(context.env, context.plan, reads=True, writes=True, run=context.run))
+    check_drift(context, expected=True)
+    context.writers.settle("flags-on", settled_relations(context))
+
+
+def require_flip(context: Context, flip: FlipResult) -> None:
+    """Record what a rolling flip did on each server; one that failed was reverted and stops the run."""
+    for one in flip.servers:
+        before, after = one.before.process or "unseen", (one.after.process if one.after else None) or "unseen"
+        how = "restarted" if one.restarted else "not restarted, nothing to change"
+        observed = f"{before} -> {after}, {how}, {one.seconds:.1f} s" + (f"; {one.error}" if one.error else "")
+        context.run.record(
+            "flags", one.server, one.error is None, observed, seconds=one.seconds, wanted=str(flip.wanted)
+        )
+    if not flip.ok:
+        raise StopHere
+
+
+def check_drift(context: Context, *, expected: bool) -> None:
+    """Compare flag file and process on every server: a fleet that disagrees is a NO-GO."""
+    for one in show_flags(context.env, context.plan):
+        agrees = one.process is not None and one.process.reads == one.process.writes == expected and one.drift is False
+        passed = None if one.process is None else agrees
+        context.run.record("flags", f"{one.server} file and process", passed, f"file {one.file}, process {one.process}")
+
+
+def smoke(context: Context) -> None:
+    """Use the application on every server, look into its logs, its page, its source."""
+    context.writers.ensure("smoke")
+    offsets = {server.name: log_size(server.log) for server in context.env.app_servers}
+    results = smoke_all(context, "smoke")
+    for server in context.env.app_servers:
+        if server.log is None:
+            context.run.record("app-logs", server.name, None, "the inventory does not name the log")
+            continue
+        lines = scan_log(server.log, offsets[server.name])
+        context.run.record(
+            "app-logs", server.name, not lines, f"{len(lines)} error lines" + (f": {lines[0][:200]}" if lines else "")
+        )
+    look_at_dashboard(context)
+    list_source(context)
+    if context.plan.strategy == "dual-write":
+        check_sync(context, results)
+
+
+def log_size(path: str | None) -> int:
+    """Return how long a log is just now; 0 where there is none yet."""
+    return Path(path).stat().st_size if path and Path(path).exists() else 0
+
+
+def smoke_all(context: Context, gate: str) -> list[SmokeResult]:
+    """Send the plan's requests to every server and record each answer for a gate."""
+    results: list[SmokeResult] = []
+    marker = f"{context.run.name} {context.run.phase} {time.time_ns()}"
+    for server in context.env.app_servers:
+        results += run_smoke(context.plan, server.url, server.name, run_marker=marker)
+    for one in results:
+        observed = f"{one.status or 'no answer'} in {one.seconds * 1e3:.0f} ms: {one.observed}"
+        context.run.record(gate, f"{one.server} {one.name}", one.passed, observed)
+    return results
+
+
+def look_at_dashboard(context: Context) -> None:
+    """Render the plan's page in a real browser; leaves a screenshot."""
+    page = context.plan.dashboard
+    if page is None:
+        return
+    for server in context.env.app_servers[:1]:
+        shot = context.run.folder / "dashboard.png"
+        result = check_dashboard(server.url + page.path, page.selector, screenshot=shot, max_seconds=page.max_seconds)
+        # Without a browser there is no evidence; where one is required, the gate says so itself.
+        if result.passed is not None or not context.env.is_throwaway or context.env.kind != "local":
+            context.run.record("dashboard", server.name, result.passed, result.observed, console=result.console_errors)
+        else:
+            context.run.event("note", text=f"dashboard not looked at: {result.observed}")
+
+
+def list_source(context: Context) -> None:
+    """List the code and the statements that use the tables."""
+    scan = context.plan.source_scan
+    if not scan.paths:
+        return
+    uses = scan_source(context.root, scan.paths, scan.patterns)
+    rows = [[one.file, one.line, one.text.strip()[:120]] for one in uses]
+    table = {"columns": ["file", "line", "text"], "rows": rows}
+    context.run.record("source-scan", "code", bool(uses), f"{len(uses)} places use the tables", table=table)
+    with context.session("statements") as conn:
+        statements = scan_statements(conn, [split_name(spec.name) for spec in context.plan.tables])
+    if statements is None:
+        context.run.event(
+            "note", text="pg_stat_statements is not installed: statements of the application were not listed"
+        )
+        return
+    listed = [[one.calls, round(one.total_ms, 1), " ".join(one.query.split())[:160]] for one in statements]
+    table = {"columns": ["calls", "total ms", "statement"], "rows": listed}
+    context.run.record("source-scan", "statements", True, f"{len(listed)} statements seen on the server", table=table)
+
+
+def check_sync(context: Context, results: list[SmokeResult]) -> None:
+    """Find each row that a request created in both tables, equal."""
+    with context.session("sync") as conn:
+        for spec in context.plan.tables:
+            source, target = context.pair(conn, spec)
+            for one in results:
+                if one.table == spec.name and one.created_id is not None:
+                    left, right = (read_row(conn, table, one.created_id) for table in (source, target))
+                    passed = left is not None and left == right
+                    observed = "SYNCED: in both tables, equal" if passed else f"OUT OF SYNC: {left} and {right}"
+                    context.run.record(
+                        "sync", f"{one.server} {one.name} {spec.name} {one.created_id}", passed, observed
+                    )
+
+
+def read_row(conn: Connection, table: Table, row: object) -> dict[str, Any] | None:
+    """Return a row by its (single-column) primary key as text values; None if there is none."""
+    columns = [column.name for column in table.columns]
+    listed = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in columns)
+    primary = next(one for one in table.primary_key)
+    query = sql.SQL("select {} from {} where {}::text = %s").format(
+        listed, sql.Identifier(*table.name), sql.Identifier(primary)
+    )
+    found = conn.execute(query, [str(row)]).fetchone()
+    return dict(zip(columns, found, strict=True)) if found else None
+
+
+def compare_speed(context: Context) -> None:
+    """Compare the plan's queries on both sides, without other load."""
+    context.writers.stop()
+    if not context.plan.queries:
+        return
+    with context.session("queries") as conn:
+        tables = {spec.name: context.pair(conn, spec) for spec in context.plan.tables}
+    results = compare_queries(context.env.database, context.files, context.plan.queries, tables)
+    context.run.attach("performance_results.txt", performance_results_text(results))
+    for one in results:
+        record_query(context, one)
+
+
+def record_query(context: Context, one: QueryResult) -> None:
+    """Record speed and pruning of one query."""
+    low, high = one.speedup.low, one.speedup.high
+    observed = f"{one.before_ms:.2f} -> {one.after_ms:.2f} ms, speed-up {one.speedup.value:.0%} (95 % interval {low:.0%} to {high:.0%})"
+    table = {
+        "columns": [
+            "query",
+            "before ms",
+            "after ms",
+            "speed-up",
+            "low",
+            "high",
+            "planned",
+            "executed",
+            "expected",
+            "locked",
+        ],
+        "rows": [
+            [
+                one.name,
+                round(one.before_ms, 2),
+                round(one.after_ms, 2),
+                f"{one.speedup.value:.0%}",
+                f"{low:.0%}",
+                f"{high:.0%}",
+                len(one.after.planned),
+                len(one.after.executed),
+                len(one.expected),
+                one.locked,
+            ]
+        ],
+    }
+    speed = one.speed_ok is not False and one.index_ok is not False
+    context.run.record("query-speed", one.name, speed, observed, table=table)
+    pruning = f"{len(one.after.executed)} of {one.leaves} partitions executed, {len(one.expected)} expected, {one.locked} relations locked"
+    context.run.record("query-pruning", one.name, one.pruning_ok is not False, pruning)

@@ -1,0 +1,276 @@
+"""Phases before the switchover: hosts, data, preflight, baseline, twin and triggers, tests, dry run, backup."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+
+from psycopg import errors as pg_errors
+
+from rehearsal import backup as backups
+from rehearsal import data as datas
+from rehearsal.catalog import Table, dotted, split_name
+from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.errors import CannotSee, PreconditionError
+from rehearsal.evidence import Event, utc_now
+from rehearsal.flags import wait_for_servers
+from rehearsal.hosts import run_pyinfra
+from rehearsal.manifest import Change, write_manifest
+from rehearsal.parity import compare, parity_text
+from rehearsal.postgres import Connection, scalar
+from rehearsal.preflight import Finding, run_preflight
+from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.runner import StopHere
+from rehearsal.stats import read_stats
+from rehearsal.triggertests import TriggerTest, results_text, run_trigger_tests
+from rehearsal.twin import render_changes
+
+
+def provision(context: Context) -> None:
+    """Bring throwaway hosts to a fresh state; others are provisioned by their own command, and only checked here."""
+    if not context.env.is_throwaway:
+        context.run.event("note", text="not a throwaway environment: hosts stay as they are")
+        return
+    migrate_schema(context)
+    run_pyinfra(context.env.inventory, "app", plan=context.plan, run=context.run, data={"reset": context.options.reset})
+    wait_for_servers(context.env)
+
+
+def migrate_schema(context: Context) -> None:
+    """Apply the application's own schema, which only throwaway environments lack."""
+    changes = [
+        Change(name.removesuffix(".sql"), context.files.text(f"migrations/{name}"))
+        for name in context.plan.app_schema.migrations
+    ]
+    apply_changes(context, changes)
+
+
+def apply_changes(context: Context, changes: list[Change]) -> int:
+    """Hand changes to the hosts' registry and let pyinfra apply them; return how many operations changed something."""
+    manifest = write_manifest(context.folder_of_changes, context.env.database.name, changes)
+    data = {"manifest": str(manifest), "lock_timeout_ms": context.plan.locks.max_timeout_ms}
+    result = run_pyinfra(context.env.inventory, "migrate", plan=context.plan, run=context.run, data=data)
+    return result.changed
+
+
+def make_rows(context: Context) -> None:
+    """Make production-like rows on throwaway environments; count the months everywhere."""
+    run, plan = context.run, context.plan
+
+    def tell(table: str, done: int, total: int) -> None:
+        fields = {"what": f"rows of {table}", "done": done, "total": total, "unit": "rows"}
+        run.show(Event("progress", utc_now(), run.phase, fields))
+
+    with context.session("data") as conn:
+        require_mark(context, conn)
+        if context.env.is_throwaway:
+            for table in datas.make_data(
+                conn, plan, scale=context.options.scale, anchor=context.anchor, on_progress=tell
+            ):
+                run.event("note", text=f"{table.name}: {table.rows:,} rows")
+        months = datas.check_distribution(conn, plan, scale=context.options.scale)
+    for table in sorted({month.table for month in months}):
+        of_table = [month for month in months if month.table == table]
+        bad = [month for month in of_table if not month.passed]
+        run.record(
+            "data-distribution",
+            table,
+            not bad,
+            f"{len(of_table)} months, {len(bad)} outside their limits" + (f"; first {bad[0]}" if bad else ""),
+            table={"columns": ["month", "rows"], "rows": [[str(one.month), one.rows] for one in of_table]},
+        )
+
+
+def preflight(context: Context) -> None:
+    """Refuse what cannot be carried, before anything is changed."""
+    with context.session("preflight") as conn:
+        require_mark(context, conn)
+        check_tools(context, conn)
+        free = shutil.disk_usage(context.env.state_folder).free if context.env.state_folder else None
+        findings = run_preflight(conn, context.files, context.plan, free_bytes=free)
+    blockers = [one for one in findings if one.severity == "blocker"]
+    context.run.record(
+        "preflight",
+        "plan",
+        not blockers,
+        f"{len(blockers)} blockers, {len(findings) - len(blockers)} warnings"
+        + (f": {_first(blockers)}" if blockers else ""),
+        table=findings_table(findings),
+    )
+    if blockers:
+        raise StopHere
+
+
+def findings_table(findings: list[Finding]) -> dict[str, list[object]]:
+    """Return findings as a table of the report."""
+    columns = ["finding", "severity", "subject", "condition", "effect", "remedy"]
+    rows = [[one.id, one.severity, one.subject, one.condition, one.effect, one.remedy] for one in findings]
+    return {"columns": list(columns), "rows": list(rows)}
+
+
+def _first(findings: list[Finding]) -> str:
+    return f"{findings[0].subject}: {findings[0].condition}; {findings[0].remedy}"
+
+
+def require_mark(context: Context, conn: Connection) -> None:
+    """Refuse a database whose mark is not the environment's kind, before the first write (law 6).
+
+    Raises:
+        PreconditionError: no mark, or that of another kind.
+    """
+    try:
+        row = conn.execute("select kind from rehearsal.environment_mark").fetchone()
+    except (pg_errors.UndefinedTable, pg_errors.InvalidSchemaName):
+        row = None
+    kind, have = context.env.kind, row[0] if row else None
+    if have != kind:
+        context.run.record(
+            "environment-mark", context.env.database.name, False, f"marked {have}, the environment is {kind}"
+        )
+        message = (
+            f"database {context.env.database.name} is {f'marked {have!r}' if have else 'not marked'}, and environment "
+            f"{context.env.name} is of kind {kind!r}; mark it by `invoke db.provision --env {context.env.name}` if it is the right one"
+        )
+        raise PreconditionError(message)
+    context.run.record("environment-mark", context.env.database.name, True, f"database and inventory are both {kind!r}")
+
+
+def check_tools(context: Context, conn: Connection) -> None:
+    """Record server and client versions; a client older than the server cannot dump it."""
+    server = int(scalar(conn, "select current_setting('server_version_num')::int / 10000"))
+    for name in ("psql", "pg_dump", "pg_restore"):
+        found = backups.tool_version(name, context.env.client_bin)
+        observed = f"{name} {found or 'not found'}, server {server}"
+        context.run.record("tools", name, found is not None and found >= server, observed)
+
+
+def baseline(context: Context) -> None:
+    """Write down what is there: rows, bytes, key range, distinct values."""
+    total = 0
+    with context.session("baseline") as conn:
+        for spec in context.plan.tables:
+            table = context.source_now(conn, spec)
+            stats = read_stats(conn, table, spec.key, distinct_columns(table))
+            total += stats.rows
+            context.run.record("baseline", spec.name, stats.rows > 0, stats.line(), stats=stats.to_dict())
+    least = round(context.plan.gates.min_rows * context.options.scale)
+    context.run.record("baseline", "all tables", total >= least, f"{total:,} rows, at least {least:,} wanted")
+    context.row_counts("baseline")
+
+
+def distinct_columns(table: Table) -> list[str]:
+    """Return the columns whose distinct values are counted before and after: those of foreign keys."""
+    named = (re.match(r"FOREIGN KEY \((.*?)\) REFERENCES", key.definition) for key in table.foreign_keys)
+    have = {column.name for column in table.columns}
+    found = (one.strip().strip('"') for match in named if match for one in match[1].split(","))
+    return [one for one in dict.fromkeys(found) if one in have]
+
+
+def make_twins(context: Context) -> None:
+    """Render twins and triggers, let the registry apply them, and prove that a second run changes nothing."""
+    with context.session("render") as conn:
+        rendered = render_changes(conn, context.files, context.plan, datetime.now(UTC))
+    changes = [Change(one.name, one.body) for one in rendered]
+    first = apply_changes(context, changes)
+    second = apply_changes(context, changes)
+    context.run.record(
+        "target-structure",
+        "registry",
+        second == 0,
+        f"{first} changes applied, {second} by the second run",
+        changes=len(changes),
+    )
+    check_triggers(context)
+    context.row_counts("twins made")
+
+
+def check_triggers(context: Context) -> None:
+    """Read the state of every mirror trigger from the catalog."""
+    with context.session("triggers") as conn:
+        for spec in context.plan.tables:
+            for one in context.switchover(spec).trigger_states(conn):
+                observed = f"{STATES.get(one.found or '', 'missing')}, wanted {STATES[one.wanted]}"
+                subject = f"{one.name} on {dotted(one.table)}"
+                context.run.record("triggers-enabled", subject, one.found == one.wanted, observed, state=one.found)
+
+
+STATES = {"A": "ENABLED (always)", "O": "ENABLED", "D": "DISABLED", "R": "ENABLED (replica only)"}
+
+
+def test_triggers(context: Context) -> None:
+    """Test the mirror class by class in a scratch pair; a FAIL stops the run here."""
+    results: list[TriggerTest] = []
+    with context.session("trigger tests") as conn:
+        for spec in context.plan.tables:
+            source, _ = context.pair(conn, spec)
+            found = run_trigger_tests(conn, context.files, context.plan, spec, source.name)
+            results += found
+            for one in found:
+                context.run.record("trigger-tests", f"{spec.name} {one.name}", one.passed, one.observed)
+    context.run.attach("trigger_test_results.txt", results_text(results))
+    if any(one.passed is False for one in results):
+        raise StopHere
+
+
+def parity_before(context: Context) -> None:
+    """Compare before any row is copied: the twin may lack rows here and only here, but must hold no wrong one."""
+    reports = []
+    with context.session("parity") as conn:
+        for spec in context.plan.tables:
+            source, target = context.pair(conn, spec)
+            keylog = context.switchover(spec).log_now(conn)
+            report = compare(
+                context.env.database, context.files, source, target, spec.key, keylog=keylog, self_test=False
+            )
+            reports.append(report)
+            wrong = sum(count for kind, count in report.differences.items() if kind != "missing")
+            context.run.record(
+                "parity-before",
+                spec.name,
+                wrong == 0,
+                f"{report.source_count:,} rows, {report.target_count:,} in the twin, {wrong} of them wrong",
+                differences=report.differences,
+            )
+    context.run.attach("pre_migration_parity.txt", parity_text(reports))
+
+
+def dry_run(context: Context) -> None:
+    """Print every statement to come, in a read-only session, and prove that nothing changed."""
+    counts = context.row_counts("dry run")
+    with context.session("dry run") as conn:
+        before = catalog_digest(conn, context.files)
+        conn.read_only = True
+        acts = plan_statements(conn, context.files, context.plan, datetime.now(UTC))
+        conn.read_only = False
+        after = catalog_digest(conn, context.files)
+    context.run.attach("dry_run.log", dry_run_text(context.plan, acts, counts))
+    rows = [[act.table, act.step, act.lock, f"{act.seconds:.2f}"] for act in acts]
+    context.run.record(
+        "dry-run",
+        context.plan.name,
+        before == after and bool(acts),
+        f"{len(acts)} acts printed; catalogs, state and row counters are {'unchanged' if before == after else 'CHANGED'}",
+        digest=after,
+        table={"columns": ["table", "act", "strongest lock", "seconds, estimated"], "rows": rows},
+    )
+
+
+def back_up(context: Context) -> None:
+    """Dump the tables in one snapshot and restore them into a scratch database, which is compared and dropped."""
+    tables = [split_name(spec.name) for spec in context.plan.tables]
+    folder = context.env.backup_folder / context.run.name
+    if folder.exists():
+        shutil.rmtree(folder)
+    made = backups.backup(context.env.database, tables, folder, context.env.client_bin)
+    age = timedelta(0)
+    context.run.record(
+        "backup", "dump", made.bytes > 0, made.line(), folder=str(folder.name), age_h=age.total_seconds() / 3600
+    )
+    scratch = f"rehearsal_restore_{context.plan.name}"
+    try:
+        drill = backups.restore_drill(context.env.database, made, scratch, context.env.client_bin)
+    except CannotSee as exc:
+        context.run.record("restore-drill", "restore", None, str(exc))
+        return
+    context.run.record("restore-drill", "restore", drill.equal, drill.line(), seconds=drill.seconds)

@@ -1,0 +1,80 @@
+"""Repairs that are safe at any time: re-sync of differing rows, mirror triggers back on.
+
+Owns nothing of its own: a repair writes keys into the log of the direction in which a table follows, and the drain,
+which is exact, does the rest.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.drain import EVERYTHING, Drain
+from rehearsal.postgres import Connection, with_lock
+from rehearsal.sqlfiles import Quoted, as_query, quote_ident
+from rehearsal.switchover import Switchover
+from rehearsal.twin import log_columns, records
+
+
+def resync_sql(drain: Drain) -> str:
+    """Return the statement that logs the keys of all differing rows."""
+    shape = drain.shape
+    keys = ", ".join(f"coalesce(a.{quote_ident(one)}, f.{quote_ident(one)})" for one in shape.identity)
+    return drain.files.render(
+        "steps/resync.sql.j2",
+        log=drain.log,
+        log_columns=Quoted(", ".join(log_columns(shape))),
+        keys=Quoted(keys),
+        authority=drain.authority,
+        follower=drain.follower,
+        authority_identity=Quoted(records("a", shape.identity)),
+        follower_identity=Quoted(records("f", shape.identity)),
+        authority_columns=Quoted(records("a", shape.columns)),
+        follower_columns=Quoted(records("f", shape.columns)),
+    )
+
+
+def resync(conn: Connection, switchover: Switchover) -> int:
+    """Make the follower equal to the authority again; return how many keys were brought.
+
+    The authority is the source, or after a swap the partitioned table. Where both are mirrored synchronously, the few
+    keys that differ are drained under SHARE ROW EXCLUSIVE on the source and ROW EXCLUSIVE elsewhere; the comparison
+    itself, which reads everything, takes no lock that anybody waits for. A second run finds nothing.
+
+    Raises:
+        LockNotAcquired: the lock was not granted within the plan's budget.
+    """
+    drain = switchover.drain(conn)
+    found = state.read_migration(conn, switchover.names.source)
+    if found.state in (state.PREPARED, state.COPYING):
+        return 0
+    keys = conn.execute(as_query(resync_sql(drain))).rowcount
+    if found.state == state.MIRRORED:
+        lock = sql.SQL("lock table {}, {} in share row exclusive mode").format(
+            sql.Identifier(*drain.authority), sql.Identifier(*drain.follower)
+        )
+        title = f"re-sync of {switchover.spec.name}"
+        with_lock(conn, title, lambda held: drain.batch(held, EVERYTHING), lock=lock, policy=switchover.policy)
+    else:
+        switchover.follow()
+    return keys
+
+
+def enable_triggers(conn: Connection, switchover: Switchover) -> list[str]:
+    """Put every mirror trigger into the state that it must have; return those that were not.
+
+    Locks: SHARE ROW EXCLUSIVE on the table of each such trigger, for milliseconds.
+    """
+    mended: list[str] = []
+    for one in switchover.trigger_states(conn):
+        if one.found is None or one.found == one.wanted:
+            continue
+        verb = {"A": "enable always", "O": "enable", "D": "disable"}[one.wanted]
+        statement = f"alter table {quote_ident(one.table)} {verb} trigger {quote_ident(one.name)}"
+
+        def work(held: Connection, statement: str = statement) -> None:
+            held.execute(as_query(statement))
+
+        with_lock(conn, f"{verb} trigger {one.name}", work, policy=switchover.policy)
+        mended.append(one.name)
+    return mended
