@@ -158,7 +158,9 @@ class Cluster:
             return False
         return self._pg_ctl(Path(self.facts()["bin"]), "status", check=False).returncode == 0
 
-    def start(self, *, port: int | None = None, major: int | None = None, settings: dict[str, str] | None = None) -> bool:
+    def start(
+        self, *, port: int | None = None, major: int | None = None, settings: dict[str, str] | None = None
+    ) -> bool:
         """Make the cluster if there is none, and start it if it is down; return whether anything was done.
 
         Raises:

@@ -150,7 +150,9 @@ class Manager:
         config.write_text(CONFIG.format(folder=str(self.folder).replace("%", "%%")))
         command = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(config)]
         with (self.folder / "launch.log").open("w+") as out:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False, timeout=TIMEOUT_S)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False, timeout=TIMEOUT_S
+            )
             if done.returncode != 0:
                 out.seek(0)
                 message = f"supervisord does not start: {out.read().strip()[-500:]}"

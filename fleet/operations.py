@@ -87,7 +87,9 @@ def sql(session: Session, unless: str, text: str, refuse_if: tuple[str, str] | N
 @operation()
 def role(session: Session, role: str, password: str, attributes: str = "login") -> Commands:
     """Make a role that logs in with this password, by its SCRAM verifier: the password itself is in no statement."""
-    query = f"select coalesce(rolpassword, '') from pg_catalog.pg_authid where rolname = {literal(role)} and rolcanlogin"
+    query = (
+        f"select coalesce(rolpassword, '') from pg_catalog.pg_authid where rolname = {literal(role)} and rolcanlogin"
+    )
     rows = host.get_fact(SqlRows, session=session, query=query)
     if rows and is_verifier_of(rows[0][0], password):
         host.noop(f"role {role} has this password")
@@ -116,15 +118,15 @@ def database(session: Session, database: str, owner: str) -> Commands:
 def dropped_database(session: Session, database: str, kind: str) -> Commands:
     """Drop the database of a throwaway environment; refused where the database carries the mark of another kind."""
     if kind not in {"local", "docker"}:
-        yield refuse(f"database {database} of an environment of kind {kind} is never dropped; only local and docker are")
+        yield refuse(
+            f"database {database} of an environment of kind {kind} is never dropped; only local and docker are"
+        )
         return
     there = f"select 't' from pg_catalog.pg_database where datname = {literal(database)}"
     if not host.get_fact(SqlRows, session=session, query=there):
         host.noop(f"there is no database {database}")
         return
-    marks = host.get_fact(
-        SqlRows, session=session.on(database), query="select kind from rehearsal.environment_mark"
-    )
+    marks = host.get_fact(SqlRows, session=session.on(database), query="select kind from rehearsal.environment_mark")
     if marks and marks[0][0] != kind:
         yield refuse(f"database {database} is marked {marks[0][0]}, the inventory says {kind}; it is not dropped")
         return

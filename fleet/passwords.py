@@ -78,7 +78,9 @@ def _from_command(words: list[str] | str) -> str:
         message = f"the command for a password, {command[0]}, does not run: {exc.__class__.__name__}"
         raise PasswordError(message) from exc
     if done.returncode != 0:
-        message = f"the command for a password, {command[0]}, ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+        message = (
+            f"the command for a password, {command[0]}, ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+        )
         raise PasswordError(message)
     return done.stdout.rstrip("\r\n")
 

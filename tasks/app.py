@@ -49,9 +49,7 @@ if data.app_manager == "supervisord":
     operations.private_file(
         name="Write the app server's program",
         path=str(Path(data.base) / "supervisor" / "programs" / f"{data.app_server}.conf"),
-        text=render(
-            "app.supervisor.j2", program=data.app_server, script=script, folder=data.base, log=data.app_log
-        ),
+        text=render("app.supervisor.j2", program=data.app_server, script=script, folder=data.base, log=data.app_log),
     )
     operations.supervisor(name="Start the process manager", base=data.base)
     operations.program(name="Start the app server", base=data.base, program=data.app_server)

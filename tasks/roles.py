@@ -18,7 +18,10 @@ passwords = {
 }
 app_password = resolve(data.db_app_password)
 
-lines = [f"*:*:*:{user}:{value.replace(chr(92), chr(92) * 2).replace(':', chr(92) + ':')}" for user, value in passwords.items()]
+lines = [
+    f"*:*:*:{user}:{value.replace(chr(92), chr(92) * 2).replace(':', chr(92) + ':')}"
+    for user, value in passwords.items()
+]
 operations.private_file(name="Write the password file of psql", path=data.passfile, text="\n".join(lines) + "\n")
 
 operations.role(

@@ -1,0 +1,89 @@
+"""The registry: changes through pyinfra and psql into a real database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rehearsal.errors import HostsFailed
+from rehearsal.hosts import HostsResult, run_pyinfra
+from rehearsal.manifest import Change, write_manifest
+from rehearsal.postgres import connect, scalar
+from tests.local.conftest import INVENTORY, PLAN, Local
+
+pytestmark = pytest.mark.slow
+
+
+def migrate(manifest: Path) -> HostsResult:
+    return run_pyinfra(INVENTORY, "migrate", plan=PLAN, data={"manifest": str(manifest)})
+
+
+def changes_of(place: Local, prefix: str) -> list[tuple[str, str]]:
+    with connect(place.env.database) as conn:
+        query = "select name, checksum from rehearsal.change where name like %s order by name"
+        return list(conn.execute(query, [prefix + "/%"]).fetchall())
+
+
+def test_changes_are_applied_once_and_an_edited_one_is_refused_before_anything_runs(place: Local, tmp_path: Path) -> None:
+    """Second run: no change. Then an applied change is edited and a new one added: neither runs."""
+    one = Change("once/001_table", "create table public.\"Once\" (\"weird'name\" text default E'it''s \\\\ %(x)s :y $1');")
+    two = Change("once/002_index", 'create index concurrently once_idx on public."Once" ("weird\'name");', transactional=False)
+    manifest = write_manifest(tmp_path, "hosts_local", [one, two])
+
+    first, second = migrate(manifest), migrate(manifest)
+
+    assert (first.changed, second.changed) == (2, 0)
+    assert changes_of(place, "once") == [(one.name, one.checksum), (two.name, two.checksum)]
+    with connect(place.env.database) as conn:
+        body = scalar(conn, "select body from rehearsal.change where name = 'once/001_table'")
+    assert body == one.body
+
+    edited = Change(one.name, one.body + " -- edited")
+    manifest = write_manifest(tmp_path, "hosts_local", [Change("once/000_new", "select 1;"), edited, two])
+    with pytest.raises(HostsFailed, match="once/001_table was edited after it was applied"):
+        migrate(manifest)
+    assert len(changes_of(place, "once")) == 2
+
+
+def test_a_file_that_differs_from_the_manifest_is_refused_before_anything_runs(place: Local, tmp_path: Path) -> None:
+    """The second file is touched after rendering: the first one does not run either."""
+    manifest = write_manifest(
+        tmp_path, "hosts_local", [Change("file/001", "select 1;"), Change("file/002", "select 2;")]
+    )
+    (tmp_path / "sql" / "file" / "002.sql").write_text("select 3;")
+
+    with pytest.raises(HostsFailed, match="file/002.*differs from the manifest"):
+        migrate(manifest)
+    assert changes_of(place, "file") == []
+
+
+def test_a_failing_change_leaves_neither_work_nor_row(place: Local, tmp_path: Path) -> None:
+    """The change before it stays; what the failing one did is gone; the next change does not run."""
+    changes = [
+        Change("failing/001", "create table public.failing_first ();"),
+        Change("failing/002", "create table public.failing_half ();\nselect 1 / 0;"),
+        Change("failing/003", "create table public.failing_third ();"),
+    ]
+    with pytest.raises(HostsFailed, match=r"apply change failing/002 failed: .*division by zero"):
+        migrate(write_manifest(tmp_path, "hosts_local", changes))
+
+    assert [name for name, _ in changes_of(place, "failing")] == ["failing/001"]
+    with connect(place.env.database) as conn:
+        query = "select array_agg(relname::text) from pg_catalog.pg_class where relname like 'failing%%'"
+        assert scalar(conn, query, []) == ["failing_first"]
+
+
+def test_a_change_waits_for_its_lock_again_and_again_but_not_forever(place: Local, tmp_path: Path) -> None:
+    """The reader goes after the first try; the second try gets the lock."""
+    with connect(place.env.database) as conn, connect(place.env.database, autocommit=False) as reader:
+        conn.execute("create table public.waited ()")
+        reader.execute("select from public.waited")
+        reader.execute("set local idle_in_transaction_session_timeout = '3s'")
+        manifest = write_manifest(tmp_path, "hosts_local", [Change("wait/001", "alter table public.waited add id int;")])
+
+        result = migrate(manifest)
+
+        assert result.changed == 1
+        assert next(one.seconds for one in result.operations if one.changed) > 2
+        assert reader.closed or reader.info.transaction_status.name
