@@ -144,7 +144,9 @@ def changes_unedited(session: Session, changes: tuple[Change, ...]) -> Commands:
 
 
 @operation()
-def change(session: Session, change: Change, applied: dict[str, str]) -> Commands:
+def change(
+    session: Session, change: Change, applied: dict[str, str], lock_timeout_ms: int = LOCK_TIMEOUT_MS
+) -> Commands:
     """Apply a change in one transaction with its row in the registry, asking for locks a bounded number of times."""
     if change.name in applied:
         host.noop(f"{change.name} was applied before")
@@ -154,12 +156,12 @@ def change(session: Session, change: Change, applied: dict[str, str]) -> Command
         f"values ({literal(change.name)}, {literal(change.checksum)}, {literal(change.body)});\n"
     )
     if not change.transactional:
-        yield session.run(f"set lock_timeout = '{LOCK_TIMEOUT_MS}ms';\n{change.body}\n{registered}")
+        yield session.run(f"set lock_timeout = '{lock_timeout_ms}ms';\n{change.body}\n{registered}")
         return
     # The row goes first: of two that apply the same change at once, the second waits here and then fails on the key.
     # The check at the end fails for a body that ended the transaction, which the lexer of the manifest may have missed.
     text = (
-        f"begin;\nset local lock_timeout = '{LOCK_TIMEOUT_MS}ms';\n"
+        f"begin;\nset local lock_timeout = '{lock_timeout_ms}ms';\n"
         f"{registered}select pg_catalog.pg_current_xact_id()::text as change_xid \\gset\n{change.body}\n;\n"
         "select 1 / (pg_catalog.pg_current_xact_id()::text = :'change_xid')::int as one_transaction \\gset\n"
         "commit;\n"

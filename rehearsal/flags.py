@@ -178,6 +178,8 @@ def _flip(
 ) -> ServerFlip:
     started = time.monotonic()
     flip = ServerFlip(server.name, before)
+    if before.file == before.process == wanted:
+        return replace(flip, after=before)
     try:
         result = run_pyinfra(
             env.inventory,
@@ -222,7 +224,8 @@ def _revert(
     for index, flip in reversed(list(enumerate(done))):
         if flip.before.file is None:
             continue
-        back = _flip(env, plan, servers[flip.server], flip.before, flip.before.file, run, timeout_s)
+        now = replace(flip.before, process=None)  # what it was before the flip must not pass for what it is now
+        back = _flip(env, plan, servers[flip.server], now, flip.before.file, run, timeout_s)
         _tell(run, back, flip.before.file, reverting=True)
         error = (
             flip.error if back.error is None else f"{flip.error or 'reverting'}; the way back failed too: {back.error}"

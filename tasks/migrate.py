@@ -15,4 +15,10 @@ applied = host.get_fact(AppliedChanges, session=migrator)
 
 operations.changes_unedited(name="Check that no change was edited", session=migrator, changes=changes)
 for one in changes:
-    operations.change(name=f"Apply change {one.name}", session=migrator, change=one, applied=applied)
+    operations.change(
+        name=f"Apply change {one.name}",
+        session=migrator,
+        change=one,
+        applied=applied,
+        lock_timeout_ms=int(host.data.get("lock_timeout_ms") or operations.LOCK_TIMEOUT_MS),
+    )

@@ -34,15 +34,7 @@ class Local:
     first: list[HostsResult]
     second: list[HostsResult]
     run: Run
-    tables: str = "public"
-
-    @property
-    def env(self) -> Environment:
-        return load_environment("local", PLAN.name)
-
-    @property
-    def app_data(self) -> dict[str, Any]:
-        return {"app_command": [sys.executable, str(ROOT / "tests" / "local" / "stand_in.py"), str(self.base)]}
+    env: Environment
 
 
 def provision(base: Path, run: Run) -> list[HostsResult]:
@@ -62,7 +54,7 @@ def place() -> Iterator[Local]:
     os.environ.update(variables)
     run = Run.create(base / "runs", "local", PLAN.name)
     try:
-        yield Local(base, provision(base, run), provision(base, run), run)
+        yield Local(base, provision(base, run), provision(base, run), run, load_environment("local", PLAN.name))
     finally:
         local.stop(base)
         shutil.rmtree(base, ignore_errors=True)

@@ -26,7 +26,9 @@ class Health(BaseHTTPRequestHandler):
         routing = {"reads": "legacy", "writes": "legacy"} if lies else {"reads": READS, "writes": WRITES}
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"status": "ok", "server": SERVER, "pid": os.getpid(), "routing": routing}).encode())
+        self.wfile.write(
+            json.dumps({"status": "ok", "server": SERVER, "pid": os.getpid(), "routing": routing}).encode()
+        )
 
 
 if READS == "partitioned" and (Path(sys.argv[1]) / f"{SERVER}.refuses").exists():

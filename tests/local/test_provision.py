@@ -70,28 +70,24 @@ def test_no_password_is_in_events_logs_or_process_lists(place: Local) -> None:
 
 def test_a_wrong_password_says_who_could_not_log_in(place: Local) -> None:
     """The run ends with the operation and the server's own words."""
-    with connect(place.env.database) as conn:
-        text = scalar(conn, "select current_user")
     passfile = place.base / "secrets" / "wrong"
     passfile.write_text("*:*:*:*:wrong\n")
     passfile.chmod(0o600)
     manifest = write_manifest(place.base / "wrong", "hosts_local", [Change("wrong/001", "select 1;")])
 
-    with pytest.raises(HostsFailed, match='(?s)Apply|apply change.*password authentication failed for user "rehearsal"'):
-        run_pyinfra(
-            INVENTORY, "migrate", plan=PLAN, data={"manifest": str(manifest), "passfile": str(passfile)}
-        )
-    assert text == "rehearsal"
+    with pytest.raises(
+        HostsFailed, match='(?s)Apply|apply change.*password authentication failed for user "rehearsal"'
+    ):
+        run_pyinfra(INVENTORY, "migrate", plan=PLAN, data={"manifest": str(manifest), "passfile": str(passfile)})
 
 
-def test_a_missing_password_file_is_named(place: Local, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_password_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Before provisioning there is no password; the message says which file, and what makes it."""
     monkeypatch.setenv("REHEARSAL_LOCAL_BASE", str(tmp_path))
 
     with pytest.raises(PreconditionError, match=r"rehearsal\.password.*provision"):
         load_environment("local", PLAN.name)
     assert load_environment("local", PLAN.name, secrets=False).database.password == ""
-    assert place.env.database.password
 
 
 def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -107,13 +103,12 @@ def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             run_pyinfra(INVENTORY, "cluster", plan=PLAN)
 
 
-def test_a_limit_without_a_host_and_a_timeout_are_failures(place: Local) -> None:
+def test_a_limit_without_a_host_and_a_timeout_are_failures() -> None:
     """The exit code of pyinfra is 0 for both; a run without a host is never a success."""
     with pytest.raises(HostsFailed, match="no host|No host"):
         run_pyinfra(INVENTORY, "flags-show", plan=PLAN, limit=["@process/app9"])
     with pytest.raises(HostsFailed, match="longer than"):
         run_pyinfra(INVENTORY, "flags-show", plan=PLAN, timeout=0.2)
-    assert dataclasses.is_dataclass(place)
 
 
 def test_reset_drops_a_local_database_and_refuses_one_with_another_mark(place: Local) -> None:
@@ -138,6 +133,9 @@ def test_reset_drops_a_local_database_and_refuses_one_with_another_mark(place: L
 def test_stop_ends_what_was_started_and_only_that(tmp_path: Path) -> None:
     """Nothing runs below the folder: nothing to stop, and no error."""
     done = subprocess.run(
-        [sys.executable, "-m", "fleet.local", "stop", "--base", str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "fleet.local", "stop", "--base", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert '"changed": false' in done.stdout
