@@ -47,10 +47,10 @@ def find_refusals(changes: tuple[Change, ...], applied: dict[str, str]) -> list[
 
 def _refusal(change: Change, applied: str | None) -> str | None:
     if not change.is_as_listed:
-        return f"change {change.name}: {change.file} is missing or differs from the manifest; render the manifest again"
+        return f"change {change.name}: {change.file} is missing or differs from the manifest; render it again"
     if applied and applied != change.checksum:
         return (
-            f"change {change.name} was edited after it was applied (applied {applied[:12]}, now {change.checksum[:12]}); "
-            "restore it, or add a new change"
+            f"change {change.name} was edited after it was applied "
+            f"(applied {applied[:12]}, now {change.checksum[:12]}); restore it, or add a new change"
         )
     return None

@@ -29,18 +29,18 @@ class SqlRows(FactBase[list[list[str]]]):
         return [line.split(SEPARATOR) for line in output if line]
 
 
-class AppliedChanges(SqlRows):
+class AppliedChanges(FactBase[dict[str, str]]):
     """Changes in the registry: name to checksum."""
 
-    default = dict  # type: ignore[assignment]  # another value than the parent's
+    default = dict
 
-    def command(self, session: Session) -> StringCommand:  # type: ignore[override]  # the query is fixed here
+    def command(self, session: Session) -> StringCommand:
         """Return the psql command."""
-        return super().command(session, "select name, checksum from rehearsal.change order by name")
+        return SqlRows().command(session, "select name, checksum from rehearsal.change order by name")
 
-    def process(self, output: Iterable[str]) -> dict[str, str]:  # type: ignore[override]
+    def process(self, output: Iterable[str]) -> dict[str, str]:
         """Return name to checksum."""
-        return {row[0]: row[1] for row in super().process(output)}
+        return {row[0]: row[1] for row in SqlRows().process(output)}
 
 
 class JsonFact(FactBase[dict[str, Any]]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from io import StringIO
 
 from pyinfra import host
@@ -21,7 +21,7 @@ from fleet.facts import AppliedChanges, EnvFlags, FileState, JsonFact, SqlRows, 
 from fleet.passwords import is_verifier_of, scram_verifier
 from fleet.psql import Session, ident, literal
 
-Commands = Iterator[PyinfraCommand]
+Commands = Generator[PyinfraCommand, None, None]
 LOCK_TIMEOUT_MS = 2_000
 LOCK_TRIES = 15
 
@@ -50,8 +50,8 @@ def generated_password(path: str) -> Commands:
         host.noop(f"{path} is there")
         return
     script = (
-        'umask 077 && mkdir -p "$(dirname "$1")" && "$2" -c "import secrets; print(secrets.token_urlsafe(24))" >"$1.new" '
-        '&& mv -f "$1.new" "$1"'
+        'umask 077 && mkdir -p "$(dirname "$1")" && '
+        '"$2" -c "import secrets; print(secrets.token_urlsafe(24))" >"$1.new" && mv -f "$1.new" "$1"'
     )
     yield StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(path), QuoteString(sys.executable))
 
@@ -155,13 +155,15 @@ def change(
         "insert into rehearsal.change (name, checksum, body)\n"
         f"values ({literal(change.name)}, {literal(change.checksum)}, {literal(change.body)});\n"
     )
+    # A psql that was killed must not leave its statement running on the server.
+    watched = "set client_connection_check_interval = '500ms';\n"
     if not change.transactional:
-        yield session.run(f"set lock_timeout = '{lock_timeout_ms}ms';\n{change.body}\n{registered}")
+        yield session.run(f"{watched}set lock_timeout = '{lock_timeout_ms}ms';\n{change.body}\n{registered}")
         return
     # The row goes first: of two that apply the same change at once, the second waits here and then fails on the key.
     # The check at the end fails for a body that ended the transaction, which the lexer of the manifest may have missed.
     text = (
-        f"begin;\nset local lock_timeout = '{lock_timeout_ms}ms';\n"
+        f"{watched}begin;\nset local lock_timeout = '{lock_timeout_ms}ms';\n"
         f"{registered}select pg_catalog.pg_current_xact_id()::text as change_xid \\gset\n{change.body}\n;\n"
         "select 1 / (pg_catalog.pg_current_xact_id()::text = :'change_xid')::int as one_transaction \\gset\n"
         "commit;\n"
@@ -179,7 +181,8 @@ def env_flags(path: str, flags: dict[str, bool]) -> Commands:
         return
     # `cp -p` first: the new file gets mode and owner of the old one before it gets its contents.
     script = (
-        'set -e; file=$1; shift; test -f "$file" || { echo "there is no env file $file; deploy the app first" >&2; exit 1; }; '
+        "set -e; file=$1; shift; "
+        'test -f "$file" || { echo "there is no env file $file; deploy the app first" >&2; exit 1; }; '
         'cp -p "$file" "$file.new"; names=$1; shift; { grep -vE "^($names)=" "$file" || true; printf "%s\\n" "$@"; } '
         '>"$file.new"; mv -f "$file.new" "$file"'
     )

@@ -123,7 +123,7 @@ def main() -> int:
     try:
         passwords = [resolve(reference) for reference in json.load(sys.stdin)]
     except PasswordError as exc:
-        print(exc, file=sys.stderr)
+        print(exc, file=sys.stderr)  # noqa: T201 -- a command line
         return 1
     json.dump(passwords, sys.stdout)
     return 0

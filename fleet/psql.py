@@ -49,7 +49,7 @@ class Session:
         return StringCommand(*command.bits, _stdin=text)
 
     def run_with_retries(self, text: str, tries: int) -> StringCommand:
-        """Return a command that runs SQL given over standard input, again after a lock failure, `tries` times at most."""
+        """Return a command that runs SQL from standard input; after a lock failure again, `tries` times in all."""
         script = RETRYING.format(psql=self.command().get_raw_value(), tries=tries)
         return StringCommand(script, _stdin=text)
 

@@ -29,7 +29,7 @@ STDERR_CHARACTERS = 2_000
 class Recorder(BaseStateCallback):
     """Callbacks that write lines; an operation's line is written once pyinfra knows whether it changed anything."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path) -> None:  # noqa: D107 -- the class says it
         self._file = path.open("a", buffering=1, encoding="utf-8")
         self._started: dict[tuple[str, str], float] = {}
         self._ended: dict[str, list[tuple[str, float]]] = {}
@@ -117,7 +117,7 @@ def install() -> None:
     path = os.environ.get(VARIABLE)
     if path and not _installed():
         recorder = Recorder(Path(path))
-        current_state.add_callback_handler(recorder)
+        current_state.add_callback_handler(recorder)  # type: ignore[no-untyped-call]  # pyinfra's
         wanted = current_state.limit_hosts if current_state.limit_hosts is not None else current_state.inventory
         recorder.put(ev="expected", hosts=sorted(one.name for one in wanted))
 

@@ -30,6 +30,7 @@ class Routing:
     writes: bool
 
     def __str__(self) -> str:
+        """Name both sides, as a health answer does."""
         sides = {True: "partitioned", False: "legacy"}
         return f"reads {sides[self.reads]}, writes {sides[self.writes]}"
 
@@ -101,19 +102,18 @@ def set_flags(
     """
     before = show_flags(env, plan)
     _require_seen(env, before)
-    wanted = Routing(reads, writes)
+    wanted, way = Routing(reads, writes), _Way(env, plan, run, restart_timeout_s)
     done: list[ServerFlip] = []
     for server, flags in zip(env.app_servers, before, strict=True):
         try:
-            flip = _flip(env, plan, server, flags, wanted, run, restart_timeout_s)
+            flip = _flip(way, server, flags, wanted)
         except KeyboardInterrupt:
-            _revert(env, plan, [*done, ServerFlip(server.name, flags)], run, restart_timeout_s)
+            _revert(way, [*done, ServerFlip(server.name, flags)])
             raise
         done.append(flip)
         _tell(run, flip, wanted)
         if flip.error:
-            servers = _revert(env, plan, done, run, restart_timeout_s)
-            return FlipResult(wanted, servers, f"{server.name}: {flip.error}")
+            return FlipResult(wanted, _revert(way, done), f"{server.name}: {flip.error}")
     return FlipResult(wanted, tuple(done))
 
 
@@ -127,7 +127,8 @@ def wait_for_servers(env: Environment, *, timeout_s: float = 30) -> None:
     for server in env.app_servers:
         routing, problem = _await_routing(server, None, deadline)
         if routing is None:
-            message = f"{server.name} does not answer at {server.url}/health within {timeout_s:.0f} s: {problem}; {_log(server)}"
+            where = f"{server.name} does not answer at {server.url}/health within {timeout_s:.0f} s"
+            message = f"{where}: {problem}; {_log(server)}"
             raise CannotSee(message)
 
 
@@ -163,36 +164,39 @@ def _require_seen(env: Environment, before: list[ServerFlags]) -> None:
         message = f"the environment {env.name} has no app server to flip; add one to the group `app` of {env.inventory}"
         raise CannotSee(message)
     if blind := [one for one in before if one.file is None]:
-        message = f"cannot read the flags of {blind[0].server}: {blind[0].problem or 'its env file has none'}; deploy the app first"
+        problem = blind[0].problem or "its env file has none"
+        message = f"cannot read the flags of {blind[0].server}: {problem}; deploy the app first"
         raise CannotSee(message)
 
 
-def _flip(
-    env: Environment,
-    plan: Plan,
-    server: AppServer,
-    before: ServerFlags,
-    wanted: Routing,
-    run: Run | None,
-    timeout_s: float,
-) -> ServerFlip:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How each server is flipped: where, for which plan, and how long its health may take."""
+
+    env: Environment
+    plan: Plan
+    run: Run | None
+    timeout_s: float
+
+
+def _flip(way: _Way, server: AppServer, before: ServerFlags, wanted: Routing) -> ServerFlip:
     started = time.monotonic()
     flip = ServerFlip(server.name, before)
     if before.file == before.process == wanted:
         return replace(flip, after=before)
     try:
         result = run_pyinfra(
-            env.inventory,
+            way.env.inventory,
             "flags",
-            plan=plan,
+            plan=way.plan,
             limit=[server.name],
             data={"reads": wanted.reads, "writes": wanted.writes},
-            run=run,
+            run=way.run,
         )
     except RehearsalError as exc:
         return replace(flip, seconds=time.monotonic() - started, error=str(exc))
-    routing, problem = _await_routing(server, wanted, time.monotonic() + timeout_s)
-    error = None if routing == wanted else f"not healthy within {timeout_s:.0f} s: {problem}; {_log(server)}"
+    routing, problem = _await_routing(server, wanted, time.monotonic() + way.timeout_s)
+    error = None if routing == wanted else f"not healthy within {way.timeout_s:.0f} s: {problem}; {_log(server)}"
     return replace(
         flip,
         after=ServerFlags(server.name, wanted, routing, problem or None),
@@ -215,18 +219,16 @@ def _await_routing(server: AppServer, wanted: Routing | None, deadline: float) -
         time.sleep(POLL_S)  # HTTP has no way to be told when an answer changes
 
 
-def _revert(
-    env: Environment, plan: Plan, done: list[ServerFlip], run: Run | None, timeout_s: float
-) -> tuple[ServerFlip, ...]:
+def _revert(way: _Way, done: list[ServerFlip]) -> tuple[ServerFlip, ...]:
     """Put the flags back that each touched server had, the last one first, and check its health again."""
-    servers = {server.name: server for server in env.app_servers}
+    servers = {server.name: server for server in way.env.app_servers}
     reverted = list(done)
     for index, flip in reversed(list(enumerate(done))):
         if flip.before.file is None:
             continue
         now = replace(flip.before, process=None)  # what it was before the flip must not pass for what it is now
-        back = _flip(env, plan, servers[flip.server], now, flip.before.file, run, timeout_s)
-        _tell(run, back, flip.before.file, reverting=True)
+        back = _flip(way, servers[flip.server], now, flip.before.file)
+        _tell(way.run, back, flip.before.file, reverting=True)
         error = (
             flip.error if back.error is None else f"{flip.error or 'reverting'}; the way back failed too: {back.error}"
         )

@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import IO, Any, cast, get_args
 
 from rehearsal.environment import AppServer, Database, Environment, Kind
 from rehearsal.errors import HostsFailed, PreconditionError, UsageError
@@ -192,12 +192,13 @@ def _watch(command: list[str], phase: str, folder: Path, run: Run | None, timeou
     text = log.read_text(errors="replace")
     if run:
         run.append_text("hosts.log", text)
-    result = _result(phase, returncode, lines, text)
-    return HostsResult(**{**result, "seconds": time.monotonic() - started})
+    return _result(phase, returncode, time.monotonic() - started, lines, text)
 
 
 @contextlib.contextmanager
-def _child(command: list[str], out: Any, variables: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def _child(
+    command: list[str], out: IO[bytes], variables: dict[str, str]
+) -> Generator[subprocess.Popen[bytes], None, None]:
     child = subprocess.Popen(
         command,
         cwd=PROJECT,
@@ -233,7 +234,7 @@ def _wait(child: subprocess.Popen[bytes], lines: _Lines, deadline: float) -> int
     return None
 
 
-def _result(phase: str, returncode: int | None, lines: _Lines, log: str) -> dict[str, Any]:
+def _result(phase: str, returncode: int | None, seconds: float, lines: _Lines, log: str) -> HostsResult:
     expected = tuple(name for line in lines.of("expected") for name in line["hosts"])
     hosts = {line["host"]: line for line in lines.of("host")}
     planned = [(name, one) for name, line in hosts.items() for one in line["ops"]]
@@ -241,20 +242,20 @@ def _result(phase: str, returncode: int | None, lines: _Lines, log: str) -> dict
         OperationResult(one["host"], one["op"], one["ok"], one["changed"], one["seconds"], one["stderr"])
         for one in lines.of("op")
     )
-    return {
-        "phase": phase,
-        "returncode": -1 if returncode is None else returncode,
-        "timed_out": returncode is None,
-        "expected": expected,
-        "failed": tuple(name for name in expected if name not in hosts or hosts[name]["failed"]),
-        "operations": operations,
-        "reports": {line["host"]: line["values"] for line in lines.of("report")},
-        "planned": tuple((name, one["op"]) for name, one in planned),
-        "would_change": tuple(
-            (name, one["op"]) for name, one in planned if one["would_change"] and not one["conditional"]
-        ),
-        "log": log,
-    }
+    drift = ((name, one["op"]) for name, one in planned if one["would_change"] and not one["conditional"])
+    return HostsResult(
+        phase=phase,
+        returncode=-1 if returncode is None else returncode,
+        seconds=seconds,
+        expected=expected,
+        failed=tuple(name for name in expected if name not in hosts or hosts[name]["failed"]),
+        operations=operations,
+        reports={line["host"]: line["values"] for line in lines.of("report")},
+        planned=tuple((name, one["op"]) for name, one in planned),
+        would_change=tuple(drift),
+        log=log,
+        timed_out=returncode is None,
+    )
 
 
 def _sentence(name: str) -> str:
@@ -287,8 +288,10 @@ def find_inventory(name: str, root: Path = PROJECT) -> Path:
     if name in known:
         return root / "inventories" / f"{name}.py"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    message = f"no environment {name!r}{hint} There are: {', '.join(known) or 'none'} (one file each in {root / 'inventories'})"
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    message = (
+        f"no environment {name!r}{hint} there are {', '.join(known) or 'none'}, a file each in {root / 'inventories'}"
+    )
     raise UsageError(message)
 
 

@@ -11,26 +11,30 @@ from fleet.psql import database_name
 from fleet.templates import database_url, render
 
 data = host.data
+ours = data.app_manager == "supervisord" or bool(data.get("app_is_ours"))
 names = (data.flag_reads, data.flag_writes)
 have = host.get_fact(EnvFlags, path=data.env_file, names=(*names, "REHEARSAL_PLAN"))
 # Flags outlive a deployment of the same plan; another plan, or a database made anew, starts with the legacy routing.
 kept = have.get("REHEARSAL_PLAN") == data.plan and not data.get("reset")
 database = database_name(data)
-password = resolve(data.db_app_password)
 
-operations.private_file(
-    name="Write the app server's env file",
-    path=data.env_file,
-    text=render(
-        "app.env.j2",
-        plan=data.plan,
-        server=data.app_server,
-        port=data.app_port,
-        database_url=database_url(data.db_host, data.db_port, database, data.db_app_role, password),
-        flags={name: kept and have.get(name) == "true" for name in names},
-    ),
-    mode=data.env_file_mode,
-)
+# An app that others deploy keeps its env file; only its flags are ours to set.
+if ours:
+    operations.private_file(
+        name="Write the app server's env file",
+        path=data.env_file,
+        text=render(
+            "app.env.j2",
+            plan=data.plan,
+            server=data.app_server,
+            port=data.app_port,
+            database_url=database_url(
+                data.db_host, data.db_port, database, data.db_app_role, resolve(data.db_app_password)
+            ),
+            flags={name: kept and have.get(name) == "true" for name in names},
+        ),
+        mode=data.env_file_mode,
+    )
 if data.app_manager == "supervisord":
     apps = Path(data.base) / "apps"
     script = apps / f"{data.app_server}.sh"

@@ -43,16 +43,23 @@ operations.sql(
     text=f"grant pg_monitor, pg_signal_backend to {ident(data.db_migrator)};",
 )
 # Before PostgreSQL 15 only a superuser may set these; the engine then does without.
-parameters = "session_replication_role, deadlock_timeout"
+granted = (
+    "select count(*) as n from pg_parameter_acl as p, aclexplode(p.paracl) as a"
+    " where p.parname in ('session_replication_role', 'deadlock_timeout')"
+    f" and a.grantee = {role}::regrole and a.privilege_type = 'SET'"
+)
 operations.sql(
     name="Let the migrating role set what its locks and copies need",
     session=superuser.on("postgres"),
     unless=(
-        "select case when current_setting('server_version_num')::int < 150000 then true else (select count(*) = 2 "
-        "from pg_parameter_acl as p, aclexplode(p.paracl) as a where p.parname in ('session_replication_role', "
-        f"'deadlock_timeout') and a.grantee = {role}::regrole and a.privilege_type = 'SET') end"
+        "select current_setting('server_version_num')::int < 150000 or query_to_xml(case "
+        "when current_setting('server_version_num')::int < 150000 then 'select 2 as n' else "
+        f"{literal(granted)} end, false, true, '')::text like '%<n>2</n>%'"
     ),
-    text=f"grant set on parameter {parameters} to {ident(data.db_migrator)};",
+    text=(
+        "select current_setting('server_version_num')::int >= 150000 as can_grant \\gset\n\\if :can_grant\n"
+        f"grant set on parameter session_replication_role, deadlock_timeout to {ident(data.db_migrator)};\n\\endif\n"
+    ),
 )
 if data.get("reset"):
     operations.dropped_database(
@@ -107,8 +114,10 @@ operations.sql(
     if data.get("remark")
     else (
         f"select kind from rehearsal.environment_mark where kind <> {kind}",
-        f"database {database} carries the mark of another kind than {data.env_kind}; if it is a clone, mark it anew with "
-        "`invoke db.provision --remark`; its mark",
+        (
+            f"database {database} carries another mark than {data.env_kind}; if it is a clone, mark it anew with "
+            "`invoke db.provision --remark`; its mark"
+        ),
     ),
     text=(
         f"insert into rehearsal.environment_mark (kind) values ({kind})\n"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fleet import local
-from fleet.cluster import free_port
+from fleet.cluster import Cluster, free_port
 from rehearsal.environment import Environment
 from rehearsal.evidence import Run
 from rehearsal.hosts import HostsResult, load_environment, run_pyinfra
@@ -56,10 +56,14 @@ def place() -> Iterator[Local]:
     try:
         yield Local(base, provision(base, run), provision(base, run), run, load_environment("local", PLAN.name))
     finally:
-        local.stop(base)
+        manager, cluster = local.Manager(base), Cluster(base / "cluster")
+        ran = manager.is_up() and cluster.is_running()
+        stopped, again = local.stop(base), local.stop(base)
+        up = manager.is_up() or cluster.is_running()
         shutil.rmtree(base, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+    assert (ran, stopped, again, up) == (True, True, False, False)
 
 
 def _two_free_ports() -> int:

@@ -19,7 +19,7 @@ READS, WRITES = SIDES[os.environ["USE_PARTITIONED_TABLES"]], SIDES[os.environ["E
 class Health(BaseHTTPRequestHandler):
     """Answers everything with its health."""
 
-    def do_GET(self) -> None:  # noqa: N802 -- the name that http.server calls
+    def do_GET(self) -> None:
         """Answer."""
         folder = Path(sys.argv[1])
         lies = (folder / f"{SERVER}.lies").exists()

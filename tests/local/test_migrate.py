@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -11,7 +16,7 @@ from rehearsal.errors import HostsFailed
 from rehearsal.hosts import HostsResult, run_pyinfra
 from rehearsal.manifest import Change, write_manifest
 from rehearsal.postgres import connect, scalar
-from tests.local.conftest import INVENTORY, PLAN, Local
+from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
 
 pytestmark = pytest.mark.slow
 
@@ -85,3 +90,43 @@ def test_a_change_waits_for_its_lock_again_and_again_but_not_forever(place: Loca
         assert next(one.seconds for one in result.operations if one.changed) > 0.4
         with pytest.raises(psycopg.Error):
             reader.execute("select")
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from rehearsal.hosts import run_pyinfra
+from tests.local.conftest import INVENTORY, PLAN
+try:
+    run_pyinfra(INVENTORY, "migrate", plan=PLAN, data={"manifest": sys.argv[1]})
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_an_interrupt_ends_every_process_and_leaves_nothing_half_done(place: Local, tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a change: pyinfra, psql and the statement on the server end, and the work is gone."""
+    body = "create table public.interrupted (); select pg_catalog.pg_sleep(120);"
+    manifest = write_manifest(tmp_path, "hosts_local", [Change("interrupt/001", body)])
+    child = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(manifest)], cwd=ROOT, start_new_session=True)
+    sleeping = "select count(*) from pg_catalog.pg_stat_activity where wait_event = 'PgSleep'"
+    with connect(place.env.database) as conn:
+        try:
+            until(lambda: scalar(conn, sleeping) == 1)
+            child.send_signal(signal.SIGINT)
+            assert child.wait(20) == 130
+        finally:
+            child.kill()
+        until(lambda: scalar(conn, sleeping) == 0)
+        assert scalar(conn, "select to_regclass('public.interrupted') is null")
+    assert changes_of(place, "interrupt") == []
+    processes = subprocess.run(["ps", "-eww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    assert str(manifest) not in processes
+
+
+def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for a condition that only asking again can tell."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.05)
