@@ -170,14 +170,30 @@ class Cluster:
             if not (self.base / "cluster.json").exists():
                 self._make(port, major, settings or {})
             elif self.is_running():
+                self._require_port(port)
                 return False
-            facts = self.facts()
+            facts = self._move(port)
             require_free_port(facts["port"])
             done = self._pg_ctl(Path(facts["bin"]), "start", "-w", "-t", "60", "-l", str(self.log), check=False)
             if done.returncode != 0:
                 message = f"the server does not start; the end of {self.log}:\n{_tail(self.log)}"
                 raise ClusterError(message)
             return True
+
+    def _require_port(self, port: int | None) -> None:
+        if port not in {None, have := self.facts()["port"]}:
+            message = f"the cluster in {self.base} runs on port {have}, not {port}; stop it first, or use {have}"
+            raise ClusterError(message)
+
+    def _move(self, port: int | None) -> dict[str, Any]:
+        """Give a cluster that is down another port; return its facts."""
+        facts = self.facts()
+        if port not in {None, facts["port"]}:
+            with (self.data / "postgresql.auto.conf").open("a") as file:
+                file.write(f"port = {port}\n")
+            facts["port"] = port
+            (self.base / "cluster.json").write_text(json.dumps(facts) + "\n")
+        return facts
 
     def stop(self, mode: str = "fast") -> bool:
         """Stop the server; return whether it was running."""

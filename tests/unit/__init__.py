@@ -1,0 +1,1 @@
+"""Tests of pure values: nothing to start, nothing to mock."""

@@ -1,0 +1,114 @@
+"""What is the case on a host: pyinfra facts, each tolerant of a host that is only half built.
+
+A fact that cannot look says "nothing there"; the operation that follows then fails with the real reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pyinfra.api import FactBase, QuoteString, StringCommand
+
+from fleet.psql import SEPARATOR, Session
+
+
+class SqlRows(FactBase[list[list[str]]]):
+    """Rows of a query; none if the server, the database or the table is not there."""
+
+    default = list
+
+    def command(self, session: Session, query: str) -> StringCommand:
+        """Return the psql command."""
+        words = session.command("-F", SEPARATOR, "-c", query)
+        return StringCommand(*words.bits, "2>/dev/null || true")
+
+    def process(self, output: Iterable[str]) -> list[list[str]]:
+        """Split the lines into columns."""
+        return [line.split(SEPARATOR) for line in output if line]
+
+
+class AppliedChanges(FactBase[dict[str, str]]):
+    """Changes in the registry: name to checksum."""
+
+    default = dict
+
+    def command(self, session: Session) -> StringCommand:
+        """Return the psql command."""
+        return SqlRows().command(session, "select name, checksum from rehearsal.change order by name")
+
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        """Return name to checksum."""
+        return {row[0]: row[1] for row in SqlRows().process(output)}
+
+
+class JsonFact(FactBase[dict[str, Any]]):
+    """Facts that one of our own commands prints as JSON on the last line; empty if it cannot."""
+
+    default = dict
+
+    def command(self, words: tuple[str, ...]) -> StringCommand:
+        """Return the command."""
+        return StringCommand(*(QuoteString(word) for word in words), "2>/dev/null || true")
+
+    def process(self, output: Iterable[str]) -> dict[str, Any]:
+        """Parse the last line."""
+        lines = [line for line in output if line.startswith("{")]
+        values: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        return values
+
+
+class FileState(FactBase[dict[str, str]]):
+    """SHA-256, mode and owner of a file; empty if there is none."""
+
+    default = dict
+
+    def command(self, path: str) -> StringCommand:
+        """Return the command."""
+        script = (
+            'test -f "$1" || exit 0; (sha256sum "$1" 2>/dev/null || shasum -a 256 "$1") | cut -c1-64; '
+            'stat -c "%a %U" "$1" 2>/dev/null || stat -f "%Lp %Su" "$1"'
+        )
+        return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(path))
+
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        """Return what was found."""
+        lines = list(output)
+        if len(lines) < 2:  # noqa: PLR2004 -- two lines: digest; mode and owner
+            return {}
+        mode, owner = lines[1].split(" ", 1)
+        return {"sha256": lines[0], "mode": mode.zfill(3), "owner": owner}
+
+
+class EnvFlags(FactBase[dict[str, str]]):
+    """Values of the named variables in an env file. Only their lines leave the host: the file holds a password."""
+
+    default = dict
+
+    def command(self, path: str, names: tuple[str, ...]) -> StringCommand:
+        """Return the command."""
+        pattern = f"^({'|'.join(names)})="
+        return StringCommand("grep", "-E", QuoteString(pattern), QuoteString(path), "2>/dev/null || true")
+
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        """Return name to value; the last line of a name wins, as in a shell."""
+        pairs = (line.split("=", 1) for line in output if "=" in line)
+        return {name: value.strip().strip("'\"") for name, value in pairs}
+
+
+class StaleService(FactBase[bool]):
+    """Whether a systemd unit is down, or was started before its env file got its present contents."""
+
+    def command(self, unit: str, env_file: str) -> StringCommand:
+        """Return the command."""
+        script = (
+            'systemctl is-active --quiet "$1" || { echo stale; exit 0; }; '
+            'started=$(date -d "$(systemctl show --timestamp=us -P ActiveEnterTimestamp "$1")" +%s%N); '
+            'test "$(stat -c %.9Y "$2" | tr -d .)" -lt "$started" || echo stale'
+        )
+        return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(unit), QuoteString(env_file))
+
+    def process(self, output: Iterable[str]) -> bool:
+        """Return whether the unit must be restarted."""
+        return any(line == "stale" for line in output)

@@ -1,0 +1,222 @@
+"""Bring a host to a wanted state: pyinfra operations, each of which changes nothing on its second run.
+
+Whether there is work is read from the host's state, never from what this run did before: a run that was killed
+between two operations is repaired by the next one. A refusal is a failing command, since an exception in an operation
+ends the run of every host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Generator
+from io import StringIO
+
+from pyinfra import host
+from pyinfra.api import FileUploadCommand, QuoteString, StringCommand, operation
+from pyinfra.api.command import PyinfraCommand
+
+from fleet.changes import Change, find_refusals
+from fleet.facts import AppliedChanges, EnvFlags, FileState, JsonFact, SqlRows, StaleService
+from fleet.passwords import is_verifier_of, scram_verifier
+from fleet.psql import Session, ident, literal
+
+Commands = Generator[PyinfraCommand, None, None]
+LOCK_TIMEOUT_MS = 2_000
+LOCK_TRIES = 15
+
+
+def refuse(reason: str) -> StringCommand:
+    """Return a command that fails with a reason."""
+    return StringCommand("sh", "-c", QuoteString('printf "%s\\n" "$1" >&2; exit 1'), "sh", QuoteString(reason))
+
+
+@operation()
+def cluster(base: str, port: int, major: int | None = None) -> Commands:
+    """Make a private throwaway cluster, and start it."""
+    launcher = (sys.executable, "-m", "fleet.cluster")
+    status = host.get_fact(JsonFact, words=(*launcher, "status", "--base", base))
+    if status.get("running") and status.get("port") == port:
+        host.noop(f"the cluster in {base} is up")
+        return
+    words = [*launcher, "start", "--base", base, "--port", str(port), *(["--major", str(major)] if major else [])]
+    yield StringCommand(*(QuoteString(word) for word in words))
+
+
+@operation()
+def generated_password(path: str) -> Commands:
+    """Make a password file that is not there yet; the password is made on the host and is in no command."""
+    if host.get_fact(FileState, path=path):
+        host.noop(f"{path} is there")
+        return
+    script = (
+        'umask 077 && mkdir -p "$(dirname "$1")" && '
+        '"$2" -c "import secrets; print(secrets.token_urlsafe(24))" >"$1.new" && mv -f "$1.new" "$1"'
+    )
+    yield StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(path), QuoteString(sys.executable))
+
+
+@operation()
+def private_file(path: str, text: str, mode: str = "600") -> Commands:
+    """Write a file that may hold secrets: never readable by others, replaced in one step."""
+    have = host.get_fact(FileState, path=path)
+    if have and have["sha256"] == hashlib.sha256(text.encode()).hexdigest() and have["mode"] == mode:
+        host.noop(f"{path} is as wanted")
+        return
+    new = path + ".new"
+    made = 'umask 077 && mkdir -p "$(dirname "$1")" && : >"$1" && chmod 600 "$1"'
+    yield StringCommand("sh", "-c", QuoteString(made), "sh", QuoteString(new))
+    yield FileUploadCommand(StringIO(text), new)
+    yield StringCommand("chmod", mode, QuoteString(new), "&&", "mv", "-f", QuoteString(new), QuoteString(path))
+
+
+@operation()
+def sql(session: Session, unless: str, text: str, refuse_if: tuple[str, str] | None = None) -> Commands:
+    """Run SQL unless a query says (by a row with `t`) that its work is done.
+
+    `refuse_if` is a query and a reason: if the query answers with a row, its first column ends the reason.
+    """
+    if refuse_if and (rows := host.get_fact(SqlRows, session=session, query=refuse_if[0])):
+        yield refuse(f"{refuse_if[1]}: {rows[0][0]}")
+    elif host.get_fact(SqlRows, session=session, query=unless) == [["t"]]:
+        host.noop("done before")
+    else:
+        yield session.run(text)
+
+
+@operation()
+def role(session: Session, role: str, password: str, attributes: str = "login") -> Commands:
+    """Make a role that logs in with this password, by its SCRAM verifier: the password itself is in no statement."""
+    query = (
+        f"select coalesce(rolpassword, '') from pg_catalog.pg_authid where rolname = {literal(role)} and rolcanlogin"
+    )
+    rows = host.get_fact(SqlRows, session=session, query=query)
+    if rows and is_verifier_of(rows[0][0], password):
+        host.noop(f"role {role} has this password")
+        return
+    verifier = literal(scram_verifier(password))
+    # Statements with a verifier must not reach the server's log either (log_statement, log_min_duration_statement).
+    yield session.run(
+        "set log_statement = 'none'; set log_min_duration_statement = -1; set log_min_error_statement = 'panic';\n"
+        f"select pg_catalog.format('create role %I', {literal(role)}) where not exists\n"
+        f"    (select from pg_catalog.pg_roles where rolname = {literal(role)})\n\\gexec\n"
+        f"alter role {ident(role)} {attributes} password {verifier};\n"
+    )
+
+
+@operation()
+def database(session: Session, database: str, owner: str) -> Commands:
+    """Make a database of this owner; `session` is one on a maintenance database."""
+    query = f"select 't' from pg_catalog.pg_database where datname = {literal(database)}"
+    if host.get_fact(SqlRows, session=session, query=query):
+        host.noop(f"database {database} is there")
+        return
+    yield session.run(f"create database {ident(database)} owner {ident(owner)} template template0 encoding 'UTF8';")
+
+
+@operation()
+def dropped_database(session: Session, database: str, kind: str) -> Commands:
+    """Drop the database of a throwaway environment; refused where the database carries the mark of another kind."""
+    if kind not in {"local", "docker"}:
+        yield refuse(
+            f"database {database} of an environment of kind {kind} is never dropped; only local and docker are"
+        )
+        return
+    there = f"select 't' from pg_catalog.pg_database where datname = {literal(database)}"
+    if not host.get_fact(SqlRows, session=session, query=there):
+        host.noop(f"there is no database {database}")
+        return
+    marks = host.get_fact(SqlRows, session=session.on(database), query="select kind from rehearsal.environment_mark")
+    if marks and marks[0][0] != kind:
+        yield refuse(f"database {database} is marked {marks[0][0]}, the inventory says {kind}; it is not dropped")
+        return
+    yield session.run(f"drop database {ident(database)} with (force);")
+
+
+@operation()
+def changes_unedited(session: Session, changes: tuple[Change, ...]) -> Commands:
+    """Refuse, before any change runs, a manifest with an edited file or an edited applied change."""
+    reasons = find_refusals(changes, host.get_fact(AppliedChanges, session=session))
+    if reasons:
+        yield refuse("\n".join(reasons))
+    else:
+        host.noop("no change was edited")
+
+
+@operation()
+def change(
+    session: Session, change: Change, applied: dict[str, str], lock_timeout_ms: int = LOCK_TIMEOUT_MS
+) -> Commands:
+    """Apply a change in one transaction with its row in the registry, asking for locks a bounded number of times."""
+    if change.name in applied:
+        host.noop(f"{change.name} was applied before")
+        return
+    registered = (
+        "insert into rehearsal.change (name, checksum, body)\n"
+        f"values ({literal(change.name)}, {literal(change.checksum)}, {literal(change.body)});\n"
+    )
+    # A psql that was killed must not leave its statement running on the server.
+    watched = "set client_connection_check_interval = '500ms';\n"
+    if not change.transactional:
+        yield session.run(f"{watched}set lock_timeout = '{lock_timeout_ms}ms';\n{change.body}\n{registered}")
+        return
+    # The row goes first: of two that apply the same change at once, the second waits here and then fails on the key.
+    # The check at the end fails for a body that ended the transaction, which the lexer of the manifest may have missed.
+    text = (
+        f"{watched}begin;\nset local lock_timeout = '{lock_timeout_ms}ms';\n"
+        f"{registered}select pg_catalog.pg_current_xact_id()::text as change_xid \\gset\n{change.body}\n;\n"
+        "select 1 / (pg_catalog.pg_current_xact_id()::text = :'change_xid')::int as one_transaction \\gset\n"
+        "commit;\n"
+    )
+    yield session.run_with_retries(text, LOCK_TRIES)
+
+
+@operation()
+def env_flags(path: str, flags: dict[str, bool]) -> Commands:
+    """Set variables in an env file to true or false in one step, and leave every other line alone."""
+    have = host.get_fact(EnvFlags, path=path, names=tuple(sorted(flags)))
+    wanted = {name: "true" if value else "false" for name, value in flags.items()}
+    if have == wanted:
+        host.noop(f"{path} has these flags")
+        return
+    # `cp -p` first: the new file gets mode and owner of the old one before it gets its contents.
+    script = (
+        "set -e; file=$1; shift; "
+        'test -f "$file" || { echo "there is no env file $file; deploy the app first" >&2; exit 1; }; '
+        'cp -p "$file" "$file.new"; names=$1; shift; { grep -vE "^($names)=" "$file" || true; printf "%s\\n" "$@"; } '
+        '>"$file.new"; mv -f "$file.new" "$file"'
+    )
+    lines = [f"{name}={value}" for name, value in sorted(wanted.items())]
+    words = (script, "sh", path, "|".join(sorted(wanted)), *lines)
+    yield StringCommand("sh", "-c", *(QuoteString(word) for word in words))
+
+
+@operation()
+def supervisor(base: str) -> Commands:
+    """Start the process manager of `local`, if it is down, and make it know the programs as they are configured."""
+    manager = (sys.executable, "-m", "fleet.local")
+    if host.get_fact(JsonFact, words=(*manager, "status", "--base", base)).get("current"):
+        host.noop("the process manager is up")
+        return
+    yield StringCommand(*(QuoteString(word) for word in (*manager, "start", "--base", base)))
+
+
+@operation()
+def program(base: str, program: str) -> Commands:
+    """Run a program under the process manager; restart it if its files are not those that it was started with."""
+    manager = (sys.executable, "-m", "fleet.local")
+    status = host.get_fact(JsonFact, words=(*manager, "status", "--base", base, "--program", program))
+    if status.get("programs", {}).get(program, {}).get("current"):
+        host.noop(f"{program} runs with its present files")
+        return
+    words = (*manager, "restart", "--base", base, "--program", program)
+    yield StringCommand(*(QuoteString(word) for word in words))
+
+
+@operation()
+def service(unit: str, env_file: str, restart: str | None = None) -> Commands:
+    """Restart a systemd unit that is down or runs with an older env file; `restart` replaces the usual command."""
+    if not host.get_fact(StaleService, unit=unit, env_file=env_file):
+        host.noop(f"{unit} runs with its present env file")
+        return
+    yield StringCommand(restart) if restart else StringCommand("systemctl", "restart", QuoteString(unit))

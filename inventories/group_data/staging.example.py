@@ -1,0 +1,28 @@
+"""The environment `staging`: copy to staging.py. Group data of the file's name beats that of `all`."""
+
+# local, docker, staging or production; the database must carry the same mark before anything is written to it.
+env_kind = "staging"
+
+# The database as the engine on this machine and the app servers reach it; {plan} is the name of the plan.
+db_host = "db1.staging.example.org"
+db_port = 5432
+db_name = "finance"
+db_sslmode = "require"
+
+# Roles. The superuser is used by `invoke db.provision` only.
+db_superuser = "postgres"
+db_migrator = "rehearsal"
+db_app_role = "app"
+
+# Where passwords are, never what they are: {"env": NAME}, {"file": PATH} or {"command": [WORD, …]}, on this machine.
+db_superuser_password = {"command": ["pass", "show", "staging/postgres"]}
+db_migrator_password = {"env": "REHEARSAL_MIGRATOR_PASSWORD"}
+db_app_password = {"file": "~/.secrets/staging-app"}
+
+# supervisord (environment local) or systemd.
+app_manager = "systemd"
+env_file_mode = "640"
+
+# Folder of the backups, on this machine, and who is named in the report.
+backup_dir = "backups/staging"
+admin_email = "dba@example.org"

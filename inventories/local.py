@@ -1,0 +1,51 @@
+"""Environment `local`: everything on this machine, nothing needs root. Three hosts that are processes.
+
+REHEARSAL_LOCAL_BASE      folder of everything that it makes      default: a folder of this project in the temporary one
+REHEARSAL_LOCAL_DB_PORT   port of the database                    default: 55432
+REHEARSAL_LOCAL_APP_PORT  port of the first app server            default: 58101
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+_project = Path(__file__).resolve().parent.parent
+_name = f"pg-rehearsal-{os.getuid()}-{hashlib.sha256(str(_project).encode()).hexdigest()[:8]}"
+_base = Path(os.environ.get("REHEARSAL_LOCAL_BASE") or Path(tempfile.gettempdir()) / _name).absolute()
+_port = int(os.environ.get("REHEARSAL_LOCAL_APP_PORT") or 58101)
+
+# The launcher of the cluster writes where the programs of its version are.
+_made = _base / "cluster" / "cluster.json"
+_cluster = json.loads(_made.read_text()) if _made.exists() else {}
+
+_everywhere = {
+    "base": str(_base),
+    "cluster_base": str(_base / "cluster"),
+    "cluster_major": int(os.environ["REHEARSAL_LOCAL_MAJOR"]) if os.environ.get("REHEARSAL_LOCAL_MAJOR") else None,
+    "db_port": int(os.environ.get("REHEARSAL_LOCAL_DB_PORT") or _cluster.get("port") or 55432),
+    "db_bin": _cluster.get("bin"),
+    "db_superuser_password": {"file": str(_base / "cluster" / "superuser.password")},
+    "db_migrator_password": {"file": str(_base / "secrets" / "rehearsal.password")},
+    "db_app_password": {"file": str(_base / "secrets" / "app.password")},
+    "passfile": str(_base / "secrets" / "pgpass"),
+    "backup_dir": str(_base / "backups"),
+}
+
+
+def _app(number: int) -> tuple[str, dict[str, object]]:
+    server = f"app{number}"
+    return f"@process/{server}", {
+        "app_server": server,
+        "app_port": _port + number - 1,
+        "app_url": f"http://127.0.0.1:{_port + number - 1}",
+        "app_log": str(_base / "apps" / f"{server}.log"),
+        "app_command": [sys.executable, "-m", "example_app"],
+        "env_file": str(_base / "apps" / f"{server}.env"),
+    }
+
+
+database = (["@process/db"], _everywhere)
+app = ([_app(1), _app(2)], _everywhere)

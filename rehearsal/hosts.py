@@ -1,0 +1,400 @@
+"""The door to the hosts: pyinfra as a child process, and environments as its inventories describe them.
+
+Owns how a run of pyinfra is started, watched, judged and ended. Must not import pyinfra: its command line patches the
+whole interpreter, which ruins every latency that is measured in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast, get_args
+
+from rehearsal.environment import AppServer, Database, Environment, Kind
+from rehearsal.errors import HostsFailed, PreconditionError, UsageError
+from rehearsal.evidence import Run
+from rehearsal.plan import Plan
+
+PROJECT = Path(__file__).resolve().parent.parent
+GROUPS = {
+    "cluster": "database",
+    "roles": "database",
+    "migrate": "database",
+    "app": "app",
+    "flags": "app",
+    "flags-show": "app",
+}
+DEFAULT_FLAGS = ("USE_PARTITIONED_TABLES", "ENABLE_PARTITION_ROUTING")
+INVENTORY_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 10
+STDERR_LINES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class OperationResult:
+    """What one operation did on one host."""
+
+    host: str
+    name: str
+    ok: bool
+    changed: bool
+    seconds: float
+    stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostsResult:
+    """What one run of pyinfra did. `ok` needs a record of every expected host: its exit code alone lies."""
+
+    phase: str
+    returncode: int
+    seconds: float
+    expected: tuple[str, ...]
+    failed: tuple[str, ...]
+    operations: tuple[OperationResult, ...]
+    reports: dict[str, dict[str, Any]]
+    planned: tuple[tuple[str, str], ...]
+    would_change: tuple[tuple[str, str], ...]
+    log: str = field(repr=False, default="")
+    timed_out: bool = False
+
+    @property
+    def changed(self) -> int:
+        """Number of operations that changed something."""
+        return sum(one.changed for one in self.operations)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every expected host is in the wanted state."""
+        return not self.reason
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run failed: host, operation and the last lines of its error."""
+        if self.timed_out:
+            return f"the phase {self.phase} took longer than its {self.seconds:.0f} s"
+        if broken := next((one for one in self.operations if not one.ok), None):
+            return f"{broken.host}: {_sentence(broken.name)} failed: {_last_lines(broken.stderr)}"
+        if self.failed:
+            return f"no connection to {', '.join(self.failed)}, or no facts of it: {_last_lines(self.log)}"
+        if self.returncode != 0:
+            return f"pyinfra ended with {self.returncode} in the phase {self.phase}: {_last_lines(self.log)}"
+        if not self.expected or not (self.planned or self.reports):
+            return f"no host did anything in the phase {self.phase}; does the inventory have such a host?"
+        return None
+
+
+def run_pyinfra(
+    inventory: Path,
+    phase: str,
+    *,
+    plan: Plan,
+    limit: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+    dry: bool = False,
+    run: Run | None = None,
+    timeout: float = 600,
+) -> HostsResult:
+    """Bring the hosts to the state that a phase of `deploy.py` wants; each operation becomes an event of the run.
+
+    `limit` names groups or hosts; without it, the group that the phase is for. `data` must hold no secret: it is in
+    argv. Ctrl-C and the timeout end pyinfra and its local commands.
+
+    Raises:
+        HostsFailed: a host was not reached, or an operation failed; names host, operation and error.
+    """
+    result = try_pyinfra(inventory, phase, plan=plan, limit=limit, data=data, dry=dry, run=run, timeout=timeout)
+    if result.reason:
+        raise HostsFailed(result.reason)
+    return result
+
+
+def try_pyinfra(
+    inventory: Path,
+    phase: str,
+    *,
+    plan: Plan,
+    limit: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+    dry: bool = False,
+    run: Run | None = None,
+    timeout: float = 600,
+) -> HostsResult:
+    """Do what `run_pyinfra` does, and return a failure instead of raising it."""
+    if phase not in GROUPS:
+        message = f"unknown phase {phase!r} of the hosts; there are {', '.join(GROUPS)}"
+        raise UsageError(message)
+    reads, writes = flag_names(plan)
+    values = {"phase": phase, "plan": plan.name, "flag_reads": reads, "flag_writes": writes, **(data or {})}
+    command = [sys.executable, "-m", "pyinfra", str(inventory.absolute()), "deploy.py", "--fail-percent", "0"]
+    command.append("--dry" if dry else "-y")
+    for name in limit or (GROUPS[phase],):
+        command += ["--limit", name]
+    for key, value in values.items():
+        command += ["--data", f"{key}={json.dumps(value)}"]
+    with tempfile.TemporaryDirectory(prefix="pg-rehearsal-") as folder:
+        return _watch(command, phase, Path(folder), run, timeout)
+
+
+def flag_names(plan: Plan) -> tuple[str, str]:
+    """Return the names of the flags for reads and for writes."""
+    return (plan.flags.reads, plan.flags.writes) if plan.flags else DEFAULT_FLAGS
+
+
+class _Lines:
+    """The recorder's lines, read while they are written."""
+
+    def __init__(self, path: Path, run: Run | None) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self._run = run
+        path.touch()
+        self._file = path.open(encoding="utf-8")
+        self._rest = ""
+
+    def read(self) -> None:
+        """Take in what was written since; events go on at once."""
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        for line in lines:
+            value: dict[str, Any] = json.loads(line)
+            self.seen.append(value)
+            if self._run and value["ev"] == "op":
+                keys = {"host": "host", "op": "operation", "ok": "ok", "changed": "changed", "seconds": "seconds"}
+                self._run.event("operation", **{name: value[key] for key, name in keys.items()})
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Return the lines of one kind."""
+        return [line for line in self.seen if line["ev"] == kind]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _watch(command: list[str], phase: str, folder: Path, run: Run | None, timeout: float) -> HostsResult:
+    started = time.monotonic()
+    log = folder / "log"
+    lines = _Lines(folder / "events", run)
+    variables = {"REHEARSAL_EVENTS": str(folder / "events"), "PYINFRA_PROGRESS": "off"}
+    with contextlib.closing(lines):
+        with log.open("wb") as out, _child(command, out, variables) as child:
+            returncode = _wait(child, lines, started + timeout)
+        lines.read()
+    text = log.read_text(errors="replace")
+    if run:
+        run.append_text("hosts.log", text)
+    return _result(phase, returncode, time.monotonic() - started, lines, text)
+
+
+@contextlib.contextmanager
+def _child(
+    command: list[str], out: IO[bytes], variables: dict[str, str]
+) -> Generator[subprocess.Popen[bytes], None, None]:
+    child = subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env={**os.environ, **variables},
+    )
+    try:
+        yield child
+    finally:
+        _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child and everything in its process group; does nothing if the child has ended by itself."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if child.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(STOP_TIMEOUT_S)
+
+
+def _wait(child: subprocess.Popen[bytes], lines: _Lines, deadline: float) -> int | None:
+    """Wait for the end, taking in lines; None if the time is up."""
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(0.1)
+        lines.read()
+    return None
+
+
+def _result(phase: str, returncode: int | None, seconds: float, lines: _Lines, log: str) -> HostsResult:
+    expected = tuple(name for line in lines.of("expected") for name in line["hosts"])
+    hosts = {line["host"]: line for line in lines.of("host")}
+    planned = [(name, one) for name, line in hosts.items() for one in line["ops"]]
+    operations = tuple(
+        OperationResult(one["host"], one["op"], one["ok"], one["changed"], one["seconds"], one["stderr"])
+        for one in lines.of("op")
+    )
+    drift = ((name, one["op"]) for name, one in planned if one["would_change"] and not one["conditional"])
+    return HostsResult(
+        phase=phase,
+        returncode=-1 if returncode is None else returncode,
+        seconds=seconds,
+        expected=expected,
+        failed=tuple(name for name in expected if name not in hosts or hosts[name]["failed"]),
+        operations=operations,
+        reports={line["host"]: line["values"] for line in lines.of("report")},
+        planned=tuple((name, one["op"]) for name, one in planned),
+        would_change=tuple(drift),
+        log=log,
+        timed_out=returncode is None,
+    )
+
+
+def _sentence(name: str) -> str:
+    return f"{name[:1].lower()}{name[1:]!s}"
+
+
+def _last_lines(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("-->")]
+    # The last line of a traceback says what went wrong; what pyinfra adds below it does not.
+    if own := [line for line in lines if line.startswith("fleet.") and "Error: " in line]:
+        return own[-1].partition("Error: ")[2]
+    return " | ".join(lines[-STDERR_LINES:]) or "no output"
+
+
+# --- environments ---------------------------------------------------------------------------------------------------
+
+
+def environment_names(root: Path = PROJECT) -> tuple[str, ...]:
+    """Return the names of the environments that have an inventory."""
+    return tuple(sorted(path.stem for path in (root / "inventories").glob("*.py") if "." not in path.stem))
+
+
+def find_inventory(name: str, root: Path = PROJECT) -> Path:
+    """Return the inventory of an environment.
+
+    Raises:
+        UsageError: there is none; names those that there are, the nearest first.
+    """
+    known = environment_names(root)
+    if name in known:
+        return root / "inventories" / f"{name}.py"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    message = (
+        f"no environment {name!r}{hint} there are {', '.join(known) or 'none'}, a file each in {root / 'inventories'}"
+    )
+    raise UsageError(message)
+
+
+def load_environment(name: str, plan: str, root: Path = PROJECT, *, secrets: bool = True) -> Environment:
+    """Read an environment from its inventory, host groups and group data as pyinfra sees them.
+
+    `secrets=False` leaves the passwords empty, for an environment that is not provisioned yet.
+
+    Raises:
+        UsageError: no such environment, or its inventory lacks something; names the key.
+        PreconditionError: a password cannot be resolved.
+    """
+    inventory = find_inventory(name, root)
+    hosts = _read_inventory(inventory, root)
+    databases = [host for host in hosts if "database" in host["groups"]]
+    if len(databases) != 1:
+        message = f"the inventory {inventory} has {len(databases)} hosts in the group `database`; it must have one"
+        raise UsageError(message)
+    data = _Data(inventory, databases[0])
+    migrator, app = _passwords(data) if secrets else ("", "")
+    return Environment(
+        name=name,
+        kind=_kind(data),
+        inventory=inventory,
+        database=_database(data, plan, "db_migrator", migrator),
+        app_database=_database(data, plan, "db_app_role", app),
+        database_host=data.host,
+        app_servers=tuple(_app_server(_Data(inventory, host)) for host in hosts if "app" in host["groups"]),
+        backup_folder=Path(data["backup_dir"]),
+        admin_email=data["admin_email"],
+        client_bin=Path(data.values["db_bin"]) if data.values.get("db_bin") else None,
+        state_folder=Path(data.values["base"]) if data.values.get("base") else None,
+        settings=data.values,
+    )
+
+
+class _Data:
+    """Data of one host; a missing key is an error that says where it belongs."""
+
+    def __init__(self, inventory: Path, host: dict[str, Any]) -> None:
+        self.host: str = host["name"]
+        self.values: dict[str, Any] = host["data"]
+        self._inventory = inventory
+
+    def __getitem__(self, key: str) -> Any:
+        if self.values.get(key) is None:
+            message = (
+                f"the inventory {self._inventory} does not say `{key}` for {self.host}; add it to the host or its group"
+            )
+            raise UsageError(message)
+        return self.values[key]
+
+
+def _read_inventory(inventory: Path, root: Path) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "pyinfra", "--json", str(inventory.absolute()), "debug-inventory"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=INVENTORY_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode == 0:
+            return cast("list[dict[str, Any]]", json.loads(done.stdout))
+    except (subprocess.TimeoutExpired, ValueError) as exc:
+        message = f"pyinfra cannot read the inventory {inventory}: {exc.__class__.__name__}"
+        raise UsageError(message) from exc
+    message = f"pyinfra cannot read the inventory {inventory}: {_last_lines(done.stderr)}"
+    raise UsageError(message)
+
+
+def _passwords(data: _Data) -> tuple[str, str]:
+    """Resolve the references on the side of the hosts, so that both sides see the same password; over a pipe."""
+    references = [data["db_migrator_password"], data["db_app_password"]]
+    done = subprocess.run(
+        [sys.executable, "-m", "fleet.passwords"],
+        input=json.dumps(references),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise PreconditionError(_last_lines(done.stderr))
+    migrator, app = json.loads(done.stdout)
+    return migrator, app
+
+
+def _kind(data: _Data) -> Kind:
+    kind = data["env_kind"]
+    if kind not in get_args(Kind):
+        message = f"`env_kind` of {data.host} is {kind!r}; it must be one of {', '.join(get_args(Kind))}"
+        raise UsageError(message)
+    return cast("Kind", kind)
+
+
+def _database(data: _Data, plan: str, user: str, password: str) -> Database:
+    name = str(data["db_name"]).format(plan=plan)
+    sslmode = str(data.values.get("db_sslmode") or "prefer")
+    return Database(data["db_host"], int(data["db_port"]), name, data[user], password, sslmode)
+
+
+def _app_server(data: _Data) -> AppServer:
+    return AppServer(data.host, str(data["app_url"]).rstrip("/"), data.values.get("app_log"), data.values)

@@ -1,0 +1,63 @@
+"""An app server: its env file, the program that runs it, and that it runs with both as they are."""
+
+from pathlib import Path
+
+from pyinfra import host, state
+
+from fleet import operations
+from fleet.facts import EnvFlags
+from fleet.passwords import resolve
+from fleet.psql import database_name
+from fleet.templates import database_url, render
+
+data = host.data
+ours = data.app_manager == "supervisord" or bool(data.get("app_is_ours"))
+names = (data.flag_reads, data.flag_writes)
+have = host.get_fact(EnvFlags, path=data.env_file, names=(*names, "REHEARSAL_PLAN"))
+# Flags outlive a deployment of the same plan; another plan, or a database made anew, starts with the legacy routing.
+kept = have.get("REHEARSAL_PLAN") == data.plan and not data.get("reset")
+database = database_name(data)
+
+# An app that others deploy keeps its env file; only its flags are ours to set.
+if ours:
+    operations.private_file(
+        name="Write the app server's env file",
+        path=data.env_file,
+        text=render(
+            "app.env.j2",
+            plan=data.plan,
+            server=data.app_server,
+            port=data.app_port,
+            database_url=database_url(
+                data.db_host, data.db_port, database, data.db_app_role, resolve(data.db_app_password)
+            ),
+            flags={name: kept and have.get(name) == "true" for name in names},
+        ),
+        mode=data.env_file_mode,
+    )
+if data.app_manager == "supervisord":
+    apps = Path(data.base) / "apps"
+    script = apps / f"{data.app_server}.sh"
+    folder = data.get("app_folder") or str(Path(state.cwd or ".").absolute())
+    operations.private_file(
+        name="Write the app server's start script",
+        path=str(script),
+        text=render(
+            "app.sh.j2",
+            folder=folder,
+            env_file=data.env_file,
+            started=apps / f"{data.app_server}.started",
+            command=data.app_command,
+        ),
+    )
+    operations.private_file(
+        name="Write the app server's program",
+        path=str(Path(data.base) / "supervisor" / "programs" / f"{data.app_server}.conf"),
+        text=render("app.supervisor.j2", program=data.app_server, script=script, folder=data.base, log=data.app_log),
+    )
+    operations.supervisor(name="Start the process manager", base=data.base)
+    operations.program(name="Start the app server", base=data.base, program=data.app_server)
+else:
+    operations.service(
+        name="Start the app server", unit=data.app_service, env_file=data.env_file, restart=data.get("app_restart")
+    )

@@ -1,0 +1,24 @@
+"""Every change of the manifest, in order, each with its row in the registry."""
+
+from pathlib import Path
+
+from pyinfra import host
+
+from fleet import operations
+from fleet.changes import read_changes
+from fleet.facts import AppliedChanges
+from fleet.psql import session
+
+migrator = session(host.data, "migrator")
+changes = read_changes(Path(host.data.manifest))
+applied = host.get_fact(AppliedChanges, session=migrator)
+
+operations.changes_unedited(name="Check that no change was edited", session=migrator, changes=changes)
+for one in changes:
+    operations.change(
+        name=f"Apply change {one.name}",
+        session=migrator,
+        change=one,
+        applied=applied,
+        lock_timeout_ms=int(host.data.get("lock_timeout_ms") or operations.LOCK_TIMEOUT_MS),
+    )

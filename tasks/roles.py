@@ -1,0 +1,126 @@
+"""Roles, the plan's database, privileges, the registry and the mark of the environment."""
+
+import hashlib
+from pathlib import Path
+
+from pyinfra import host, state
+
+from fleet import operations
+from fleet.passwords import resolve
+from fleet.psql import database_name, ident, literal, session
+
+data = host.data
+superuser, migrator = session(data, "superuser"), session(data, "migrator")
+database = database_name(data)
+passwords = {
+    data.db_superuser: resolve(data.db_superuser_password),
+    data.db_migrator: resolve(data.db_migrator_password),
+}
+app_password = resolve(data.db_app_password)
+
+lines = [
+    f"*:*:*:{user}:{value.replace(chr(92), chr(92) * 2).replace(':', chr(92) + ':')}"
+    for user, value in passwords.items()
+]
+operations.private_file(name="Write the password file of psql", path=data.passfile, text="\n".join(lines) + "\n")
+
+operations.role(
+    name="Make the role that migrates",
+    session=superuser.on("postgres"),
+    role=data.db_migrator,
+    password=passwords[data.db_migrator],
+    attributes="login createdb",
+)
+operations.role(
+    name="Make the role of the app", session=superuser.on("postgres"), role=data.db_app_role, password=app_password
+)
+
+role = literal(data.db_migrator)
+operations.sql(
+    name="Let the migrating role watch and end sessions",
+    session=superuser.on("postgres"),
+    unless=f"select pg_has_role({role}, 'pg_monitor', 'member') and pg_has_role({role}, 'pg_signal_backend', 'member')",
+    text=f"grant pg_monitor, pg_signal_backend to {ident(data.db_migrator)};",
+)
+# Before PostgreSQL 15 only a superuser may set these; the engine then does without.
+granted = (
+    "select count(*) as n from pg_parameter_acl as p, aclexplode(p.paracl) as a"
+    " where p.parname in ('session_replication_role', 'deadlock_timeout')"
+    f" and a.grantee = {role}::regrole and a.privilege_type = 'SET'"
+)
+operations.sql(
+    name="Let the migrating role set what its locks and copies need",
+    session=superuser.on("postgres"),
+    unless=(
+        "select current_setting('server_version_num')::int < 150000 or query_to_xml(case "
+        "when current_setting('server_version_num')::int < 150000 then 'select 2 as n' else "
+        f"{literal(granted)} end, false, true, '')::text like '%<n>2</n>%'"
+    ),
+    text=(
+        "select current_setting('server_version_num')::int >= 150000 as can_grant \\gset\n\\if :can_grant\n"
+        f"grant set on parameter session_replication_role, deadlock_timeout to {ident(data.db_migrator)};\n\\endif\n"
+    ),
+)
+if data.get("reset"):
+    operations.dropped_database(
+        name="Drop the plan's database", session=superuser.on("postgres"), database=database, kind=data.env_kind
+    )
+operations.database(
+    name="Make the plan's database", session=superuser.on("postgres"), database=database, owner=data.db_migrator
+)
+operations.sql(
+    name="Count statements in the plan's database",
+    session=superuser,
+    unless=(
+        "select exists (select from pg_extension where extname = 'pg_stat_statements')"
+        " or not exists (select from pg_available_extensions where name = 'pg_stat_statements')"
+    ),
+    text="create extension if not exists pg_stat_statements;",
+)
+app, owner = ident(data.db_app_role), ident(data.db_migrator)
+operations.sql(
+    name="Let the app use what the migrating role makes",
+    session=superuser,
+    unless=(
+        f"select has_schema_privilege({role}, 'public', 'create')"
+        f" and has_schema_privilege({literal(data.db_app_role)}, 'public', 'usage')"
+        " and (select count(distinct d.defaclobjtype) = 2 from pg_default_acl as d, aclexplode(d.defaclacl) as a"
+        f" where d.defaclrole = {role}::regrole and d.defaclnamespace = 'public'::regnamespace"
+        f" and a.grantee = {literal(data.db_app_role)}::regrole)"
+    ),
+    text=(
+        f"grant usage, create on schema public to {owner};\ngrant usage on schema public to {app};\n"
+        f"alter default privileges for role {owner} in schema public\n"
+        f"    grant select, insert, update, delete on tables to {app};\n"
+        f"alter default privileges for role {owner} in schema public grant usage, select on sequences to {app};\n"
+    ),
+)
+
+registry = (Path(state.cwd or ".") / "sql" / "registry.sql").read_text(encoding="utf-8")
+digest = hashlib.sha256(registry.encode()).hexdigest()[:12]
+comment = f"State of pg-rehearsal: registry of changes, progress of migrations, key logs; registry {digest}"
+operations.sql(
+    name="Make the registry",
+    session=migrator,
+    unless=f"select obj_description(to_regnamespace('rehearsal'), 'pg_namespace') = {literal(comment)}",
+    text=f"begin;\n{registry}\ncomment on schema rehearsal is {literal(comment)};\ncommit;\n",
+)
+kind = literal(data.env_kind)
+operations.sql(
+    name="Mark the database with the kind of its environment",
+    session=migrator,
+    unless=f"select kind = {kind} from rehearsal.environment_mark",
+    refuse_if=None
+    if data.get("remark")
+    else (
+        f"select kind from rehearsal.environment_mark where kind <> {kind}",
+        (
+            f"database {database} carries another mark than {data.env_kind}; if it is a clone, mark it anew with "
+            "`invoke db.provision --remark`; its mark"
+        ),
+    ),
+    text=(
+        f"insert into rehearsal.environment_mark (kind) values ({kind})\n"
+        "on conflict (only_one) do update set kind = excluded.kind, marked_at = now(), marked_by = current_user;\n"
+    ),
+)

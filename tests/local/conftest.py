@@ -1,0 +1,78 @@
+"""One environment `local` of its own for these tests: provisioned once, in a folder and on ports of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import local
+from fleet.cluster import Cluster, free_port
+from rehearsal.environment import Environment
+from rehearsal.evidence import Run
+from rehearsal.hosts import HostsResult, load_environment, run_pyinfra
+from rehearsal.plan import Plan, TableSpec
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+INVENTORY = ROOT / "inventories" / "local.py"
+PLAN = Plan(name="hosts", strategy="swap", tables=[TableSpec(name="public.posts", key="created_at")])
+
+
+@dataclass(frozen=True)
+class Local:
+    """The environment, what the first and the second provisioning did, and where it all is."""
+
+    base: Path
+    first: list[HostsResult]
+    second: list[HostsResult]
+    run: Run
+    env: Environment
+
+
+def provision(base: Path, run: Run) -> list[HostsResult]:
+    command = [sys.executable, str(ROOT / "tests" / "local" / "stand_in.py"), str(base)]
+    phases: list[tuple[str, dict[str, Any]]] = [("cluster", {}), ("roles", {}), ("app", {"app_command": command})]
+    return [run_pyinfra(INVENTORY, phase, plan=PLAN, data=data, run=run) for phase, data in phases]
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Local]:
+    """The environment, provisioned twice; stopped and removed at the end."""
+    base = Path(tempfile.mkdtemp(prefix="pgr-local-"))
+    base.chmod(0o711)
+    ports = {"REHEARSAL_LOCAL_DB_PORT": str(free_port()), "REHEARSAL_LOCAL_APP_PORT": str(_two_free_ports())}
+    variables = {"REHEARSAL_LOCAL_BASE": str(base), **ports}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    run = Run.create(base / "runs", "local", PLAN.name)
+    try:
+        yield Local(base, provision(base, run), provision(base, run), run, load_environment("local", PLAN.name))
+    finally:
+        manager, cluster = local.Manager(base), Cluster(base / "cluster")
+        ran = manager.is_up() and cluster.is_running()
+        stopped, again = local.stop(base), local.stop(base)
+        up = manager.is_up() or cluster.is_running()
+        shutil.rmtree(base, ignore_errors=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    assert (ran, stopped, again, up) == (True, True, False, False)
+
+
+def _two_free_ports() -> int:
+    while True:
+        port = free_port()
+        taken = subprocess.run(
+            [sys.executable, "-c", f"import socket; socket.socket().bind(('127.0.0.1', {port + 1}))"],
+            capture_output=True,
+            check=False,
+        )
+        if taken.returncode == 0:
+            return port

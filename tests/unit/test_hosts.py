@@ -1,0 +1,106 @@
+"""How a run of pyinfra is judged, and what a wrong environment is told. No host is needed to be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rehearsal.errors import UsageError
+from rehearsal.flags import FlipResult, Routing, ServerFlags, ServerFlip
+from rehearsal.hosts import HostsResult, OperationResult, find_inventory, load_environment, run_pyinfra
+from rehearsal.plan import Plan, TableSpec
+
+PLAN = Plan(name="hosts", strategy="swap", tables=[TableSpec(name="public.posts", key="created_at")])
+GOOD = OperationResult("db", "Make the role", ok=True, changed=True, seconds=0.1)
+BAD = OperationResult("db", "Make the role", ok=False, changed=False, seconds=0.1, stderr="psql: error: no\nroute\n")
+
+
+def result(**values: object) -> HostsResult:
+    """Return a run that went well, but for the given values."""
+    well: dict[str, object] = {
+        "phase": "roles",
+        "returncode": 0,
+        "seconds": 1.0,
+        "expected": ("db",),
+        "failed": (),
+        "operations": (GOOD,),
+        "reports": {},
+        "planned": (("db", GOOD.name),),
+        "would_change": (),
+    }
+    return HostsResult(**{**well, **values})  # type: ignore[arg-type]  # values of a test
+
+
+def test_a_good_run_is_a_success_and_counts_what_changed() -> None:
+    """The witness for the failures below."""
+    assert (result().ok, result().reason, result().changed) == (True, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"operations": (GOOD, BAD)}, "db: make the role failed: psql: error: no | route"),
+        ({"failed": ("db",)}, "no connection to db"),
+        (
+            {"returncode": 1, "log": "--> Connecting\nfleet.passwords.PasswordError: no file\n"},
+            "in the phase roles: no file",
+        ),
+        ({"expected": (), "planned": (), "operations": ()}, "no host did anything in the phase roles"),
+        ({"planned": (), "operations": ()}, "no host did anything in the phase roles"),
+        ({"timed_out": True, "returncode": -1}, "took longer than its 1 s"),
+    ],
+)
+def test_each_way_to_fail_is_a_failure_with_its_reason(values: dict[str, object], reason: str) -> None:
+    """The exit code alone would call half of these a success."""
+    broken = result(**values)
+
+    assert not broken.ok
+    assert reason in (broken.reason or "")
+
+
+def test_an_unknown_environment_is_told_the_nearest_and_all_known() -> None:
+    """The example inventory is not an environment."""
+    with pytest.raises(UsageError, match=r"no environment 'locla'; did you mean 'local'\? there are .*local"):
+        find_inventory("locla")
+    with pytest.raises(UsageError) as caught:
+        find_inventory("staging.example")
+    assert "there are" in str(caught.value)
+
+
+def test_an_unknown_phase_is_told_all_known(tmp_path: Path) -> None:
+    """Nothing is started."""
+    with pytest.raises(UsageError, match=r"unknown phase 'rolls'.*roles"):
+        run_pyinfra(tmp_path / "none.py", "rolls", plan=PLAN)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("app = []\n", "has 0 hosts in the group `database`"),
+        (
+            'database = [("@process/db", {"db_host": "127.0.0.1"})]\n',
+            "does not say `db_migrator_password` for @process/db",
+        ),
+        ("database = 1 / 0\n", "cannot read the inventory.*division by zero"),
+    ],
+)
+def test_a_wrong_inventory_names_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    """Each message names the file and the key."""
+    (tmp_path / "inventories").mkdir()
+    (tmp_path / "inventories" / "odd.py").write_text(text)
+
+    with pytest.raises(UsageError, match=rf"(?s){message}"):
+        load_environment("odd", "hosts", tmp_path)
+
+
+def test_what_was_not_seen_is_neither_drift_nor_a_success() -> None:
+    """None stays None; one server that is not back is enough to say so."""
+    on, off = Routing(reads=True, writes=True), Routing(reads=False, writes=False)
+    unseen = ServerFlags("app1", on, None)
+    flips = (ServerFlip("app1", unseen, reverted=True), ServerFlip("app2", unseen, reverted=False))
+
+    assert (unseen.drift, ServerFlags("app1", on, off).drift, ServerFlags("app1", on, on).drift) == (None, True, False)
+    assert FlipResult(on, flips).reverted is None
+    assert FlipResult(on, flips, "app2: broken").reverted is False
+    assert str(Routing(reads=True, writes=False)) == "reads partitioned, writes legacy"
