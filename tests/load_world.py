@@ -40,8 +40,8 @@ declare
     month timestamptz := date_trunc('month', now()) - interval '4 months';
 begin
     for number in 0..5 loop
-        execute format('create table public.posts_%s partition of public.posts_partitioned for values from (%L) to (%L)',
-                       number, month, month + interval '1 month');
+        execute format('create table public.posts_%s partition of public.posts_partitioned '
+                       'for values from (%L) to (%L)', number, month, month + interval '1 month');
         month := month + interval '1 month';
     end loop;
 end $$;

@@ -76,6 +76,7 @@ class Generator:
         """
         clients = [SqlClient(self._config.conninfo, self._config.timeout_s) for _ in range(self._config.connections)]
         await self._require_database(clients)
+        await self._http.warm()
         adopted = self._adopt()
         paths = {"ledger": str(self._ledger.path), "latency": str(self._recorder.path)}
         workers = [asyncio.create_task(self._work("sql", client)) for client in clients]

@@ -91,7 +91,7 @@ def test_stall_of_the_server_shows_in_the_latencies(database: Database, conn: Co
 def test_killed_generator_leaves_unknown_writes_and_nothing_lost(
     database: Database, conn: Connection, run: Run
 ) -> None:
-    """kill -9 while writes wait for a lock; then a second generator goes on with the rows of the first."""
+    """Killed by -9 while writes wait for a lock; then a second generator goes on with the rows of the first."""
     env = make_environment(database)
     with LoadProcess(env, PLAN, run, "first") as load:
         wait_until(lambda: count_marked(conn) > 20)
@@ -121,7 +121,7 @@ def test_killed_generator_leaves_unknown_writes_and_nothing_lost(
 
 @pytest.mark.parametrize("committed", [True, False])
 def test_connection_lost_during_commit_is_settled_by_transaction_id(
-    database: Database, server: Database, conn: Connection, run: Run, committed: bool
+    database: Database, server: Database, conn: Connection, run: Run, *, committed: bool
 ) -> None:
     """The server knows whether the COMMIT that nobody answered was done."""
     conn.execute("create role writer login superuser password 'writer-pass'")

@@ -31,6 +31,7 @@ class Author:
         self._at: dict[int, tuple[int, int, datetime]] = {}
 
     def insert(self, subject: int, key: datetime = NOW) -> None:
+        """Insert a row, acknowledged."""
         seq = self._intend(subject, "insert", 1, key)
         query = "insert into public.posts (at, body) values (%s, %s) returning id"
         row = self.conn.execute(query, [key, self._mark(subject, 1)]).fetchone()
@@ -39,6 +40,7 @@ class Author:
         self.ledger.outcome(seq, outcome="ok", id=row[0], rows=1)
 
     def update(self, subject: int) -> None:
+        """Update its row, acknowledged; missing if it is not there."""
         row_id, version, key = self._at[subject]
         seq = self._intend(subject, "update", version + 1, key)
         query = "update public.posts set body = %s where id = %s"
@@ -47,6 +49,7 @@ class Author:
         self.ledger.outcome(seq, outcome="ok", rows=rows, **({} if rows else {"missing": True}))
 
     def move(self, subject: int, key: datetime) -> None:
+        """Move its row to another key, acknowledged."""
         row_id, version, _ = self._at[subject]
         seq = self._intend(subject, "move", version + 1, key)
         query = "update public.posts set at = %s, body = %s where id = %s"
@@ -55,6 +58,7 @@ class Author:
         self.ledger.outcome(seq, outcome="ok", rows=1)
 
     def delete(self, subject: int) -> None:
+        """Delete its row, acknowledged."""
         row_id, version, key = self._at[subject]
         seq = self._intend(subject, "delete", version + 1, key)
         self.conn.execute("delete from public.posts where id = %s", [row_id])
@@ -221,7 +225,7 @@ def test_write_by_sql_that_never_asked_to_commit_must_not_be_there(
 
 @pytest.mark.parametrize("committed", [True, False])
 def test_transaction_id_settles_what_nobody_answered(
-    conn: Connection, author: Author, tmp_path: Path, committed: bool
+    conn: Connection, author: Author, tmp_path: Path, *, committed: bool
 ) -> None:
     """Committed: the row must be there. Rolled back: it must not."""
     seq = author.promise(10, None, via="sql")
