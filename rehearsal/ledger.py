@@ -237,11 +237,24 @@ class LedgerWriter:
         os.close(self._fd)
 
     def _append(self, line: dict[str, Any]) -> None:
-        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
-        # Not fsynced: it must outlive a kill of this process, not the end of the machine.
-        if os.write(self._fd, data) != len(data):
-            message = f"cannot write {self.path}: the disk is full; free room, then start the load again"
-            raise PreconditionError(message)
+        append_line(self._fd, self.path, line)
+
+
+def append_line(fd: int, path: Path, line: dict[str, Any]) -> None:
+    """Append one line of JSON in one write; not fsynced, since it must outlive a kill, not the end of the machine.
+
+    Raises:
+        PreconditionError: the disk is full or broken; what is not in the file was not sent either.
+    """
+    data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+    try:
+        written = os.write(fd, data)
+    except OSError as exc:
+        message = f"cannot write {path}: {exc.strerror}; free room, then start the load again"
+        raise PreconditionError(message) from exc
+    if written != len(data):
+        message = f"cannot write {path}: only a part of a line went in; free room, then start the load again"
+        raise PreconditionError(message)
 
 
 def ledger_files(folder: Path) -> list[Path]:

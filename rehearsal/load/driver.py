@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -79,7 +80,8 @@ def _key_type(table: str, key: str, row: Any) -> KeyType:
 
 
 def _least(execute: Callable[..., Any], name: sql.Identifier, key: str) -> datetime | None:
-    query = sql.SQL("select min({})::timestamptz from {}").format(sql.Identifier(key), name)
+    template = sql.SQL("select min({key})::timestamptz from {name} where isfinite({key})")
+    query = template.format(key=sql.Identifier(key), name=name)
     try:
         return cast("datetime | None", execute(query).fetchone()[0])
     except errors.QueryCanceled:
@@ -131,6 +133,7 @@ class LoadProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._statuses: queue.Queue[dict[str, Any]] = queue.Queue()
         self._reader: threading.Thread | None = None
+        self._fault: str | None = None
         self.latency_path: Path | None = None
         self.ledger_path: Path | None = None
 
@@ -189,6 +192,8 @@ class LoadProcess:
         first = self._child.stdin is not None and not self._child.stdin.closed
         self._end(self._child)
         summary = summarize_files([self.latency_path])
+        if self._fault:
+            summary = replace(summary, honest=False, reasons=(*summary.reasons, self._fault))
         if first:
             self._run.event("load stopped", segment=self._segment, honest=summary.honest, reasons=summary.reasons)
         return summary
@@ -239,6 +244,7 @@ class LoadProcess:
             if kind == "second":
                 self._run.show(Event("load", utc_now(), self._run.phase, {"segment": self._segment, **status}))
             else:
+                self._fault = status["message"] if kind == "error" else self._fault
                 self._statuses.put({"status": kind, **status})
         self._statuses.put({"status": "gone", "message": "it ended"})
 

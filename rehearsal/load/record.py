@@ -6,14 +6,13 @@ to the next success: where nobody asks, nothing stalls.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rehearsal.errors import PreconditionError
+from rehearsal.ledger import append_line
 from rehearsal.load.histogram import Histogram
 
 CellKey = tuple[int, str, str, str]
@@ -176,10 +175,7 @@ class Recorder:
         return self._cells[key]
 
     def _append(self, line: dict[str, Any]) -> None:
-        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
-        if os.write(self._fd, data) != len(data):
-            message = f"cannot write {self.path}: the disk is full; free room, then start the load again"
-            raise PreconditionError(message)
+        append_line(self._fd, self.path, line)
 
 
 def _cell_line(key: CellKey, cell: Cell) -> dict[str, Any]:

@@ -213,13 +213,39 @@ def test_refused_statement_is_failed_with_its_sqlstate(database: Database, conn:
     with LoadProcess(make_environment(database), PLAN, run, "refused") as load:
         conn.execute("alter table public.posts add constraint never check (body not like 'lg:%:2') not valid")
         wait_until(lambda: count_marked(conn) > 30)
+        os.kill(load.pid or 0, signal.SIGTERM)
+        wait_until(lambda: not load.is_alive())
         summary = load.stop()
+    assert summary.honest, "SIGTERM is an end in good order"
     got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
 
     assert summary.writes.errors.get(psycopg.errors.CheckViolation.sqlstate or "", 0) > 0
     assert summary.writes.error_rate > 0
     assert got.failed > 0
     assert got.is_clean, got.to_dict()
+
+
+def test_full_disk_ends_the_load_with_its_reason(
+    database: Database, conn: Connection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be written down is not sent; the summary says why the load ended."""
+    limited = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        "sys.argv[0:1] = ['load']; runpy.run_module('rehearsal.load', run_name='__main__')"
+    )
+    program = run.folder / "python"
+    program.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -c {json.dumps(limited)} "$@"\n')
+    program.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", str(program))
+        load = LoadProcess(make_environment(database), PLAN, run, "full").start()
+    wait_until(lambda: not load.is_alive())
+    summary = load.stop()
+
+    assert not summary.honest
+    assert any("File too large" in one or "only a part of a line" in one for one in summary.reasons), summary.reasons
+    assert settle(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
 
 
 def _waiting(conn: Connection) -> int:
