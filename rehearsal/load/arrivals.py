@@ -1,0 +1,89 @@
+"""When operations arrive, and with which keys: pure functions of the seed.
+
+Arrivals are Poisson and do not wait for anything: that is what makes the load open-loop.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from rehearsal.load.config import KeyRange
+from rehearsal.plan import Operation
+
+Key = datetime | date
+_NOW_SHARE = 0.5
+
+
+def arrivals(operation: Operation, rng: random.Random, rate: float = 1.0) -> Iterator[float]:
+    """Yield the seconds after the start at which the operation arrives, for ever."""
+    at = 0.0
+    while True:
+        at += rng.expovariate(operation.rate * rate)
+        yield at
+
+
+def merged(operations: Sequence[Operation], seed: str, rate: float = 1.0) -> Iterator[tuple[float, int]]:
+    """Yield (seconds after the start, number of the operation) in order of time."""
+
+    def numbered(number: int) -> Iterator[tuple[float, int]]:
+        name = operations[number].name
+        rng = random.Random(f"{seed}:{name}")  # noqa: S311 -- a schedule, not a secret
+        return ((at, number) for at in arrivals(operations[number], rng, rate))
+
+    return heapq.merge(*(numbered(number) for number in range(len(operations))))
+
+
+def edges(lower: datetime, upper: datetime) -> list[datetime]:
+    """Return the instants where partitioning goes wrong first: month starts, the last moments before, middles.
+
+    >>> [str(one)[:19] for one in edges(datetime(2026, 1, 20, tzinfo=UTC), datetime(2026, 2, 10, tzinfo=UTC))]
+    ['2026-01-31 23:59:59', '2026-02-01 00:00:00']
+    """
+    found: list[datetime] = []
+    month = lower.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    while month <= upper:
+        found += [month - timedelta(milliseconds=1), month, month + timedelta(days=14, hours=12)]
+        month = (month + timedelta(days=32)).replace(day=1)
+    return [one for one in found if lower <= one <= upper]
+
+
+class KeyChooser:
+    """Draws keys of one table: half of them now, as an application writes, half at the edges of months."""
+
+    def __init__(self, wanted: KeyRange, rng: random.Random) -> None:
+        self._wanted = wanted
+        self._rng = rng
+        self._edges = edges(_aware(wanted.lower), _aware(wanted.upper) if wanted.upper else datetime.now(UTC))
+
+    def draw(self, *, other_than: Key | None = None) -> Key:
+        """Return a key, in the type of the column; never `other_than`."""
+        for _ in range(20):
+            key = self._one()
+            if key != other_than:
+                return key
+        return self._shifted(other_than) if other_than is not None else self._one()
+
+    def _one(self) -> Key:
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        within = self._wanted.upper is None or now <= _aware(self._wanted.upper)
+        recent = not self._edges or (within and self._rng.random() < _NOW_SHARE)
+        if not recent:
+            return self._typed(self._rng.choice(self._edges))
+        return self._typed(now if within else _aware(self._wanted.lower))
+
+    def _shifted(self, key: Key) -> Key:
+        step = timedelta(days=1) if self._wanted.type == "date" else timedelta(milliseconds=1)
+        return key + step if key <= self._typed(_aware(self._wanted.lower)) else key - step
+
+    def _typed(self, instant: datetime) -> Key:
+        if self._wanted.type == "date":
+            return instant.date()
+        return instant if self._wanted.type == "timestamptz" else instant.replace(tzinfo=None)
+
+
+def _aware(instant: datetime) -> datetime:
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)

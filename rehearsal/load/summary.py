@@ -1,0 +1,234 @@
+"""What the load felt: percentiles from merged histograms, stalls, errors, and whether the generator kept its word.
+
+Owns the reading of `NNNN.latency.jsonl`. Pure but for the files: must not know databases or processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from rehearsal.load.histogram import Histogram
+
+# Latency counts from the schedule, so a late generator makes the application look worse, never better. Beyond this
+# it says nothing about the application any more. On a busy machine of two cores the p99 is 2 to 15 ms.
+MAX_LAG_MS = 50.0
+MAX_CPU = 0.85
+MAX_UNSENT = 0.01
+_COUNTS = ("offered", "ok", "failed", "unknown", "skipped", "missing")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSummary:
+    """What one class of operations felt; latencies from the scheduled time, in ms."""
+
+    offered: int
+    ok: int
+    failed: int
+    unknown: int
+    skipped: int
+    missing: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    stall_ms: float
+    errors: dict[str, int]
+
+    @property
+    def error_rate(self) -> float:
+        """Share of attempts that were not acknowledged; 0 if there were none."""
+        attempted = self.ok + self.failed + self.unknown
+        return (self.failed + self.unknown) / attempted if attempted else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSummary:
+    """What the load felt in one window.
+
+    `stalls` holds the longest time without success while somebody waited, by track: `writes`, `reads`, `op NAME`,
+    `server NAME`. `honest` is False when the generator cannot vouch for its numbers; `reasons` say why.
+    """
+
+    start: float
+    end: float
+    writes: ClassSummary
+    reads: ClassSummary
+    operations: dict[str, ClassSummary]
+    servers: dict[str, ClassSummary]
+    phases: dict[str, ClassSummary]
+    stalls: dict[str, float]
+    offered: int
+    achieved: int
+    lag_p99_ms: float
+    cpu: float
+    honest: bool
+    reasons: tuple[str, ...]
+
+    @property
+    def stall_ms(self) -> float:
+        """Longest time in which writes were due and none succeeded."""
+        return self.stalls.get("writes", 0.0)
+
+    @property
+    def worst_stall(self) -> tuple[str, float]:
+        """The track with the longest stall, and that stall."""
+        return max(self.stalls.items(), key=lambda one: one[1], default=("none", 0.0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values for evidence and report."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts and latencies that are being added up."""
+
+    counts: Counter[str] = field(default_factory=Counter[str])
+    errors: Counter[str] = field(default_factory=Counter[str])
+    latencies: Histogram = field(default_factory=Histogram)
+
+    def add(self, line: dict[str, Any]) -> None:
+        self.counts.update({name: line[name] for name in _COUNTS})
+        self.errors.update(line["errors"])
+        self.latencies.merge(line["latency_counts"], line["latency_max_us"])
+
+    def summary(self, stall_ms: float) -> ClassSummary:
+        return ClassSummary(
+            **{name: self.counts[name] for name in _COUNTS},
+            p50_ms=self.latencies.quantile_ms(0.5),
+            p90_ms=self.latencies.quantile_ms(0.9),
+            p99_ms=self.latencies.quantile_ms(0.99),
+            max_ms=self.latencies.max_ms,
+            stall_ms=stall_ms,
+            errors=dict(self.errors),
+        )
+
+
+def summarize(
+    folder: Path, start: float | None = None, end: float | None = None, *, segment: str | None = None
+) -> LoadSummary:
+    """Summarize the generators of a folder, or one segment of them, from `start` to `end` (seconds of the epoch)."""
+    return summarize_files(sorted(folder.glob("*.latency.jsonl")), start, end, segment=segment)
+
+
+def summarize_files(
+    paths: Sequence[Path], start: float | None = None, end: float | None = None, *, segment: str | None = None
+) -> LoadSummary:
+    """Summarize some generators' files; without an end, each must have come to its end to be honest."""
+    files = [lines for path in paths if (lines := _read(path)) and segment in (None, lines[0]["segment"])]
+    lines = [line for one in files for line in one]
+    window = (start if start is not None else 0.0, end if end is not None else float("inf"))
+    seconds = [
+        one for one in lines if one["t"] == "second" and window[0] <= one["second"] + 1 and one["second"] < window[1]
+    ]
+    paces = [one for one in lines if one["t"] == "pace" and window[0] <= one["at"] <= window[1] + 1]
+    stalls = [one for one in lines if one["t"] == "stall"]
+    longest = {track: _longest(stalls, track, [window]) for track in sorted({one["track"] for one in stalls})}
+    achieved = sum(one[name] for one in seconds for name in ("ok", "failed", "unknown", "skipped"))
+    offered = sum(one["offered"] for one in seconds)
+    lag, cpu = _pace(paces)
+    reasons = [*_dishonesty(offered, achieved, lag, cpu)]
+    reasons += [] if end is not None else _unended(files)
+    return LoadSummary(
+        start=max(window[0], min((one["second"] for one in seconds), default=window[0])),
+        end=min(window[1], max((one["second"] + 1 for one in seconds), default=window[1])),
+        writes=_tally(one for one in seconds if one["action"] != "read").summary(longest.get("writes", 0.0)),
+        reads=_tally(one for one in seconds if one["action"] == "read").summary(longest.get("reads", 0.0)),
+        operations=_grouped(seconds, "op", longest),
+        servers=_grouped([one for one in seconds if one["server"]], "server", longest),
+        phases=_phases(seconds, stalls, files, window),
+        stalls=longest,
+        offered=offered,
+        achieved=achieved,
+        lag_p99_ms=lag,
+        cpu=cpu,
+        honest=not reasons,
+        reasons=tuple(reasons),
+    )
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    text = path.read_bytes()
+    return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+
+
+def _tally(seconds: Iterable[dict[str, Any]]) -> _Tally:
+    tally = _Tally()
+    for line in seconds:
+        tally.add(line)
+    return tally
+
+
+def _grouped(seconds: list[dict[str, Any]], name: str, stalls: dict[str, float]) -> dict[str, ClassSummary]:
+    return {
+        value: _tally(one for one in seconds if one[name] == value).summary(stalls.get(f"{name} {value}", 0.0))
+        for value in sorted({one[name] for one in seconds})
+    }
+
+
+def _phases(
+    seconds: list[dict[str, Any]],
+    stalls: list[dict[str, Any]],
+    files: list[list[dict[str, Any]]],
+    window: tuple[float, float],
+) -> dict[str, ClassSummary]:
+    spans = list(_spans(files))
+    found: dict[str, ClassSummary] = {}
+    for phase in dict.fromkeys(one["phase"] for one in seconds):
+        own = [(max(low, window[0]), min(high, window[1])) for name, low, high in spans if name == phase]
+        writes = _tally(one for one in seconds if one["phase"] == phase and one["action"] != "read")
+        found[phase] = writes.summary(_longest(stalls, "writes", own))
+    return found
+
+
+def _spans(files: list[list[dict[str, Any]]]) -> Iterator[tuple[str, float, float]]:
+    """Yield phase, start and end of each mark; a phase lasts until the next mark of the same generator."""
+    for lines in files:
+        marks = [("", 0.0), *((one["phase"], one["at"]) for one in lines if one["t"] == "mark"), ("", float("inf"))]
+        for (phase, low), (_, high) in pairwise(marks):
+            yield phase, low, high
+
+
+def _longest(stalls: list[dict[str, Any]], track: str, windows: Sequence[tuple[float, float]]) -> float:
+    """Return the longest part of a stall within one of the windows, in ms."""
+    parts = (
+        min(one["end"], high) - max(one["start"], low)
+        for one in stalls
+        if one["track"] == track
+        for low, high in windows
+    )
+    return round(max(0.0, max(parts, default=0.0)) * 1e3, 3)
+
+
+def _pace(paces: list[dict[str, Any]]) -> tuple[float, float]:
+    lag = Histogram()
+    for one in paces:
+        lag.merge(one["lag_counts"], one["lag_max_us"])
+    shares = [one["cpu"] for one in paces if "cpu" in one]
+    return lag.quantile_ms(0.99), round(sum(shares) / len(shares), 3) if shares else 0.0
+
+
+def _dishonesty(offered: int, achieved: int, lag_ms: float, cpu: float) -> Iterator[str]:
+    if not offered:
+        yield "nothing was sent"
+    # A window cuts operations at both of its ends, hence the constant.
+    if offered - achieved > max(MAX_UNSENT * offered, 16):
+        yield f"{offered - achieved} of {offered} operations that were due were not carried out"
+    if lag_ms > MAX_LAG_MS:
+        yield f"operations started {lag_ms:.1f} ms late (p99) although workers were free; limit {MAX_LAG_MS:.0f} ms"
+    if cpu > MAX_CPU:
+        yield f"the generator used {cpu:.0%} of its processor; limit {MAX_CPU:.0%}"
+
+
+def _unended(files: list[list[dict[str, Any]]]) -> list[str]:
+    return [
+        f"the generator of segment {one[0]['segment']} did not come to its end"
+        for one in files
+        if one[-1]["t"] != "end"
+    ]
