@@ -1,0 +1,1 @@
+"""Tests of pure values: no database, hence nothing to mock."""
