@@ -52,7 +52,7 @@ def _sentences(gate: Gate) -> list[tuple[str, str]]:
         ("Fails when", gate.condition),
         ("Effect", gate.effect),
         ("Remedy", gate.remedy),
-        ("Required", f"in {where} for {strategies}{needs}"),
+        ("Required", f"In {where} for {strategies}{needs}"),
         ("Playbook", f"{', '.join(gate.steps)} of the step list"),
     ]
 
