@@ -31,7 +31,7 @@ def build_report(run: Run, *, plan: Plan, environment: Mapping[str, Any], finger
     history = read_history(run)
     spans, progress = read_spans(history), read_progress(history)
     counted = [item for result in verdict.gates for item in result.evidence]
-    numbers = read_numbers(counted, history, plan)
+    numbers = read_numbers(verdict.gates, history, plan)
     kind = str(environment["kind"])
     facts = Facts(run.name, plan, kind, verdict, numbers, spans, history.of("lock"))
     forecast = estimate(progress, kind)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -16,9 +17,24 @@ from rehearsal.report.numbers import say
 
 WIDTH = 960.0
 LEFT = 190.0
+NARROW = 64.0
 RIGHT = 74.0
 ROW = 24.0
 MAX_BARS = 60
+LETTER = 6.2  # width of a letter of the small text
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Seconds on the x axis between two margins."""
+
+    first: float
+    last: float
+    left: float = LEFT
+
+    def x(self, at: float) -> float:
+        """Return where a second stands."""
+        return self.left + (at - self.first) / (self.last - self.first) * (WIDTH - self.left - RIGHT)
 
 
 def draw(name: str, report: Report) -> Markup:
@@ -38,9 +54,10 @@ def draw_timeline(spans: Sequence[Span]) -> Markup:
         return Markup("")
     end = max(1.0, *(span.start_s + (span.seconds or 0) for span in spans))
     height = len(spans) * ROW + 30
-    parts = _time_axis(0, end, height)
+    scale = Scale(0, end)
+    parts = _time_axis(scale, height)
     for row, span in enumerate(spans):
-        parts += _span_row(span, row * ROW, end)
+        parts += _span_row(span, row * ROW, scale)
     return _svg("Phases over time", height, parts)
 
 
@@ -48,12 +65,12 @@ def draw_progress(series: Sequence[Series]) -> Markup:
     """Return the share done over time, one line a work."""
     if not series:
         return Markup("")
-    first, last = series[0].points[0][0], max(one.points[-1][0] for one in series)
-    last = max(last, first + 0.1)
+    first, last = min(one.points[0][0] for one in series), max(one.points[-1][0] for one in series)
+    scale = Scale(first, max(last, first + 0.1), NARROW)
     height = 200.0
-    parts = [*_time_axis(first, last, height), *_level(0, height - 30, "0 %"), *_level(0, 12, "100 %")]
+    parts = [*_time_axis(scale, height), *_level(scale, height - 30, "0 %"), *_level(scale, 12, "100 %")]
     for number, one in enumerate(series):
-        points = [(_x(at, first, last), 12 + (1 - share) * (height - 42)) for at, share in one.points]
+        points = [(scale.x(at), 12 + (1 - share) * (height - 42)) for at, share in one.points]
         parts.append(_line(points, f"s{number % 4}"))
     legend = [(f"s{number % 4}", f"{one.title}: {one.total:,.0f} {one.unit}") for number, one in enumerate(series)]
     return _svg("Share done over time", height, parts) + _legend(legend)
@@ -64,18 +81,18 @@ def draw_latency(points: Sequence[Point], spans: Sequence[Span]) -> Markup:
     seen = [value for point in points for value in (point.p50_ms, point.p99_ms) if value]
     if not seen:
         return Markup("")
-    first, last = points[0].at_s, max(points[-1].at_s, points[0].at_s + 1)
+    scale = Scale(points[0].at_s, max(points[-1].at_s, points[0].at_s + 1), NARROW)
     low, high = math.floor(math.log10(min(seen))), math.ceil(math.log10(max(seen)) + 1e-9)
     high, height, top = max(high, low + 1), 280.0, 40.0
 
     def y(value: float) -> float:
         return height - 30 - (math.log10(max(value, 10.0**low)) - low) / (high - low) * (height - 30 - top)
 
-    parts = [*_bands(spans, first, last, height), *_time_axis(first, last, height)]
+    parts = [*_bands(spans, scale, height), *_time_axis(scale, height)]
     for power in range(low, high + 1):
-        parts += _level(0, y(10.0**power), _milliseconds(10.0**power))
-    p50 = [(_x(point.at_s, first, last), y(point.p50_ms)) for point in points if point.p50_ms is not None]
-    p99 = [(_x(point.at_s, first, last), y(point.p99_ms)) for point in points if point.p99_ms is not None]
+        parts += _level(scale, y(10.0**power), _milliseconds(10.0**power))
+    p50 = [(scale.x(point.at_s), y(point.p50_ms)) for point in points if point.p50_ms is not None]
+    p99 = [(scale.x(point.at_s), y(point.p99_ms)) for point in points if point.p99_ms is not None]
     parts += [_line(p50, "s0"), _line(p99, "s1")]
     return _svg("Latency over time", height, parts) + _legend([("s0", "p50"), ("s1", "p99, slowest kind of request")])
 
@@ -104,10 +121,6 @@ def _legend(entries: Sequence[tuple[str, str]]) -> Markup:
     return Markup('<ul class="legend">{}</ul>').format(items)
 
 
-def _x(at: float, first: float, last: float) -> float:
-    return LEFT + (at - first) / (last - first) * (WIDTH - LEFT - RIGHT)
-
-
 def _text(x: float, y: float, text: str, name: str = "") -> Markup:
     return Markup('<text x="{}" y="{}" class="{}">{}</text>').format(_n(x), _n(y), name, text)
 
@@ -124,22 +137,20 @@ def _line(points: Sequence[tuple[float, float]], name: str) -> Markup:
     return Markup('<polyline points="{}" class="line {}"/>').format(path, name)
 
 
-def _level(x: float, y: float, text: str) -> list[Markup]:
-    rule = Markup('<line x1="{}" x2="{}" y1="{}" y2="{}" class="grid"/>').format(
-        _n(x + LEFT), _n(WIDTH - RIGHT), _n(y), _n(y)
+def _level(scale: Scale, y: float, text: str) -> list[Markup]:
+    rule = Markup('<line x1="{0}" x2="{1}" y1="{2}" y2="{2}" class="grid"/>').format(
+        _n(scale.left), _n(WIDTH - RIGHT), _n(y)
     )
-    return [rule, _text(LEFT - 8, y + 4, text, "end")]
+    return [rule, _text(scale.left - 8, y + 4, text, "end")]
 
 
-def _time_axis(first: float, last: float, height: float) -> list[Markup]:
+def _time_axis(scale: Scale, height: float) -> list[Markup]:
     parts: list[Markup] = []
-    step = _step(last - first)
-    tick = math.ceil(first / step) * step
-    while tick <= last + 1e-9:
-        x = _x(tick, first, last)
-        parts.append(Markup('<line x1="{0}" x2="{0}" y1="0" y2="{1}" class="grid"/>').format(_n(x), _n(height - 24)))
-        parts.append(_text(x, height - 8, _clock(tick, step), "mid"))
-        tick += step
+    step = _step(scale.last - scale.first)
+    for number in range(math.ceil(scale.first / step), math.floor(scale.last / step + 1e-9) + 1):
+        x = _n(scale.x(number * step))
+        parts.append(Markup('<line x1="{0}" x2="{0}" y1="0" y2="{1}" class="grid"/>').format(x, _n(height - 24)))
+        parts.append(_text(scale.x(number * step), height - 8, _clock(number * step, step), "mid"))
     return parts
 
 
@@ -156,9 +167,9 @@ def _clock(second: float, step: float) -> str:
     return f"{second / 60:.0f} min" if step < 3600 else f"{second / 3600:.0f} h"  # noqa: PLR2004 -- seconds in an hour
 
 
-def _span_row(span: Span, y: float, end: float) -> list[Markup]:
-    start, seconds = _x(span.start_s, 0, end), span.seconds or 0.0
-    width = max(_x(span.start_s + seconds, 0, end) - start, 3.0)
+def _span_row(span: Span, y: float, scale: Scale) -> list[Markup]:
+    start, seconds = scale.x(span.start_s), span.seconds or 0.0
+    width = max(scale.x(span.start_s + seconds) - start, 3.0)
     said = span.state if span.state == "skipped" else say(seconds, "s")
     tip = f"{span.title}: {span.state}, from second {span.start_s:,.1f}, {say(seconds, 's')}"
     text = f"{said}, {span.state}" if span.state in {"failed", "interrupted"} else said
@@ -171,14 +182,15 @@ def _span_row(span: Span, y: float, end: float) -> list[Markup]:
     ]
 
 
-def _bands(spans: Sequence[Span], first: float, last: float, height: float) -> list[Markup]:
+def _bands(spans: Sequence[Span], scale: Scale, height: float) -> list[Markup]:
     parts: list[Markup] = []
-    inside = [s for s in spans if s.seconds and s.start_s < last and s.start_s + s.seconds > first]
-    for number, span in enumerate(inside):
-        start = _x(max(span.start_s, first), first, last)
-        width = _x(min(span.start_s + (span.seconds or 0), last), first, last) - start
-        parts.append(_rect(start, 18, (max(width, 1), height - 42), f"band b{number % 2}", span.title))
-        if width > 6.2 * len(span.phase):  # a letter is about six units wide
+    ends = [(span, span.start_s + (span.seconds or 0.0)) for span in spans if span.seconds]
+    inside = [(span, end) for span, end in ends if span.start_s < scale.last and end > scale.first]
+    for number, (span, end) in enumerate(inside):
+        start = scale.x(max(span.start_s, scale.first))
+        width = max(scale.x(min(end, scale.last)) - start, 1.0)
+        parts.append(_rect(start, 18, (width, height - 42), f"band b{number % 2}", span.title))
+        if width > LETTER * len(span.phase):
             parts.append(_text(start + 3, 30, span.phase, "small"))
     return parts
 

@@ -6,7 +6,7 @@ measured"; it is never taken as zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from rehearsal.evidence import Evidence
 from rehearsal.plan import Plan
 from rehearsal.report.history import History
 from rehearsal.report.model import Number, Series, Tone
+from rehearsal.verdict import GateResult, State
 
 MIN_ROWS = 100_000
 MIN_SECONDS = 1.0
@@ -35,6 +36,15 @@ HOLD = Source("lock-budget", ("held_ms", "hold_ms", "max_held_ms"), max)
 ROLLBACK = Source("rollback-time", ("seconds", "rollback_s"), max)
 
 
+GATE_OF = {
+    "lost": LOST.gate,
+    "differing": DIFFERING.gate,
+    "stall": STALL.gate,
+    "hold": HOLD.gate,
+    "rollback": ROLLBACK.gate,
+}
+
+
 def measure(evidence: Sequence[Evidence], source: Source) -> float | None:
     """Return one number of the evidence that counted, of the worst phase; None when it was not measured."""
     phases: dict[str, list[float]] = {}
@@ -45,8 +55,15 @@ def measure(evidence: Sequence[Evidence], source: Source) -> float | None:
     return max((source.join(values) for values in phases.values()), default=None)
 
 
-def read_numbers(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Number]:
-    """Return the five numbers of page one."""
+def read_numbers(results: Sequence[GateResult], history: History, plan: Plan) -> list[Number]:
+    """Return the five numbers of page one. A number whose gate failed is never shown as good."""
+    states = {result.gate.id: result.state for result in results}
+    return [
+        _toned(number, states) for number in _read([item for one in results for item in one.evidence], history, plan)
+    ]
+
+
+def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Number]:
     limits = plan.gates
     holds = [measure(evidence, HOLD), *(_first(event.fields, ("held_ms",)) for event in history.of("lock"))]
     hold = max((value for value in holds if value is not None), default=None)
@@ -86,13 +103,14 @@ def say(value: float, unit: str) -> str:
     """Return a number with its unit, as people read it.
 
     >>> say(0, ""), say(1234, "ms"), say(12.34, "ms"), say(75, "s")
-    ('0', '1.23 s', '12 ms', '1 min 15 s')
+    ('0', '1.2 s', '12 ms', '1 min 15 s')
     """
     if unit == "ms":
         return f"{value:.0f} ms" if value < 1000 else say(value / 1000, "s")  # noqa: PLR2004 -- ms in a second
     if unit == "s" and value >= 60:  # noqa: PLR2004 -- seconds in a minute
-        return f"{int(value // 60)} min {value % 60:.0f} s"
-    return f"{value:.2f} s" if unit == "s" else f"{value:,.0f}"
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
+    return f"{value:.1f} s" if unit == "s" else f"{value:,.0f}"
 
 
 def _number(name: str, title: str, value: float | None, limit: float, unit: str, *, note: str = "") -> Number:
@@ -100,6 +118,12 @@ def _number(name: str, title: str, value: float | None, limit: float, unit: str,
     text = "not measured" if value is None else say(value, unit)
     shown = note or (f"limit {say(limit, unit)}" if limit else "")
     return Number(id=name, title=title, value=value, unit=unit, text=text, note=shown, tone=tone)
+
+
+def _toned(number: Number, states: Mapping[str, State]) -> Number:
+    state = states.get(GATE_OF[number.id])
+    tone: Tone | None = "bad" if state is State.FAILED else "unknown" if state is State.UNSEEN else None
+    return number.model_copy(update={"tone": tone}) if tone and number.tone == "good" else number
 
 
 def _first(fields: dict[str, Any], keys: Sequence[str]) -> float | None:

@@ -43,7 +43,7 @@ def make_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table | None:
 def settings_table(settings: Mapping[str, Any]) -> Table:
     """Return settings by name, secrets hidden."""
     rows: list[list[Cell]] = [[name, hide(name, value)] for name, value in sorted(_flatten(settings))]
-    return Table(title="Environment", columns=["setting", "value"], rows=rows)
+    return Table(title="", columns=["setting", "value"], rows=rows)
 
 
 def hide(name: str, value: Any) -> Cell:
