@@ -1,1 +1,1 @@
-"""Tests of pure values: nothing to start, nothing to mock."""
+"""Tests of pure values: no database, hence nothing to mock."""

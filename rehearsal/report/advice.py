@@ -1,0 +1,135 @@
+"""What follows from a run: issues, recommendations, lessons learned, next steps.
+
+Owns the sentences that turn results into work. Every sentence starts from a gate, a lock or a phase of this run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rehearsal.evidence import Event
+from rehearsal.plan import Plan
+from rehearsal.report.model import Lessons, Number, Span
+from rehearsal.report.numbers import say
+from rehearsal.verdict import GateResult, Outcome, State, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the sentences are made of."""
+
+    run: str
+    plan: Plan
+    kind: str
+    verdict: Verdict
+    numbers: Sequence[Number]
+    spans: Sequence[Span]
+    locks: Sequence[Event]
+
+    def of(self, *states: State) -> list[GateResult]:
+        """Return the gates in these states."""
+        return [result for result in self.verdict.gates if result.state in states]
+
+
+def list_issues(facts: Facts) -> list[str]:
+    """Return what went wrong or could not be seen, locks that had to be tried again, phases that broke off."""
+    seen = [
+        f"{result.gate.id} ({result.state}): {item.subject}: {item.observed}"
+        for result in facts.of(State.FAILED, State.UNSEEN)
+        for item in result.evidence
+        if item.passed is not True
+    ]
+    silent = [f"{result.gate.id} (unseen): {result.reason}" for result in facts.of(State.UNSEEN) if not result.evidence]
+    spans = [f"phase {s.phase} {s.state} after {say(s.seconds or 0, 's')}" for s in facts.spans if _broke(s)]
+    return [*seen, *silent, *spans, *_retries(facts)]
+
+
+def list_recommendations(facts: Facts) -> list[str]:
+    """Return what to do about what was seen."""
+    bad = facts.of(State.FAILED, State.UNSEEN)
+    if bad:
+        return [f"{result.gate.id}: {result.gate.remedy}" for result in bad]
+    limits = facts.plan.gates
+    calm = "the quietest hour" if _retries(facts) else "off-peak hours; no lock had to be asked for twice"
+    back = next((one.text for one in facts.numbers if one.id == "rollback"), "not measured")
+    return [
+        _readiness(facts.kind),
+        f"deployment window: {calm}",
+        _thresholds(facts.plan),
+        f"time to keep free for the way back: {back} measured here, limit {say(limits.rollback_max_s, 's')}",
+    ]
+
+
+def learn(facts: Facts, notes: str, estimate: str) -> Lessons:
+    """Return the lessons learned, pre-filled from what was seen."""
+    passed = facts.of(State.PASSED)
+    well = [f"{len(passed)} gates were seen and passed"] if passed else []
+    well += [
+        f"{one.title}: {one.text}{f' {one.note}' if one.note else ''}" for one in facts.numbers if one.tone == "good"
+    ]
+    wrong = list_issues(facts)
+    adjust = [f"{result.gate.id}: {result.gate.remedy}" for result in facts.of(State.FAILED)]
+    if _retries(facts):
+        adjust.append("locks were asked for more than once: choose a quieter hour or end long transactions first")
+    return Lessons(well=[*well, f"estimate: {estimate}"], wrong=wrong, adjustments=adjust, notes=notes)
+
+
+def list_next_steps(facts: Facts) -> list[str]:
+    """Return what comes next, by verdict and environment."""
+    outcome = facts.verdict.outcome
+    if outcome is Outcome.NO_GO:
+        return [
+            "put right what failed, first reason first; `./inv rehearse` shows each gate's remedy",
+            f"go on with `./inv rehearse --resume {facts.run}`, or rehearse anew after a change of plan or SQL",
+        ]
+    if outcome is Outcome.INCONCLUSIVE:
+        return [
+            "make the unseen gates visible: each names what it lacks",
+            f"go on with `./inv rehearse --resume {facts.run}`; missing evidence is never a GO",
+        ]
+    return _after_go(facts)
+
+
+def _after_go(facts: Facts) -> list[str]:
+    if facts.kind in {"local", "docker"}:
+        further = "docker or staging" if facts.kind == "local" else "staging"
+        return [f"rehearse on {further}: the same plan and fingerprint, on other hosts", *_sign(facts)]
+    return [
+        *_sign(facts),
+        "schedule the migration and notify the stakeholders",
+        "look at dashboards and alerts together with the people on call",
+        "brief the people on call on the way back and on the thresholds above",
+        f"run production with the same fingerprint within {facts.plan.report_max_age_days} days, or rehearse again",
+        f"remove the legacy tables after {facts.plan.stable_days} stable days and a final parity",
+    ]
+
+
+def _sign(facts: Facts) -> list[str]:
+    return [f"sign this report: `./inv report.sign --run {facts.run} --by NAME`"]
+
+
+def _readiness(kind: str) -> str:
+    if kind in {"staging", "production"}:
+        return "every required gate was seen and passed: ready for the change board"
+    return f"every gate required on {kind} was seen and passed: ready for the next environment, not yet for production"
+
+
+def _thresholds(plan: Plan) -> str:
+    stall, rate = say(plan.gates.max_stall_ms, "ms"), plan.gates.max_error_rate
+    return (
+        f"roll back if any kind of request is without success for {stall}, if more than {rate:.1%} of the writes fail, "
+        "or if parity shows one differing row"
+    )
+
+
+def _broke(span: Span) -> bool:
+    return span.state in {"failed", "interrupted"}
+
+
+def _retries(facts: Facts) -> list[str]:
+    return [
+        f"lock {event.fields.get('what', '')!s} took {event.fields['attempts']} attempts"
+        for event in facts.locks
+        if isinstance(event.fields.get("attempts"), int) and event.fields["attempts"] > 1
+    ]

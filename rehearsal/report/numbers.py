@@ -1,0 +1,134 @@
+"""The five numbers of page one, and the estimate for production.
+
+Owns which keys of `Evidence.data` the numbers are read from. A number that nobody measured is shown as "not
+measured"; it is never taken as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rehearsal.evidence import Evidence
+from rehearsal.plan import Plan
+from rehearsal.report.history import History
+from rehearsal.report.model import Number, Series, Tone
+from rehearsal.verdict import GateResult, State
+
+MIN_ROWS = 100_000
+MIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one number is read: gate, keys of its data (the first that is there), and how values are joined."""
+
+    gate: str
+    keys: tuple[str, ...]
+    join: Callable[[Iterable[float]], float]
+
+
+LOST = Source("ledger", ("lost",), sum)
+DIFFERING = Source("parity-after", ("differing", "differing_rows", "mismatches"), sum)
+STALL = Source("availability", ("longest_stall_ms", "stall_ms", "longest_gap_ms"), max)
+HOLD = Source("lock-budget", ("held_ms", "hold_ms", "max_held_ms"), max)
+ROLLBACK = Source("rollback-time", ("seconds", "rollback_s"), max)
+
+
+GATE_OF = {
+    "lost": LOST.gate,
+    "differing": DIFFERING.gate,
+    "stall": STALL.gate,
+    "hold": HOLD.gate,
+    "rollback": ROLLBACK.gate,
+}
+
+
+def measure(evidence: Sequence[Evidence], source: Source) -> float | None:
+    """Return one number of the evidence that counted, of the worst phase; None when it was not measured."""
+    phases: dict[str, list[float]] = {}
+    for item in evidence:
+        value = _first(item.data, source.keys) if item.gate == source.gate else None
+        if value is not None:
+            phases.setdefault(item.phase, []).append(value)
+    return max((source.join(values) for values in phases.values()), default=None)
+
+
+def read_numbers(results: Sequence[GateResult], history: History, plan: Plan) -> list[Number]:
+    """Return the five numbers of page one. A number whose gate failed is never shown as good."""
+    states = {result.gate.id: result.state for result in results}
+    return [
+        _toned(number, states) for number in _read([item for one in results for item in one.evidence], history, plan)
+    ]
+
+
+def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Number]:
+    limits = plan.gates
+    holds = [measure(evidence, HOLD), *(_first(event.fields, ("held_ms",)) for event in history.of("lock"))]
+    hold = max((value for value in holds if value is not None), default=None)
+    acknowledged = measure(evidence, Source("ledger", ("acknowledged", "acked"), sum))
+    witness = "" if acknowledged is None else f"of {acknowledged:,.0f} acknowledged"
+    compared = measure(evidence, Source("parity-after", ("rows", "compared", "source_rows"), sum))
+    rows = "" if compared is None else f"of {compared:,.0f} compared"
+    return [
+        _number("lost", "acknowledged writes lost", measure(evidence, LOST), 0, "", note=witness),
+        _number("differing", "rows differ after the switch", measure(evidence, DIFFERING), 0, "", note=rows),
+        _number("stall", "longest time without success", measure(evidence, STALL), limits.max_stall_ms, "ms"),
+        _number("hold", "longest lock hold", hold, limits.max_lock_hold_ms, "ms"),
+        _number("rollback", "way back", measure(evidence, ROLLBACK), limits.rollback_max_s, "s"),
+    ]
+
+
+def estimate(progress: Sequence[Series], kind: str) -> str:
+    """Return the estimate for the copy in production, or the word withheld with the reason."""
+    copies = [one for one in progress if "copy" in one.title.lower() and one.unit in {"row", "rows"}]
+    if not copies:
+        return "withheld: no copy of rows was measured in this run"
+    rows = sum(one.points[-1][1] - one.points[0][1] for one in copies)
+    seconds = sum(one.points[-1][0] - one.points[0][0] for one in copies)
+    if rows < MIN_ROWS or seconds < MIN_SECONDS:
+        return f"withheld: {rows:,.0f} rows in {seconds:.1f} s are too few to judge a long copy by"
+    minutes = 100_000_000 / (rows / seconds) / 60
+    place = (
+        "the same hardware, cache and load as here" if kind == "staging" else f"a {kind} machine, so an order of size"
+    )
+    return (
+        f"{minutes:,.0f} minutes for 100 million rows at {rows / seconds:,.0f} rows a second, copy only, on {place}; "
+        f"measured over {rows:,.0f} rows in {seconds:.1f} s; indexes, backup and verification come on top"
+    )
+
+
+def say(value: float, unit: str) -> str:
+    """Return a number with its unit, as people read it.
+
+    >>> say(0, ""), say(1234, "ms"), say(12.34, "ms"), say(75, "s")
+    ('0', '1.2 s', '12 ms', '1 min 15 s')
+    """
+    if unit == "ms":
+        return f"{value:.0f} ms" if value < 1000 else say(value / 1000, "s")  # noqa: PLR2004 -- ms in a second
+    if unit == "s" and value >= 60:  # noqa: PLR2004 -- seconds in a minute
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
+    return f"{value:.1f} s" if unit == "s" else f"{value:,.0f}"
+
+
+def _number(name: str, title: str, value: float | None, limit: float, unit: str, *, note: str = "") -> Number:
+    tone: Tone = "unknown" if value is None else "good" if value <= limit else "bad"
+    text = "not measured" if value is None else say(value, unit)
+    shown = note or (f"limit {say(limit, unit)}" if limit else "")
+    return Number(id=name, title=title, value=value, unit=unit, text=text, note=shown, tone=tone)
+
+
+def _toned(number: Number, states: Mapping[str, State]) -> Number:
+    state = states.get(GATE_OF[number.id])
+    tone: Tone | None = "bad" if state is State.FAILED else "unknown" if state is State.UNSEEN else None
+    return number.model_copy(update={"tone": tone}) if tone and number.tone == "good" else number
+
+
+def _first(fields: dict[str, Any], keys: Sequence[str]) -> float | None:
+    for key in keys:
+        value = fields.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    return None

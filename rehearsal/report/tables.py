@@ -1,0 +1,139 @@
+"""Tables out of evidence: whatever a check put into `data` becomes readable rows.
+
+Owns the conventions of `Evidence.data`:
+
+- `table`: `{"columns": […], "rows": [[…]]}` is shown as it is;
+- a list of objects under any key becomes a table titled by the key;
+- an object of plain values under any key becomes a table of two columns;
+- plain values are gathered into one table of the gate, a row a subject.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from rehearsal.evidence import Evidence
+from rehearsal.report.model import Cell, Table
+
+MAX_ROWS = 300
+SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|dsn|conninfo|private", re.IGNORECASE)
+CREDENTIALS = re.compile(r"(\w+://[^/\s:@]*):[^@\s]*@|(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+
+
+def tables_of(evidence: Sequence[Evidence]) -> list[Table]:
+    """Return the tables of one gate's evidence, in the order in which they were recorded."""
+    declared = [table for item in evidence for table in _declared(item)]
+    merged = _merge(declared, several=len({subject for subject, _ in declared}) > 1)
+    plain = _plain([item for item in evidence if item.data])
+    return [*merged, *plain]
+
+
+def make_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Return objects as a table; columns in the order in which they first appear."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    if not columns:
+        return None
+    cells = [[as_cell(row.get(column)) for column in columns] for row in rows]
+    return Table(title=title, columns=columns, rows=cells[:MAX_ROWS], omitted=max(0, len(cells) - MAX_ROWS))
+
+
+def settings_table(settings: Mapping[str, Any]) -> Table:
+    """Return settings by name, secrets hidden."""
+    rows: list[list[Cell]] = [[name, hide(name, value)] for name, value in sorted(_flatten(settings))]
+    return Table(title="", columns=["setting", "value"], rows=rows)
+
+
+def hide(name: str, value: Any) -> Cell:
+    """Return a value, or `hidden` if its name says that it is a secret.
+
+    >>> hide("app_password", "x"), hide("url", "postgres://app:x@db/finance")
+    ('hidden', 'postgres://app:hidden@db/finance')
+    """
+    if SECRET.search(name) and value not in (None, ""):
+        return "hidden"
+    cell = as_cell(value)
+    return CREDENTIALS.sub(_redact, cell) if isinstance(cell, str) else cell
+
+
+def as_cell(value: Any) -> Cell:
+    """Return a value as one cell of a table."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(one, str | int | float) for one in _list(value)):
+        return ", ".join(str(one) for one in _list(value))
+    return json.dumps(value, default=str, sort_keys=True, ensure_ascii=False)
+
+
+def _redact(match: re.Match[str]) -> str:
+    return f"{match[1]}:hidden@" if match[1] else f"{match[2]}hidden"
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _declared(item: Evidence) -> Iterable[tuple[str, Table]]:
+    for key, value in item.data.items():
+        table = _grid(item.subject, value) if key == "table" else _nested(key, value)
+        if table is not None:
+            yield item.subject, table
+
+
+def _grid(title: str, value: Any) -> Table | None:
+    if not (isinstance(value, Mapping) and {"columns", "rows"} <= value.keys()):
+        return None
+    grid = cast("Mapping[str, Any]", value)
+    columns = [str(column) for column in grid["columns"]]
+    return make_table(title, [dict(zip(columns, row, strict=False)) for row in grid["rows"]])
+
+
+def _nested(key: str, value: Any) -> Table | None:
+    title = key.replace("_", " ")
+    if isinstance(value, Mapping):
+        return make_table(title, [{"of": name, "value": one} for name, one in cast("Mapping[str, Any]", value).items()])
+    if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in _list(value)):
+        return make_table(title, cast("list[Mapping[str, Any]]", value))
+    return None
+
+
+def _merge(declared: Sequence[tuple[str, Table]], *, several: bool) -> list[Table]:
+    groups: dict[tuple[str, ...], list[tuple[str, Table]]] = {}
+    for subject, table in declared:
+        groups.setdefault((*table.columns, "" if subject == table.title else table.title), []).append((subject, table))
+    return [_join(group) if several and len(group) > 1 else table for group in groups.values() for table in _one(group)]
+
+
+def _one(group: Sequence[tuple[str, Table]]) -> list[Table]:
+    return [group[0][1]] if len({subject for subject, _ in group}) > 1 else [table for _, table in group]
+
+
+def _join(group: Sequence[tuple[str, Table]]) -> Table:
+    rows: list[list[Cell]] = [[subject, *row] for subject, table in group for row in table.rows]
+    subject, first = group[0]
+    title = "" if subject == first.title else first.title
+    omitted = sum(table.omitted for _, table in group) + max(0, len(rows) - MAX_ROWS)
+    return Table(title=title, columns=["subject", *first.columns], rows=rows[:MAX_ROWS], omitted=omitted)
+
+
+def _plain(evidence: Sequence[Evidence]) -> list[Table]:
+    rows = [
+        {"subject": item.subject, **{key: value for key, value in item.data.items() if _is_plain(key, value)}}
+        for item in evidence
+    ]
+    table = make_table("measured", [row for row in rows if len(row) > 1])
+    return [table] if table else []
+
+
+def _is_plain(key: str, value: Any) -> bool:
+    return key != "table" and not isinstance(value, Mapping) and _nested(key, value) is None
+
+
+def _list(value: Any) -> list[Any]:
+    return list(cast("Iterable[Any]", value))
