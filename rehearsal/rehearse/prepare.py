@@ -32,18 +32,21 @@ def provision(context: Context) -> None:
     if not context.env.is_throwaway:
         context.run.event("note", text="not a throwaway environment: hosts stay as they are")
         return
+    run_pyinfra(
+        context.env.inventory, "roles", plan=context.plan, run=context.run, data={"reset": context.options.reset}
+    )
     migrate_schema(context)
     run_pyinfra(context.env.inventory, "app", plan=context.plan, run=context.run, data={"reset": context.options.reset})
     wait_for_servers(context.env)
 
 
-def migrate_schema(context: Context) -> None:
-    """Apply the application's own schema, which only throwaway environments lack."""
+def migrate_schema(context: Context) -> int:
+    """Apply the application's own schema, which only throwaway environments lack; return how much changed."""
     changes = [
         Change(name.removesuffix(".sql"), context.files.text(f"migrations/{name}"))
         for name in context.plan.app_schema.migrations
     ]
-    apply_changes(context, changes)
+    return apply_changes(context, changes)
 
 
 def apply_changes(context: Context, changes: list[Change]) -> int:

@@ -1,0 +1,181 @@
+"""The command line: the only place that parses arguments, prints errors and decides exit codes.
+
+Exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rehearsal import explain, verbs
+from rehearsal.errors import RehearsalError, UsageError
+from rehearsal.rehearse.command import Request, newest, open_report, rehearse
+from rehearsal.signature import sign, verify
+from rehearsal.verbs import Target
+
+ROOT = Path(__file__).resolve().parent.parent
+EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE"
+FLAG = {"on": True, "off": False}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    words = make_parser().parse_args(argv)
+    try:
+        code: int = words.work(words)
+    except RehearsalError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 3
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="rehearsal", epilog=EXIT_CODES, description="PostgreSQL partition switchovers, rehearsed"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_rehearse(commands)
+    _add_database(commands)
+    _add_rest(commands)
+    return parser
+
+
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _command(
+    commands: Commands, name: str, text: str, work: Callable[[argparse.Namespace], int], *, plan: bool = True
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+    parser.set_defaults(work=work)
+    if plan:
+        parser.add_argument("--plan", required=True, help="name of a plan in plans/")
+        parser.add_argument("--env", default="local", help="name of an inventory in inventories/ (default: local)")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def _add_rehearse(commands: Commands) -> None:
+    parser = _command(commands, "rehearse", "rehearse a switchover from fresh hosts to a verdict", _rehearse)
+    parser.add_argument("--rows", type=int, help="rows of the scaled tables together, instead of the plan's")
+    parser.add_argument("--from", dest="start", metavar="PHASE", help="with --resume: repeat from this phase on")
+    parser.add_argument("--until", metavar="PHASE", help="stop after this phase")
+    parser.add_argument("--resume", metavar="RUN", help="go on with this run of runs/")
+    parser.add_argument("--keep", action="store_true", help="leave servers running at the end")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print every statement of the switchover, change nothing"
+    )
+
+
+def _rehearse(words: argparse.Namespace) -> int:
+    if words.dry_run:
+        return verbs.switchover(_target(words), dry=True)
+    if words.rows is not None and words.rows < 1000:
+        message = f"--rows {words.rows}: a rehearsal needs at least 1000 rows"
+        raise UsageError(message)
+    request = Request(words.env, words.rows, words.start, words.until, words.resume, words.yes, words.keep)
+    return rehearse(ROOT, words.plan, request)
+
+
+def _target(words: argparse.Namespace) -> Target:
+    return Target(ROOT, words.plan, words.env, words.yes)
+
+
+def _add_database(commands: Commands) -> None:
+    parser = _command(commands, "provision", "bring hosts, roles, database and app servers to the wanted state",
+                      lambda words: verbs.provision(_target(words), dry=words.dry_run))  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print what would change")
+    parser = _command(commands, "migrate", "apply partitioned tables and triggers through the registry",
+                      lambda words: verbs.migrate(_target(words), dry=words.dry_run))  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print the SQL")
+    _command(commands, "verify", "compare every pair of tables exactly", lambda words: verbs.verify(_target(words)))
+    parser = _command(commands, "switchover", "copy, follow and switch every table of the plan",
+                      lambda words: verbs.switchover(_target(words), dry=words.dry_run))  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print every statement, change nothing")
+    _command(
+        commands, "rollback", "take the switch back, losing nothing", lambda words: verbs.roll_back(_target(words))
+    )
+    _command(
+        commands, "cleanup", "drop the legacy tables after the stable days", lambda words: verbs.cleanup(_target(words))
+    )
+    parser = _command(commands, "doctor", "find the known troubles and name their remedies",
+                      lambda words: verbs.doctor(_target(words), fix=words.fix))  # fmt: skip
+    parser.add_argument("--fix", action="store_true", help="perform the safe remedies")
+
+
+def _add_rest(commands: Commands) -> None:
+    parser = _command(commands, "load", "run the plan's load and settle its ledger",
+                      lambda words: verbs.run_load(_target(words), words.seconds, words.rate))  # fmt: skip
+    parser.add_argument("--seconds", type=float, help="length (default: the plan's)")
+    parser.add_argument("--rate", type=float, default=1.0, help="times the plan's rates (default: 1)")
+    _command(
+        commands,
+        "flags-show",
+        "show the routing flags of every app server",
+        lambda words: verbs.show_routing(_target(words)),
+    )
+    parser = _command(commands, "flags-set", "set the routing flags, one app server at a time",
+                      lambda words: verbs.set_routing(_target(words), reads=FLAG[words.reads], writes=FLAG[words.writes]))  # fmt: skip
+    parser.add_argument("--reads", choices=list(FLAG), required=True, help="read the partitioned tables")
+    parser.add_argument("--writes", choices=list(FLAG), required=True, help="write the partitioned tables")
+    parser = _command(commands, "report-open", "open a report in a browser", _open, plan=False)
+    parser.add_argument("--run", help="name of the run (default: the newest)")
+    parser = _command(commands, "report-sign", "sign a report: name, date and fingerprint", _sign, plan=False)
+    parser.add_argument("--run", help="name of the run (default: the newest)")
+    parser.add_argument("--by", required=True, help="who signs")
+    parser.add_argument("--accept", default="", metavar="REASON", help="sign although the verdict is not GO")
+    parser = _command(
+        commands, "report-verify", "check that a report and its evidence are as they were written", _verify, plan=False
+    )
+    parser.add_argument("--run", help="name of the run (default: the newest)")
+    _command(commands, "gates", "list all gates", _gates, plan=False)
+    parser = _command(commands, "explain", "explain one gate", _explain, plan=False)
+    parser.add_argument("gate", help="id of the gate")
+
+
+def _folder(words: argparse.Namespace) -> Path:
+    runs = ROOT / "runs"
+    if words.run is None:
+        return newest(runs)
+    folder = runs / words.run
+    if not folder.is_dir():
+        message = f"no run {words.run!r} in {runs}"
+        raise UsageError(message)
+    return folder
+
+
+def _open(words: argparse.Namespace) -> int:
+    print(open_report(ROOT, words.run))
+    return 0
+
+
+def _sign(words: argparse.Namespace) -> int:
+    signature = sign(_folder(words), words.by, accept=words.accept)
+    print(f"signed by {signature.by} at {signature.at}, fingerprint {signature.fingerprint[:16]}")
+    return 0
+
+
+def _verify(words: argparse.Namespace) -> int:
+    folder = _folder(words)
+    problems = verify(folder)
+    for one in problems:
+        print(one)
+    print(f"{folder.name}: {'does not verify' if problems else 'verified'}")
+    return 1 if problems else 0
+
+
+def _gates(_words: argparse.Namespace) -> int:
+    print(explain.list_gates(), end="")
+    return 0
+
+
+def _explain(words: argparse.Namespace) -> int:
+    print(explain.explain_gate(words.gate), end="")
+    return 0

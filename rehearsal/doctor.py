@@ -1,0 +1,127 @@
+"""Doctor: the troubles that the playbook's troubleshooting page knows, found by themselves.
+
+Trigger off, rows that differ, an index missing, statistics missing, an operation left half way. Owns which repairs
+are safe enough for `--fix`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.catalog import Table, split_name
+from rehearsal.indexes import IndexBuilder
+from rehearsal.parity import compare
+from rehearsal.plan import TableSpec
+from rehearsal.postgres import Connection
+from rehearsal.rehearse.context import Context
+from rehearsal.repair import enable_triggers, resync
+from rehearsal.structure import check_structure
+from rehearsal.switchover import Switchover
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One trouble: where, what, what to do, and whether it was done."""
+
+    subject: str
+    trouble: str
+    remedy: str
+    fixed: bool = False
+
+
+def examine(context: Context, conn: Connection, *, fix: bool) -> list[Trouble]:
+    """Return all troubles of all tables of the plan; with `fix`, perform the safe remedies first to last.
+
+    A second run after a fix finds nothing. Locks as in `repair`.
+    """
+    return [trouble for spec in context.plan.tables for trouble in _examine_one(context, conn, spec, fix=fix)]
+
+
+def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bool) -> list[Trouble]:
+    found = state.find_migration(conn, split_name(spec.name))
+    if found is None:
+        return [Trouble(spec.name, "no partitioned twin", "run `invoke db.migrate`")]
+    work = context.switchover(spec)
+    troubles = _triggers(conn, work, fix=fix)
+    if found.state == state.PREPARED:
+        return troubles
+    if found.state == state.COPYING:
+        return [*troubles, Trouble(spec.name, "the copy is half way", "run `invoke db.switchover`, which goes on")]
+    troubles += _rows(context, conn, work, fix=fix)
+    troubles += _structure(context, conn, work, fix=fix)
+    return troubles + _statistics(context, conn, spec, fix=fix)
+
+
+def _triggers(conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
+    wrong = [one for one in work.trigger_states(conn) if one.found != one.wanted]
+    mended = set(enable_triggers(conn, work)) if fix and wrong else set[str]()
+    return [
+        Trouble(
+            ".".join(one.table),
+            f"trigger {one.name} is {one.found or 'missing'}, wanted {one.wanted}",
+            "put it into that state" if one.found else "make it again: `invoke db.migrate` on a fresh twin",
+            one.name in mended,
+        )
+        for one in wrong
+    ]
+
+
+def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
+    source, target = context.pair(conn, work.spec)
+    report = compare(
+        context.env.database, context.files, source, target, work.spec.key, keylog=work.log_now(conn), self_test=False
+    )
+    if not report.unexplained:
+        return []
+    brought = resync(conn, work) if fix else 0
+    kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
+    return [
+        Trouble(
+            work.spec.name,
+            f"{report.unexplained} rows differ ({kinds})",
+            "re-sync them from the authority",
+            brought > 0,
+        )
+    ]
+
+
+def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
+    source, target = context.pair(conn, work.spec)
+    findings = check_structure(conn, context.files, source, target, work.spec)
+    indexes = [one for one in findings if "index" in str(one).lower()]
+    fixed = False
+    if fix and indexes and target.name == work.names.target:
+        builder = IndexBuilder(context.env.database, context.files, work.shape(conn), 1, lambda _done, _total: None)
+        builder.run()
+        fixed = True
+    return [
+        Trouble(
+            work.spec.name,
+            str(one),
+            "build it" if one in indexes else "compare with the source",
+            fixed and one in indexes,
+        )
+        for one in findings
+    ]
+
+
+NEVER_ANALYZED = """
+select c.relname from pg_catalog.pg_class as c
+where c.oid = any(%s::oid[]) and not exists (select from pg_catalog.pg_statistic as s where s.starelid = c.oid)
+"""
+
+
+def _statistics(context: Context, conn: Connection, spec: TableSpec, *, fix: bool) -> list[Trouble]:
+    _, target = context.pair(conn, spec)
+    filled = [leaf.oid for leaf in target.partitions if leaf.pages > 0]
+    missing = [row[0] for row in conn.execute(NEVER_ANALYZED, [[target.oid, *filled]])]
+    if missing and fix:
+        _analyze(conn, target)
+    return [Trouble(name, "never analyzed, so its query plans are guesses", f"analyze {name}", fix) for name in missing]
+
+
+def _analyze(conn: Connection, target: Table) -> None:
+    conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*target.name)))

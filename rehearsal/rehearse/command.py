@@ -1,0 +1,239 @@
+"""One rehearsal from the command line to the verdict: environment up, phases, report, environment down."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rehearsal import __version__
+from rehearsal.environment import Environment
+from rehearsal.errors import HostsFailed, UsageError
+from rehearsal.evidence import Run
+from rehearsal.hosts import load_environment, run_pyinfra
+from rehearsal.plan import Plan
+from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
+from rehearsal.rehearse.context import Context, Options
+from rehearsal.rehearse.phases import PHASES
+from rehearsal.rehearse.runner import Runner, choose, index_of
+from rehearsal.report.write import write_report
+from rehearsal.sqlfiles import SqlFiles
+from rehearsal.terminal import make_terminal
+from rehearsal.verdict import Verdict
+
+INTERRUPTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `rehearse` was asked for."""
+
+    env: str
+    rows: int | None = None
+    start: str | None = None
+    until: str | None = None
+    resume: str | None = None
+    yes: bool = False
+    keep: bool = False
+
+
+def fingerprint_of(plan: Plan, files: SqlFiles) -> str:
+    """Return the fingerprint of plan, SQL texts and tool version (law 1)."""
+    return plan_fingerprint(plan, files.fingerprint(), __version__)
+
+
+def rehearse(root: Path, plan_name: str, request: Request) -> int:
+    """Rehearse one plan; return the exit code of the verdict.
+
+    Raises:
+        RehearsalError: the rehearsal could not begin; nothing was changed.
+    """
+    plan = load_plan(find_plan(plan_name, root))
+    phases = choose(PHASES, plan.strategy)
+    for name in (request.start, request.until):
+        if name:
+            index_of(phases, name)
+    env = load_environment(request.env, plan.name, root, secrets=False)
+    if env.kind == "production":
+        message = "a rehearsal never runs against production; `invoke db.switchover --env production` is the real thing"
+        raise UsageError(message)
+    run = open_run(root, plan, request)
+    confirm(env, plan, yes=request.yes)
+    options = Options(scale=scale_of(plan, request.rows), yes=request.yes, keep=request.keep)
+    with interruptible(), make_terminal() as terminal:
+        run.listen(terminal)
+        run.event("note", text=f"run {run.name}, environment {env.name}, plan {plan.name}")
+        try:
+            context = bring_up(root, plan, env, run, options, resumed=request.resume is not None)
+            verdict = run_phases(context, Runner(context, phases, request.start, request.until))
+        except KeyboardInterrupt:
+            run.event("note", text=f"interrupted; everything started is stopped, go on with --resume {run.name}")
+            return INTERRUPTED
+        finally:
+            bring_down(env, run, keep=request.keep)
+        terminal.show_verdict(verdict, run.folder / "report.html")
+    return verdict.exit_code
+
+
+def open_run(root: Path, plan: Plan, request: Request) -> Run:
+    """Return the run to go on with, or a new one.
+
+    Raises:
+        UsageError: no such run, or it is of another plan or environment.
+    """
+    runs = root / "runs"
+    if request.resume is None:
+        if request.start:
+            message = f"--from needs --resume RUN, since phases before {request.start!r} must have been done"
+            raise UsageError(message)
+        return Run.create(runs, request.env, plan.name)
+    run = Run.open(runs, request.resume)
+    if f"-{request.env}-{plan.name}" not in run.name:
+        message = f"run {run.name} is not of environment {request.env} and plan {plan.name}; name those that it was begun with"
+        raise UsageError(message)
+    return run
+
+
+def confirm(env: Environment, plan: Plan, *, yes: bool) -> None:
+    """Ask before tables of somebody's staging database are switched over; throwaway hosts are not asked about.
+
+    Raises:
+        UsageError: the answer was not yes, or there is no terminal to ask on.
+    """
+    if env.is_throwaway or yes:
+        return
+    tables = ", ".join(spec.name for spec in plan.tables)
+    if not sys.stdin.isatty():
+        message = f"{tables} on {env.name} will be switched over; there is no terminal to ask on, so say --yes"
+        raise UsageError(message)
+    print(
+        f"{tables} on {env.name} ({env.database.name} at {env.database.host}) will be switched over.", file=sys.stderr
+    )
+    if input('Type "yes" to go on: ').strip() != "yes":
+        message = "not confirmed; nothing was changed"
+        raise UsageError(message)
+
+
+def scale_of(plan: Plan, rows: int | None) -> float:
+    """Return by how much the plan's scaled tables are made smaller or larger, so that they have `rows` together."""
+    planned = sum(table.rows for table in plan.data.tables if table.scaled)
+    return 1.0 if rows is None or not planned else rows / planned
+
+
+def bring_up(root: Path, plan: Plan, env: Environment, run: Run, options: Options, *, resumed: bool) -> Context:
+    """Start throwaway hosts, so that there is a server to hold the run's lock on; then resolve the secrets.
+
+    Raises:
+        HostsFailed: a host did not come up.
+    """
+    run.phase = "hosts"
+    if env.is_throwaway:
+        for phase in ("cluster", "roles"):
+            run_pyinfra(env.inventory, phase, plan=plan, run=run)
+        if resumed:
+            run_pyinfra(env.inventory, "app", plan=plan, run=run)
+    loaded = load_environment(env.name, plan.name, root)
+    files = SqlFiles(root / "sql")
+    return Context(root, plan, loaded, run, files, fingerprint_of(plan, files), options)
+
+
+def run_phases(context: Context, runner: Runner) -> Verdict:
+    """Run the phases and write the report, whatever became of them."""
+    try:
+        runner.run()
+        context.writers.stop()
+    finally:
+        context.writers.abandon()
+    run = context.run
+    run.phase = "report"
+    plan = load_plan(find_plan(context.plan.name, context.root))
+    now = fingerprint_of(plan, SqlFiles(context.root / "sql"))
+    same = now == context.fingerprint
+    run.record(
+        "fingerprint",
+        "plan, SQL and tool",
+        same,
+        f"{now[:16]}, {'as at the start' if same else 'CHANGED since the start'}",
+    )
+    return write_report(run, context.plan, describe(context.env), context.fingerprint)
+
+
+def describe(env: Environment) -> dict[str, Any]:
+    """Return what the report shows of an environment; no secret is in it."""
+    return {
+        "name": env.name,
+        "kind": env.kind,
+        "inventory": env.inventory.name,
+        "database": env.database.name,
+        "host": env.database.host,
+        "port": env.database.port,
+        "migrating role": env.database.user,
+        "application role": env.app_database.user,
+        "TLS": env.database.sslmode,
+        "app servers": ", ".join(f"{one.name} at {one.url}" for one in env.app_servers),
+        "backup folder": str(env.backup_folder),
+        "admin mail": env.admin_email,
+    }
+
+
+def bring_down(env: Environment, run: Run, *, keep: bool) -> None:
+    """Stop what a rehearsal on this machine started; the data stays, and `--resume` starts it again."""
+    if env.kind != "local" or keep or env.state_folder is None:
+        return
+    command = [sys.executable, "-m", "fleet.local", "stop", "--base", str(env.state_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        message = f"environment {env.name} could not be stopped: {done.stderr.strip()}"
+        raise HostsFailed(message)
+    run.event("note", text="app servers and database stopped; --keep leaves them running")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: in good order."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def open_report(root: Path, name: str | None) -> Path:
+    """Open the newest report (or that of one run) in a browser, if there is one; return its path.
+
+    Raises:
+        UsageError: there is no report.
+    """
+    runs = root / "runs"
+    folder = Run.open(runs, name).folder if name else newest(runs)
+    page = folder / "report.html"
+    if not page.exists():
+        message = f"run {folder.name} has no report yet"
+        raise UsageError(message)
+    webbrowser.open(page.as_uri())
+    return page
+
+
+def newest(runs: Path) -> Path:
+    """Return the newest run's folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folders = sorted((path for path in runs.glob("*-*-*") if (path / "report.html").exists()), key=lambda one: one.name)
+    if not folders:
+        message = f"no report in {runs}; make one with `invoke rehearse`"
+        raise UsageError(message)
+    return folders[-1]

@@ -1,0 +1,321 @@
+"""The single verbs: what each one does on its own, on any environment. Each returns an exit code.
+
+Owns the order of calls behind `db.*`, `load.*`, `flags.*`, `doctor`. Must not parse command lines.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.catalog import split_name
+from rehearsal.doctor import examine
+from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.errors import PreconditionError
+from rehearsal.evidence import Run
+from rehearsal.flags import set_flags, show_flags
+from rehearsal.hosts import load_environment, run_pyinfra
+from rehearsal.manifest import Change
+from rehearsal.names import Names
+from rehearsal.parity import compare, parity_text
+from rehearsal.planfile import find_plan, load_plan
+from rehearsal.postgres import Connection, advisory_lock, connect, with_lock
+from rehearsal.production import require_go
+from rehearsal.rehearse.command import confirm, fingerprint_of
+from rehearsal.rehearse.context import Context, Options
+from rehearsal.rehearse.perform import compare_all
+from rehearsal.rehearse.prepare import apply_changes, migrate_schema, require_mark
+from rehearsal.rehearse.runner import lock_database
+from rehearsal.sqlfiles import SqlFiles
+from rehearsal.terminal import make_terminal
+from rehearsal.twin import render_changes
+
+DONE, FAILED, UNSEEN = 0, 1, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which plan on which environment."""
+
+    root: Path
+    plan: str
+    env: str
+    yes: bool = False
+
+
+@contextmanager
+def opened(target: Target, verb: str) -> Iterator[Context]:
+    """Open a context with a run of its own, events shown on the terminal.
+
+    Raises:
+        PlanError, UsageError, PreconditionError: plan, environment or secrets cannot be used.
+    """
+    plan = load_plan(find_plan(target.plan, target.root))
+    env = load_environment(target.env, plan.name, target.root)
+    files = SqlFiles(target.root / "sql")
+    run = Run.create(target.root / "runs", target.env, f"{plan.name}-{verb}")
+    with make_terminal() as terminal:
+        run.listen(terminal)
+        run.phase = verb
+        yield Context(target.root, plan, env, run, files, fingerprint_of(plan, files), Options(yes=target.yes))
+
+
+@contextmanager
+def alone(context: Context) -> Iterator[Connection]:
+    """Hold the database's advisory lock for the block, and yield a session on the plan's database."""
+    with connect(lock_database(context), role=f"run {context.run.name}") as conn:
+        with advisory_lock(conn, f"database {context.env.database.name}"), context.session() as session:
+            require_mark(context, session)
+            yield session
+
+
+def provision(target: Target, *, dry: bool = False) -> int:
+    """Bring hosts, roles, database, registry and app servers to the wanted state; a second run changes nothing."""
+    plan = load_plan(find_plan(target.plan, target.root))
+    env = load_environment(target.env, plan.name, target.root, secrets=False)
+    run = Run.create(target.root / "runs", target.env, f"{plan.name}-provision")
+    with make_terminal() as terminal:
+        run.listen(terminal)
+        changed = 0
+        if dry:
+            for phase in ("cluster", "roles", "app"):
+                result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
+                for host, operation in result.would_change:
+                    run.event("note", text=f"{host}: would change: {operation}")
+                changed += len(result.would_change)
+            run.event("note", text=f"{changed} operations would change something")
+            return DONE
+        for phase in ("cluster", "roles"):
+            changed += run_pyinfra(env.inventory, phase, plan=plan, run=run).changed
+        if env.is_throwaway:
+            files = SqlFiles(target.root / "sql")
+            loaded = load_environment(target.env, plan.name, target.root)
+            context = Context(target.root, plan, loaded, run, files, fingerprint_of(plan, files))
+            changed += migrate_schema(context)
+        changed += run_pyinfra(env.inventory, "app", plan=plan, run=run).changed
+        run.event("note", text=f"{changed} operations changed something" if changed else "no change")
+    return DONE
+
+
+def migrate(target: Target, *, dry: bool = False) -> int:
+    """Apply twin and triggers through the registry; a second run changes nothing, an edited file is refused."""
+    with opened(target, "migrate") as context:
+        require_go(context, target)
+        with alone(context) as conn:
+            rendered = render_changes(conn, context.files, context.plan, datetime.now(UTC))
+            if dry:
+                print("\n".join(change.body for change in rendered))
+                return DONE
+            schema = [
+                Change(name.removesuffix(".sql"), context.files.text(f"migrations/{name}"))
+                for name in context.plan.app_schema.migrations
+            ]
+            changes = [*(schema if context.env.is_throwaway else []), *(Change(one.name, one.body) for one in rendered)]
+            changed = apply_changes(context, changes)
+        context.run.event("note", text=f"{changed} changes applied" if changed else "no change")
+    return DONE
+
+
+def verify(target: Target) -> int:
+    """Compare every pair exactly, under whatever load there is; prints the parity report."""
+    with opened(target, "verify") as context, context.session("verify") as conn:
+        reports = []
+        for spec in context.plan.tables:
+            keylog = context.switchover(spec).log_now(conn)
+            source, target_ = context.pair(conn, spec)
+            reports.append(compare(context.env.database, context.files, source, target_, spec.key, keylog=keylog))
+        print(parity_text(reports))
+        if any(report.unexplained or report.self_test is False for report in reports):
+            return FAILED
+        return UNSEEN if any(report.self_test is None for report in reports) else DONE
+
+
+def switchover(target: Target, *, dry: bool = False) -> int:
+    """Switch every table of the plan; with `dry`, print every statement and change nothing."""
+    with opened(target, "switchover") as context:
+        if dry:
+            return dry_run(context)
+        require_go(context, target)
+        confirm(context.env, context.plan, yes=target.yes)
+        with alone(context):
+            for spec in context.plan.tables:
+                work = context.switchover(spec)
+                prepared, switched = work.prepare(), work.switch()
+                context.run.event("note", text=f"{spec.name}: {'switched' if prepared or switched else 'no change'}")
+            reports = compare_all(context, "parity-after", self_test=True)
+        context.run.attach("post_migration_parity.txt", parity_text(reports))
+        return FAILED if any(report.unexplained for report in reports) else DONE
+
+
+def dry_run(context: Context) -> int:
+    """Print every statement to come in a read-only session, and prove that nothing changed."""
+    with context.session("dry run") as conn:
+        before = catalog_digest(conn, context.files)
+        conn.read_only = True
+        acts = plan_statements(conn, context.files, context.plan, datetime.now(UTC))
+        conn.read_only = False
+        after = catalog_digest(conn, context.files)
+    print(dry_run_text(context.plan, acts, {}))
+    context.run.event("note", text=f"nothing was changed: catalog digest {before} before, {after} after")
+    return DONE if before == after else FAILED
+
+
+def roll_back(target: Target) -> int:
+    """Take the switch back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
+    with opened(target, "rollback") as context:
+        confirm(context.env, context.plan, yes=target.yes)
+        with alone(context):
+            if context.plan.strategy == "dual-write":
+                flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
+                if not flip.ok:
+                    return FAILED
+            for spec in context.plan.tables:
+                changed = context.switchover(spec).roll_back()
+                if context.plan.strategy == "swap":
+                    context.run.event("note", text=f"{spec.name}: {'names are back' if changed else 'no change'}")
+    return DONE
+
+
+def cleanup(target: Target) -> int:
+    """Drop the legacy tables, after the plan's stable days and a last exact comparison.
+
+    Raises:
+        PreconditionError: too early, not switched, or the tables differ.
+    """
+    with opened(target, "cleanup") as context:
+        confirm(context.env, context.plan, yes=target.yes)
+        with alone(context) as conn:
+            for spec in context.plan.tables:
+                names = Names(split_name(spec.name))
+                found = state.read_migration(conn, names.source)
+                require_stable(context, found)
+                report = compare_all_of(context, conn, spec.name)
+                if report:
+                    message = f"{spec.name}: {report} rows differ; nothing was dropped. Look at `invoke db.verify`"
+                    raise PreconditionError(message)
+                drop_legacy(context, conn, names, found)
+    return DONE
+
+
+def require_stable(context: Context, found: state.Migration) -> None:
+    """Refuse a clean-up before the plan's stable days have passed.
+
+    Raises:
+        PreconditionError: it is too early, or the table was not swapped.
+    """
+    if found.state != state.SWAPPED:
+        message = (
+            f"{found.source} is {found.state}; only the retired table of a swap can be dropped here. With dual-write the "
+            "application's name is still that of the legacy table"
+        )
+        raise PreconditionError(message)
+    with context.session() as conn:
+        row = conn.execute("select changed_at from rehearsal.migration where id = %s", [found.id]).fetchone()
+    ready = row[0] + timedelta(days=context.plan.stable_days) if row else datetime.now(UTC)
+    if ready > datetime.now(UTC):
+        message = (
+            f"{found.source} was switched at {row[0]:%Y-%m-%d %H:%M} UTC; it may be dropped from {ready:%Y-%m-%d %H:%M} on"
+            if row
+            else ""
+        )
+        raise PreconditionError(message)
+
+
+def compare_all_of(context: Context, conn: Connection, table: str) -> int:
+    """Return how many rows of one pair differ, the lagging one drained."""
+    spec = next(one for one in context.plan.tables if one.name == table)
+    work = context.switchover(spec)
+    work.follow()
+    source, target = context.pair(conn, spec)
+    report = compare(context.env.database, context.files, source, target, spec.key, keylog=work.log_now(conn))
+    return report.unexplained
+
+
+def drop_legacy(context: Context, conn: Connection, names: Names, found: state.Migration) -> None:
+    """Drop the retired table, its logs and the capture, in one short transaction."""
+
+    def work(held: Connection) -> None:
+        trigger = sql.Identifier(names.reverse_capture_trigger)
+        held.execute(sql.SQL("drop trigger {} on {}").format(trigger, sql.Identifier(*names.source)))
+        trigger = sql.Identifier(names.truncate_trigger)
+        held.execute(sql.SQL("drop trigger {} on {}").format(trigger, sql.Identifier(*names.source)))
+        for name in (names.retired, names.forward_log, names.reverse_log):
+            held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
+        for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
+            held.execute(sql.SQL("drop function {}()").format(sql.Identifier(*names.function(role))))
+        held.execute("delete from rehearsal.migration where id = %s", [found.id])
+
+    lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*names.source))
+    with_lock(conn, f"clean-up of {found.source}", work, lock=lock)
+    context.run.event("note", text=f"{'.'.join(names.retired)} dropped")
+
+
+def run_load(target: Target, seconds: float | None, rate: float) -> int:
+    """Run the plan's load for a while, settle its ledger, and judge it."""
+    with opened(target, "load") as context:
+        length = seconds if seconds is not None else context.plan.load.duration_s
+
+        def load(inner: Context) -> None:
+            inner.writers.ensure("load", rate=rate)
+            time.sleep(length)  # the load is open loop: its length is what was asked for
+            with inner.session() as conn:
+                live = [(spec, inner.names_now(conn, spec)[:1]) for spec in inner.plan.tables]
+            inner.writers.settle("load", live)
+
+        load(context)
+        summary = context.writers.stop()
+        evidence = context.run.evidence()
+        for name, one in sorted((summary.operations if summary else {}).items()):
+            print(
+                f"{name:<40} {one.ok:>8} ok {one.failed:>6} failed {one.unknown:>5} unknown  p99 {one.p99_ms:>8.1f} ms"
+            )
+        if any(one.passed is False for one in evidence):
+            return FAILED
+        return UNSEEN if any(one.passed is None for one in evidence) else DONE
+
+
+def show_routing(target: Target) -> int:
+    """Print the routing flags of every server: in its file, in its process."""
+    plan = load_plan(find_plan(target.plan, target.root))
+    env = load_environment(target.env, plan.name, target.root)
+    servers = show_flags(env, plan)
+    for one in servers:
+        print(
+            f"{one.server:<24} file: {one.file or 'unseen'}   process: {one.process or 'unseen'}   {one.problem or ''}".rstrip()
+        )
+    if any(one.drift for one in servers):
+        print("file and process differ; `invoke flags.set` brings them together")
+        return FAILED
+    return UNSEEN if any(one.process is None for one in servers) else DONE
+
+
+def set_routing(target: Target, *, reads: bool, writes: bool) -> int:
+    """Set the routing flags on all servers, one at a time, health-gated, reverted on failure."""
+    with opened(target, "flags") as context:
+        flip = set_flags(context.env, context.plan, reads=reads, writes=writes, run=context.run)
+        for one in flip.servers:
+            after = one.after.process if one.after else "unseen"
+            restarted = "restarted" if one.restarted else "not restarted"
+            print(
+                f"{one.server:<24} {one.before.process} -> {after}   {restarted}   {one.seconds:.1f} s   {one.error or ''}".rstrip()
+            )
+        return DONE if flip.ok else FAILED
+
+
+def doctor(target: Target, *, fix: bool) -> int:
+    """Look for the known troubles, name each remedy, and with `fix` perform those that are safe."""
+    with opened(target, "doctor") as context:
+        with alone(context) as conn:
+            findings = examine(context, conn, fix=fix)
+        for one in findings:
+            print(f"{one.subject}: {one.trouble}\n    remedy: {one.remedy}{'  [done]' if one.fixed else ''}")
+        if not findings:
+            print("nothing found")
+        return DONE if all(one.fixed for one in findings) else FAILED

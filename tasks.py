@@ -1,0 +1,240 @@
+"""The names that people type. Only argument lists and exit codes here; the work is in `python -m rehearsal`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from invoke import Collection, Context, Exit, task
+
+ROOT = Path(__file__).resolve().parent
+PLANS = tuple(sorted(path.stem for path in (ROOT / "plans").glob("*.toml")))
+HELP = {
+    "env": "environment: name of an inventory in inventories/",
+    "plan": "plan: name of a file in plans/",
+    "yes": "do not ask before a staging database is changed",
+    "dry_run": "print what would be done, change nothing",
+    "run": "name of a run in runs/ (default: the newest)",
+}
+
+
+def _python(*words: str, cwd: Path = ROOT) -> int:
+    """Run a Python program of ours; Ctrl-C is the child's to handle."""
+    child = subprocess.Popen([sys.executable, *words], cwd=cwd)
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def _end(code: int) -> None:
+    if code:
+        raise Exit(code=code)
+
+
+def _rehearsal(verb: str, *words: str) -> None:
+    _end(_python("-m", "rehearsal", verb, *words))
+
+
+def _on(plan: str, env: str, *more: str, yes: bool = False) -> list[str]:
+    return ["--plan", plan, "--env", env, *(["--yes"] if yes else []), *more]
+
+
+def _flags(**values: bool | str | float | None) -> list[str]:
+    words: list[str] = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value not in (None, False, ""):
+            words += [flag, str(value)]
+    return words
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "env": HELP["env"],
+        "plan": "plan to rehearse (default: all, one after the other)",
+        "rows": "rows of the scaled tables together, instead of the plan's",
+        "from": "with --resume: repeat from this phase on",
+        "until": "stop after this phase",
+        "resume": "go on with this run of runs/",
+        "dry_run": "print every statement of the switchover, change nothing",
+        "yes": HELP["yes"],
+        "keep": "leave servers running at the end",
+    },
+)
+def rehearse(  # noqa: PLR0913 -- the options of the command
+    _: Context,
+    env: str = "local",
+    plan: str = "",
+    rows: str = "",
+    from_: str = "",
+    until: str = "",
+    resume: str = "",
+    dry_run: bool = False,
+    yes: bool = False,
+    keep: bool = False,
+) -> None:
+    """Rehearse a switchover from fresh hosts to a verdict; exit code 0 GO, 1 NO-GO, 3 INCONCLUSIVE."""
+    if not plan and resume:
+        plan = next((one for one in PLANS if resume.endswith(f"-{one}") or f"-{one}-" in resume), "")
+    codes: list[int] = []
+    for one in [plan] if plan else PLANS:
+        words = _flags(rows=rows, until=until, resume=resume, dry_run=dry_run, keep=keep, **{"from": from_})
+        codes.append(_python("-m", "rehearsal", "rehearse", *_on(one, env, *words, yes=yes)))
+    # The worst verdict of all plans: usage error, NO-GO, INCONCLUSIVE, GO.
+    _end(next((code for code in (2, 1, 3) if code in codes), max(codes)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
+def provision(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False) -> None:
+    """Bring hosts, roles, database and app servers to the wanted state; a second run changes nothing."""
+    _rehearsal("provision", *_on(plan, env, *_flags(dry_run=dry_run)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
+def migrate(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False) -> None:
+    """Apply partitioned tables and triggers through the registry; a second run changes nothing."""
+    _rehearsal("migrate", *_on(plan, env, *_flags(dry_run=dry_run)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"]})
+def verify(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
+    """Compare every pair of tables exactly, under whatever load there is."""
+    _rehearsal("verify", *_on(plan, env))
+
+
+@task(
+    auto_shortflags=False,
+    help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"], "yes": HELP["yes"]},
+)
+def switchover(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False, yes: bool = False) -> None:
+    """Copy, follow and switch every table of the plan; goes on where a killed run stopped."""
+    _rehearsal("switchover", *_on(plan, env, *_flags(dry_run=dry_run), yes=yes))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
+def rollback(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
+    """Take the switch back: flags off, or names back; nothing acknowledged is lost."""
+    _rehearsal("rollback", *_on(plan, env, yes=yes))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
+def cleanup(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
+    """Drop the retired tables after the plan's stable days and a last exact comparison."""
+    _rehearsal("cleanup", *_on(plan, env, yes=yes))
+
+
+@task(
+    name="run",
+    auto_shortflags=False,
+    help={
+        "env": HELP["env"],
+        "plan": HELP["plan"],
+        "seconds": "length (default: the plan's)",
+        "rate": "times the plan's rates",
+    },
+)
+def load_run(_: Context, env: str = "local", plan: str = PLANS[0], seconds: str = "", rate: str = "1") -> None:
+    """Run the plan's open-loop load and settle its ledger of acknowledged writes."""
+    _rehearsal("load", *_on(plan, env, *_flags(seconds=seconds, rate=rate)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"]})
+def show(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
+    """Show the routing flags of every app server: in its file and in its process."""
+    _rehearsal("flags-show", *_on(plan, env))
+
+
+@task(
+    name="set",
+    auto_shortflags=False,
+    help={"env": HELP["env"], "plan": HELP["plan"], "reads": "on or off", "writes": "on or off"},
+)
+def set_(_: Context, reads: str, writes: str, env: str = "local", plan: str = PLANS[0]) -> None:
+    """Set the routing flags on all app servers, one at a time; reverted if one does not come up."""
+    _rehearsal("flags-set", *_on(plan, env, *_flags(reads=reads, writes=writes)))
+
+
+@task(name="open", auto_shortflags=False, help={"run": HELP["run"]})
+def open_(_: Context, run: str = "") -> None:
+    """Open a report in a browser and print its path."""
+    _rehearsal("report-open", *_flags(run=run))
+
+
+@task(
+    auto_shortflags=False,
+    help={"run": HELP["run"], "by": "who signs", "accept": "reason to sign although the verdict is not GO"},
+)
+def sign(_: Context, by: str, run: str = "", accept: str = "") -> None:
+    """Sign a report: name, date and fingerprint; an edited report no longer verifies."""
+    _rehearsal("report-sign", *_flags(run=run, by=by, accept=accept))
+
+
+@task(name="verify", auto_shortflags=False, help={"run": HELP["run"]})
+def verify_report(_: Context, run: str = "") -> None:
+    """Check that a report, its evidence and its signature are as they were written."""
+    _rehearsal("report-verify", *_flags(run=run))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "fix": "perform the safe remedies"})
+def doctor(_: Context, env: str = "local", plan: str = PLANS[0], fix: bool = False) -> None:
+    """Find the known troubles (trigger off, rows that differ, missing index) and name their remedies."""
+    _rehearsal("doctor", *_on(plan, env, *_flags(fix=fix)))
+
+
+@task
+def gates(_: Context) -> None:
+    """List all gates of the verdict; `explain GATE` says more of one."""
+    _rehearsal("gates")
+
+
+@task(help={"gate": "id of a gate"})
+def explain(_: Context, gate: str) -> None:
+    """Explain one gate: condition, effect, remedy."""
+    _rehearsal("explain", gate)
+
+
+@task(
+    auto_shortflags=False, help={"only": "path or node id of tests", "major": "major version of the server to test on"}
+)
+def test(_: Context, only: str = "", major: str = "") -> None:
+    """Run the tests on a real PostgreSQL of their own."""
+    if major:
+        os.environ["REHEARSAL_TEST_MAJOR"] = major
+    _end(_python("-m", "pytest", *([only] if only else [])))
+
+
+@task
+def check(_: Context) -> None:
+    """Check format, lint, types and import boundaries."""
+    commands = (
+        ("ruff", "format", "--check", "."),
+        ("ruff", "check", "."),
+        ("mypy",),
+        ("pyright",),
+        (
+            "codespell_lib",
+            "README.md",
+            "ARCHITECTURE.md",
+            "CONTRIBUTING.md",
+            "CHANGELOG.md",
+            "docs",
+            "rehearsal",
+            "fleet",
+            "sql",
+        ),
+    )
+    _end(max(_python("-m", *command) for command in commands))
+
+
+namespace = Collection(rehearse, provision, doctor, gates, explain, test, check)
+namespace.add_collection(Collection("db", provision, migrate, verify, switchover, rollback, cleanup))
+namespace.add_collection(Collection("load", load_run))
+namespace.add_collection(Collection("flags", show, set_))
+namespace.add_collection(Collection("report", open_, sign, verify_report))
