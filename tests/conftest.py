@@ -1,3 +1,3 @@
 """Plugins and markers only."""
 
-pytest_plugins = ["tests.fix_postgres"]
+pytest_plugins = ["tests.fix_postgres", "tests.fix_app"]
