@@ -29,6 +29,8 @@ class Database:
             min_size=2,
             max_size=10,
             timeout=5,
+            # Back at once after an outage: beyond this, the next request asks anew instead of a growing pause.
+            reconnect_timeout=2,
             open=False,
             check=AsyncConnectionPool.check_connection,
             name=settings.server_name,

@@ -199,7 +199,7 @@ def test_idle_server_stops_within_two_seconds(start_app: StartApp) -> None:
 
 
 def test_health_is_503_while_the_database_is_away(
-    start_app: StartApp, app_database: Database, conn: Connection
+    start_app: StartApp, app_database: Database, server: Database
 ) -> None:
     """Health does not say ok when no session can be had; it does again afterwards."""
     app = start_app()
