@@ -1,0 +1,123 @@
+"""Plan files: the two that ship, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rehearsal.errors import PlanError
+from rehearsal.planfile import find_plan, key_lines, load_plan, plan_fingerprint, render_schema
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PLANS = ("hospitality", "sensor_readings")
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_shipped_plans_load_and_exercise_every_action_both_ways(name: str) -> None:
+    """Each planned table is inserted into, updated, moved and deleted from; both doors are used."""
+    plan = load_plan(find_plan(name, ROOT))
+
+    for table in plan.tables:
+        actions = {one.action for one in plan.load.operations if one.table == table.name}
+        assert actions >= {"insert", "update", "delete", "move"}
+        assert any(query.table == table.name for query in plan.queries)
+        assert any(smoke.creates == table.name for smoke in plan.smoke)
+    assert {(one.action, one.via) for one in plan.load.operations} >= {
+        (action, via) for action in ("insert", "update", "delete", "move") for via in ("sql", "http")
+    }
+    assert 60 <= sum(one.rate for one in plan.load.operations) <= 80
+
+
+def test_exported_schema_is_current() -> None:
+    """`python -m rehearsal.planfile > plans/plan.schema.json` makes it anew."""
+    assert (ROOT / "plans" / "plan.schema.json").read_text(encoding="utf-8") == render_schema()
+
+
+CHANGED = [
+    (
+        'premake = 3\nretention = "24',
+        'premade = 3\nretention = "24',
+        r"unknown key tables\[0\].premade; did you mean premake\?",
+    ),
+    ("chunk_rows = 50_000", "chunk_rows = 5", r"copy.chunk_rows is 5: input should be greater than or equal to 100"),
+    ('interval = "1 month"', 'interval = "monthly"', r'tables\[0\].interval is "monthly"'),
+    ('strategy = "swap"', 'strategy = "swop"', r"strategy is \"swop\": input should be 'dual-write' or 'swap'"),
+    ('strategy = "swap"', 'strategy = "dual-write"', r"dual-write needs \[flags\]"),
+    ('marker = "source"', "", r"'insert by sql': it writes to public.sensor_readings, which has no marker"),
+    ('window = "7 days"', "windows = 7", r"unknown key queries\[0\].windows; did you mean window\?"),
+    ('creates = "public.sensor_readings"', 'creates = "public.sensor_reading"', "did you mean public.sensor_readings"),
+    ("humidity = { kind", "humidity = { kinds", r"columns.humidity.kind is missing"),
+    ('where id = %(id)s"', 'where true"', r"update needs %\(id\)s"),
+    ("month = 8", "", r"uses a range; give window or month"),
+    ("[load]", "[load]\nspeed = 3", r"unknown key load.speed"),
+    ('table = "public.units" }', 'table = "public.unit" }', r"unit_id refers to public.unit, which is not filled"),
+    ('column = "recorded_at"', 'column = "recorded"', r"follows 'recorded', which is no column"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), CHANGED)
+def test_a_wrong_plan_is_named_by_key_and_line(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    """The message has the file, the line of the key, and what is right."""
+    text = (ROOT / "plans" / "sensor_readings.toml").read_text(encoding="utf-8")
+    assert old in text  # witness: the defect is really put in
+    path = tmp_path / "sensor_readings.toml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    with pytest.raises(PlanError, match=reason) as caught:
+        load_plan(path)
+
+    first = str(caught.value).splitlines()[0]
+    line = re.match(rf"{re.escape(str(path))}, line (\d+): ", first)
+    assert line
+    changed = text.replace(old, new, 1).splitlines()[int(line[1]) - 1]
+    assert any(word in changed for word in (*re.findall(r"\w+", new), "[[load.operations]]", "sql")), changed
+
+
+def test_unreadable_plans_are_refused(tmp_path: Path) -> None:
+    """Broken TOML with its line; a plan that is not there with those that are."""
+    broken = tmp_path / "broken.toml"
+    broken.write_text('name = "x"\nstrategy = swap\n')
+    with pytest.raises(PlanError, match="line 2"):
+        load_plan(broken)
+    with pytest.raises(PlanError, match="cannot read plan"):
+        load_plan(tmp_path / "none.toml")
+    with pytest.raises(PlanError, match="hospitality, sensor_readings; did you mean hospitality"):
+        find_plan("hospitalty", ROOT)
+    assert find_plan(str(broken), ROOT) == broken
+
+
+def test_lines_are_found_across_texts_of_many_lines() -> None:
+    """Keys within a quoted text of many lines are no keys; nested arrays are counted a parent."""
+    text = 'a = """\nb = 1\n"""\n[[t]]\n[t.c]\nx = { k = 1 }\n[[t]]\n[[t.o]]\n[[t.o]]\nk = 1\n'
+
+    assert key_lines(text) == {
+        ("a",): 1,
+        ("t", 0): 4,
+        ("t", 0, "c"): 5,
+        ("t", 0, "c", "x"): 6,
+        ("t", 1): 7,
+        ("t", 1, "o", 0): 8,
+        ("t", 1, "o", 1): 9,
+        ("t", 1, "o", 1, "k"): 10,
+    }
+
+
+def test_fingerprint_changes_with_plan_sql_and_version_but_not_with_comments(tmp_path: Path) -> None:
+    """What is run decides, not how the file looks."""
+    source = find_plan("hospitality", ROOT)
+    plan = load_plan(source)
+    commented = tmp_path / "hospitality.toml"
+    commented.write_text("# a comment\n" + source.read_text(encoding="utf-8"), encoding="utf-8")
+    slower = plan.model_copy(update={"stable_days": 8})
+
+    prints = [
+        plan_fingerprint(plan, "a", "1"),
+        plan_fingerprint(slower, "a", "1"),
+        plan_fingerprint(plan, "b", "1"),
+        plan_fingerprint(plan, "a", "2"),
+    ]
+
+    assert plan_fingerprint(load_plan(commented), "a", "1") == prints[0]
+    assert len(set(prints)) == len(prints)
