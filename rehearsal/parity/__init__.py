@@ -47,9 +47,9 @@ def compare(
     started = time.monotonic()
     with open_snapshot(database) as (conn, snapshot):
         pair = read_pair(conn, files, source.name, target.name, key)
-        sums = digest_pair(conn, database, files, pair, snapshot, workers)
+        sums = digest_pair(conn, database, files, pair, snapshot, workers=workers)
         leaves = tuple(_leaf_parity(leaf, *sums) for leaf in pair.leaves if leaf.oid or sums[0].rows[leaf.oid])
-        found = _look_closer(conn, files, pair, sums, keylog, max_examples)
+        found = _look_closer(conn, files, pair, sums, keylog=keylog, max_examples=max_examples)
     passed, note = run_self_test(database, files, pair, sums[1].rows) if self_test else (None, "not asked for")
     return ParityReport(
         pair.source.name,
@@ -74,7 +74,7 @@ def _leaf_parity(leaf: Leaf, source: Sums, target: Sums) -> LeafParity:
 
 
 def _look_closer(
-    conn: Connection, files: SqlFiles, pair: Pair, sums: tuple[Sums, Sums], keylog: Name | None, max_examples: int
+    conn: Connection, files: SqlFiles, pair: Pair, sums: tuple[Sums, Sums], *, keylog: Name | None, max_examples: int
 ) -> Drilled:
     source, target = sums
     unequal = [leaf for leaf in pair.leaves if source.of(leaf.oid) != target.of(leaf.oid)]

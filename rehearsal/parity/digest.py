@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -49,8 +48,8 @@ class Piece:
 class Sums:
     """Rows and sum of their hashes, for each leaf (by oid) or bucket."""
 
-    rows: Counter[int] = field(default_factory=Counter)
-    hashes: Counter[int] = field(default_factory=Counter)
+    rows: Counter[int] = field(default_factory=Counter[int])
+    hashes: Counter[int] = field(default_factory=Counter[int])
     null_keys: int = 0
 
     def add(self, place: int, rows: int, hashes: Decimal) -> None:
@@ -64,7 +63,7 @@ class Sums:
 
 
 @contextlib.contextmanager
-def open_snapshot(database: Database, *, role: str = "parity") -> Iterator[tuple[Connection, str]]:
+def open_snapshot(database: Database, *, role: str = "parity") -> Generator[tuple[Connection, str]]:
     """Open a read-only snapshot that other sessions can share; it is released at the end of the block."""
     with connect(database, autocommit=False, role=role) as conn:
         conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -78,7 +77,7 @@ def open_snapshot(database: Database, *, role: str = "parity") -> Iterator[tuple
 
 
 @contextlib.contextmanager
-def share_snapshot(database: Database, snapshot: str) -> Iterator[Connection]:
+def share_snapshot(database: Database, snapshot: str) -> Generator[Connection]:
     """Open a session that sees what the snapshot sees.
 
     Raises:
@@ -101,7 +100,7 @@ def share_snapshot(database: Database, snapshot: str) -> Iterator[Connection]:
 
 
 def digest_pair(
-    conn: Connection, database: Database, files: SqlFiles, pair: Pair, snapshot: str, workers: int
+    conn: Connection, database: Database, files: SqlFiles, pair: Pair, snapshot: str, *, workers: int
 ) -> tuple[Sums, Sums]:
     """Return the sums of source and target, by leaf, as the snapshot sees them.
 
@@ -135,14 +134,14 @@ def digest_leaf(conn: Connection, files: SqlFiles, pair: Pair, leaf: Leaf) -> tu
     return source.of(leaf.oid), target.of(leaf.oid)
 
 
-Rows = list[tuple[Any, ...]]
+Rows = list[tuple[int | None, int, Decimal]]
 
 
 def add_rows(pair: Pair, sums: Sums, leaf: int | None, rows: Rows) -> None:
     """Add what one piece answered: a source row counts for the leaf of its key, a target row for the leaf it is in."""
-    oids = pair.oids
+    oids, elsewhere = pair.oids, pair.elsewhere
     for bucket, count, hashes in rows:
-        belongs = pair.elsewhere if bucket is None else oids[bucket]
+        belongs = elsewhere if bucket is None else oids[bucket]
         sums.add(belongs if leaf is None else leaf, count, hashes)
         sums.null_keys += count if bucket is None else 0
 

@@ -43,10 +43,10 @@ class Difference:
 class Drilled:
     """Counts by class, how many of them the key log explains, and the first examples of each class."""
 
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict[str, int])
     explained: int = 0
     unexplained: int = 0
-    examples: list[Difference] = field(default_factory=list)
+    examples: list[Difference] = field(default_factory=list[Difference])
 
 
 def drill(

@@ -49,7 +49,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A source and its target. Bucket n holds the keys in [bounds[n - 1], bounds[n]), bucket None those that are null."""
+    """A source and its target. Bucket n holds the keys in [bounds[n - 1], bounds[n]), None the null ones."""
 
     source: Table
     target: Table
@@ -134,7 +134,7 @@ def _matched(conn: Connection, files: SqlFiles, source: Table, target: Table) ->
     different += [f"{name} is only in the target" for name in theirs if name not in {column.name for column in ours}]
     if different:
         message = (
-            f"{dotted(source.name)} and {dotted(target.name)} have different columns, so their rows cannot be compared: "
+            f"{dotted(source.name)} and {dotted(target.name)} have different columns, rows cannot be compared: "
             f"{'; '.join(different)}; make them alike"
         )
         raise PreconditionError(message)
@@ -166,7 +166,7 @@ def _split(conn: Connection, files: SqlFiles, target: Table, key_type: str) -> t
 def _ranks(conn: Connection, files: SqlFiles, parts: Iterable[Partition], key_type: str) -> dict[str, int]:
     given = sorted({bound for one in parts for bound in (one.lower, one.upper) if bound is not None})
     query = files.query("parity/bounds.sql.j2", bounds=given, key_type=key_type)
-    return {text: rank for text, rank in conn.execute(query).fetchall()}
+    return dict(conn.execute(query).fetchall())
 
 
 def _buckets(part: Partition, ranks: dict[str, int], count: int) -> tuple[int, ...]:

@@ -78,7 +78,8 @@ class ParityReport:
     def _lines(self) -> Iterator[str]:
         yield f"table {dotted(self.source)}"
         yield f"  twin {dotted(self.target)}"
-        yield f"  {'MATCH' if self.is_equal else 'MISMATCH'} rows {self.source_count} in source, {self.target_count} in target"
+        matches = "MATCH" if self.is_equal else "MISMATCH"
+        yield f"  {matches} rows {self.source_count} in source, {self.target_count} in target"
         width = max((len(leaf.name) for leaf in self.leaves), default=0)
         for leaf in self.leaves:
             yield (
@@ -86,7 +87,8 @@ class ParityReport:
                 f"source {leaf.source_count:>12} target {leaf.target_count:>12}"
             )
         yield f"  rows in DEFAULT: {self.in_default}, null keys: {self.null_keys}"
-        yield f"  differences: {_counts(self.differences)}; explained by the key log: {self.explained}, not: {self.unexplained}"
+        yield f"  differences: {_counts(self.differences)}"
+        yield f"  explained by the key log: {self.explained}, unexplained: {self.unexplained}"
         yield f"  self-test: {_said(self.self_test)} ({self.self_test_note})"
         yield from _examples(self.examples)
 

@@ -42,9 +42,9 @@ Wanted = set[tuple[str, Identity]]
 class Attempt:
     """What was corrupted, and what of it nothing could be done about."""
 
-    wanted: set[tuple[str, Identity]] = field(default_factory=set)
-    unseen: list[str] = field(default_factory=list)
-    impossible: list[str] = field(default_factory=list)
+    wanted: set[tuple[str, Identity]] = field(default_factory=set[tuple[str, Identity]])
+    unseen: list[str] = field(default_factory=list[str])
+    impossible: list[str] = field(default_factory=list[str])
 
 
 class Busy(Exception):  # noqa: N818 -- a signal to try again, not an error

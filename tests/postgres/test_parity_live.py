@@ -1,4 +1,4 @@
-"""Parity while writers work: exact with synchronous triggers, fully explained with a key log, nothing held afterwards."""
+"""Parity while writers work: exact with synchronous triggers, explained with a key log, nothing held afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ create table public.posts_3 partition of public.posts_p for values from ('2026-0
 insert into public.posts (at, body) select '2026-01-01Z'::timestamptz + n % 80 * interval '1 day', 'body ' || n
 from generate_series(1, 10000) as n;
 insert into public.posts_p select * from public.posts;
-create table public.keylog (seq bigint generated always as identity primary key, k1 bigint not null, k2 timestamptz not null);
+create table public.keylog (
+    seq bigint generated always as identity primary key, k1 bigint not null, k2 timestamptz not null
+);
 """
 MIRROR = """
 create function public.mirror() returns trigger language plpgsql as $$
@@ -59,6 +61,7 @@ class Writers:
     """Threads that write until they are told to stop; `writes` counts what was committed."""
 
     def __init__(self, database: Database, threads: int) -> None:
+        """Prepare the threads; `writing` starts and stops them."""
         self.database = database
         self.writes = 0
         self.stop = threading.Event()
