@@ -152,7 +152,7 @@ def _split(conn: Connection, files: SqlFiles, target: Table, key_type: str) -> t
     if target.kind != "p":
         return (), (Leaf(target.name, target.oid, is_default=False, buckets=(0, None)),)
     parts = [one for one in target.partitions if not one.detach_pending]
-    ranks = _ranks(conn, files, parts, key_type)
+    ranks = rank_bounds(conn, files, parts, key_type)
     bounds = tuple(text for _, text in sorted({rank: text for text, rank in ranks.items()}.items()))
     taken = {one.oid: _buckets(one, ranks, len(bounds)) for one in parts if not one.is_default}
     left = set(range(len(bounds) + 1)).difference(*taken.values())
@@ -163,7 +163,8 @@ def _split(conn: Connection, files: SqlFiles, target: Table, key_type: str) -> t
     return bounds, tuple(leaves)
 
 
-def _ranks(conn: Connection, files: SqlFiles, parts: Iterable[Partition], key_type: str) -> dict[str, int]:
+def rank_bounds(conn: Connection, files: SqlFiles, parts: Iterable[Partition | Span], key_type: str) -> dict[str, int]:
+    """Number the bounds in the order of their type; equal ones alike."""
     given = sorted({bound for one in parts for bound in (one.lower, one.upper) if bound is not None})
     query = files.query("parity/bounds.sql.j2", bounds=given, key_type=key_type)
     return dict(conn.execute(query).fetchall())

@@ -26,7 +26,7 @@ LEAST_ROWS = 3
 BUSY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 FORBIDDEN = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction)
 # A constraint or a type may refuse one way to corrupt a row; then another one is tried.
-REFUSED = (errors.IntegrityError, errors.DataError, errors.SyntaxErrorOrAccessRuleViolation, errors.RaiseException)
+REFUSED = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError)
 
 SETTINGS = """
 set local lock_timeout = '500ms'; set local statement_timeout = '60s'; set local jit = off;
