@@ -1,0 +1,317 @@
+"""The plan's queries on the source and on the partitioned table: time, buffers, indexes, and pruning by numbers.
+
+Owns the judgement of speed (on the bounds of an interval, never on one number) and of pruning (leaves executed
+against leaves expected, which are computed from the bounds in the catalog). Reads only.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from rehearsal.catalog import Partition, Table, dotted, split_name
+from rehearsal.environment import Database
+from rehearsal.errors import CannotSee, PlanError
+from rehearsal.parity.pair import Span, rank_bounds
+from rehearsal.plan import Query
+from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.query_plans import QueryPlan, read_query_plan
+from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+
+WARM_UP = 3
+RESAMPLES = 2_000
+Tables = Mapping[str, tuple[Table, Table]]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """One query on both sides. A judgement is None when the plan does not ask for it.
+
+    `speedup` is 1 - after / before: 0.5 means half the time, a negative one that the query became slower.
+    """
+
+    name: str
+    table: str
+    lower: str | None
+    upper: str | None
+    runs: int
+    before_ms: float
+    after_ms: float
+    speedup: Interval
+    slower_ms: Interval
+    before: QueryPlan
+    after: QueryPlan
+    leaves: int
+    expected: frozenset[str]
+    locked: int
+    pruning_ok: bool | None
+    index_ok: bool | None
+    speed_ok: bool | None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self), default=sorted))
+        return data
+
+
+def compare_queries(
+    database: Database, files: SqlFiles, queries: Sequence[Query], tables: Tables, *, runs: int = 15, seed: int = 1
+) -> list[QueryResult]:
+    """Run each query on both tables, alternating in random order, warm, in read-only transactions.
+
+    `tables` maps the planned name to the source and the partitioned table. In a query's text `{revenues}` stands for
+    the planned table of that name, %(lower)s and %(upper)s for the range of keys [lower, upper) that the plan asks for.
+
+    Raises:
+        PlanError: a query names a table that is not planned, or cannot be run as it is written.
+        CannotSee: the source is empty, so there is no range to ask for.
+    """
+    with connect(database, role="query comparison") as conn:
+        schemas = dict.fromkeys([split_name(name)[0] for name in tables] + ["public"])
+        conn.execute(sql.SQL("set search_path = {}").format(sql.SQL(", ").join(map(sql.Identifier, schemas))))
+        conn.execute("set default_transaction_read_only = on")
+        dice = random.Random(seed)  # noqa: S311 -- an order that can be repeated, not a secret
+        return [_compare_one(conn, files, query, tables, runs=runs, dice=dice) for query in queries]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The keys that a query asks for, [lower, upper); None where it has no such limit."""
+
+    lower: Any
+    upper: Any
+    lower_text: str | None
+    upper_text: str | None
+
+
+def _compare_one(
+    conn: Connection, files: SqlFiles, query: Query, tables: Tables, *, runs: int, dice: random.Random
+) -> QueryResult:
+    if query.table not in tables:
+        message = f"query {query.name}: table {query.table} is not planned; planned are: {', '.join(tables)}"
+        raise PlanError(message)
+    source, target = tables[query.table]
+    key = _key(target)
+    asked = _range(conn, files, query, source, key)
+    texts = [_text(query, {name: pair[side] for name, pair in tables.items()}) for side in (0, 1)]
+    try:
+        plans = [_explain(conn, files, text, asked, side) for text, side in zip(texts, (source, target), strict=True)]
+        before, after = _time_both(conn, texts, asked, runs, dice)
+    except (psycopg.ProgrammingError, psycopg.DataError) as exc:
+        message = f"query {query.name} cannot be run as it is written: {' '.join(str(exc).split())}"
+        raise PlanError(message) from exc
+    except psycopg.errors.ReadOnlySqlTransaction as exc:
+        message = f"query {query.name} writes; only queries that read are compared: {exc.diag.message_primary}"
+        raise PlanError(message) from exc
+    (plan_before, _), (plan_after, locked) = plans
+    speedup, slower = intervals(before, after, dice)
+    expected = _expected(conn, files, target, key, asked)
+    return QueryResult(
+        name=query.name,
+        table=query.table,
+        lower=asked.lower_text,
+        upper=asked.upper_text,
+        runs=runs,
+        before_ms=statistics.median(before),
+        after_ms=statistics.median(after),
+        speedup=speedup,
+        slower_ms=slower,
+        before=plan_before,
+        after=plan_after,
+        leaves=len(target.partitions),
+        expected=expected,
+        locked=locked,
+        pruning_ok=is_pruned(plan_after, expected) if query.pruned else None,
+        index_ok=bool(plan_after.indexes) and not plan_after.scanned_whole if query.index else None,
+        speed_ok=is_fast(query, speedup, slower),
+    )
+
+
+def is_pruned(plan: QueryPlan, expected: frozenset[str]) -> bool:
+    """Whether the expected leaves were executed and no other; a LIMIT may stop before some of them."""
+    return plan.executed <= expected <= (plan.executed | plan.skipped)
+
+
+def is_fast(query: Query, speedup: Interval, slower_ms: Interval) -> bool | None:
+    """Judge on the worse end of each interval; None if the query has no limit."""
+    judged: list[bool] = []
+    if query.min_speedup is not None:
+        judged.append(speedup.low >= query.min_speedup)
+    if query.max_slowdown is not None:
+        judged.append(-speedup.low <= query.max_slowdown or slower_ms.high <= query.slack_ms)
+    return all(judged) if judged else None
+
+
+def intervals(before: Sequence[float], after: Sequence[float], dice: random.Random) -> tuple[Interval, Interval]:
+    """Return speed-up and milliseconds lost, each with its 95 % percentile bootstrap interval.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; runs that were made one after the
+    other are drawn together, so that what slowed both does not widen the interval.
+    """
+    pairs = list(zip(before, after, strict=True))
+    draws = [_figures(dice.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES)]
+    return tuple(  # type: ignore[return-value]  # two figures, hence two intervals
+        Interval(value, *_middle(sorted(draw[n] for draw in draws))) for n, value in enumerate(_figures(pairs))
+    )
+
+
+def _figures(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    before, after = (statistics.median(side) for side in zip(*pairs, strict=True))
+    return 1 - after / before, after - before
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    return values[int(len(values) * 0.025)], values[int(len(values) * 0.975) - 1]
+
+
+def _key(target: Table) -> str:
+    """Return the column of `RANGE (key)`."""
+    match = re.fullmatch(r"RANGE \((?:\"((?:[^\"]|\"\")+)\"|(\w+))\)", target.partition_key or "")
+    if not match:
+        message = f"{dotted(target.name)} is not partitioned by a range of one column: {target.partition_key}"
+        raise PlanError(message)
+    return match[1].replace('""', '"') if match[1] else match[2]
+
+
+def _range(conn: Connection, files: SqlFiles, query: Query, source: Table, key: str) -> Range:
+    text = files.query(
+        "parity/range.sql.j2",
+        table=source.name,
+        key=key,
+        key_type=source.column(key).type,
+        window=query.window,
+        month=query.month,
+    )
+    try:
+        row = conn.execute(text).fetchone()
+    except (psycopg.ProgrammingError, psycopg.DataError) as exc:
+        message = f"query {query.name}: no window or month of {key} ({source.column(key).type}): {exc}"
+        raise PlanError(message) from exc
+    if row is None:
+        message = f"query {query.name}: {dotted(source.name)} is empty, so there is no range of {key} to ask for"
+        raise CannotSee(message)
+    lower, upper, lower_text, upper_text = row
+    return Range(
+        lower,
+        upper,
+        lower_text if "%(lower)s" in query.sql else None,
+        upper_text if "%(upper)s" in query.sql else None,
+    )
+
+
+PLACEHOLDER = re.compile(r"(?<!')\{([a-z_][\w.]*)\}")
+
+
+def _text(query: Query, tables: Mapping[str, Table]) -> str:
+    """Put the quoted names of one side's tables in."""
+    names = {bare: table.name for planned, table in tables.items() for bare in (planned, split_name(planned)[1])}
+
+    def quoted(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            message = f"query {query.name}: {{{match[1]}}} is not a planned table; planned are: {', '.join(tables)}"
+            raise PlanError(message)
+        return quote_ident(names[match[1]]).replace("%", "%%")
+
+    return PLACEHOLDER.sub(quoted, query.sql)
+
+
+def _run(conn: Connection, text: str, asked: Range) -> list[Any]:
+    # Literals, as a plan-time pruning wants them: a parameter of the protocol would prune at start-up only.
+    cursor = psycopg.ClientCursor(conn)
+    return cursor.execute(as_query(text), {"lower": asked.lower, "upper": asked.upper}).fetchall()
+
+
+def _explain(conn: Connection, files: SqlFiles, text: str, asked: Range, table: Table) -> tuple[QueryPlan, int]:
+    """Return the query plan and how many relations of the table its transaction had locked."""
+    options = "analyze, verbose, buffers, settings, format json"
+    for _ in range(WARM_UP):
+        _run(conn, text, asked)
+    with conn.transaction():
+        ((explained,),) = _run(conn, f"explain ({options}) {text}", asked)
+        locked = scalar(conn, files.query("parity/relation_locks.sql"), {"oid": table.oid})
+    relations = {part.name: part.name[1] for part in table.partitions} or {table.name: table.name[1]}
+    return read_query_plan(explained[0], relations), locked
+
+
+def _time_both(
+    conn: Connection, texts: Sequence[str], asked: Range, runs: int, dice: random.Random
+) -> tuple[list[float], list[float]]:
+    """Time both sides in turns, in random order, so that neither gets the better part of a noisy machine."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(runs):
+        for side in dice.sample((0, 1), 2):
+            started = time.perf_counter()
+            _run(conn, texts[side], asked)
+            times[side].append((time.perf_counter() - started) * 1e3)
+    return times
+
+
+def _expected(conn: Connection, files: SqlFiles, target: Table, key: str, asked: Range) -> frozenset[str]:
+    """Return the leaves that hold keys of [lower, upper), from the bounds alone; DEFAULT where they leave a gap."""
+    wanted = Span(asked.lower_text, asked.upper_text)
+    parts = [part for part in target.partitions if not part.is_default]
+    ranks = rank_bounds(conn, files, [*parts, wanted], target.column(key).type)
+    first, end = _ends(wanted, ranks)
+    hit = [(part, _ends(part, ranks)) for part in parts]
+    hit = [(part, ends) for part, ends in hit if ends[0] < end and ends[1] > first]
+    covered = {n for _, ends in hit for n in range(max(ends[0], first), min(ends[1], end))}
+    default = [part.name[1] for part in target.partitions if part.is_default and len(covered) < end - first]
+    return frozenset([*(part.name[1] for part, _ in hit), *default])
+
+
+def _ends(span: Partition | Span, ranks: Mapping[str, int]) -> tuple[int, int]:
+    """Return the range's ends as numbers: 0 is before every bound, the last one behind every bound."""
+    last = max(ranks.values(), default=0) + 1
+    return (
+        0 if span.lower is None else ranks[span.lower],
+        last if span.upper is None else ranks[span.upper],
+    )
+
+
+def performance_results_text(results: Iterable[QueryResult]) -> str:
+    """Return `performance_results.txt`."""
+    return "\n".join("\n".join(_lines(result)) for result in results) + "\n"
+
+
+def _lines(result: QueryResult) -> Iterator[str]:
+    speedup, after = result.speedup, result.after
+    yield f"query {result.name} on {result.table}, keys [{result.lower or 'first'}, {result.upper or 'last'})"
+    yield (
+        f"  time    before {result.before_ms:.2f} ms, after {result.after_ms:.2f} ms (median of {result.runs}); "
+        f"faster by {speedup.value:.0%}, 95 % interval {speedup.low:.0%} to {speedup.high:.0%}: "
+        f"{_said(result.speed_ok)}"
+    )
+    yield f"  buffers before {result.before.buffers}, after {after.buffers}; planning after {after.planning_ms:.2f} ms"
+    yield f"  indexes before {_names(result.before.indexes)}; after {_names(after.indexes)}: {_said(result.index_ok)}"
+    yield (
+        f"  pruning {len(result.expected)} of {result.leaves} partitions expected, {len(after.planned)} planned, "
+        f"{after.removed} removed at start-up, {len(after.executed)} executed, {result.locked} relations locked: "
+        f"{_said(result.pruning_ok)}"
+    )
+    yield f"          expected {_names(result.expected)}; executed {_names(after.executed)}"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _said(passed: bool | None) -> str:  # noqa: FBT001 -- a value that is shown, not a switch
+    return {True: "PASS", False: "FAIL", None: "not judged"}[passed]

@@ -1,0 +1,339 @@
+"""Parity on a real server: equal pairs match, and each way to be unequal is found and named."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+from psycopg import sql
+
+from rehearsal.catalog import Catalog
+from rehearsal.environment import Database
+from rehearsal.errors import PreconditionError
+from rehearsal.parity import ParityReport, compare
+from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.sqlfiles import SqlFiles
+
+Compare = Callable[..., ParityReport]
+_numbers = itertools.count(1)
+
+# Asymmetric on purpose: a null, an empty text, equal prices with other scales, instants on a bound, hostile names.
+PAIR = """
+create schema "We""ird";
+create table "We""ird"."Table %s" (
+    id bigint primary key, "Created At" timestamptz not null, price numeric, fixed numeric(9, 2),
+    ratio double precision, "no""te" text, tags text[], doc jsonb, raw json, place point, span interval,
+    padded char(4), flag boolean, twice bigint generated always as (id * 2) stored
+);
+create table "We""ird"."Table %s twin" (like "We""ird"."Table %s" including generated)
+    partition by range ("Created At");
+create table "We""ird".leaf_old partition of "We""ird"."Table %s twin" for values from (minvalue) to ('2026-01-01Z');
+create table "We""ird".leaf_1 partition of "We""ird"."Table %s twin" for values from ('2026-01-01Z') to ('2026-02-01Z');
+create table "We""ird".leaf_2 partition of "We""ird"."Table %s twin" for values from ('2026-02-01Z') to ('2026-03-01Z');
+create table "We""ird".leaf_rest partition of "We""ird"."Table %s twin" default;
+insert into "We""ird"."Table %s"
+select n, timestamptz '2025-12-31 22:00Z' + (n % 40) * interval '1 day' + n * interval '1 second',
+       n % 7 + 0.10, n % 11, n / 3.0,
+       case n % 5 when 0 then null when 1 then '' else 'note ' || n end, array['a', n::text],
+       jsonb_build_object('n', n % 13), '{"raw": 1}', point(n, 1), interval '1 day', 'ab', n % 2 = 0
+from generate_series(1, 20000) as n;
+insert into "We""ird"."Table %s twin"
+    (id, "Created At", price, fixed, ratio, "no""te", tags, doc, raw, place, span, padded, flag)
+select id, "Created At", price, fixed, ratio, "no""te", tags, doc, raw, place, span, padded, flag
+from "We""ird"."Table %s" order by "Created At";
+alter table "We""ird"."Table %s twin" add primary key (id, "Created At");
+"""
+SOURCE, TARGET, KEY = ('We"ird', "Table %s"), ('We"ird', "Table %s twin"), "Created At"
+TWIN, ORIGIN = '"We""ird"."Table %s twin"', '"We""ird"."Table %s"'
+
+
+@pytest.fixture(scope="module")
+def pair_template(server: Database, template: str) -> str:
+    """Name of a database with an equal pair of 20,000 rows in it."""
+    name = "parity_template"
+    with connect(server) as conn:
+        conn.execute(sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template)))
+    with connect(Database(server.host, server.port, name, server.user, server.password)) as conn:
+        conn.execute(PAIR)
+        conn.execute("vacuum analyze")
+    return name
+
+
+@pytest.fixture
+def pair(server: Database, pair_template: str) -> Iterator[Database]:
+    """A database with an equal pair in it."""
+    name = f"pair_{next(_numbers)}"
+    with connect(server) as conn:
+        conn.execute(
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(pair_template))
+        )
+    yield Database(server.host, server.port, name, server.user, server.password)
+    with connect(server) as conn:
+        conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def run(database: Database, *statements: str) -> None:
+    """Run statements, each committed."""
+    with connect(database) as conn:
+        for statement in statements:
+            conn.execute(statement)
+
+
+@pytest.fixture
+def compare_pair(sql_files: SqlFiles) -> Compare:
+    """Compare two tables by name."""
+
+    def compare_now(
+        database: Database,
+        source: tuple[str, str] = SOURCE,
+        target: tuple[str, str] = TARGET,
+        key: str = KEY,
+        **more: object,
+    ) -> ParityReport:
+        with connect(database) as conn:
+            catalog = Catalog(conn, sql_files)
+            tables = catalog.read(source), catalog.read(target)
+        return compare(database, sql_files, *tables, key, **{"self_test": False, **more})  # type: ignore[arg-type]
+
+    return compare_now
+
+
+def test_equal_pair_matches_and_the_self_test_sees_each_class(pair: Database, compare_pair: Compare) -> None:
+    """An equal pair is equal, leaf by leaf, and corruption of each class would have been seen."""
+    got = compare_pair(pair, self_test=True)
+
+    assert got.is_equal
+    assert got.has_explanation
+    assert [leaf.name for leaf in got.leaves] == ["leaf_old", "leaf_1", "leaf_2", "leaf_rest"]
+    assert sum(leaf.source_count > 0 for leaf in got.leaves) >= 3
+    assert (got.source_count, got.target_count) == (20_000, 20_000)
+    assert (got.self_test, got.self_test_note) == (True, "corruption was seen: missing, moved, orphan, stale")
+    with connect(pair) as conn:
+        assert scalar(conn, f"select count(*) from {TWIN} where id < 0") == 0  # rolled back
+
+
+MUTANTS = [
+    ("missing", 1, [f"delete from {TWIN} where id = 77"]),
+    ("orphan", 1, [f"delete from {ORIGIN} where id = 77"]),
+    ("stale", 1, [f"update {TWIN} set flag = not flag where id = 77"]),
+    ("moved", 1, [f'update {TWIN} set "Created At" = "Created At" + interval \'1 hour\' where id = 77']),
+    ("moved", 1, [f"update {TWIN} set \"Created At\" = '2025-03-03Z' where id = 77"]),
+    ("duplicate", 1, [f"insert into {TWIN} (id, \"Created At\") values (77, '2026-02-09Z')"]),
+    # A pair that cancels out under XOR: two rows replaced by two equal ones.
+    ("orphan", 2, [f"insert into {TWIN} (id, \"Created At\") values (-1, '2026-01-09Z'), (-2, '2026-01-09Z')"]),
+    # Counts, and each column's own sum, stay equal.
+    (
+        "stale",
+        2,
+        [f"update {TWIN} set \"no\"\"te\" = case id when 77 then 'note 78' else 'note 77' end where id in (77, 78)"],
+    ),
+    ("stale", 1, [f"update {TWIN} set price = price::text::numeric(10, 3) where id = 77"]),
+    ("stale", 1, [f"update {TWIN} set ratio = '-0' where id = 77", f"update {ORIGIN} set ratio = 0 where id = 77"]),
+    ("stale", 1, [f'update {TWIN} set "no""te" = \'\' where id = 75']),
+    ("stale", 1, [f'update {TWIN} set "no""te" = null where id = 76']),
+    ("stale", 1, [f"update {TWIN} set span = '24 hours' where id = 77"]),
+    ("stale", 1, [f"update {TWIN} set raw = '{{\"raw\":1}}' where id = 77"]),
+    ("stale", 1, [f"update {TWIN} set doc = '{{\"n\": 12.0}}' where id = 77"]),
+    ("stale", 1, [f"update {TWIN} set place = point(77, 2) where id = 77"]),
+    ("stale", 1, [f"update {TWIN} set tags = array['a', null] where id = 77"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "count", "statements"), MUTANTS)
+def test_each_class_of_difference_is_found(
+    pair: Database, compare_pair: Compare, kind: str, count: int, statements: list[str]
+) -> None:
+    """One row among 20,000 is enough, and it is named with both images."""
+    run(pair, *statements)
+
+    got = compare_pair(pair)
+
+    assert not got.is_equal
+    assert got.differences == {kind: count}
+    assert (got.unexplained, got.explained, got.has_explanation) == (count, 0, False)
+    assert {one.kind for one in got.examples} == {kind}
+    assert "MISMATCH" in got.text()
+    one = got.examples[0]
+    assert (one.source_row is None) == (kind in {"orphan", "duplicate"})
+    assert (one.target_row is None) == (kind == "missing")
+
+
+def test_all_classes_at_once_are_told_apart(pair: Database, compare_pair: Compare) -> None:
+    """Classes do not hide one another, among 100,000 rows."""
+    copied = 'id, "Created At", price, fixed, ratio, "no""te", tags, doc, raw, place, span, padded, flag'
+    more = f"select id + n * 20000, {copied[4:]} from {ORIGIN}, generate_series(1, 4) as n"
+    run(
+        pair,
+        f"insert into {ORIGIN} ({copied}) {more}",
+        f"insert into {TWIN} ({copied}) select {copied} from {ORIGIN} where id > 20000",
+        *(
+            mutant.replace("77", str(number))
+            for number, (_, _, all_of) in enumerate(MUTANTS[:6], 101)
+            for mutant in all_of
+        ),
+    )
+
+    got = compare_pair(pair)
+
+    assert got.source_count == 99_999
+    assert got.differences == {"missing": 1, "orphan": 1, "stale": 1, "moved": 2, "duplicate": 1}
+    assert {(one.kind, one.identity[0]) for one in got.examples} == {
+        (kind, str(number)) for number, (kind, _, _) in enumerate(MUTANTS[:6], 101)
+    }
+
+
+def test_swapped_values_are_found_by_the_digest_itself(pair: Database, compare_pair: Compare) -> None:
+    """Summed record hashes alone are blind to two rows that swap a column's values; ours are not."""
+    blind = f'select sum(hash_record_extended(row(id, "no""te"), 0)::numeric) % (2::numeric ^ 64) from {TWIN}'
+    with connect(pair) as conn:
+        before = scalar(conn, blind)
+        run(pair, MUTANTS[7][2][0])
+        after = scalar(conn, blind)
+    assert (before - after) % 2**64 == 0  # witness: this is the swap that a plain sum does not see
+
+    assert [leaf.name for leaf in compare_pair(pair).leaves if not leaf.equal]
+
+
+def test_leak_into_the_default_partition_is_not_equal(pair: Database, compare_pair: Compare) -> None:
+    """A row in DEFAULT is equal to its source and still in the wrong place."""
+    run(pair, *(f"insert into {name} (id, \"Created At\") values (-5, '2027-01-01Z')" for name in (ORIGIN, TWIN)))
+
+    got = compare_pair(pair)
+
+    assert all(leaf.equal for leaf in got.leaves)
+    assert (got.in_default, got.is_equal, got.has_explanation) == (1, False, False)
+
+
+def test_row_in_the_wrong_leaf_is_found(pair: Database, compare_pair: Compare) -> None:
+    """A leaf that was attached on the word of a constraint which does not hold."""
+    run(
+        pair,
+        f'alter table {TWIN} detach partition "We""ird".leaf_2',
+        'update "We""ird".leaf_2 set "Created At" = \'2026-01-15Z\' where id = (select min(id) from "We""ird".leaf_2)',
+        'alter table "We""ird".leaf_2 add constraint ok '
+        "check (\"Created At\" >= '2026-02-01Z' and \"Created At\" < '2026-03-01Z') not valid",
+        "update pg_constraint set convalidated = true where conname = 'ok'",
+        f"alter table {TWIN} attach partition \"We\"\"ird\".leaf_2 for values from ('2026-02-01Z') to ('2026-03-01Z')",
+        f'update {ORIGIN} set "Created At" = \'2026-01-15Z\' where id = (select min(id) from "We""ird".leaf_2)',
+    )
+
+    got = compare_pair(pair)
+
+    assert got.differences == {"misrouted": 1}
+    assert got.examples[0].leaf == "leaf_2"
+
+
+def test_empty_target_lacks_every_row(pair: Database, compare_pair: Compare) -> None:
+    """Before the migration: counted, not listed."""
+    run(pair, f"truncate {TWIN}")
+
+    got = compare_pair(pair, self_test=True)
+
+    assert (got.differences, got.unexplained) == ({"missing": 20_000}, 20_000)
+    assert got.self_test is None
+    assert "no partition of the target has 3 rows" in got.self_test_note
+
+
+def test_self_test_fails_where_corruption_cannot_be_seen(pair: Database, compare_pair: Compare) -> None:
+    """A trigger that undoes corruption makes the proof fail, and says of what."""
+    run(
+        pair,
+        "create function undo() returns trigger language plpgsql as 'begin return old; end'",
+        f"create trigger undo before update on {TWIN} for each row execute function undo()",
+    )
+
+    got = compare_pair(pair, self_test=True)
+
+    assert got.is_equal
+    assert got.self_test is False
+    assert "stale" in got.self_test_note
+
+
+def test_self_test_passes_over_rows_that_are_locked(pair: Database, compare_pair: Compare) -> None:
+    """It waits for nobody: with every row locked it is not possible, and says so."""
+    with connect(pair, autocommit=False, role="writer") as writer:
+        writer.execute(f"select from {TWIN} for update")
+
+        got = compare_pair(pair, self_test=True)
+
+        assert got.self_test is None
+        assert "not locked" in got.self_test_note
+        writer.rollback()
+    assert compare_pair(pair, self_test=True).self_test is True
+
+
+def test_text_is_the_same_for_the_same_rows(pair: Database, compare_pair: Compare) -> None:
+    """Before and after can be diffed: no timing, no snapshot in it."""
+    assert compare_pair(pair).text() == compare_pair(pair, workers=3).text()
+
+
+def test_other_columns_are_refused_by_name(pair: Database, compare_pair: Compare) -> None:
+    """Types are never cast silently."""
+    run(pair, f"alter table {TWIN} alter price type numeric(12, 2)")
+
+    with pytest.raises(PreconditionError, match=r"price is numeric in the source and numeric\(12,2\)"):
+        compare_pair(pair)
+
+
+KEYS = [
+    ("date", "date '2026-01-30'", "+ (n % 5)::int", "'2026-02-01'"),
+    ("timestamp(3)", "timestamp '2026-01-31 23:59:00'", "+ n * interval '1 second'", "'2026-02-01'"),
+    ("timestamptz", "timestamptz '2026-01-31 23:59:00Z'", "+ n * interval '1 second'", "'2026-02-01Z'"),
+    ("bigint", "0", "+ n", "90"),
+]
+
+
+@pytest.mark.parametrize("given", KEYS, ids=lambda given: given[0])
+def test_keys_of_every_kind_find_their_leaf(
+    conn: Connection, database: Database, compare_pair: Compare, given: tuple[str, str, str, str]
+) -> None:
+    """Bounds are ordered by their type: as text, 90 would stand after 100."""
+    kind, start, step, bound = given
+    upper = "100" if kind == "bigint" else "maxvalue"
+    run(
+        database,
+        f"create table public.posts (id int primary key, key {kind} not null, body text)",
+        "create table public.posts_p (like public.posts) partition by range (key)",
+        f"create table public.posts_1 partition of public.posts_p for values from (minvalue) to ({bound})",
+        f"create table public.posts_2 partition of public.posts_p for values from ({bound}) to ({upper})",
+        "create table public.posts_3 partition of public.posts_p default",
+        f"insert into public.posts select n, {start} {step}, 'b' from generate_series(1, 99) n",
+        "insert into public.posts_p select * from public.posts",
+    )
+
+    got = compare_pair(database, ("public", "posts"), ("public", "posts_p"), "key", self_test=True)
+
+    assert got.is_equal
+    assert got.self_test is True
+    counts = [scalar(conn, f"select count(*) from public.posts_{n}") for n in (1, 2, 3)]
+    assert [leaf.source_count for leaf in got.leaves] == counts
+    assert min(counts[:2]) > 0
+    if kind == "bigint":
+        conn.execute("delete from public.posts_2 where key = 95")
+        assert compare_pair(database, ("public", "posts"), ("public", "posts_p"), "key").differences == {"missing": 1}
+
+
+def test_null_keys_belong_into_default(database: Database, compare_pair: Compare) -> None:
+    """They are counted, and looked for in DEFAULT."""
+    run(
+        database,
+        "create table public.posts (id int primary key, key date)",
+        "create table public.posts_p (like public.posts) partition by range (key)",
+        "create table public.posts_1 partition of public.posts_p for values from ('2026-01-01') to ('2027-01-01')",
+        "insert into public.posts select n, '2026-02-02' from generate_series(1, 9) n",
+        "insert into public.posts values (10, null), (11, '2031-01-01')",
+        "insert into public.posts_p select * from public.posts where id < 10",
+    )
+    got = compare_pair(database, ("public", "posts"), ("public", "posts_p"), "key")
+    assert (got.null_keys, got.differences) == (1, {"missing": 2})
+    assert got.leaves[-1].name == "(no partition)"
+
+    run(
+        database,
+        "create table public.posts_rest partition of public.posts_p default",
+        "insert into public.posts_p select * from public.posts where id >= 10",
+    )
+    got = compare_pair(database, ("public", "posts"), ("public", "posts_p"), "key")
+    assert all(leaf.equal for leaf in got.leaves)
+    assert (got.in_default, got.is_equal) == (2, False)
