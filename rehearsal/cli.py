@@ -47,11 +47,13 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
 def _command(
-    commands: Commands, name: str, text: str, work: Callable[[argparse.Namespace], int], *, plan: bool = True
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    work: Callable[[argparse.Namespace], int],
+    *,
+    plan: bool = True,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
     parser.set_defaults(work=work)
@@ -62,7 +64,7 @@ def _command(
     return parser
 
 
-def _add_rehearse(commands: Commands) -> None:
+def _add_rehearse(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "rehearse", "rehearse a switchover from fresh hosts to a verdict", _rehearse)
     parser.add_argument("--rows", type=int, help="rows of the scaled tables together, instead of the plan's")
     parser.add_argument("--from", dest="start", metavar="PHASE", help="with --resume: repeat from this phase on")
@@ -88,7 +90,7 @@ def _target(words: argparse.Namespace) -> Target:
     return Target(ROOT, words.plan, words.env, words.yes)
 
 
-def _add_database(commands: Commands) -> None:
+def _add_database(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "provision", "bring hosts, roles, database and app servers to the wanted state",
                       lambda words: verbs.provision(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print what would change")
@@ -110,7 +112,7 @@ def _add_database(commands: Commands) -> None:
     parser.add_argument("--fix", action="store_true", help="perform the safe remedies")
 
 
-def _add_rest(commands: Commands) -> None:
+def _add_rest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "load", "run the plan's load and settle its ledger",
                       lambda words: verbs.run_load(_target(words), words.seconds, words.rate))  # fmt: skip
     parser.add_argument("--seconds", type=float, help="length (default: the plan's)")

@@ -17,6 +17,7 @@ from rehearsal.browser import check_dashboard
 from rehearsal.catalog import Name, Table, split_name
 from rehearsal.errors import CannotSee
 from rehearsal.flags import FlipResult, set_flags, show_flags
+from rehearsal.figures import read_figures
 from rehearsal.names import Names
 from rehearsal.parity import compare, parity_text
 from rehearsal.parity.report import ParityReport
@@ -28,7 +29,6 @@ from rehearsal.rehearse.prepare import check_triggers, distinct_columns
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.smoke import SmokeResult, run_smoke, scan_log
 from rehearsal.sourcescan import scan_source, scan_statements
-from rehearsal.stats import read_stats
 from rehearsal.structure import check_structure
 
 
@@ -176,12 +176,9 @@ def compare_figures(context: Context, conn: Connection, spec: TableSpec, target:
     if before is None:
         message = f"no baseline of {spec.name} was recorded; run again from baseline"
         raise CannotSee(message)
-    # Everything the load touched carries its mark, so that what is left must be as it was.
-    without = (
-        sql.SQL("{0} is null or {0} not like 'lg:%%'").format(sql.Identifier(spec.marker)) if spec.marker else None
-    )
-    now = read_stats(conn, target, spec.key, distinct_columns(target), where=without).comparable()
-    then = before.data["stats"]["comparable"]
+    primary = next(one for one in target.primary_key if one != spec.key)
+    now = read_figures(conn, target, spec, distinct_columns(target), before.data["upto"], primary)
+    then = before.data["figures"]
     changed = {name: (then.get(name), value) for name, value in now.items() if then.get(name) != value}
     observed = "as before: " + ", ".join(f"{name} {value}" for name, value in now.items())
     if changed:

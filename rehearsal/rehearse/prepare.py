@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from psycopg import errors as pg_errors
 
@@ -12,13 +12,15 @@ from rehearsal import backup as backups
 from rehearsal import data as datas
 from rehearsal.catalog import Table, dotted, split_name
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
-from rehearsal.errors import CannotSee, PreconditionError
+from rehearsal.clients import find_client, require_version
+from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, utc_now
 from rehearsal.flags import wait_for_servers
 from rehearsal.hosts import run_pyinfra
 from rehearsal.manifest import Change, write_manifest
 from rehearsal.parity import compare, parity_text
-from rehearsal.postgres import Connection, scalar
+from rehearsal.figures import newest_id, read_figures
+from rehearsal.postgres import Connection
 from rehearsal.preflight import Finding, run_preflight
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
@@ -141,11 +143,13 @@ def require_mark(context: Context, conn: Connection) -> None:
 
 def check_tools(context: Context, conn: Connection) -> None:
     """Record server and client versions; a client older than the server cannot dump it."""
-    server = int(scalar(conn, "select current_setting('server_version_num')::int / 10000"))
     for name in ("psql", "pg_dump", "pg_restore"):
-        found = backups.tool_version(name, context.env.client_bin)
-        observed = f"{name} {found or 'not found'}, server {server}"
-        context.run.record("tools", name, found is not None and found >= server, observed)
+        try:
+            version = require_version(find_client(name, context.env.client_bin), conn.info.server_version)
+        except PreconditionError as exc:
+            context.run.record("tools", name, False, str(exc))
+        else:
+            context.run.record("tools", name, True, f"{version}, server {conn.info.server_version // 10_000}")
 
 
 def baseline(context: Context) -> None:
@@ -154,9 +158,21 @@ def baseline(context: Context) -> None:
     with context.session("baseline") as conn:
         for spec in context.plan.tables:
             table = context.source_now(conn, spec)
-            stats = read_stats(conn, table, spec.key, distinct_columns(table))
+            distinct = distinct_columns(table)
+            stats = read_stats(conn, context.files, table, spec.key, distinct)
+            upto = newest_id(conn, table)
+            figures = read_figures(conn, table, spec, distinct, upto, table.primary_key[0])
             total += stats.rows
-            context.run.record("baseline", spec.name, stats.rows > 0, stats.line(), stats=stats.to_dict())
+            context.run.record(
+                "baseline",
+                spec.name,
+                stats.rows > 0,
+                f"{stats.rows:,} rows, {stats.bytes / 1e6:.0f} MB with {stats.index_bytes / 1e6:.0f} MB of indexes, "
+                f"{stats.oldest} to {stats.newest}",
+                **{**stats.content, "bytes": stats.bytes, "index bytes": stats.index_bytes},
+                figures=figures,
+                upto=upto,
+            )
     least = round(context.plan.gates.min_rows * context.options.scale)
     context.run.record("baseline", "all tables", total >= least, f"{total:,} rows, at least {least:,} wanted")
     context.row_counts("baseline")
@@ -265,15 +281,22 @@ def back_up(context: Context) -> None:
     folder = context.env.backup_folder / context.run.name
     if folder.exists():
         shutil.rmtree(folder)
-    made = backups.backup(context.env.database, tables, folder, context.env.client_bin)
-    age = timedelta(0)
+    made = backups.backup(context.env.database, context.files, tables, folder, context.env.client_bin)
     context.run.record(
-        "backup", "dump", made.bytes > 0, made.line(), folder=str(folder.name), age_h=age.total_seconds() / 3600
+        "backup",
+        "dump",
+        bool(made.content),
+        f"{len(made.content)} tables, {made.bytes / 1e6:.0f} MB in {made.seconds:.1f} s, checksums written, made just now",
+        folder=folder.name,
+        table={"columns": ["table", "rows"], "rows": [[dotted(name), one.rows] for name, one in made.content.items()]},
     )
     scratch = f"rehearsal_restore_{context.plan.name}"
-    try:
-        drill = backups.restore_drill(context.env.database, made, scratch, context.env.client_bin)
-    except CannotSee as exc:
-        context.run.record("restore-drill", "restore", None, str(exc))
-        return
-    context.run.record("restore-drill", "restore", drill.equal, drill.line(), seconds=drill.seconds)
+    drill = backups.restore_drill(context.env.database, context.files, made, scratch, context.env.client_bin)
+    observed = "content equal" if drill.is_equal else "; ".join(drill.differences)
+    context.run.record(
+        "restore-drill",
+        "restore",
+        drill.is_equal,
+        f"{len(drill.restored)} tables restored in {drill.restore_seconds:.1f} s with indexes and foreign keys: {observed}",
+        seconds=drill.restore_seconds,
+    )
