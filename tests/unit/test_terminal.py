@@ -1,0 +1,146 @@
+"""What a person sees: plain lines into a pipe, the live view on a real pseudo-terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehearsal.evidence import Event
+from rehearsal.terminal import Live, Plain, make_terminal
+from rehearsal.verdict import decide_run
+from tests.played import PLAN, play
+
+REPORT = Path("runs/x/report.html")
+KINDS = [
+    "phase-started",
+    "phase-finished",
+    "phase-skipped",
+    "progress",
+    "evidence",
+    "lock",
+    "step",
+    "operation",
+    "note",
+]
+VALUES = st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.lists(st.integers()), st.integers())
+NAMES = ["title", "seconds", "ok", "reason", "what", "done", "total", "unit", "gate", "subject", "passed", "observed"]
+
+
+def event(kind: str, at: str = "2026-02-01T02:00:00Z", **fields: Any) -> Event:
+    """Return an event of a phase."""
+    return Event(kind, at, "switchover", fields)
+
+
+def show_all(tmp_path: Path, **result: bool | None) -> str:
+    """Return a whole played run as plain lines."""
+    run = play(tmp_path / "run", mutate=dict(result))
+    stream = io.StringIO()
+    with make_terminal(stream) as terminal:
+        for one in run.events():
+            terminal(one)
+        terminal.show_verdict(decide_run(run.evidence(), kind="staging", plan=PLAN), REPORT)
+    return stream.getvalue()
+
+
+def test_plain_lines_say_phases_gates_and_the_verdict(tmp_path: Path) -> None:
+    """One line a gate result; no colour and no control code."""
+    text = show_all(tmp_path, ledger=False, generator=None)
+
+    assert "Switchover\n" in text
+    assert "  ok (38.5 s)\n" in text
+    assert "  FAILED ledger: public.revenues: " in text
+    assert "  UNSEEN generator: lag: " in text
+    assert "lock barrier: 2 attempts, waited 188 ms, held 41 ms, behind pid 4711 pg_dump" in text
+    assert text.endswith("report: runs/x/report.html\n")
+    assert "verdict: NO-GO\n  ledger: " in text
+    assert not any(character < " " and character != "\n" for character in text)
+
+
+def test_plain_progress_tells_rate_and_time_left_but_not_every_step(tmp_path: Path) -> None:
+    lines = [line for line in show_all(tmp_path).splitlines() if "copy public.revenues:" in line]
+
+    assert 2 <= len(lines) <= 5
+    assert lines[1].endswith("/s, 7 s left")
+    assert "100 % of 1,071,200 rows" in lines[-1]
+
+
+def test_text_from_a_log_cannot_draw_on_the_terminal() -> None:
+    stream = io.StringIO()
+
+    Plain(stream)(
+        event("evidence", gate="app-logs", subject="app1", passed=False, observed="\x1b[2Joops\r\nverdict: GO")
+    )
+
+    assert stream.getvalue() == "  FAILED app-logs: app1:  [2Joops verdict: GO\n"
+
+
+def test_plain_survives_an_encoding_that_lacks_a_sign_and_a_reader_that_is_gone() -> None:
+    raw = io.BytesIO()
+    narrow = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    Plain(narrow)(event("note", text="off → on"))
+    assert raw.getvalue() == b"  off ? on\n"
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8", closefd=False) as gone:
+        terminal = Plain(gone)
+        terminal(event("note", text="nobody reads this"))
+        terminal(event("note", text="nor this"))
+        with pytest.raises(BrokenPipeError):
+            gone.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
+    os.close(writer)
+
+
+@given(st.sampled_from([*KINDS, "never-heard-of"]), st.dictionaries(st.sampled_from(NAMES), VALUES), st.text())
+def test_no_event_can_stop_the_run(kind: str, fields: dict[str, Any], at: str) -> None:
+    """Unknown kinds are left out; odd values are shown as they are."""
+    strange = Event(kind, at, "", fields)
+    stream = io.StringIO()
+
+    Plain(stream)(strange)
+    Live(io.StringIO())(strange)
+
+    assert stream.getvalue() == "" or kind != "never-heard-of"
+
+
+def read_to_end(leader: int, into: bytearray) -> None:
+    """Read a pseudo-terminal until its other side is closed, which is an error there."""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(leader, 65_536):
+            into.extend(chunk)
+
+
+def test_live_view_on_a_terminal_shows_bar_gates_and_panel_and_leaves_the_cursor(tmp_path: Path) -> None:
+    run = play(tmp_path / "run")
+    leader, follower = pty.openpty()
+    seen = bytearray()
+    reader = threading.Thread(target=read_to_end, args=(leader, seen), daemon=True)
+    reader.start()
+    with os.fdopen(follower, "w", encoding="utf-8") as stream:
+        terminal = make_terminal(stream)
+        assert isinstance(terminal, Live)
+        with terminal:
+            for one in run.events():
+                if one.phase == "switchover":
+                    terminal(one)
+                    terminal._display.refresh()
+            terminal.show_verdict(decide_run(run.evidence(), kind="staging", plan=PLAN), REPORT)
+    reader.join(5)
+    os.close(leader)
+
+    text = seen.decode(errors="replace")
+    assert "copy public.revenues" in text
+    assert "lock-budget: barrier" in text
+    assert "GO" in text
+    assert "runs/x/report.html" in text
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
