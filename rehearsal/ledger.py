@@ -22,11 +22,12 @@ Action = Literal["insert", "update", "delete", "move"]
 Outcome = Literal["ok", "failed", "unknown"]
 Uid = tuple[int, int]
 SUBJECTS_PER_FILE = 10_000_000
+MARKER_PREFIX = "lg:"
 
 
 def marker_prefix(run: str) -> str:
     """Return what every marker of a run starts with."""
-    return f"lg:{run}:"
+    return f"{MARKER_PREFIX}{run}:"
 
 
 def marker(run: str, segment: str, subject: int, version: int) -> str:
