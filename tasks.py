@@ -68,7 +68,7 @@ def _flags(**values: bool | str | float | None) -> list[str]:
         "keep": "leave servers running at the end",
     },
 )
-def rehearse(  # noqa: PLR0913 -- the options of the command
+def rehearse(
     _: Context,
     env: str = "local",
     plan: str = "",

@@ -75,7 +75,7 @@ class FileState(FactBase[dict[str, str]]):
     def process(self, output: Iterable[str]) -> dict[str, str]:
         """Return what was found."""
         lines = list(output)
-        if len(lines) < 2:  # noqa: PLR2004 -- two lines: digest; mode and owner
+        if len(lines) < 2:
             return {}
         mode, owner = lines[1].split(" ", 1)
         return {"sha256": lines[0], "mode": mode.zfill(3), "owner": owner}

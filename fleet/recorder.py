@@ -29,7 +29,7 @@ STDERR_CHARACTERS = 2_000
 class Recorder(BaseStateCallback):
     """Callbacks that write lines; an operation's line is written once pyinfra knows whether it changed anything."""
 
-    def __init__(self, path: Path) -> None:  # noqa: D107 -- the class says it
+    def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1, encoding="utf-8")
         self._started: dict[tuple[str, str], float] = {}
         self._ended: dict[str, list[tuple[str, float]]] = {}

@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     text: str,
     work: Callable[[argparse.Namespace], int],
@@ -64,7 +64,7 @@ def _command(
     return parser
 
 
-def _add_rehearse(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_rehearse(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "rehearse", "rehearse a switchover from fresh hosts to a verdict", _rehearse)
     parser.add_argument("--rows", type=int, help="rows of the scaled tables together, instead of the plan's")
     parser.add_argument("--from", dest="start", metavar="PHASE", help="with --resume: repeat from this phase on")
@@ -90,7 +90,7 @@ def _target(words: argparse.Namespace) -> Target:
     return Target(ROOT, words.plan, words.env, words.yes)
 
 
-def _add_database(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_database(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "provision", "bring hosts, roles, database and app servers to the wanted state",
                       lambda words: verbs.provision(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print what would change")
@@ -112,7 +112,7 @@ def _add_database(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--fix", action="store_true", help="perform the safe remedies")
 
 
-def _add_rest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_rest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "load", "run the plan's load and settle its ledger",
                       lambda words: verbs.run_load(_target(words), words.seconds, words.rate))  # fmt: skip
     parser.add_argument("--seconds", type=float, help="length (default: the plan's)")
@@ -124,7 +124,7 @@ def _add_rest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         lambda words: verbs.show_routing(_target(words)),
     )
     parser = _command(commands, "flags-set", "set the routing flags, one app server at a time",
-                      lambda words: verbs.set_routing(_target(words), reads=FLAG[words.reads], writes=FLAG[words.writes]))  # fmt: skip
+                      _set_flags)  # fmt: skip
     parser.add_argument("--reads", choices=list(FLAG), required=True, help="read the partitioned tables")
     parser.add_argument("--writes", choices=list(FLAG), required=True, help="write the partitioned tables")
     parser = _command(commands, "report-open", "open a report in a browser", _open, plan=False)
@@ -142,11 +142,15 @@ def _add_rest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("gate", help="id of the gate")
 
 
+def _set_flags(words: argparse.Namespace) -> int:
+    return verbs.set_routing(_target(words), reads=FLAG[words.reads], writes=FLAG[words.writes])
+
+
 def _folder(words: argparse.Namespace) -> Path:
     runs = ROOT / "runs"
     if words.run is None:
         return newest(runs)
-    folder = runs / words.run
+    folder = runs / str(words.run)
     if not folder.is_dir():
         message = f"no run {words.run!r} in {runs}"
         raise UsageError(message)

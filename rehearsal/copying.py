@@ -125,7 +125,8 @@ class Copier:
             text = chunk_sql(self.files, self.shape, names.source, names.target, lower, upper)
             rows = conn.execute(as_query(text)).rowcount
             conn.execute(
-                "update rehearsal.chunk set done_at = now(), rows = %s, duration_ms = %s where migration = %s and number = %s",
+                "update rehearsal.chunk set done_at = now(), rows = %s, duration_ms = %s where "
+                "migration = %s and number = %s",
                 [rows, (time.monotonic() - started) * 1e3, self.migration, number],
             )
         return rows

@@ -14,7 +14,7 @@ from typing import Any
 
 from rehearsal import state
 from rehearsal.barrier import Barrier
-from rehearsal.catalog import Catalog, Partition, Table, dotted, split_name
+from rehearsal.catalog import Catalog, Partition, Table, split_name
 from rehearsal.copying import chunk_sql
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange

@@ -46,7 +46,7 @@ def parse_marker(run: str, text: str) -> tuple[int, int] | None:
     ((10000001, 3), None)
     """
     words = text.removeprefix(marker_prefix(run)).split(":")
-    if len(words) != 3 or not (words[1].isdecimal() and words[2].isdecimal()):  # noqa: PLR2004 -- segment, subject, version
+    if len(words) != 3 or not (words[1].isdecimal() and words[2].isdecimal()):
         return None
     return int(words[1]), int(words[2])
 

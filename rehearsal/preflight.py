@@ -216,7 +216,8 @@ def _check_key_values(conn: Connection, facts: Facts) -> Iterator[Finding]:
     if column is None or column.type_name not in KEY_TYPES:
         return
     query = sql.SQL(
-        "select count(*) filter (where {key} is null), count(*) filter (where {key} in ('infinity', '-infinity')) from {table}"
+        "select count(*) filter (where {key} is null), count(*) filter (where {key} in ('infinity', "
+        "'-infinity')) from {table}"
     ).format(key=sql.Identifier(facts.spec.key), table=sql.Identifier(*facts.table.name))
     row = conn.execute(query).fetchone()
     nulls, infinite = row or (0, 0)
@@ -236,7 +237,8 @@ def _check_statements(conn: Connection, facts: Facts) -> Iterator[Finding]:
     """Look in pg_stat_statements for ON CONFLICT targets that a partitioned table refuses (trap 21)."""
     where = scalar(
         conn,
-        "select n.nspname from pg_catalog.pg_extension as e join pg_catalog.pg_namespace as n on n.oid = e.extnamespace "
+        "select n.nspname from pg_catalog.pg_extension as e join pg_catalog.pg_namespace as n on "
+        "n.oid = e.extnamespace "
         "where e.extname = 'pg_stat_statements' union all select null limit 1",
     )
     if where is None:

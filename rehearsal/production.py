@@ -68,7 +68,7 @@ def why_not(path: Path, plan: str, fingerprint: str, max_age_days: int) -> str |
     """Return why a report does not stand for this plan; None when it does."""
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     outcome = report["verdict"]["outcome"]
-    finished = datetime.fromisoformat(str(report["finished"]).replace("Z", "+00:00"))
+    finished = datetime.fromisoformat(str(report["finished"]))
     age = datetime.now(UTC) - finished
     if report["plan"] != plan:
         return f"it is of plan {report['plan']}"

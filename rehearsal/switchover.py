@@ -105,14 +105,17 @@ class Switchover:
             found = state.read_migration(conn, self.names.source)
             done = {"dual-write": state.MIRRORED, "swap": state.SWAPPED}[found.strategy]
             if found.state not in (state.FOLLOWING, done):
-                message = f"table {self.spec.name} is {found.state}; it can be switched once it follows: run `invoke db.switchover`"
+                message = (
+                    f"table {self.spec.name} is {found.state}; it can be switched once it follows: run "
+                    "`invoke db.switchover`"
+                )
                 raise PreconditionError(message)
             if found.state == state.FOLLOWING:
                 if found.strategy == "swap":
                     self._swap(conn, found.id)
                 else:
                     self._raise_barrier(conn, found.id)
-            finished = self._finish_keys(conn, found.id)
+            finished = self._finish_keys(conn)
             return found.state != done or finished > 0
 
     def roll_back(self) -> bool:
@@ -127,7 +130,7 @@ class Switchover:
             if found.strategy != "swap":
                 return False
             if found.state == state.FOLLOWING:
-                return self._finish_keys(conn, found.id) > 0
+                return self._finish_keys(conn) > 0
             if found.state != state.SWAPPED:
                 message = f"table {self.spec.name} is {found.state}; there is no swap to take back"
                 raise PreconditionError(message)
@@ -135,7 +138,7 @@ class Switchover:
             between = self._drainer(conn, exchange.reverse)
             between()
             self._lock_event(exchange.swap_back(conn, self.policy, between))
-            self._finish_keys(conn, found.id)
+            self._finish_keys(conn)
             return True
 
     def drain(self, conn: Connection) -> Drain:
@@ -288,7 +291,7 @@ class Switchover:
         _, report = with_lock(conn, f"foreign keys of {dotted(self.names.target)}", work, policy=self.policy)
         self._lock_event(report)
 
-    def _finish_keys(self, conn: Connection, migration: int) -> int:
+    def _finish_keys(self, conn: Connection) -> int:
         found = state.read_migration(conn, self.names.source)
         mirrored = found.state == state.MIRRORED
         if mirrored and "foreign_keys" not in found.detail:

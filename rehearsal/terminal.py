@@ -305,7 +305,7 @@ def _blockers(value: Any) -> str:
 
 
 def _took(ms: float) -> str:
-    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"  # noqa: PLR2004 -- ms in a second
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
 
 
 def _mark(passed: object) -> str:

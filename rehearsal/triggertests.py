@@ -91,7 +91,7 @@ class Bench:
         return int(scalar(self.conn, query))
 
 
-class _Failed(Exception):  # noqa: N818 -- becomes a FAIL line
+class _Failed(Exception):
     """A mirror did not do what it must."""
 
 
@@ -182,7 +182,8 @@ def _make_bench(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, 
     columns = sql.SQL(", ").join(sql.Identifier(one) for one in shape.columns)
     conn.execute(
         sql.SQL(
-            "insert into {s} ({c}) overriding system value select {c} from {live} where {k} >= %s order by {k} desc limit %s"
+            "insert into {s} ({c}) overriding system value select {c} from {live} where {k} >= %s "
+            "order by {k} desc limit %s"
         ).format(c=columns, k=key, **pair),
         [row[0], SAMPLE],
     )
@@ -266,7 +267,8 @@ def _upsert(bench: Bench) -> str:
     columns = sql.SQL(", ").join(sql.Identifier(one) for one in bench.shape.columns)
     primary = sql.SQL(", ").join(sql.Identifier(one) for one in bench.shape.primary)
     query = sql.SQL(
-        "insert into {t} ({c}) overriding system value select {c} from {t} on conflict ({p}) do update set {change} = %s"
+        "insert into {t} ({c}) overriding system value select {c} from {t} on conflict ({p}) do "
+        "update set {change} = %s"
     ).format(t=bench.source, c=columns, p=primary, change=sql.Identifier(bench.change))
     return _equal(bench, "upsert", bench.conn.execute(query, ["upserted"]).rowcount)
 

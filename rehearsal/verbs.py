@@ -212,7 +212,8 @@ def require_stable(context: Context, found: state.Migration) -> None:
     """
     if found.state != state.SWAPPED:
         message = (
-            f"{found.source} is {found.state}; only the retired table of a swap can be dropped here. With dual-write the "
+            f"{found.source} is {found.state}; only the retired table of a swap can be dropped here. "
+            "With dual-write the "
             "application's name is still that of the legacy table"
         )
         raise PreconditionError(message)
@@ -221,7 +222,8 @@ def require_stable(context: Context, found: state.Migration) -> None:
     ready = row[0] + timedelta(days=context.plan.stable_days) if row else datetime.now(UTC)
     if ready > datetime.now(UTC):
         message = (
-            f"{found.source} was switched at {row[0]:%Y-%m-%d %H:%M} UTC; it may be dropped from {ready:%Y-%m-%d %H:%M} on"
+            f"{found.source} was switched at {row[0]:%Y-%m-%d %H:%M} UTC; it may be dropped from "
+            f"{ready:%Y-%m-%d %H:%M} on"
             if row
             else ""
         )
@@ -287,9 +289,7 @@ def show_routing(target: Target) -> int:
     env = load_environment(target.env, plan.name, target.root)
     servers = show_flags(env, plan)
     for one in servers:
-        print(
-            f"{one.server:<24} file: {one.file or 'unseen'}   process: {one.process or 'unseen'}   {one.problem or ''}".rstrip()
-        )
+        print(f"{one.server:<24} file: {one.file or 'unseen'}   process: {one.process or 'unseen'}", one.problem or "")
     if any(one.drift for one in servers):
         print("file and process differ; `invoke flags.set` brings them together")
         return FAILED
@@ -303,9 +303,7 @@ def set_routing(target: Target, *, reads: bool, writes: bool) -> int:
         for one in flip.servers:
             after = one.after.process if one.after else "unseen"
             restarted = "restarted" if one.restarted else "not restarted"
-            print(
-                f"{one.server:<24} {one.before.process} -> {after}   {restarted}   {one.seconds:.1f} s   {one.error or ''}".rstrip()
-            )
+            print(f"{one.server:<24} {one.before.process} -> {after}, {restarted}, {one.seconds:.1f} s", one.error or "")
         return DONE if flip.ok else FAILED
 
 

@@ -43,7 +43,8 @@ comment on table public."We""ird Events" is 'Events; mixed case and a quote, so 
 create index "events by unit" on public."We""ird Events" ("unit id", "Created At" desc) where amount > 0;
 create index on public."We""ird Events" using gin (extra);
 insert into public."We""ird Events" ("Created At", "unit id", amount, note, extra)
-select '2026-01-01'::timestamptz + n * interval '20 minutes', 1 + n % 5, n % 97, 'note ' || n, jsonb_build_object('n', n)
+select '2026-01-01'::timestamptz + n * interval '20 minutes', 1 + n % 5, n % 97, 'note ' || n,
+       jsonb_build_object('n', n)
 from generate_series(1, 4000) as n;
 analyze public."We""ird Events";
 """
@@ -144,7 +145,8 @@ class Writers:
         table = sql.Identifier(*self.table)
         key = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(minutes=chance.randrange(0, 100_000))
         texts = {
-            "insert": 'insert into {} ("Created At", "unit id", amount, note) values (%(key)s, 1, 5, %(note)s) returning id',
+            "insert": 'insert into {} ("Created At", "unit id", amount, note) '
+            "values (%(key)s, 1, 5, %(note)s) returning id",
             "update": "update {} set note = %(note)s where id = %(row)s returning id",
             "move": 'update {} set note = %(note)s, "Created At" = %(key)s where id = %(row)s returning id',
             "delete": "delete from {} where id = %(row)s returning id",

@@ -110,7 +110,7 @@ SEEN: list[tuple[str, str, str, str, dict[str, Any]]] = [
 class Player:
     """Writes the streams of a run with times of its own."""
 
-    def __init__(self, folder: Path) -> None:  # noqa: D107 -- as the class says
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         self.run = Run(folder)
         self.second = 0.0
@@ -130,7 +130,7 @@ class Player:
         """Append an event."""
         self.write("events.jsonl", kind=kind, at=self.at(), phase=self.run.phase, fields=fields)
 
-    def evidence(self, gate: str, subject: str, passed: bool | None, observed: str, **data: Any) -> None:  # noqa: FBT001
+    def evidence(self, gate: str, subject: str, passed: bool | None, observed: str, **data: Any) -> None:
         """Append evidence and its event."""
         self.write(
             "evidence.jsonl", gate=gate, subject=subject, passed=passed, observed=observed, phase=self.run.phase,

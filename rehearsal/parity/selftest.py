@@ -47,7 +47,7 @@ class Attempt:
     impossible: list[str] = field(default_factory=list[str])
 
 
-class Busy(Exception):  # noqa: N818 -- a signal to try again, not an error
+class Busy(Exception):
     """Too few rows are free to be corrupted."""
 
 

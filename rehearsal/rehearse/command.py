@@ -96,7 +96,10 @@ def open_run(root: Path, plan: Plan, request: Request) -> Run:
         return Run.create(runs, request.env, plan.name)
     run = Run.open(runs, request.resume)
     if f"-{request.env}-{plan.name}" not in run.name:
-        message = f"run {run.name} is not of environment {request.env} and plan {plan.name}; name those that it was begun with"
+        message = (
+            f"run {run.name} is not of environment {request.env} and plan {plan.name}; name those that it "
+            "was begun with"
+        )
         raise UsageError(message)
     return run
 

@@ -1,6 +1,4 @@
-"""Phases of the switchover itself: switch under live writers, compare, flip the flags, use the application, compare
-queries.
-"""
+"""Phases of the switchover itself: switch under writers, compare, flip flags, use the application, compare queries."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from rehearsal import state
 from rehearsal.browser import check_dashboard
 from rehearsal.catalog import Name, Table, split_name
 from rehearsal.errors import CannotSee
-from rehearsal.flags import FlipResult, set_flags, show_flags
 from rehearsal.figures import read_figures
+from rehearsal.flags import FlipResult, set_flags, show_flags
 from rehearsal.names import Names
 from rehearsal.parity import compare, parity_text
 from rehearsal.parity.report import ParityReport
@@ -330,7 +328,10 @@ def compare_speed(context: Context) -> None:
 def record_query(context: Context, one: QueryResult) -> None:
     """Record speed and pruning of one query."""
     low, high = one.speedup.low, one.speedup.high
-    observed = f"{one.before_ms:.2f} -> {one.after_ms:.2f} ms, speed-up {one.speedup.value:.0%} (95 % interval {low:.0%} to {high:.0%})"
+    observed = (
+        f"{one.before_ms:.2f} -> {one.after_ms:.2f} ms, speed-up {one.speedup.value:.0%} (95 % interval "
+        f"{low:.0%} to {high:.0%})"
+    )
     table = {
         "columns": [
             "query",
@@ -361,5 +362,8 @@ def record_query(context: Context, one: QueryResult) -> None:
     }
     speed = one.speed_ok is not False and one.index_ok is not False
     context.run.record("query-speed", one.name, speed, observed, table=table)
-    pruning = f"{len(one.after.executed)} of {one.leaves} partitions executed, {len(one.expected)} expected, {one.locked} relations locked"
+    pruning = (
+        f"{len(one.after.executed)} of {one.leaves} partitions executed, {len(one.expected)} expected, "
+        f"{one.locked} relations locked"
+    )
     context.run.record("query-pruning", one.name, one.pruning_ok is not False, pruning)

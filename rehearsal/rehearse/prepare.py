@@ -11,15 +11,15 @@ from psycopg import errors as pg_errors
 from rehearsal import backup as backups
 from rehearsal import data as datas
 from rehearsal.catalog import Table, dotted, split_name
-from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.clients import find_client, require_version
+from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, utc_now
+from rehearsal.figures import newest_id, read_figures
 from rehearsal.flags import wait_for_servers
 from rehearsal.hosts import run_pyinfra
 from rehearsal.manifest import Change, write_manifest
 from rehearsal.parity import compare, parity_text
-from rehearsal.figures import newest_id, read_figures
 from rehearsal.postgres import Connection
 from rehearsal.preflight import Finding, run_preflight
 from rehearsal.rehearse.context import Context
@@ -135,7 +135,8 @@ def require_mark(context: Context, conn: Connection) -> None:
         )
         message = (
             f"database {context.env.database.name} is {f'marked {have!r}' if have else 'not marked'}, and environment "
-            f"{context.env.name} is of kind {kind!r}; mark it by `invoke db.provision --env {context.env.name}` if it is the right one"
+            f"{context.env.name} is of kind {kind!r}; mark it by `invoke db.provision --env "
+            f"{context.env.name}` if it is the right one"
         )
         raise PreconditionError(message)
     context.run.record("environment-mark", context.env.database.name, True, f"database and inventory are both {kind!r}")
@@ -269,7 +270,8 @@ def dry_run(context: Context) -> None:
         "dry-run",
         context.plan.name,
         before == after and bool(acts),
-        f"{len(acts)} acts printed; catalogs, state and row counters are {'unchanged' if before == after else 'CHANGED'}",
+        f"{len(acts)} acts printed; catalogs, state and row counters are "
+        f"{'unchanged' if before == after else 'CHANGED'}",
         digest=after,
         table={"columns": ["table", "act", "strongest lock", "seconds, estimated"], "rows": rows},
     )
@@ -286,7 +288,8 @@ def back_up(context: Context) -> None:
         "backup",
         "dump",
         bool(made.content),
-        f"{len(made.content)} tables, {made.bytes / 1e6:.0f} MB in {made.seconds:.1f} s, checksums written, made just now",
+        f"{len(made.content)} tables, {made.bytes / 1e6:.0f} MB in {made.seconds:.1f} s, checksums "
+        "written, made just now",
         folder=folder.name,
         table={"columns": ["table", "rows"], "rows": [[dotted(name), one.rows] for name, one in made.content.items()]},
     )
@@ -297,6 +300,7 @@ def back_up(context: Context) -> None:
         "restore-drill",
         "restore",
         drill.is_equal,
-        f"{len(drill.restored)} tables restored in {drill.restore_seconds:.1f} s with indexes and foreign keys: {observed}",
+        f"{len(drill.restored)} tables restored in {drill.restore_seconds:.1f} s with indexes and "
+        f"foreign keys: {observed}",
         seconds=drill.restore_seconds,
     )

@@ -69,7 +69,10 @@ def roll_back(context: Context) -> None:
     context.row_counts("rolled back")
     settled = context.writers.settle("rollback", [(spec, [split_name(spec.name)]) for spec in context.plan.tables])
     good = settled.is_clean and all(one.passed for one in results)
-    observed = f"{settled.lost} acknowledged writes lost, {sum(one.passed is True for one in results)} of {len(results)} requests answered well"
+    observed = (
+        f"{settled.lost} acknowledged writes lost, {sum(one.passed is True for one in results)} of "
+        f"{len(results)} requests answered well"
+    )
     context.run.record("rollback", "service", good, observed, injected_s=detected - began)
 
 
@@ -116,7 +119,8 @@ def take_rows(context: Context, conn: Connection, spec: TableSpec, target: Table
     primary = sql.SQL(", ").join(sql.Identifier(one) for one in target.primary_key)
     values = {"leaf": sql.Identifier(*leaf), "pk": primary, "marker": sql.Identifier(spec.marker)}
     statement = sql.SQL(
-        "delete from {leaf} where ({pk}) in (select {pk} from {leaf} where {marker} is null or {marker} not like 'lg:%%' "
+        "delete from {leaf} where ({pk}) in (select {pk} from {leaf} where {marker} is null or "
+        "{marker} not like 'lg:%%' "
         "order by {pk} limit {limit})"
     ).format(limit=sql.Literal(INJECTED), **values)
     triggers = [

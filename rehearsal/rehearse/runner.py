@@ -20,7 +20,7 @@ from rehearsal.postgres import advisory_lock, connect, scalar
 from rehearsal.rehearse.context import Context
 
 
-class StopHere(Exception):  # noqa: N818 -- a signal to the runner, not an error
+class StopHere(Exception):
     """A gate failed on which nothing may be built: the run goes straight to its report."""
 
 

@@ -156,15 +156,15 @@ def _time_axis(scale: Scale, height: float) -> list[Markup]:
 
 def _step(width: float) -> float:
     nice = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
-    return next((float(one) for one in nice if width / one <= 9), 86400.0 * math.ceil(width / 86400 / 9))  # noqa: PLR2004 -- nine ticks
+    return next((float(one) for one in nice if width / one <= 9), 86400.0 * math.ceil(width / 86400 / 9))
 
 
 def _clock(second: float, step: float) -> str:
     if step < 1:
         return f"{second:.1f} s"
-    if step < 60:  # noqa: PLR2004 -- seconds in a minute
+    if step < 60:
         return f"{second:.0f} s"
-    return f"{second / 60:.0f} min" if step < 3600 else f"{second / 3600:.0f} h"  # noqa: PLR2004 -- seconds in an hour
+    return f"{second / 60:.0f} min" if step < 3600 else f"{second / 3600:.0f} h"
 
 
 def _span_row(span: Span, y: float, scale: Scale) -> list[Markup]:
@@ -208,7 +208,7 @@ def _bar_row(bar: Bar, y: float, most: int) -> list[Markup]:
 
 
 def _milliseconds(value: float) -> str:
-    return f"{value:g} ms" if value < 1000 else f"{value / 1000:g} s"  # noqa: PLR2004 -- ms in a second
+    return f"{value:g} ms" if value < 1000 else f"{value / 1000:g} s"
 
 
 def _short(text: str, most: int = 28) -> str:

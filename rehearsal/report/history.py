@@ -157,7 +157,7 @@ def _moment(history: History, line: dict[str, Any]) -> float | None:
         return history.second(value)
     if isinstance(value, int | float) and history.events:
         # Seconds since 1970, or seconds of the run.
-        return round(value - _instant(history.started), 3) if value > 1e9 else float(value)  # noqa: PLR2004 -- above
+        return round(value - _instant(history.started), 3) if value > 1e9 else float(value)
     return None
 
 

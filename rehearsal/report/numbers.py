@@ -106,8 +106,8 @@ def say(value: float, unit: str) -> str:
     ('0', '1.2 s', '12 ms', '1 min 15 s')
     """
     if unit == "ms":
-        return f"{value:.0f} ms" if value < 1000 else say(value / 1000, "s")  # noqa: PLR2004 -- ms in a second
-    if unit == "s" and value >= 60:  # noqa: PLR2004 -- seconds in a minute
+        return f"{value:.0f} ms" if value < 1000 else say(value / 1000, "s")
+    if unit == "s" and value >= 60:
         minutes, seconds = divmod(round(value), 60)
         return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
     return f"{value:.1f} s" if unit == "s" else f"{value:,.0f}"

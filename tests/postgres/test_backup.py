@@ -102,7 +102,10 @@ def test_restored_tables_have_indexes_and_keys_and_lost_rows_show(
     with scratch_database(database, "scratch_2") as scratch:
         restore(scratch, made.folder, bin_folder)
         with connect(scratch) as conn:
-            keys = "select count(*) from pg_constraint where contype in ('f', 'p') and connamespace::regnamespace::text !~ '^pg_'"
+            keys = (
+                "select count(*) from pg_constraint where contype in ('f', 'p') and "
+                "connamespace::regnamespace::text !~ '^pg_'"
+            )
             assert scalar(conn, keys + " and conrelid::regclass::text like '%ven%'") == 2
 
             assert content_differences(made.content, read_content(conn, sql_files, made.tables)) == ()

@@ -69,7 +69,7 @@ class Writers:
         self.threads = [threading.Thread(target=self._run, args=[seed]) for seed in range(threads)]
 
     def _run(self, seed: int) -> None:
-        dice = random.Random(seed)  # noqa: S311 -- a reproducible mix of writes
+        dice = random.Random(seed)
         with connect(self.database, role="writer") as conn:
             while not self.stop.is_set():
                 with contextlib.suppress(errors.DeadlockDetected):

@@ -141,7 +141,7 @@ def test_slow_target_is_noticed(database: Database, readings: Connection, sql_fi
 
 def test_speed_is_judged_on_the_worse_end_of_the_interval() -> None:
     """A median that is twice as fast on few, noisy runs is no proof; on steady runs it is."""
-    dice = random.Random(1)  # noqa: S311 -- a sample that can be repeated
+    dice = random.Random(1)
     steady, _ = intervals([10.0] * 15, [4.0] * 15, dice)
     noisy, slower = intervals([10.0, 4, 10, 4, 10] * 3, [4.0, 10, 4, 10, 4] * 3, dice)
 

@@ -44,7 +44,9 @@ def test_no_layer_imports_what_it_must_not_know() -> None:
     assert violations(ROOT) == []
 
 
-@pytest.mark.parametrize(("layer", "name"), [("rehearsal", "pyinfra"), ("fleet", "rehearsal"), ("example_app", "fleet")])
+@pytest.mark.parametrize(
+    ("layer", "name"), [("rehearsal", "pyinfra"), ("fleet", "rehearsal"), ("example_app", "fleet")]
+)
 def test_a_forbidden_import_is_found(tmp_path: Path, layer: str, name: str) -> None:
     """The mutant: one import inside a function is enough."""
     folder = tmp_path / layer
