@@ -26,7 +26,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.parity.digest import open_snapshot
 from rehearsal.parity.pair import read_encodings
-from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles
 
 MANIFEST = "MANIFEST.sha256"
