@@ -27,8 +27,8 @@ create table public.readings_2 partition of public."readings %" for values from 
 create table public.readings_3 partition of public."readings %" for values from ('2026-03-01Z') to ('2026-04-01Z');
 create table public.readings_4 partition of public."readings %" for values from ('2026-04-01Z') to ('2026-05-01Z');
 create table public.readings_x partition of public."readings %" default;
-insert into public.readings select n, n % 20, timestamptz '2026-01-01Z' + n * interval '200 seconds', n
-from generate_series(0, 49999) as n;
+insert into public.readings select n, n % 20, timestamptz '2026-01-01Z' + n * interval '500 seconds', n
+from generate_series(0, 19999) as n;
 insert into public."readings %" select * from public.readings;
 create index readings_p_at on public."readings %" (unit, "At");
 """
@@ -69,7 +69,7 @@ def test_window_is_pruned_to_the_leaves_that_the_bounds_expect(
     assert got.after.indexes == ("readings_4_unit_At_idx",)
     assert got.before.indexes == ("readings_at",)
     assert (got.leaves, got.runs) == (5, 15)
-    assert 2 <= got.locked <= 4  # parent, leaf, its indexes: no other leaf
+    assert 2 <= got.locked <= 6  # parent and one leaf with two indexes each: no other leaf
     assert got.speedup.low <= got.speedup.value <= got.speedup.high
     assert got.as_data()["expected"] == ["readings_4"]
     assert "1 of 5 partitions expected, 1 planned" in performance_results_text([got])
@@ -129,7 +129,7 @@ def test_slow_target_is_noticed(database: Database, readings: Connection, sql_fi
     readings.execute('alter table public."readings %" enable row level security')
     readings.execute('create policy slow on public."readings %" using (public.slow())')
     plain = Database(database.host, database.port, database.name, "plain", "secret")
-    sql = 'select * from {readings} where id = 49000 and "At" >= %(lower)s and "At" < %(upper)s'
+    sql = 'select * from {readings} where id = 19000 and "At" >= %(lower)s and "At" < %(upper)s'
     query = Query(name="one", table="public.readings", sql=sql, window="30 days")
 
     got = one(plain, readings, sql_files, query)

@@ -1,0 +1,196 @@
+"""Whether a partitioned twin has everything that its source has: leaves, indexes, keys, checks, rights.
+
+Owns the comparison of two tables as the catalog describes them. Pure: reads no rows, so whether DEFAULT is empty is
+said by parity (`ParityReport.in_default`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rehearsal.catalog import Column, Constraint, Index, Table, dotted
+from rehearsal.sqlfiles import quote_ident
+
+Bounds = Sequence[tuple[str | None, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check of the structure; `problems` is empty when it passed, `observed` says what was looked at."""
+
+    check: str
+    observed: str
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A source, its partitioned target with all its leaves, and the bounds that the leaves should have."""
+
+    source: Table
+    target: Table
+    leaves: Sequence[Table]
+    key: str
+    bounds: Bounds
+
+
+def check_structure(source: Table, target: Table, leaves: Sequence[Table], key: str, bounds: Bounds) -> list[Finding]:
+    """Compare a source with its partitioned target; `leaves` are the target's partitions, read one by one.
+
+    `bounds` are the expected [lower, upper), as text in UTC, in order; the sets are compared, not the counts.
+    """
+    twin = Twin(source, target, leaves, key, bounds)
+    observed = {
+        "partitions": f"{len(target.partitions)} partitions, {len(bounds)} expected",
+        "columns": f"{len(source.columns)} columns",
+        "indexes": f"{len(source.indexes)} indexes on the target and on each of {len(leaves)} partitions",
+        "foreign keys": f"{len(source.foreign_keys)} foreign keys",
+        "checks": f"{len(_checks(source))} checks",
+        "rights": f"owner {source.owner}, {len(source.acl or ())} grants",
+    }
+    return [Finding(name, observed[name], tuple(check(twin))) for name, check in CHECKS.items()]
+
+
+def _partitions(twin: Twin) -> Iterator[str]:
+    ranges = [one for one in twin.target.partitions if not one.is_default]
+    found = {(one.lower, one.upper) for one in ranges}
+    yield from (f"no partition {_shown(bound)}" for bound in twin.bounds if bound not in found)
+    yield from (
+        f"{one.name[1]} {_shown((one.lower, one.upper))} is not expected"
+        for one in ranges
+        if (one.lower, one.upper) not in twin.bounds
+    )
+    yield from (f"{one.name[1]} is being detached" for one in twin.target.partitions if one.detach_pending)
+    for before, after in zip(twin.bounds, twin.bounds[1:], strict=False):
+        if before[1] != after[0]:
+            yield f"expected bounds have a gap or overlap between {before[1]} and {after[0]}"
+    missing = {one.name for one in twin.target.partitions}.symmetric_difference(leaf.name for leaf in twin.leaves)
+    yield from (f"{dotted(name)} was not looked at" for name in sorted(missing))
+
+
+def _shown(bound: tuple[str | None, str | None]) -> str:
+    return f"from {bound[0] or 'MINVALUE'} to {bound[1] or 'MAXVALUE'}"
+
+
+def _columns(twin: Twin) -> Iterator[str]:
+    for table in (twin.target, *twin.leaves):
+        columns = {column.name: column for column in table.columns}
+        for column in twin.source.columns:
+            found = columns.get(column.name)
+            said = [*_unlike(column, found, twin.key)]
+            # Defaults of a leaf do not count: rows come in through the parent.
+            said += _other_default(column, found) if found and table is twin.target else ()
+            yield from (f"{dotted(table.name)}: column {column.name} {one}" for one in said)
+        extra = set(columns) - {column.name for column in twin.source.columns}
+        yield from (f"{dotted(table.name)}: column {name} is not in the source" for name in sorted(extra))
+
+
+def _unlike(ours: Column, theirs: Column | None, key: str) -> Iterator[str]:
+    if theirs is None:
+        yield "is missing"
+        return
+    if (ours.type, ours.generated) != (theirs.type, theirs.generated):
+        yield f"is {theirs.type} instead of {ours.type}"
+    # The partition key becomes part of the primary key, so it may be NOT NULL in the target only.
+    if ours.not_null != theirs.not_null and not (ours.name == key and theirs.not_null):
+        yield f"is {'NOT NULL' if theirs.not_null else 'nullable'} in the target only"
+
+
+def _other_default(ours: Column, theirs: Column) -> Iterator[str]:
+    # An identity may have become a default that draws from the same sequence.
+    if ours.identity:
+        if not theirs.identity and not theirs.default_sql:
+            yield "draws no numbers"
+    elif ours.default_sql != theirs.default_sql:
+        yield f"has default {theirs.default_sql} instead of {ours.default_sql}"
+
+
+def _indexes(twin: Twin) -> Iterator[str]:
+    for table in (twin.target, *twin.leaves):
+        there = {index_shape(index) for index in table.indexes if index.is_valid}
+        for index in twin.source.indexes:
+            wanted = index_shape(index, with_key=twin.key)
+            if wanted not in there:
+                yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted})"
+
+
+def index_shape(index: Index, *, with_key: str | None = None) -> str:
+    """Return an index's definition without names; with the partition key added where a unique index needs it."""
+    head, _, tail = index.definition.partition(" USING ")
+    if with_key and index.is_unique and with_key not in index.key_columns:
+        end = _closing(tail)
+        tail = f"{tail[:end]}, {_plain(with_key)}{tail[end:]}"
+    return ("unique " if head.startswith("CREATE UNIQUE") else "") + tail
+
+
+def _closing(text: str) -> int:
+    """Return where the first parenthesis of an index definition closes; quoted names may hold any sign."""
+    depth, quote = 0, ""
+    for place, sign in enumerate(text):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'":
+            quote = sign
+        elif sign in "()":
+            depth += 1 if sign == "(" else -1
+            if not depth:
+                return place
+    return len(text)
+
+
+def _plain(name: str) -> str:
+    """Quote a name where PostgreSQL's rendering would; a column named like a keyword costs a false alarm only."""
+    return name if name.isidentifier() and name.islower() and name.isascii() else quote_ident(name)
+
+
+def _foreign_keys(twin: Twin) -> Iterator[str]:
+    yield from _constraints(twin, lambda table: table.foreign_keys)
+
+
+def _check_constraints(twin: Twin) -> Iterator[str]:
+    yield from _constraints(twin, _checks)
+
+
+def _checks(table: Table) -> tuple[Constraint, ...]:
+    return tuple(one for one in table.constraints if one.kind == "c")
+
+
+def _constraints(twin: Twin, of: Callable[[Table], tuple[Constraint, ...]]) -> Iterator[str]:
+    for table in (twin.target, *twin.leaves):
+        there = {one.definition.removesuffix(" NOT VALID"): one for one in of(table)}
+        for one in of(twin.source):
+            found = there.get(one.definition.removesuffix(" NOT VALID"))
+            if found is None:
+                yield f"{dotted(table.name)}: nothing like {one.name} ({one.definition})"
+            elif one.is_validated and not found.is_validated:
+                yield f"{dotted(table.name)}: {found.name} is not validated"
+
+
+def _rights(twin: Twin) -> Iterator[str]:
+    source, target = twin.source, twin.target
+    if source.owner != target.owner:
+        yield f"owner is {target.owner} instead of {source.owner}"
+    own = {f"{source.owner}={one}" for one in ("arwdDxt", "arwdDxtm")}
+    ours, theirs = ({one.partition("/")[0] for one in table.acl or ()} - own for table in (source, target))
+    if ours != theirs:
+        yield f"grants are {', '.join(sorted(theirs)) or 'none'} instead of {', '.join(sorted(ours)) or 'none'}"
+    if source.row_security != target.row_security:
+        yield f"row security is {'on' if target.row_security else 'off'} on the target only"
+    if source.comment != target.comment:
+        yield f"comment is {target.comment!r} instead of {source.comment!r}"
+
+
+CHECKS: dict[str, Callable[[Twin], Iterator[str]]] = {
+    "partitions": _partitions,
+    "columns": _columns,
+    "indexes": _indexes,
+    "foreign keys": _foreign_keys,
+    "checks": _check_constraints,
+    "rights": _rights,
+}
