@@ -13,12 +13,12 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.catalog import Table, split_name
 from rehearsal.indexes import IndexBuilder
+from rehearsal.inspection import inspect
 from rehearsal.parity import compare
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.repair import enable_triggers, resync
-from rehearsal.structure import check_structure
 from rehearsal.switchover import Switchover
 
 
@@ -90,21 +90,20 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
 
 def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
     source, target = context.pair(conn, work.spec)
-    findings = check_structure(conn, context.files, source, target, work.spec)
-    indexes = [one for one in findings if "index" in str(one).lower()]
-    fixed = False
-    if fix and indexes and target.name == work.names.target:
-        builder = IndexBuilder(context.env.database, context.files, work.shape(conn), 1, lambda _done, _total: None)
-        builder.run()
-        fixed = True
+    wrong = [one for one in inspect(conn, context.files, work.spec, source, target) if not one.passed]
+    rebuild = fix and target.name == work.names.target and any(one.check == "indexes" for one in wrong)
+    if rebuild:
+        database, shape = context.env.database, work.shape(conn)
+        IndexBuilder(database, context.files, shape, 1, lambda _done, _total: None).run()
     return [
         Trouble(
             work.spec.name,
-            str(one),
-            "build it" if one in indexes else "compare with the source",
-            fixed and one in indexes,
+            f"{one.check}: {problem}",
+            "build it" if one.check == "indexes" else "compare with the source, then make it as it is there",
+            fixed=rebuild and one.check == "indexes",
         )
-        for one in findings
+        for one in wrong
+        for problem in one.problems
     ]
 
 

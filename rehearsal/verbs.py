@@ -303,7 +303,9 @@ def set_routing(target: Target, *, reads: bool, writes: bool) -> int:
         for one in flip.servers:
             after = one.after.process if one.after else "unseen"
             restarted = "restarted" if one.restarted else "not restarted"
-            print(f"{one.server:<24} {one.before.process} -> {after}, {restarted}, {one.seconds:.1f} s", one.error or "")
+            print(
+                f"{one.server:<24} {one.before.process} -> {after}, {restarted}, {one.seconds:.1f} s", one.error or ""
+            )
         return DONE if flip.ok else FAILED
 
 

@@ -16,6 +16,7 @@ from rehearsal.catalog import Name, Table, split_name
 from rehearsal.errors import CannotSee
 from rehearsal.figures import read_figures
 from rehearsal.flags import FlipResult, set_flags, show_flags
+from rehearsal.inspection import inspect
 from rehearsal.names import Names
 from rehearsal.parity import compare, parity_text
 from rehearsal.parity.report import ParityReport
@@ -27,7 +28,6 @@ from rehearsal.rehearse.prepare import check_triggers, distinct_columns
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.smoke import SmokeResult, run_smoke, scan_log
 from rehearsal.sourcescan import scan_source, scan_statements
-from rehearsal.structure import check_structure
 
 
 def switch_over(context: Context) -> None:
@@ -154,16 +154,11 @@ def record_parity(context: Context, gate: str, spec: TableSpec, report: ParityRe
 
 def check_shape(context: Context, conn: Connection, spec: TableSpec, source: Table, target: Table) -> None:
     """Compare partitions, indexes, constraints, grants and the rest of source and twin."""
-    findings = check_structure(conn, context.files, source, target, spec)
-    leaves = len(target.partitions)
-    context.run.record(
-        "target-structure",
-        spec.name,
-        not findings,
-        f"{leaves} partitions, {len(target.indexes)} indexes each, {len(target.foreign_keys)} foreign keys"
-        + (f"; {len(findings)} differences, the first: {findings[0]}" if findings else "; no difference"),
-        differences=[str(one) for one in findings],
-    )
+    for one in inspect(conn, context.files, spec, source, target):
+        observed = one.observed + (
+            "" if one.passed else f"; {len(one.problems)} problems, the first: {one.problems[0]}"
+        )
+        context.run.record("target-structure", f"{spec.name} {one.check}", one.passed, observed, problems=one.problems)
 
 
 def compare_figures(context: Context, conn: Connection, spec: TableSpec, target: Table) -> None:

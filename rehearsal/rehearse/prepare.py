@@ -70,10 +70,9 @@ def make_rows(context: Context) -> None:
     with context.session("data") as conn:
         require_mark(context, conn)
         if context.env.is_throwaway:
-            for table in datas.make_data(
-                conn, plan, scale=context.options.scale, anchor=context.anchor, on_progress=tell
-            ):
-                run.event("note", text=f"{table.name}: {table.rows:,} rows")
+            scale, anchor = context.options.scale, context.anchor
+            for made in datas.make_data(conn, plan, scale=scale, anchor=anchor, on_progress=tell):
+                run.event("note", text=f"{made.table}: {made.rows:,} rows, {made.rows_per_second:,.0f} a second")
         months = datas.check_distribution(conn, plan, scale=context.options.scale)
     for table in sorted({month.table for month in months}):
         of_table = [month for month in months if month.table == table]

@@ -1,0 +1,45 @@
+"""Reads a pair of tables as the catalog has them now and hands it to the comparison of structures."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+
+from rehearsal.bounds import Interval, make_bounds
+from rehearsal.catalog import Catalog, Constraint, Table, split_name
+from rehearsal.plan import TableSpec
+from rehearsal.postgres import Connection
+from rehearsal.sqlfiles import SqlFiles
+from rehearsal.state import SWAPPED, read_migration
+from rehearsal.structure import Finding, check_structure
+from rehearsal.twin import read_key_range
+
+
+def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table) -> list[Finding]:
+    """Compare the twin's partitions, indexes, keys, checks and rights with what source and plan ask for.
+
+    The expected partitions are computed from the keys that are there and from the plan, never from the twin.
+    """
+    catalog = Catalog(conn, files)
+    leaves = [catalog.read(leaf.name) for leaf in target.partitions]
+    return check_structure(_whole(conn, spec, source), target, leaves, spec.key, expected_bounds(conn, spec, source))
+
+
+def expected_bounds(conn: Connection, spec: TableSpec, source: Table) -> list[tuple[str | None, str | None]]:
+    """Return the bounds that the twin must have: from the oldest key to `premake` periods ahead of now."""
+    oldest, newest = read_key_range(conn, source.name, spec.key)
+    interval, kind = Interval.parse(spec.interval), source.column(spec.key).type_name
+    bounds = make_bounds(interval, kind, oldest, newest, now=datetime.now(UTC), premake=spec.premake)
+    return [(one.lower, one.upper) for one in bounds]
+
+
+def _whole(conn: Connection, spec: TableSpec, source: Table) -> Table:
+    """Give a retired table the foreign keys back that the swap took off it: the live one must have them."""
+    migration = read_migration(conn, split_name(spec.name))
+    if migration.state != SWAPPED:
+        return source
+    keys = tuple(
+        Constraint(key["name"], "f", key["definition"], is_validated=True, is_inherited=False, is_own=True, other=None)
+        for key in migration.detail.get("foreign_keys", [])
+    )
+    return dataclasses.replace(source, constraints=(*source.constraints, *keys))
