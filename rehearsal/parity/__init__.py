@@ -7,10 +7,15 @@ announces, and prove each time, by corrupting rows in a transaction that is roll
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Generator
 
-from rehearsal.catalog import Name, Table
+import psycopg
+
+from rehearsal.catalog import Name, Table, dotted
 from rehearsal.environment import Database
+from rehearsal.errors import CannotSee
 from rehearsal.parity.digest import Sums, digest_pair, open_snapshot
 from rehearsal.parity.drill import Difference, Drilled, drill
 from rehearsal.parity.pair import Leaf, Pair, read_pair
@@ -42,15 +47,16 @@ def compare(
 
     Raises:
         PreconditionError: the tables have no primary key or not the same columns.
-        CannotSee: a session was lost, so that part of the rows was not read.
+        CannotSee: a session was lost or a partition was dropped on the way, so that part of the rows was not read.
     """
     started = time.monotonic()
-    with open_snapshot(database) as (conn, snapshot):
+    with _seeing(source), open_snapshot(database) as (conn, snapshot):
         pair = read_pair(conn, files, source.name, target.name, key)
         sums = digest_pair(conn, database, files, pair, snapshot, workers=workers)
-        leaves = tuple(_leaf_parity(leaf, *sums) for leaf in pair.leaves if leaf.oid or sums[0].rows[leaf.oid])
         found = _look_closer(conn, files, pair, sums, keylog=keylog, max_examples=max_examples)
-    passed, note = run_self_test(database, files, pair, sums[1].rows) if self_test else (None, "not asked for")
+    leaves = tuple(_leaf_parity(leaf, *sums) for leaf in pair.leaves if leaf.oid or sums[0].rows[leaf.oid])
+    with _seeing(source):
+        passed, note = run_self_test(database, files, pair, sums[1].rows) if self_test else (None, "not asked for")
     return ParityReport(
         pair.source.name,
         pair.target.name,
@@ -66,6 +72,17 @@ def compare(
         self_test_note=note,
         seconds=time.monotonic() - started,
     )
+
+
+@contextlib.contextmanager
+def _seeing(source: Table) -> Generator[None]:
+    """Say of a comparison that was cut short that it saw nothing."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.errors.UndefinedTable) as exc:
+        reason = " ".join(str(exc).split())
+        message = f"the comparison of {dotted(source.name)} was cut short: {reason}; compare again"
+        raise CannotSee(message) from exc
 
 
 def _leaf_parity(leaf: Leaf, source: Sums, target: Sums) -> LeafParity:

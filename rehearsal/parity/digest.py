@@ -10,7 +10,7 @@ import contextlib
 import queue
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -113,7 +113,15 @@ def digest_pair(
         pieces.put(piece)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="parity") as pool:
         running = [pool.submit(_work, database, files, pair, snapshot, pieces) for _ in range(workers)]
-        results = [one.result() for one in running]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+            if any(one.done() and one.exception() for one in running):
+                _take_all(pieces)
+            results = [one.result() for one in running]
+        except BaseException:
+            # The pool waits for its threads: without pieces they end now, not when all is read.
+            _take_all(pieces)
+            raise
     done = sum(count for count, _ in results)
     if done != len(planned):
         message = f"only {done} of {len(planned)} pieces were read; compare again"
@@ -170,6 +178,12 @@ from unnest(%s::bigint[]) as o
 
 def _blocks(conn: Connection, oids: Sequence[int]) -> Mapping[int, int]:
     return dict(conn.execute(BLOCKS, [list(oids)]).fetchall())
+
+
+def _take_all(pieces: queue.SimpleQueue[Piece]) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            pieces.get_nowait()
 
 
 def _work(

@@ -12,6 +12,7 @@ from psycopg import errors
 
 from rehearsal.catalog import Catalog, Table
 from rehearsal.environment import Database
+from rehearsal.errors import CannotSee
 from rehearsal.parity import compare
 from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.sqlfiles import SqlFiles
@@ -143,3 +144,36 @@ def test_lagging_twin_is_explained_by_the_key_log(
     assert got.unexplained == 1
     assert not got.examples[0].explained
     assert not got.has_explanation
+
+
+KILL = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where datname = current_database() and application_name like '%parity%' and wait_event_type = 'Lock'
+"""
+
+
+def test_comparison_that_is_cut_short_is_no_evidence(
+    database: Database, conn: Connection, sql_files: SqlFiles, tables: tuple[Table, Table]
+) -> None:
+    """A session that is killed half-way makes it inconclusive, never equal; nothing is left behind."""
+    stop = threading.Event()
+
+    def kill() -> None:
+        with connect(database, role="killer") as killer:
+            while not stop.wait(0.05) and not killer.execute(KILL).fetchall():
+                pass
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with connect(database, autocommit=False, role="locker") as locker:
+            locker.execute("lock table public.posts_2 in access exclusive mode")
+            with pytest.raises(CannotSee, match=r"public\.posts was cut short: .*terminat"):
+                compare(database, sql_files, *tables, "at")
+    finally:
+        stop.set()
+        killer.join(10)
+
+    left = "select count(*) from pg_stat_activity where application_name like '%parity%' and backend_xmin is not null"
+    assert scalar(conn, left) == 0
+    assert compare(database, sql_files, *tables, "at").is_equal
