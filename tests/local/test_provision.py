@@ -20,7 +20,7 @@ from rehearsal.flags import wait_for_servers
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.manifest import Change, write_manifest
 from rehearsal.postgres import connect, scalar
-from tests.local.conftest import INVENTORY, PLAN, Local
+from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
 
 pytestmark = pytest.mark.slow
 
@@ -72,12 +72,50 @@ def test_no_password_is_in_events_logs_or_process_lists(place: Local) -> None:
     assert {path.stat().st_mode & 0o077 for path in secret} == {0}
 
 
-def test_a_wrong_password_says_who_could_not_log_in(place: Local) -> None:
+def test_no_password_is_in_a_command_while_roles_are_made(place: Local) -> None:
+    """The debug log of commands is the process list of a run: the role gets its password anew in this one."""
+    env, superuser = place.env, (place.base / "cluster" / "superuser.password").read_text().strip()
+    (place.base / "secrets" / "pgpass").unlink()
+    admin = Database(env.database.host, env.database.port, "postgres", "postgres", superuser)
+    with connect(admin) as conn:
+        conn.execute("alter role app password 'another'")
+    data = [f"--data={pair}" for pair in ("phase=roles", f"plan={PLAN.name}", "flag_reads=A", "flag_writes=B")]
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pyinfra",
+            "--debug",
+            "-vvv",
+            "-y",
+            "--limit",
+            "database",
+            INVENTORY,
+            "deploy.py",
+            *data,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    text = done.stdout + done.stderr
+    assert "pg_authid" in text
+    assert "pgpass.new" in text
+    assert [word for word in (env.database.password, env.app_database.password, superuser) if word in text] == []
+    with connect(env.app_database):
+        pass
+
+
+@pytest.mark.usefixtures("place")
+def test_a_wrong_password_says_who_could_not_log_in(tmp_path: Path) -> None:
     """The run ends with the operation and the server's own words."""
-    passfile = place.base / "secrets" / "wrong"
+    passfile = tmp_path / "wrong"
     passfile.write_text("*:*:*:*:wrong\n")
     passfile.chmod(0o600)
-    manifest = write_manifest(place.base / "wrong", "hosts_local", [Change("wrong/001", "select 1;")])
+    manifest = write_manifest(tmp_path, "hosts_local", [Change("wrong/001", "select 1;")])
 
     with pytest.raises(
         HostsFailed, match=r'change wrong/001 failed: .*password authentication failed for user "rehearsal"'
