@@ -118,7 +118,7 @@ def test_a_wrong_password_says_who_could_not_log_in(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, "hosts_local", [Change("wrong/001", "select 1;")])
 
     with pytest.raises(
-        HostsFailed, match=r'change wrong/001 failed: .*password authentication failed for user "rehearsal"'
+        HostsFailed, match=r'check that .* failed: .*password authentication failed for user "rehearsal"'
     ):
         run_pyinfra(INVENTORY, "migrate", plan=PLAN, data={"manifest": str(manifest), "passfile": str(passfile)})
 
@@ -153,18 +153,22 @@ def test_a_limit_without_a_host_and_a_timeout_are_failures() -> None:
         run_pyinfra(INVENTORY, "flags-show", plan=PLAN, timeout=0.2)
 
 
-def test_reset_drops_a_local_database_and_refuses_one_with_another_mark(place: Local) -> None:
-    """A clone of production in a throwaway environment is not dropped before it is marked anew."""
+def test_a_database_with_another_mark_is_neither_written_nor_dropped(place: Local, tmp_path: Path) -> None:
+    """A clone of production stays as it is in a throwaway environment; once it is marked anew, a reset drops it."""
     other = PLAN.model_copy(update={"name": "cloned"})
     run_pyinfra(INVENTORY, "roles", plan=other)
     database = dataclasses.replace(place.env.database, name="cloned_local")
     with connect(database) as conn:
         conn.execute("update rehearsal.environment_mark set kind = 'production'")
+    manifest = write_manifest(tmp_path, "cloned_local", [Change("cloned/001", "create table public.written ();")])
 
+    with pytest.raises(HostsFailed, match="cloned_local is not marked local"):
+        run_pyinfra(INVENTORY, "migrate", plan=other, data={"manifest": str(manifest)})
     with pytest.raises(HostsFailed, match="marked production"):
         run_pyinfra(INVENTORY, "roles", plan=other, data={"reset": True})
 
     with connect(database) as conn:
+        assert scalar(conn, "select to_regclass('public.written') is null")
         conn.execute("create table public.kept ()")
         conn.execute("update rehearsal.environment_mark set kind = 'local'")
     run_pyinfra(INVENTORY, "roles", plan=other, data={"reset": True})
