@@ -20,9 +20,9 @@ class SqlRows(FactBase[list[list[str]]]):
     default = list
 
     def command(self, session: Session, query: str) -> StringCommand:
-        """Return the psql command."""
-        words = session.command("-F", SEPARATOR, "-c", query)
-        return StringCommand(*words.bits, "2>/dev/null || true")
+        r"""Return the psql command; over standard input, where `\if` works too."""
+        psql = session.command("-F", SEPARATOR, "-f", "-")
+        return StringCommand("printf", "'%s\\n'", QuoteString(query), "|", psql, "2>/dev/null || true")
 
     def process(self, output: Iterable[str]) -> list[list[str]]:
         """Split the lines into columns."""

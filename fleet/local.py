@@ -70,7 +70,8 @@ class Manager:
     def is_up(self) -> bool:
         """Return whether supervisord answers on its socket."""
         try:
-            self._rpc().getState()
+            with self._rpc() as rpc:
+                rpc.getState()
         except (OSError, xmlrpc.client.Error):
             return False
         return True
@@ -97,14 +98,14 @@ class Manager:
 
     def restart(self, program: str) -> None:
         """Stop the program if it runs, and start it. Whether it answers is for a health check to say."""
-        rpc = self._rpc()
         started = self.base / "apps" / f"{program}.started"
         try:
-            if rpc.getProcessInfo(program)["statename"] in {*RUNNING, "BACKOFF", "STOPPING"}:
-                with _ignoring_not_running():
-                    rpc.stopProcess(program)
-            started.unlink(missing_ok=True)
-            rpc.startProcess(program, False)  # noqa: FBT003 -- XML-RPC: do not wait for it
+            with self._rpc() as rpc:
+                if rpc.getProcessInfo(program)["statename"] in {*RUNNING, "BACKOFF", "STOPPING"}:
+                    with _ignoring_not_running():
+                        rpc.stopProcess(program)
+                started.unlink(missing_ok=True)
+                rpc.startProcess(program, False)  # noqa: FBT003 -- XML-RPC: do not wait for it
         except xmlrpc.client.Fault as exc:
             message = f"cannot restart {program}: {exc.faultString}; look in {self.folder / 'supervisord.log'}"
             raise LocalError(message) from exc
@@ -115,8 +116,10 @@ class Manager:
 
     def status(self) -> dict[str, Any]:
         """Return what runs, and whether each program runs with its present files."""
-        up = self.is_up()
-        infos = self._rpc().getAllProcessInfo() if up else []
+        up, infos = self.is_up(), []
+        if up:
+            with self._rpc() as rpc:
+                infos = rpc.getAllProcessInfo()
         programs = {info["name"]: {**self._program(info), "state": info["statename"]} for info in infos}
         return {"running": up, "current": up and self.is_current(), "programs": programs}
 
@@ -126,7 +129,8 @@ class Manager:
         if pid is None:
             return False
         os.kill(pid, signal.SIGTERM)
-        self._wait(lambda: self._pid() is None, f"supervisord (pid {pid}) does not stop")
+        # Its pid file goes before it does, so the process itself is waited for.
+        self._wait(lambda: not self._is_ours(pid), f"supervisord (pid {pid}) does not stop")
         return True
 
     def _program(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -160,29 +164,33 @@ class Manager:
         self._wait(self.is_up, "supervisord does not answer on its socket")
 
     def _load(self) -> None:
-        rpc = self._rpc()
-        added, changed, removed = rpc.reloadConfig()[0]
-        for name in (*changed, *removed):
-            rpc.stopProcessGroup(name)
-            rpc.removeProcessGroup(name)
-        for name in (*added, *changed):
-            rpc.addProcessGroup(name)
+        with self._rpc() as rpc:
+            added, changed, removed = rpc.reloadConfig()[0]
+            for name in (*changed, *removed):
+                rpc.stopProcessGroup(name)
+                rpc.removeProcessGroup(name)
+            for name in (*added, *changed):
+                rpc.addProcessGroup(name)
 
-    def _rpc(self) -> Any:
+    @contextlib.contextmanager
+    def _rpc(self) -> Iterator[Any]:
         transport = SupervisorTransport(None, None, f"unix://{self.folder / 'supervisor.sock'}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        try:
+            yield xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        finally:
+            transport.close()
 
     def _pid(self) -> int | None:
         """Return the pid of our supervisord: the pid file's, if that process was started with our configuration."""
-        path = self.folder / "supervisord.pid"
         with contextlib.suppress(OSError, ValueError):
-            pid = int(path.read_text())
-            os.kill(pid, 0)
-            words = subprocess.run(
-                ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-            ).stdout
-            return pid if str(self.folder / "supervisord.conf") in words else None
+            pid = int((self.folder / "supervisord.pid").read_text())
+            return pid if self._is_ours(pid) else None
         return None
+
+    def _is_ours(self, pid: int) -> bool:
+        command = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
+        words = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return str(self.folder / "supervisord.conf") in words
 
     def _wait(self, holds: Callable[[], bool], message: str) -> None:
         deadline = time.monotonic() + TIMEOUT_S

@@ -134,6 +134,20 @@ def dropped_database(session: Session, database: str, kind: str) -> Commands:
 
 
 @operation()
+def marked(session: Session, kind: str) -> Commands:
+    """Refuse a database that does not carry the mark of the inventory's kind of environment."""
+    if host.get_fact(SqlRows, session=session, query="select kind from rehearsal.environment_mark") == [[kind]]:
+        host.noop(f"database {session.database} is marked {kind}")
+        return
+    reason = literal(
+        f"database {session.database} is not marked {kind}, which is what the inventory says; "
+        "nothing was written; mark it with `invoke db.provision`, or use the inventory that belongs to it"
+    )
+    # On the server, so that a server that cannot be reached says that instead.
+    yield session.run(f"do $$ begin raise exception using message = {reason}; end $$;")
+
+
+@operation()
 def changes_unedited(session: Session, changes: tuple[Change, ...]) -> Commands:
     """Refuse, before any change runs, a manifest with an edited file or an edited applied change."""
     reasons = find_refusals(changes, host.get_fact(AppliedChanges, session=session))

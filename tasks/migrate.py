@@ -13,6 +13,7 @@ migrator = session(host.data, "migrator")
 changes = read_changes(Path(host.data.manifest))
 applied = host.get_fact(AppliedChanges, session=migrator)
 
+operations.marked(name="Check that the database belongs to the environment", session=migrator, kind=host.data.env_kind)
 operations.changes_unedited(name="Check that no change was edited", session=migrator, changes=changes)
 for one in changes:
     operations.change(

@@ -42,23 +42,18 @@ operations.sql(
     unless=f"select pg_has_role({role}, 'pg_monitor', 'member') and pg_has_role({role}, 'pg_signal_backend', 'member')",
     text=f"grant pg_monitor, pg_signal_backend to {ident(data.db_migrator)};",
 )
-# Before PostgreSQL 15 only a superuser may set these; the engine then does without.
-granted = (
-    "select count(*) as n from pg_parameter_acl as p, aclexplode(p.paracl) as a"
-    " where p.parname in ('session_replication_role', 'deadlock_timeout')"
-    f" and a.grantee = {role}::regrole and a.privilege_type = 'SET'"
-)
+# Before PostgreSQL 15 only a superuser may set these, and there is nothing to grant; the engine then does without.
+can_grant = "select current_setting('server_version_num')::int >= 150000 as can_grant \\gset\n\\if :can_grant\n"
 operations.sql(
     name="Let the migrating role set what its locks and copies need",
     session=superuser.on("postgres"),
     unless=(
-        "select current_setting('server_version_num')::int < 150000 or query_to_xml(case "
-        "when current_setting('server_version_num')::int < 150000 then 'select 2 as n' else "
-        f"{literal(granted)} end, false, true, '')::text like '%<n>2</n>%'"
+        f"{can_grant}select has_parameter_privilege({role}, 'session_replication_role', 'set')"
+        f" and has_parameter_privilege({role}, 'deadlock_timeout', 'set');\n\\else\nselect true;\n\\endif"
     ),
     text=(
-        "select current_setting('server_version_num')::int >= 150000 as can_grant \\gset\n\\if :can_grant\n"
-        f"grant set on parameter session_replication_role, deadlock_timeout to {ident(data.db_migrator)};\n\\endif\n"
+        f"{can_grant}grant set on parameter session_replication_role, deadlock_timeout to {ident(data.db_migrator)};\n"
+        "\\endif\n"
     ),
 )
 if data.get("reset"):

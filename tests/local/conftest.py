@@ -59,11 +59,11 @@ def place() -> Iterator[Local]:
         manager, cluster = local.Manager(base), Cluster(base / "cluster")
         ran = manager.is_up() and cluster.is_running()
         stopped, again = local.stop(base), local.stop(base)
-        up = manager.is_up() or cluster.is_running()
+        up = (manager.is_up(), cluster.is_running())
         shutil.rmtree(base, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-    assert (ran, stopped, again, up) == (True, True, False, False)
+    assert (ran, stopped, again, up) == (True, True, False, (False, False))
 
 
 def _two_free_ports() -> int:

@@ -20,7 +20,7 @@ from rehearsal.flags import wait_for_servers
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.manifest import Change, write_manifest
 from rehearsal.postgres import connect, scalar
-from tests.local.conftest import INVENTORY, PLAN, Local
+from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
 
 pytestmark = pytest.mark.slow
 
@@ -72,15 +72,53 @@ def test_no_password_is_in_events_logs_or_process_lists(place: Local) -> None:
     assert {path.stat().st_mode & 0o077 for path in secret} == {0}
 
 
-def test_a_wrong_password_says_who_could_not_log_in(place: Local) -> None:
+def test_no_password_is_in_a_command_while_roles_are_made(place: Local) -> None:
+    """The debug log of commands is the process list of a run: the role gets its password anew in this one."""
+    env, superuser = place.env, (place.base / "cluster" / "superuser.password").read_text().strip()
+    (place.base / "secrets" / "pgpass").unlink()
+    admin = Database(env.database.host, env.database.port, "postgres", "postgres", superuser)
+    with connect(admin) as conn:
+        conn.execute("alter role app password 'another'")
+    data = [f"--data={pair}" for pair in ("phase=roles", f"plan={PLAN.name}", "flag_reads=A", "flag_writes=B")]
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pyinfra",
+            "--debug",
+            "-vvv",
+            "-y",
+            "--limit",
+            "database",
+            INVENTORY,
+            "deploy.py",
+            *data,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    text = done.stdout + done.stderr
+    assert "pg_authid" in text
+    assert "pgpass.new" in text
+    assert [word for word in (env.database.password, env.app_database.password, superuser) if word in text] == []
+    with connect(env.app_database):
+        pass
+
+
+@pytest.mark.usefixtures("place")
+def test_a_wrong_password_says_who_could_not_log_in(tmp_path: Path) -> None:
     """The run ends with the operation and the server's own words."""
-    passfile = place.base / "secrets" / "wrong"
+    passfile = tmp_path / "wrong"
     passfile.write_text("*:*:*:*:wrong\n")
     passfile.chmod(0o600)
-    manifest = write_manifest(place.base / "wrong", "hosts_local", [Change("wrong/001", "select 1;")])
+    manifest = write_manifest(tmp_path, "hosts_local", [Change("wrong/001", "select 1;")])
 
     with pytest.raises(
-        HostsFailed, match=r'change wrong/001 failed: .*password authentication failed for user "rehearsal"'
+        HostsFailed, match=r'check that .* failed: .*password authentication failed for user "rehearsal"'
     ):
         run_pyinfra(INVENTORY, "migrate", plan=PLAN, data={"manifest": str(manifest), "passfile": str(passfile)})
 
@@ -115,18 +153,22 @@ def test_a_limit_without_a_host_and_a_timeout_are_failures() -> None:
         run_pyinfra(INVENTORY, "flags-show", plan=PLAN, timeout=0.2)
 
 
-def test_reset_drops_a_local_database_and_refuses_one_with_another_mark(place: Local) -> None:
-    """A clone of production in a throwaway environment is not dropped before it is marked anew."""
+def test_a_database_with_another_mark_is_neither_written_nor_dropped(place: Local, tmp_path: Path) -> None:
+    """A clone of production stays as it is in a throwaway environment; once it is marked anew, a reset drops it."""
     other = PLAN.model_copy(update={"name": "cloned"})
     run_pyinfra(INVENTORY, "roles", plan=other)
     database = dataclasses.replace(place.env.database, name="cloned_local")
     with connect(database) as conn:
         conn.execute("update rehearsal.environment_mark set kind = 'production'")
+    manifest = write_manifest(tmp_path, "cloned_local", [Change("cloned/001", "create table public.written ();")])
 
+    with pytest.raises(HostsFailed, match="cloned_local is not marked local"):
+        run_pyinfra(INVENTORY, "migrate", plan=other, data={"manifest": str(manifest)})
     with pytest.raises(HostsFailed, match="marked production"):
         run_pyinfra(INVENTORY, "roles", plan=other, data={"reset": True})
 
     with connect(database) as conn:
+        assert scalar(conn, "select to_regclass('public.written') is null")
         conn.execute("create table public.kept ()")
         conn.execute("update rehearsal.environment_mark set kind = 'local'")
     run_pyinfra(INVENTORY, "roles", plan=other, data={"reset": True})
