@@ -23,6 +23,7 @@ from rehearsal.postgres import Connection, connect
 HERTZ = 20.0
 ROLE = "victim sampler"
 SAMPLES = "victims.jsonl"
+MAX_GAP_S = 1.0
 # pg_locks is read only when somebody waits: 0.3 ms against 4.4 ms with 3,200 lock rows.
 WAITING = """
 select a.pid
@@ -68,12 +69,14 @@ class VictimReport:
     """What waiting for locks cost the application.
 
     A wait that ended between two samples counts up to the later one, so lengths are at most one period too long;
-    waits shorter than a period may go unseen. `blockers` holds the blocked session seconds by blocking session.
-    `complete` is False when the sampler was blind for a while; `reasons` say when and why.
+    waits that lie between two samples, at most `max_gap_ms` apart, go unseen. `blockers` holds the blocked session
+    seconds by blocking session. `complete` is False when the sampler was blind for a while; `reasons` say when and
+    why.
     """
 
     samples: int
     period_ms: float
+    max_gap_ms: float
     total: PhaseVictims
     phases: dict[str, PhaseVictims]
     complete: bool
@@ -136,6 +139,8 @@ class VictimSampler:
         self._tallies: dict[str, _Tally] = {}
         self._total = _Tally()
         self._samples = 0
+        self._seen_at = 0.0
+        self._gap_s = 0.0
         self._reasons: list[str] = []
 
     def start(self) -> Self:
@@ -151,6 +156,7 @@ class VictimSampler:
             conn.close()
             message = f"{self._database.user} does not see what other sessions wait for; grant pg_monitor to it"
             raise CannotSee(message)
+        self._seen_at = time.monotonic()
         self._thread = threading.Thread(target=self._sample_all, args=(conn,), daemon=True, name=ROLE)
         self._thread.start()
         return self
@@ -165,9 +171,12 @@ class VictimSampler:
         if self._thread is not None:
             self._thread.join()
         reasons = [*self._reasons, *(["no sample was taken"] if not self._samples else [])]
+        if self._gap_s > max(MAX_GAP_S, 3 * self._period):
+            reasons.append(f"no sample for {self._gap_s:.1f} s: waits that lie within were not seen")
         return VictimReport(
             samples=self._samples,
             period_ms=self._period * 1e3,
+            max_gap_ms=round(self._gap_s * 1e3, 1),
             total=self._total.report(),
             phases={phase: tally.report() for phase, tally in self._tallies.items()},
             complete=not reasons,
@@ -212,6 +221,8 @@ class VictimSampler:
         pids = [row[0] for row in conn.execute(WAITING, {"users": self._users}).fetchall()]
         rows = conn.execute(WAITS, {"pids": pids}).fetchall() if pids else []
         self._samples += 1
+        seen_at = time.monotonic()
+        self._gap_s, self._seen_at = max(self._gap_s, seen_at - self._seen_at), seen_at
         self._count(rows, time.time())
         if rows:
             self._write(rows)

@@ -14,8 +14,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rehearsal.errors import RehearsalError
 from rehearsal.load.config import LoadConfig, load_config
@@ -28,36 +29,44 @@ def tell(status: dict[str, Any]) -> None:
         os.write(1, (json.dumps(status) + "\n").encode())
 
 
-def obey(generator: Generator, line: str) -> None:
+class Controls(NamedTuple):
+    """What a line of stdin can do to a generator."""
+
+    stop: Callable[[str], None]
+    mark: Callable[[str, float | None], None]
+
+
+def obey(controls: Controls, line: str) -> None:
     """Do what one line of stdin says; anything that is no command ends the load, rather than be ignored."""
     try:
         command: dict[str, Any] = json.loads(line)
         if command["cmd"] == "mark":
-            generator.mark(command["phase"], command.get("at"))
+            controls.mark(command["phase"], command.get("at"))
             return
         reason = "told" if command["cmd"] == "stop" else f"unknown command {command['cmd']!r}"
     except (ValueError, KeyError, TypeError):
         reason = "told" if line.strip() == "stop" else f"not a command: {line[:80]!r}"
-    generator.stop(reason)
+    controls.stop(reason)
 
 
-def _listen(generator: Generator, loop: asyncio.AbstractEventLoop) -> None:
+def _listen(controls: Controls, loop: asyncio.AbstractEventLoop) -> None:
     # Raw reads: a buffered stdin that another thread holds aborts the interpreter when it ends.
     rest = b""
     with contextlib.suppress(RuntimeError):  # the loop is closed: the load has ended for another reason
         while chunk := os.read(0, 4096):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                loop.call_soon_threadsafe(obey, generator, line.decode(errors="replace"))
-        loop.call_soon_threadsafe(generator.stop, "parent gone")
+                loop.call_soon_threadsafe(obey, controls, line.decode(errors="replace"))
+        loop.call_soon_threadsafe(controls.stop, "parent gone")
 
 
 async def _run(config: LoadConfig) -> None:
     loop = asyncio.get_running_loop()
     generator = Generator(config, tell)
+    controls = Controls(generator.stop, generator.mark)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, generator.stop, signal.Signals(number).name)
-    threading.Thread(target=_listen, args=(generator, loop), daemon=True).start()
+    threading.Thread(target=_listen, args=(controls, loop), daemon=True).start()
     gc.freeze()
     await generator.run()
 

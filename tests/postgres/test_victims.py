@@ -109,6 +109,20 @@ def test_sampler_that_lost_its_connection_is_not_complete(database: Database, co
     assert "57P01" in report.reasons[0]
 
 
+def test_sampler_that_was_held_up_is_not_complete(database: Database, conn: Connection, run: Run) -> None:
+    """What happened while it could not look was not seen, and it says so."""
+    sampler = VictimSampler(database, run).start()
+    with conn.transaction():
+        conn.execute("lock table pg_catalog.pg_authid in access exclusive mode")
+        conn.execute("select pg_sleep(1.2)")
+    conn.execute("select pg_sleep(0.2)")
+    report = sampler.stop()
+
+    assert not report.complete
+    assert "no sample for 1." in report.reasons[0]
+    assert report.max_gap_ms > 1_000
+
+
 def _wait_as_engine(database: Database) -> None:
     with connect(database, role="engine") as conn:
         conn.execute("select count(*) from public.posts")

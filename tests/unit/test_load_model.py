@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import itertools
+import json
 import random
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import rehearsal.load.clients
 import rehearsal.load.histogram
 from rehearsal.errors import UsageError
 from rehearsal.ledger import LedgerWriter, State, Write, allowed_states, finished_files
+from rehearsal.load.__main__ import Controls, main, obey
 from rehearsal.load.arrivals import KeyChooser, merged
 from rehearsal.load.clients import find_id, judge
 from rehearsal.load.config import KeyRange, LoadConfig, load_config
@@ -233,3 +235,33 @@ def test_configuration_is_removed_once_read_and_never_shown(tmp_path: Path) -> N
     assert "hush-hush" not in str(caught.value)
     with pytest.raises(UsageError, match="cannot read"):
         load_config(path)
+
+
+def test_command_line_refuses_what_is_no_configuration(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The status line says why, and the exit code is that of a usage error."""
+    assert main(["--config", str(tmp_path / "none.json")]) == 2
+    status = json.loads(capfd.readouterr().out)
+    assert status["status"] == "error"
+    assert "none.json" in status["message"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"cmd": "stop"}', "told"),
+        ("stop", "told"),
+        ('{"cmd": "dance"}', "unknown command 'dance'"),
+        ("{", "not a command: '{'"),
+    ],
+)
+def test_line_that_is_no_command_ends_the_load(line: str, reason: str) -> None:
+    """Nothing that was said is ignored."""
+    told: list[str] = []
+    obey(Controls(told.append, lambda phase, _: told.append(phase)), line)
+    assert told == [reason]
+
+
+def test_mark_is_passed_on() -> None:
+    told: list[str] = []
+    obey(Controls(told.append, lambda phase, _: told.append(phase)), '{"cmd": "mark", "phase": "swap", "at": 1.5}')
+    assert told == ["swap"]
