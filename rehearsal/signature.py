@@ -46,7 +46,7 @@ def sign(run_folder: Path, by: str, when: str = "", *, accept: str = "") -> Sign
     fields: dict[str, Any] = {
         "run": report.run,
         "by": " ".join(by.split()),
-        "when": moment,
+        "at": moment,
         "accept": " ".join(accept.split()),
         "outcome": report.verdict.outcome,
         "fingerprint": report.fingerprint,

@@ -43,10 +43,8 @@ PHASES = [
     ("forward", "Forward again", 11.2),
 ]  # fmt: skip
 MONTHS = [f"revenues_y{2025 + month // 12}m{month % 12 + 1:02}" for month in range(13)]
-PARTITIONS = [
-    {"partition": name, "source": 71_000 + index * 1_900, "target": 71_000 + index * 1_900, "differing": 0}
-    for index, name in enumerate(MONTHS)
-]
+PARTITIONS = [[name, 71_000 + index * 1_900, 71_000 + index * 1_900, True] for index, name in enumerate(MONTHS)]
+PARITY = {"columns": ["partition", "source rows", "partitioned rows", "equal"], "rows": PARTITIONS}
 QUERY_ROWS = [
     ["daily report", 48.2, 3.9, 0.919, 0.902, 0.931, 1, 1, 1, "revenues_y2026m01_occurred_at_idx"],
     ["last 7 days", 45.2, 6.1, 0.865, 0.841, 0.88, 1, 1, 1, "revenues_y2026m01_occurred_at_idx"],
@@ -78,7 +76,7 @@ SEEN: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("lock-budget", "barrier", "held 41 ms, granted at attempt 2", "switchover", {"held_ms": 41.3}),
     ("counts", "public.revenues", "1,071,214 = 1,071,214", "switchover", {}),
     ("parity-after", "public.revenues", "0 of 1,071,388 rows differ, 4 of 4 corruptions seen", "parity-after",
-     {"rows": 1_071_388, "differing": 0, "partitions": PARTITIONS}),
+     {"rows": 1_071_388, "differing": 0, "table": PARITY}),
     ("stats-unchanged", "public.revenues", "rows, oldest, newest, properties equal", "parity-after", {}),
     ("mismatch-found", "public.revenues", "stale row put in, reported as stale", "parity-after", {}),
     ("flags", "app1", "on in 2.1 s, healthy", "flags", {"before": "false", "after": "true", "restarted": True}),

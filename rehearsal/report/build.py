@@ -23,6 +23,7 @@ from rehearsal.report.tables import settings_table, tables_of
 from rehearsal.verdict import GateResult, Verdict
 
 NOTES = "notes.md"
+BAR_COLUMNS = ("partition", "source rows", "partitioned rows", "equal")
 OWN = frozenset({"report.md", "report.html", "report.json", "report.junit.xml", "MANIFEST.sha256", "signature.json"})
 
 
@@ -123,22 +124,26 @@ def _scaled(series: Series) -> Series:
 
 
 def _bars(evidence: Sequence[Evidence]) -> list[Bar]:
-    """Return the last parity of each partition; `data["partitions"]` is a list of objects."""
+    """Return the last parity of each partition, from tables with the columns of `BAR_COLUMNS`."""
     bars: dict[str, Bar] = {}
     for item in evidence:
-        if item.gate == "parity-after":
-            found: Any = item.data.get("partitions")
-            rows = cast("Sequence[Any]", found) if isinstance(found, list) else ()
-            bars |= {bar.label: bar for row in rows if (bar := _bar(row))}
+        grid = item.data.get("table") if item.gate == "parity-after" else None
+        if isinstance(grid, dict):
+            bars |= _bars_of(cast("dict[str, Any]", grid))
     return list(bars.values())
 
 
-def _bar(row: Any) -> Bar | None:
-    if not isinstance(row, dict) or "partition" not in row:
-        return None
-    fields = cast("dict[str, Any]", row)
-    counts = {name: int(fields.get(name) or 0) for name in ("source", "target", "differing")}
-    return Bar(label=str(fields["partition"]), **counts)
+def _bars_of(grid: dict[str, Any]) -> dict[str, Bar]:
+    columns = list(grid.get("columns", ()))
+    if not columns or set(columns) < set(BAR_COLUMNS):
+        return {}
+    rows = [dict(zip(columns, row, strict=False)) for row in grid.get("rows", ())]
+    found = [[row.get(name) for name in BAR_COLUMNS] for row in rows]
+    return {
+        str(label): Bar(label=str(label), source=source, target=target, equal=equal is True)
+        for label, source, target, equal in found
+        if isinstance(source, int) and isinstance(target, int)
+    }
 
 
 def _notes(folder: Path) -> str:

@@ -77,6 +77,8 @@ def build_sections(history: History) -> list[Section]:
     tables: Mapping[str, Sequence[Table]] = {
         "timeline": [*history.table("operation", "Operations on hosts"), *history.table("note", "Notes")],
         "baseline": read_rows(history),
+        "flags": history.table("flags", "Flips, server by server"),
+        "load": history.table("victims", "Sessions that waited behind a lock"),
         "switchover": [
             *history.table("step", "Steps"),
             *history.table("lock", "Locks that block the application"),

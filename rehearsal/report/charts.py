@@ -197,9 +197,9 @@ def _bands(spans: Sequence[Span], scale: Scale, height: float) -> list[Markup]:
 
 def _bar_row(bar: Bar, y: float, most: int) -> list[Markup]:
     width = max((WIDTH - LEFT - 150) * max(bar.source, bar.target) / most, 1.0)
-    bad = bar.differing > 0 or bar.source != bar.target
-    text = f"{bar.target:,} rows" + (f", {bar.differing:,} differ" if bar.differing else "")
-    tip = f"{bar.label}: source {bar.source:,}, target {bar.target:,}, differing {bar.differing:,}"
+    bad = not bar.equal
+    text = f"{bar.target:,} rows" + (", content differs" if bad else "")
+    tip = f"{bar.label}: source {bar.source:,}, target {bar.target:,}, {'equal' if bar.equal else 'different'}"
     return [
         _text(LEFT - 8, y + 13, _short(bar.label), "end"),
         _rect(LEFT, y + 3, (width, 12), "span failed" if bad else "span ok", tip),

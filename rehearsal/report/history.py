@@ -67,7 +67,8 @@ def read_spans(history: History) -> list[Span]:
         elif event.kind == "phase-finished":
             spans.append(_finished(history, begun, event))
             begun = None
-        else:
+        elif not any(span.phase == _name(event) for span in spans):
+            # A phase that was done before a --resume stands in the timeline already.
             spans.append(_span(history, event, event.at, "skipped", str(event.fields.get("reason", ""))))
     return spans + _interrupted(history, begun, history.finished)
 
@@ -87,7 +88,7 @@ def read_latency(history: History) -> list[Point]:
     worst: dict[float, dict[str, float | None]] = {}
     for line in _latency_lines(history.folder):
         at = _moment(history, line)
-        if at is None:
+        if at is None or _number(line, "p99_ms", "p99") is None:
             continue
         seen = worst.setdefault(at, {"p50": None, "p99": None})
         for name in seen:
@@ -122,8 +123,13 @@ def _span(
 ) -> Span:
     start = history.second(event.at)
     took = round(history.second(end) - start, 3)
-    title = str(event.fields.get("title") or event.phase)
-    return Span(phase=event.phase, title=title, start_s=start, seconds=took, state=state, note=note)
+    title = str(event.fields.get("title") or _name(event))
+    return Span(phase=_name(event), title=title, start_s=start, seconds=took, state=state, note=note)
+
+
+def _name(event: Event) -> str:
+    """Return the phase that an event is about; a phase that is skipped never became the current one."""
+    return str(event.fields.get("name") or event.phase)
 
 
 def _interrupted(history: History, begun: Event | None, end: str) -> list[Span]:
@@ -132,7 +138,7 @@ def _interrupted(history: History, begun: Event | None, end: str) -> list[Span]:
 
 def _finished(history: History, begun: Event | None, event: Event) -> Span:
     state: Literal["ok", "failed"] = "ok" if event.fields.get("ok") is True else "failed"
-    start = begun if begun is not None and begun.phase == event.phase else event
+    start = begun if begun is not None and _name(begun) == _name(event) else event
     return _span(history, start, event.at, state)
 
 

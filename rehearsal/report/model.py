@@ -95,12 +95,12 @@ class Series(Part):
 
 
 class Bar(Part):
-    """Parity of one partition: rows on either side and how many keys differ."""
+    """Parity of one partition: rows on either side, and whether their content is equal."""
 
     label: str
     source: int
     target: int
-    differing: int
+    equal: bool
 
 
 class Section(Part):
@@ -178,7 +178,7 @@ class Signature(Part):
     version: Literal[1] = 1
     run: str
     by: str
-    when: str
+    at: str
     accept: str
     outcome: Literal["GO", "NO-GO", "INCONCLUSIVE"]
     fingerprint: str

@@ -132,7 +132,7 @@ def _plain(evidence: Sequence[Evidence]) -> list[Table]:
 
 
 def _is_plain(key: str, value: Any) -> bool:
-    return key != "table" and not isinstance(value, Mapping) and _nested(key, value) is None
+    return key != "table" and value != [] and not isinstance(value, Mapping) and _nested(key, value) is None
 
 
 def _list(value: Any) -> list[Any]:

@@ -71,7 +71,7 @@ def test_one_flipped_bit_in_any_file_is_found(folder: Path) -> None:
     assert verify(folder) == []
 
 
-@pytest.mark.parametrize("field", ["by", "when", "fingerprint", "outcome", "accept"])
+@pytest.mark.parametrize("field", ["by", "at", "fingerprint", "outcome", "accept"])
 def test_well_formed_lie_in_the_signature_is_found(folder: Path, field: str) -> None:
     sign(folder, "K. Sato", WHEN)
     path = folder / "signature.json"
