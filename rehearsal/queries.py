@@ -296,7 +296,7 @@ def _lines(result: QueryResult) -> Iterator[str]:
     yield f"query {result.name} on {result.table}, keys [{result.lower or 'first'}, {result.upper or 'last'})"
     yield (
         f"  time    before {result.before_ms:.2f} ms, after {result.after_ms:.2f} ms (median of {result.runs}); "
-        f"faster by {speedup.value:.0%}, 95 % interval {speedup.low:.0%} to {speedup.high:.0%}: "
+        f"speed-up {_percent(speedup.value)}, 95 % interval {_percent(speedup.low)} to {_percent(speedup.high)}: "
         f"{_said(result.speed_ok)}"
     )
     yield f"  buffers before {result.before.buffers}, after {after.buffers}; planning after {after.planning_ms:.2f} ms"
@@ -307,6 +307,10 @@ def _lines(result: QueryResult) -> Iterator[str]:
         f"{_said(result.pruning_ok)}"
     )
     yield f"          expected {_names(result.expected)}; executed {_names(after.executed)}"
+
+
+def _percent(share: float) -> str:
+    return f"{round(share * 100)} %"
 
 
 def _names(names: Iterable[str]) -> str:
