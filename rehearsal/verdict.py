@@ -61,6 +61,7 @@ class Verdict:
         return {Outcome.GO: 0, Outcome.NO_GO: 1, Outcome.INCONCLUSIVE: 3}[self.outcome]
 
 
+DATA_GATES = frozenset({"ledger", "parity-after", "mismatch-found"})
 DECLARED: dict[str, tuple[Callable[[Plan], bool], str]] = {
     "data": (
         lambda plan: any(table.month_min is not None or table.month_max is not None for table in plan.data.tables),
@@ -139,7 +140,9 @@ def _outcome(results: Sequence[GateResult]) -> Outcome:
 
 
 def _reasons(results: Sequence[GateResult]) -> tuple[str, ...]:
-    ordered = [result for state in (State.FAILED, State.UNSEEN) for result in results if result.state is state]
+    """Return why the verdict is no GO: failed before unseen, and lost data before everything else."""
+    bad = [result for result in results if result.state in {State.FAILED, State.UNSEEN}]
+    ordered = sorted(bad, key=lambda result: (result.state is State.UNSEEN, result.gate.id not in DATA_GATES))
     if not ordered and not any(result.state is State.PASSED for result in results):
         return ("no gate has evidence",)
     return tuple(f"{result.gate.id}: {result.reason}" for result in ordered)

@@ -80,6 +80,16 @@ def test_failed_evidence_counts_where_it_is_not_required() -> None:
     assert verdict.reasons[0] == "dashboard: /units/1: console error"
 
 
+def test_reasons_name_failures_before_blindness_and_lost_data_first() -> None:
+    """A change board reads three lines; the worst must be among them."""
+    changes = {"switchover": False, "tools": None, "ledger": False, "parity-after": None, "preflight": False}
+    evidence = [replace(item, passed=changes.get(item.gate, True)) for item in all_passed()]
+
+    got = [reason.split(":")[0] for reason in judge(evidence).reasons if reason.split(":")[0] in changes]
+
+    assert got == ["ledger", "preflight", "switchover", "parity-after", "tools"]
+
+
 def test_failure_of_a_gate_outside_the_catalogue_counts() -> None:
     stray = Evidence("leger", "posts", False, "2 lost", "load")  # noqa: FBT003 -- a record
 
