@@ -126,6 +126,9 @@ class Manager:
     def stop(self) -> bool:
         """Stop the programs and supervisord; return whether it ran."""
         pid = self._pid()
+        if pid is None and self.is_up():
+            with self._rpc() as rpc:
+                pid = int(rpc.getPID())
         if pid is None:
             return False
         os.kill(pid, signal.SIGTERM)

@@ -270,9 +270,6 @@ def _last_lines(text: str) -> str:
     return " | ".join(lines[-STDERR_LINES:]) or "no output"
 
 
-# --- environments ---------------------------------------------------------------------------------------------------
-
-
 def environment_names(root: Path = PROJECT) -> tuple[str, ...]:
     """Return the names of the environments that have an inventory."""
     return tuple(sorted(path.stem for path in (root / "inventories").glob("*.py") if "." not in path.stem))

@@ -58,7 +58,8 @@ def place() -> Iterator[Local]:
     finally:
         manager, cluster = local.Manager(base), Cluster(base / "cluster")
         ran = manager.is_up() and cluster.is_running()
-        stopped, again = local.stop(base), local.stop(base)
+        stopped, again = manager.stop(), manager.stop()
+        local.stop(base)
         up = (manager.is_up(), cluster.is_running())
         shutil.rmtree(base, ignore_errors=True)
         for name, value in before.items():
