@@ -96,7 +96,12 @@ class LoadProcess:
     """One generator in a process of its own, for one segment of a run.
 
     A context manager: at the end of the block it is stopped, however the block ends; when the engine itself is
-    killed, the end of its stdin stops it.
+    killed, the end of its stdin stops it. Without `keys`, the range of each table's key is read from the database.
+    `failover` sends what an app server refused to the next one, as a load balancer would.
+
+    Raises:
+        UsageError: an operation lacks its text, its marker or its app servers.
+        PreconditionError: a planned table is not there.
     """
 
     def __init__(

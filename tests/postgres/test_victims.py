@@ -100,9 +100,10 @@ def test_sampler_that_lost_its_connection_is_not_complete(database: Database, co
     """It comes back, and says that it was blind."""
     sampler = VictimSampler(database, run).start()
     where = "where application_name = 'pg-rehearsal victim sampler'"
-    wait_until(lambda: _count(conn, where) == 1)
-    conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%sampler'")
-    wait_until(lambda: _count(conn, f"{where} and state_change > now() - interval '100 ms'") == 1)
+    row = conn.execute(f"select pid from pg_stat_activity {where}".encode()).fetchone()
+    assert row is not None
+    conn.execute("select pg_terminate_backend(%s)", [row[0]])
+    wait_until(lambda: _count(conn, f"{where} and pid <> {row[0]} and query like '%wait_event_type%'") == 1)
     report = sampler.stop()
 
     assert not report.complete
