@@ -26,8 +26,8 @@ insert into public.users (org_id, email, full_name) values (1, 'ana@example.com'
 insert into public.units (name) select 'Unit ' || n from generate_series(1, 3) as n;
 insert into public.devices (unit_id, serial) select n, 'S' || n from generate_series(1, 3) as n;
 insert into public.sensor_readings (unit_id, device_id, temperature, humidity, battery, signal_strength, recorded_at)
-select 1, 1, 4 + 3 * sin(n / 12.0), 60, 90 - n % 80, -60 - n % 55, now() - n * interval '30 minutes'
-from generate_series(1, 300) as n;
+select u, u, 4 + 3 * sin(n / 12.0), 60, 90 - n % 80, -60 - n % 55, now() - n * interval '30 minutes'
+from generate_series(1, 300) as n, generate_series(1, 2) as u;
 """
 
 

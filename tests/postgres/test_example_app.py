@@ -100,7 +100,7 @@ def test_telemetry_procedures_answer_by_get_and_post(start_app: StartApp, conn: 
     assert len(ask(app, "POST", "/trpc/readings.byUnit", {"unitId": 1}).json()["readings"]) == 300
     days = ask(app, "POST", "/trpc/readings.aggregate", {"unitId": 1, "bucket": "day"}).json()["buckets"]
     assert sum(day["readings"] for day in days) == 300
-    assert [a["rule"] for a in ask(app, "POST", "/trpc/alerts.evaluate", {"unitId": 2}).json()["alerts"]] == ["silent"]
+    assert [a["rule"] for a in ask(app, "POST", "/trpc/alerts.evaluate", {"unitId": 3}).json()["alerts"]] == ["silent"]
 
     reading = {"unitId": 2, "deviceId": 2, "temperature": 99, "recordedAt": "2025-10-29T12:00:00Z"}
     made = ask(app, "POST", "/trpc/readings.ingest", reading).json()
