@@ -164,7 +164,7 @@ def _open(words: argparse.Namespace) -> int:
 
 def _sign(words: argparse.Namespace) -> int:
     signature = sign(_folder(words), words.by, accept=words.accept)
-    print(f"signed by {signature.by} at {signature.when}, fingerprint {signature.fingerprint[:16]}")
+    print(f"signed by {signature.by} at {signature.at}, fingerprint {signature.fingerprint[:16]}")
     return 0
 
 

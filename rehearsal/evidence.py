@@ -151,7 +151,9 @@ class Run:
         try:
             os.write(fd, line.encode())
         except OSError as exc:
-            message = f"cannot write {self.folder / name}: {exc.strerror}; free room, then go on with --resume {self.name}"
+            message = (
+                f"cannot write {self.folder / name}: {exc.strerror}; free room, then go on with --resume {self.name}"
+            )
             raise PreconditionError(message) from exc
         finally:
             os.close(fd)

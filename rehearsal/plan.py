@@ -66,7 +66,9 @@ class Schema(Section):
 class Column(Section):
     """How the values of one generated column are made; a pure function of (seed, row number)."""
 
-    kind: Literal["sequence", "integer", "decimal", "choice", "timestamp", "date", "offset", "reference", "text", "expression"]
+    kind: Literal[
+        "sequence", "integer", "decimal", "choice", "timestamp", "date", "offset", "reference", "text", "expression"
+    ]
     min: float | None = None
     max: float | None = None
     scale: int = 2

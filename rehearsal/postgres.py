@@ -222,7 +222,9 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
 
 def _holder_message(conn: Connection, key: str) -> str:
     row = conn.execute(HOLDER, [key]).fetchone()
-    who = f"pid {row[0]} ({row[1]}, from {row[2] or 'a socket'}, since {row[3]})" if row else "a session that just ended"
+    who = (
+        f"pid {row[0]} ({row[1]}, from {row[2] or 'a socket'}, since {row[3]})" if row else "a session that just ended"
+    )
     return f"another run holds {key}: {who}; wait for it or end it, then run again"
 
 

@@ -221,8 +221,10 @@ PLACEHOLDER = re.compile(r"(?<!')\{([a-z_][\w.]*)\}")
 
 
 def _text(query: Query, tables: Mapping[str, Table]) -> str:
-    """Put the quoted names of one side's tables in."""
-    names = {bare: table.name for planned, table in tables.items() for bare in (planned, split_name(planned)[1])}
+    """Put the quoted names of one side's tables in; `{table}` is the query's own."""
+    names = {"table": tables[query.table].name} | {
+        bare: table.name for planned, table in tables.items() for bare in (planned, split_name(planned)[1])
+    }
 
     def quoted(match: re.Match[str]) -> str:
         if match[1] not in names:

@@ -16,7 +16,7 @@ from typing import Any
 from rehearsal import __version__
 from rehearsal.environment import Environment
 from rehearsal.errors import HostsFailed, UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence import Event, Run, utc_now
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.plan import Plan
 from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
@@ -195,7 +195,10 @@ def bring_down(env: Environment, run: Run, *, keep: bool) -> None:
     if done.returncode != 0:
         message = f"environment {env.name} could not be stopped: {done.stderr.strip()}"
         raise HostsFailed(message)
-    run.event("note", text="app servers and database stopped; --keep leaves them running")
+    # Shown, not recorded: the report is written, and its manifest must go on fitting the run's files.
+    run.show(
+        Event("note", utc_now(), run.phase, {"text": "app servers and database stopped; --keep leaves them running"})
+    )
 
 
 @contextmanager

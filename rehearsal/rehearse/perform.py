@@ -217,7 +217,7 @@ def smoke(context: Context) -> None:
         if server.log is None:
             context.run.record("app-logs", server.name, None, "the inventory does not name the log")
             continue
-        lines = scan_log(server.log, offsets[server.name])
+        lines = scan_log(Path(server.log), offsets[server.name])
         context.run.record(
             "app-logs", server.name, not lines, f"{len(lines)} error lines" + (f": {lines[0][:200]}" if lines else "")
         )
@@ -269,14 +269,14 @@ def list_source(context: Context) -> None:
     table = {"columns": ["file", "line", "text"], "rows": rows}
     context.run.record("source-scan", "code", bool(uses), f"{len(uses)} places use the tables", table=table)
     with context.session("statements") as conn:
-        statements = scan_statements(conn, [split_name(spec.name) for spec in context.plan.tables])
+        statements = scan_statements(conn, [spec.name for spec in context.plan.tables])
     if statements is None:
         context.run.event(
             "note", text="pg_stat_statements is not installed: statements of the application were not listed"
         )
         return
-    listed = [[one.calls, round(one.total_ms, 1), " ".join(one.query.split())[:160]] for one in statements]
-    table = {"columns": ["calls", "total ms", "statement"], "rows": listed}
+    listed = [[one.table, one.calls, round(one.mean_ms, 2), one.query[:160]] for one in statements]
+    table = {"columns": ["table", "calls", "mean ms", "statement"], "rows": listed}
     context.run.record("source-scan", "statements", True, f"{len(listed)} statements seen on the server", table=table)
 
 
@@ -355,10 +355,12 @@ def record_query(context: Context, one: QueryResult) -> None:
             ]
         ],
     }
+    # None means that the plan does not ask for it: then there is nothing to judge, only something to show.
     speed = one.speed_ok is not False and one.index_ok is not False
     context.run.record("query-speed", one.name, speed, observed, table=table)
     pruning = (
         f"{len(one.after.executed)} of {one.leaves} partitions executed, {len(one.expected)} expected, "
         f"{one.locked} relations locked"
     )
-    context.run.record("query-pruning", one.name, one.pruning_ok is not False, pruning)
+    if one.pruning_ok is not None:
+        context.run.record("query-pruning", one.name, one.pruning_ok, pruning)

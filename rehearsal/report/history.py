@@ -153,12 +153,12 @@ def _latency_lines(folder: Path) -> Iterable[dict[str, Any]]:
     for path in sorted(folder.glob(LATENCY_FILES)):
         for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
             # A killed generator leaves half a line at the end.
-            if text.endswith("\n"):
-                yield json.loads(text)
+            if text.endswith("\n") and (line := json.loads(text)).get("t", "second") == "second":
+                yield line
 
 
 def _moment(history: History, line: dict[str, Any]) -> float | None:
-    value = next((line[name] for name in ("at", "second", "time", "t") if name in line), None)
+    value = next((line[name] for name in ("at", "second", "time") if name in line), None)
     if isinstance(value, str):
         return history.second(value)
     if isinstance(value, int | float) and history.events:
