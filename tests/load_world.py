@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.environment import AppServer, Database, Environment
+from rehearsal.load.summary import LoadSummary
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection
 
@@ -107,6 +108,11 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def ended_well(summary: LoadSummary) -> bool:
+    """Return whether the generator has nothing to confess but the lateness of a busy test machine."""
+    return all("workers were free" in reason for reason in summary.reasons)
 
 
 def count_marked(conn: Connection) -> int:

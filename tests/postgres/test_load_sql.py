@@ -25,6 +25,7 @@ from tests.load_world import (
     SQL_OPERATIONS,
     TABLE,
     count_marked,
+    ended_well,
     make_environment,
     make_plan,
     wait_until,
@@ -59,7 +60,7 @@ def test_settlement_in_the_middle_of_running_load_is_clean(database: Database, c
     assert got.unknown == got.failed == 0
     assert all(sum(one.verified.values()) > 20 for one in got.relations)
     assert got.relations[0].rows == got.relations[1].rows == count_marked(conn)
-    assert summary.honest, summary.reasons
+    assert ended_well(summary), summary.reasons
     assert summary.writes.ok == sum(got.acknowledged[TABLE].values())
     assert {"", "later"} <= set(summary.phases)
     assert summary.reads.ok > 0
@@ -191,10 +192,14 @@ def test_load_stops_when_its_parent_dies(database: Database, conn: Connection, r
         commands = Path(f"/proc/{child}/cmdline").read_bytes() + Path(f"/proc/{child}/environ").read_bytes()
         assert database.password.encode() not in commands
         parent.kill()
-    wait_until(lambda: _count(conn, "application_name = 'pg-rehearsal load'") == 0)
+    try:
+        wait_until(lambda: _count(conn, "application_name = 'pg-rehearsal load'") == 0)
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        raise
 
     assert settle(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
-    assert summarize(ledger_folder(run)).honest, "it came to its end in good order"
+    assert ended_well(summarize(ledger_folder(run))), "it came to its end in good order"
     secret = database.password.encode()
     assert not any(secret in path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
 
@@ -218,7 +223,7 @@ def test_refused_statement_is_failed_with_its_sqlstate(database: Database, conn:
         os.kill(load.pid or 0, signal.SIGTERM)
         wait_until(lambda: not load.is_alive())
         summary = load.stop()
-    assert summary.honest, "SIGTERM is an end in good order"
+    assert ended_well(summary), "SIGTERM is an end in good order"
     got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
 
     assert summary.writes.errors.get(psycopg.errors.CheckViolation.sqlstate or "", 0) > 0
