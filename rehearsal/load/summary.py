@@ -16,8 +16,8 @@ from typing import Any
 from rehearsal.load.histogram import Histogram
 
 # Latency counts from the schedule, so a late generator makes the application look worse, never better. Beyond this
-# it says nothing about the application any more. On a busy machine of two cores the p99 was 3 to 13 ms.
-MAX_LAG_MS = 50.0
+# it says nothing about the application any more. On two cores the p99 was 3 to 13 ms, beside two copying sessions 64.
+MAX_LAG_MS = 250.0
 MAX_CPU = 0.85
 MAX_UNSENT = 0.01
 _COUNTS = ("offered", "ok", "failed", "unknown", "skipped", "missing")
