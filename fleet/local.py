@@ -105,7 +105,7 @@ class Manager:
                     with _ignoring_not_running():
                         rpc.stopProcess(program)
                 started.unlink(missing_ok=True)
-                rpc.startProcess(program, False)  # noqa: FBT003 -- XML-RPC: do not wait for it
+                rpc.startProcess(program, False)
         except xmlrpc.client.Fault as exc:
             message = f"cannot restart {program}: {exc.faultString}; look in {self.folder / 'supervisord.log'}"
             raise LocalError(message) from exc

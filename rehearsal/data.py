@@ -150,7 +150,7 @@ def _skip_foreign_keys(conn: Connection) -> None:
     allowed = scalar(
         conn,
         "select pg_catalog.has_parameter_privilege('session_replication_role', 'SET')"
-        if conn.info.server_version >= 150000  # noqa: PLR2004 -- has_parameter_privilege came with 15
+        if conn.info.server_version >= 150000
         else "select rolsuper from pg_catalog.pg_roles where rolname = current_user",
     )
     if allowed:

@@ -19,10 +19,12 @@ from rehearsal.parity.digest import digest_leaf
 from rehearsal.parity.drill import drill
 from rehearsal.parity.pair import Leaf, Pair
 from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import Quoted, SqlFiles, quote_ident
+from rehearsal.sqlfiles import Quoted, SqlFiles, quote_ident, quote_literal
 
 ATTEMPTS = 5
 LEAST_ROWS = 3
+DAYS = frozenset({"date", "timestamp with time zone", "timestamp without time zone"})
+DAYS_TRIED = 28
 BUSY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 FORBIDDEN = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction)
 # A constraint or a type may refuse one way to corrupt a row; then another one is tried.
@@ -145,6 +147,12 @@ class Vandal:
         for order in ("desc", "asc"):
             other = f"select y.{key} from {leaf} as y where y.{key} <> x.{key} order by y.{key} {order} limit 1"  # noqa: S608 -- quoted
             yield self.pair.key, Quoted(f"({other})")
+        # Another unique index may hold the keys that are there already; then a day that nobody uses is looked for.
+        lower = next((one.lower for one in self.pair.target.partitions if one.oid == self.leaf.oid), None)
+        if lower is not None and self.pair.key_type in DAYS:
+            for day in range(DAYS_TRIED):
+                moment = f"({quote_literal(lower)}::{self.pair.key_type} + {day} * interval '1 day')"
+                yield self.pair.key, Quoted(f"{moment}::{self.pair.key_type}")
 
     def _first(
         self, template: str, place: str, values: Iterable[tuple[str, Quoted]], **more: object

@@ -131,8 +131,8 @@ def test_late_generator_is_not_honest(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "0001.latency.jsonl", "r", "s")
     kind = OpClass("post", "insert", "http", "app1")
     recorder.offered(kind, 100.0)
-    recorder.started(0.2)
-    recorder.done(kind, scheduled=100.0, at=100.3, outcome="ok", code="200", missing=False)
+    recorder.started(0.4)
+    recorder.done(kind, scheduled=100.0, at=100.5, outcome="ok", code="200", missing=False)
     recorder.end(101.0, reason="told", unsent=0, unfinished=0)
 
     got = summarize(tmp_path)

@@ -42,7 +42,7 @@ def number(report: Report, name: str) -> tuple[float | None, str]:
 class Balance(HTMLParser):
     """Collects tags and checks that they nest."""
 
-    def __init__(self) -> None:  # noqa: D107 -- as the class says
+    def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
         self.links: list[str] = []
@@ -97,7 +97,7 @@ def test_number_that_nobody_measured_is_not_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("passed", "tone"), [(False, "bad"), (None, "unknown")])
-def test_number_of_a_gate_that_did_not_pass_is_never_good(tmp_path: Path, passed: bool | None, tone: str) -> None:  # noqa: FBT001
+def test_number_of_a_gate_that_did_not_pass_is_never_good(tmp_path: Path, passed: bool | None, tone: str) -> None:
     report = read(play(tmp_path / "run", mutate={"ledger": passed}))
 
     assert number(report, "lost") == (0, tone)

@@ -34,7 +34,7 @@ ITEMS = st.builds(
 
 def all_passed() -> list[Evidence]:
     """Evidence that every required gate of the plan passed."""
-    return [Evidence(gate.id, "all", True, "seen", "one") for gate in REQUIRED]  # noqa: FBT003 -- a record
+    return [Evidence(gate.id, "all", True, "seen", "one") for gate in REQUIRED]
 
 
 def judge(evidence: list[Evidence], *, kind: str = "local") -> Verdict:
@@ -72,7 +72,7 @@ def test_hosts_must_show_what_local_need_not() -> None:
 
 def test_failed_evidence_counts_where_it_is_not_required() -> None:
     """A dashboard that broke on `local` is a NO-GO although `local` need not show one."""
-    broken = Evidence("dashboard", "/units/1", False, "console error", "smoke")  # noqa: FBT003 -- a record
+    broken = Evidence("dashboard", "/units/1", False, "console error", "smoke")
 
     verdict = judge([*all_passed(), broken])
 
@@ -91,13 +91,13 @@ def test_reasons_name_failures_before_blindness_and_lost_data_first() -> None:
 
 
 def test_failure_of_a_gate_outside_the_catalogue_counts() -> None:
-    stray = Evidence("leger", "posts", False, "2 lost", "load")  # noqa: FBT003 -- a record
+    stray = Evidence("leger", "posts", False, "2 lost", "load")
 
     assert judge([*all_passed(), stray]).outcome is Outcome.NO_GO
 
 
 def test_repeated_phase_replaces_its_own_evidence_only() -> None:
-    failed = Evidence("smoke", "GET /", False, "status 500", "one")  # noqa: FBT003 -- a record
+    failed = Evidence("smoke", "GET /", False, "status 500", "one")
     again = replace(failed, passed=True, observed="status 200")
 
     assert judge([*all_passed(), failed, again]).outcome is Outcome.GO
@@ -107,7 +107,7 @@ def test_repeated_phase_replaces_its_own_evidence_only() -> None:
 
 @given(st.lists(ITEMS), SOME)
 def test_adding_a_failure_never_yields_go(evidence: list[Evidence], gate: Gate) -> None:
-    failure = Evidence(gate.id, "c", False, "seen", "three")  # noqa: FBT003 -- a record
+    failure = Evidence(gate.id, "c", False, "seen", "three")
 
     assert judge([*all_passed(), *evidence, failure]).outcome is Outcome.NO_GO
 
