@@ -160,6 +160,16 @@ class Dashboard(Section):
     max_seconds: float = 10.0
 
 
+class Command(Section):
+    """A command that must end with 0, such as the application's own integration tests."""
+
+    name: str
+    argv: list[str] = Field(
+        min_length=1, description="program and arguments; '{url}' is an app server, '{python}' ours"
+    )
+    max_seconds: float = Field(default=300.0, gt=0)
+
+
 class SourceScan(Section):
     """Where the application's code is searched for uses of the tables."""
 
@@ -196,6 +206,7 @@ class Plan(Section):
     queries: list[Query] = Field(default_factory=list)
     smoke: list[Smoke] = Field(default_factory=list)
     load: Load = Field(default_factory=Load)
+    commands: list[Command] = Field(default_factory=list)
     dashboard: Dashboard | None = None
     source_scan: SourceScan = Field(default_factory=SourceScan)
     gates: GateLimits = Field(default_factory=GateLimits)

@@ -15,11 +15,12 @@ from typing import Any
 
 from rehearsal import __version__
 from rehearsal.environment import Environment
-from rehearsal.errors import HostsFailed, UsageError
+from rehearsal.errors import HostsFailed, PreconditionError, UsageError
 from rehearsal.evidence import Event, Run, utc_now
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.plan import Plan
 from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
+from rehearsal.postgres import scalar
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.phases import PHASES
 from rehearsal.rehearse.runner import Runner, choose, index_of
@@ -66,7 +67,9 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
         raise UsageError(message)
     run = open_run(root, plan, request)
     confirm(env, plan, yes=request.yes)
-    options = Options(scale=scale_of(plan, request.rows), yes=request.yes, keep=request.keep)
+    scale = scale_of(plan, request.rows) if request.resume is None or request.rows else scale_before(run)
+    run.event("options", scale=scale)
+    options = Options(scale=scale, yes=request.yes, keep=request.keep)
     with interruptible(), make_terminal() as terminal:
         run.listen(terminal)
         run.event("note", text=f"run {run.name}, environment {env.name}, plan {plan.name}")
@@ -101,6 +104,9 @@ def open_run(root: Path, plan: Plan, request: Request) -> Run:
             "was begun with"
         )
         raise UsageError(message)
+    if (run.folder / "signature.json").exists():
+        message = f"run {run.name} is signed, so nothing may be added to it; begin a new one"
+        raise UsageError(message)
     return run
 
 
@@ -130,6 +136,11 @@ def scale_of(plan: Plan, rows: int | None) -> float:
     return 1.0 if rows is None or not planned else rows / planned
 
 
+def scale_before(run: Run) -> float:
+    """Return the scale that a run was begun with, so that `--resume` need not say it again."""
+    return next((float(event.fields["scale"]) for event in run.events() if event.kind == "options"), 1.0)
+
+
 def bring_up(root: Path, plan: Plan, env: Environment, run: Run, options: Options, *, resumed: bool) -> Context:
     """Start throwaway hosts, so that there is a server to hold the run's lock on; then resolve the secrets.
 
@@ -144,7 +155,29 @@ def bring_up(root: Path, plan: Plan, env: Environment, run: Run, options: Option
             run_pyinfra(env.inventory, "app", plan=plan, run=run)
     loaded = load_environment(env.name, plan.name, root)
     files = SqlFiles(root / "sql")
-    return Context(root, plan, loaded, run, files, fingerprint_of(plan, files), options)
+    context = Context(root, plan, loaded, run, files, fingerprint_of(plan, files), options)
+    if resumed:
+        require_same_fingerprint(context)
+    return context
+
+
+def require_same_fingerprint(context: Context) -> None:
+    """Refuse to go on with a run under another plan, other SQL or another version of the tool.
+
+    Raises:
+        PreconditionError: one of them changed since the run began.
+    """
+    with context.session("resume") as conn:
+        if scalar(conn, "select to_regclass('rehearsal.run') is null"):
+            return
+        query = "select fingerprint from rehearsal.run where name = %s"
+        row = conn.execute(query, [context.run.name]).fetchone()
+    if row and row[0] != context.fingerprint:
+        message = (
+            f"run {context.run.name} was begun with fingerprint {row[0][:16]}, now it is {context.fingerprint[:16]}: "
+            "plan, SQL or tool changed. Restore what was changed, or begin a new run"
+        )
+        raise PreconditionError(message)
 
 
 def run_phases(context: Context, runner: Runner) -> Verdict:

@@ -173,8 +173,10 @@ def baseline(context: Context) -> None:
                 figures=figures,
                 upto=upto,
             )
-    least = round(context.plan.gates.min_rows * context.options.scale)
-    context.run.record("baseline", "all tables", total >= least, f"{total:,} rows, at least {least:,} wanted")
+    least = context.plan.gates.min_rows
+    # Asked for with --rows, a small rehearsal is no failure; but it is no evidence for the planned size either.
+    passed = True if total >= least else None if context.options.scale < 1 else False
+    context.run.record("baseline", "all tables", passed, f"{total:,} rows, the plan wants {least:,} at least")
     context.row_counts("baseline")
 
 
