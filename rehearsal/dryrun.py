@@ -147,7 +147,7 @@ class _Acts:
     def _drain(self) -> list[Planned]:
         drain = Exchange(self.files, self.plan, self.shape, 0).forward
         text = f"{drain.take_sql(self.plan.copying.drain_batch).strip()};\n{drain.put_sql().strip()}"
-        vacuum = ";\n".join(f"vacuum (freeze, analyze) {quote_ident(leaf.name)}" for leaf in self.target.partitions)
+        vacuum = ";\n".join(f"vacuum (freeze) {quote_ident(leaf.name)}" for leaf in self.target.partitions)
         vacuum += f";\nanalyze {quote_ident(self.target.name)}"
         lock = "SHARE UPDATE EXCLUSIVE on one leaf: nobody waits"
         return [
