@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -194,7 +194,7 @@ def read_blockers(conn: Connection) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def advisory_lock(conn: Connection, key: str) -> Iterator[None]:
+def advisory_lock(conn: Connection, key: str) -> Generator[None]:
     """Hold the session advisory lock of `key` for the block; frees itself when the process dies.
 
     Raises:
