@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -58,7 +58,7 @@ class BlockerWatch:
             )
         self._thread = threading.Thread(target=self._look, name="blockers", daemon=True)
 
-    def __enter__(self) -> BlockerWatch:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
