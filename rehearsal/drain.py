@@ -95,6 +95,9 @@ class Drain:
         try:
             with conn.transaction():
                 return self.batch(conn, batch)
+        except errors.DeadlockDetected:
+            # Between the barrier's locks the mirrors write the follower too; they have gone on, so the next try may.
+            return 0
         except errors.UniqueViolation:
             pass
         try:
