@@ -25,7 +25,8 @@ OLDER_SNAPSHOTS = """
 select format('pid %%s (%%s, %%s since %%s)', pid, application_name, state, xact_start)
 from pg_catalog.pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and backend_xmin is not null
-      and age(backend_xmin) >= age(%(barrier)s::text::xid) and backend_type = 'client backend'
+      and age(backend_xmin) >= age(%(barrier)s::text::xid)
+      and backend_type not in ('autovacuum worker', 'parallel worker', 'walsender')
 union all
 select format('prepared transaction %%s of %%s', gid, owner)
 from pg_catalog.pg_prepared_xacts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -112,7 +112,6 @@ class Table:
     constraints: tuple[Constraint, ...]
     partitions: tuple[Partition, ...]
     triggers: tuple[Trigger, ...]
-    extra: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def primary_key(self) -> tuple[str, ...]:
@@ -221,7 +220,8 @@ PLAIN = (
 
 
 def _index(row: dict[str, Any]) -> Index:
-    return Index(**{**row, "key_columns": tuple(row["key_columns"])})
+    row["key_columns"] = tuple(row["key_columns"])
+    return Index(**row)
 
 
 def _constraint(row: dict[str, Any]) -> Constraint:

@@ -18,6 +18,7 @@ from rehearsal.verbs import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE"
+AddCommand = Callable[..., argparse.ArgumentParser]
 FLAG = {"on": True, "off": False}
 
 
@@ -41,21 +42,21 @@ def make_parser() -> argparse.ArgumentParser:
         prog="rehearsal", epilog=EXIT_CODES, description="PostgreSQL partition switchovers, rehearsed"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_rehearse(commands)
-    _add_database(commands)
-    _add_rest(commands)
+    _add_rehearse(commands.add_parser)
+    _add_database(commands.add_parser)
+    _add_rest(commands.add_parser)
     return parser
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: AddCommand,
     name: str,
     text: str,
     work: Callable[[argparse.Namespace], int],
     *,
     plan: bool = True,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+    parser = commands(name, help=text, description=text, epilog=EXIT_CODES)
     parser.set_defaults(work=work)
     if plan:
         parser.add_argument("--plan", required=True, help="name of a plan in plans/")
@@ -64,7 +65,7 @@ def _command(
     return parser
 
 
-def _add_rehearse(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_rehearse(commands: AddCommand) -> None:
     parser = _command(commands, "rehearse", "rehearse a switchover from fresh hosts to a verdict", _rehearse)
     parser.add_argument("--rows", type=int, help="rows of the scaled tables together, instead of the plan's")
     parser.add_argument("--from", dest="start", metavar="PHASE", help="with --resume: repeat from this phase on")
@@ -90,7 +91,7 @@ def _target(words: argparse.Namespace) -> Target:
     return Target(ROOT, words.plan, words.env, words.yes)
 
 
-def _add_database(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_database(commands: AddCommand) -> None:
     parser = _command(commands, "provision", "bring hosts, roles, database and app servers to the wanted state",
                       lambda words: verbs.provision(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print what would change")
@@ -112,7 +113,7 @@ def _add_database(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--fix", action="store_true", help="perform the safe remedies")
 
 
-def _add_rest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_rest(commands: AddCommand) -> None:
     parser = _command(commands, "load", "run the plan's load and settle its ledger",
                       lambda words: verbs.run_load(_target(words), words.seconds, words.rate))  # fmt: skip
     parser.add_argument("--seconds", type=float, help="length (default: the plan's)")

@@ -82,7 +82,7 @@ class Copier:
         stop = threading.Event()
         with connect(self.database, role="copy ledger") as conn:
             total = scalar(conn, "select count(*) from rehearsal.chunk where migration = %s", [self.migration])
-        progress = _Progress(total, self._done_before(), self.on_progress)
+        progress = _Progress(total, *self._done_before(), self.on_progress)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="copy") as pool:
             futures = [pool.submit(self._work, progress, stop) for _ in range(self.workers)]
             try:
@@ -93,10 +93,14 @@ class Copier:
                 future.result()
         return CopyResult(progress.rows, progress.chunks, time.monotonic() - started)
 
-    def _done_before(self) -> int:
-        query = "select count(*) from rehearsal.chunk where migration = %s and done_at is not null"
+    def _done_before(self) -> tuple[int, int]:
+        query = (
+            "select count(*), coalesce(sum(rows), 0)::bigint from rehearsal.chunk "
+            "where migration = %s and done_at is not null"
+        )
         with connect(self.database, role="copy ledger") as conn:
-            return int(scalar(conn, query, [self.migration]))
+            chunks, rows = conn.execute(query, [self.migration]).fetchone() or (0, 0)
+        return chunks, rows
 
     def _work(self, progress: _Progress, stop: threading.Event) -> None:
         with connect(self.database, role="copy") as conn:
@@ -135,8 +139,8 @@ class Copier:
 class _Progress:
     """Counts what the workers did, and tells."""
 
-    def __init__(self, total: int, before: int, tell: Callable[[int, int, int], None]) -> None:
-        self.total, self.before, self.tell = total, before, tell
+    def __init__(self, total: int, chunks: int, rows: int, tell: Callable[[int, int, int], None]) -> None:
+        self.total, self.chunks_before, self.rows_before, self.tell = total, chunks, rows, tell
         self.rows = self.chunks = 0
         self._lock = threading.Lock()
 
@@ -144,4 +148,4 @@ class _Progress:
         with self._lock:
             self.rows += rows
             self.chunks += 1
-            self.tell(self.before + self.chunks, self.total, self.rows)
+            self.tell(self.chunks_before + self.chunks, self.total, self.rows_before + self.rows)

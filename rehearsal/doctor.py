@@ -12,6 +12,7 @@ from psycopg import sql
 
 from rehearsal import state
 from rehearsal.catalog import Table, split_name
+from rehearsal.flags import read_routing
 from rehearsal.indexes import IndexBuilder
 from rehearsal.inspection import inspect
 from rehearsal.parity import compare
@@ -76,16 +77,30 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
     )
     if not report.unexplained:
         return []
-    brought = resync(conn, work) if fix else 0
+    twin_leads = _twin_leads(context, conn, work)
+    brought = resync(conn, work, twin_leads=twin_leads) if fix and twin_leads is not None else 0
     kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
     return [
         Trouble(
             work.spec.name,
             f"{report.unexplained} rows differ ({kinds})",
-            "re-sync them from the authority",
+            "re-sync them from the authority"
+            if twin_leads is not None
+            else "app servers differ or do not say where they write: set one routing first (`invoke flags.set`)",
             brought > 0,
         )
     ]
+
+
+def _twin_leads(context: Context, conn: Connection, work: Switchover) -> bool | None:
+    """Return whether the app writes the twin of a mirrored pair; None if the servers differ or do not say.
+
+    A re-sync from the table that is not written would undo acknowledged writes.
+    """
+    if state.read_migration(conn, work.names.source).state != state.MIRRORED:
+        return False
+    sides = {routing.writes if routing else None for routing, _ in map(read_routing, context.env.app_servers)}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:

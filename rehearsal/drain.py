@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import errors
+from psycopg import errors, sql
 
 from rehearsal.catalog import Name
 from rehearsal.errors import StepFailed
 from rehearsal.postgres import Connection, TryAgain, scalar
-from rehearsal.sqlfiles import Quoted, SqlFiles, as_query, quote_ident
+from rehearsal.sqlfiles import Quoted, SqlFiles, as_query
 from rehearsal.twin import Shape, log_columns, records
 
 EVERYTHING = 2**62
@@ -71,7 +71,7 @@ class Drain:
 
     def pending(self, conn: Connection) -> int:
         """Return how many rows the log has."""
-        return int(scalar(conn, as_query(f"select count(*) from {quote_ident(self.log)}")))
+        return int(scalar(conn, sql.SQL("select count(*) from {}").format(sql.Identifier(*self.log))))
 
     def until(
         self, conn: Connection, rest: int, batch: int, on_progress: Callable[[int, int], None] | None = None
@@ -95,6 +95,9 @@ class Drain:
         try:
             with conn.transaction():
                 return self.batch(conn, batch)
+        except errors.DeadlockDetected:
+            # Between the barrier's locks the mirrors write the follower too; they have gone on, so the next try may.
+            return 0
         except errors.UniqueViolation:
             pass
         try:

@@ -21,7 +21,7 @@ class AppServer:
     name: str
     url: str
     log: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Environment:
     admin_email: str
     client_bin: Path | None = None
     state_folder: Path | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def is_throwaway(self) -> bool:

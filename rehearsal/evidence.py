@@ -30,7 +30,7 @@ class Evidence:
     observed: str
     phase: str = ""
     at: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

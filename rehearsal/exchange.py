@@ -112,7 +112,7 @@ class Exchange:
             indexes = self._index_names(source)
             state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes)
 
-        return self._locked(conn, "swap", work, policy, between)
+        return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
     def swap_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
         """Give the retired table its name again; it has every write acknowledged so far.
@@ -127,18 +127,20 @@ class Exchange:
             held.execute(as_query(self.swap_back_sql(held)))
             state.set_state(held, self.migration, state.FOLLOWING)
 
-        return self._locked(conn, "swap back", work, policy, between)
+        return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
 
     def _locked(
         self,
         conn: Connection,
         what: str,
+        other: Name,
         work: Callable[[Connection], None],
         policy: LockPolicy,
         between: Callable[[], None],
     ) -> LockReport:
-        source = sql.Identifier(*self.shape.names.source)
-        lock = sql.SQL("lock table {} in access exclusive mode").format(source)
+        # The other table first: whoever reads it is waited for while the application still has its table.
+        both = sql.Identifier(*other), sql.Identifier(*self.shape.names.source)
+        lock = sql.SQL("lock table {}, {} in access exclusive mode").format(*both)
         title = f"{what} of {'.'.join(self.shape.names.source)}"
         _, report = with_lock(conn, title, work, lock=lock, policy=policy, between=between)
         return report
@@ -168,7 +170,9 @@ def _leaf_keys(conn: Connection, parted: Table) -> list[dict[str, Any]]:
     return [{"table": (schema, name), "name": key} for schema, name, key in rows]
 
 
-def finish_foreign_keys(conn: Connection, files: SqlFiles, table: Name, keys: list[dict[str, str]]) -> int:
+def finish_foreign_keys(
+    conn: Connection, files: SqlFiles, table: Name, keys: list[dict[str, str]], policy: LockPolicy
+) -> int:
     """Validate the foreign keys of a table and of its leaves, and let the parent adopt those of the leaves.
 
     Locks: SHARE UPDATE EXCLUSIVE on each leaf while it is validated, SHARE ROW EXCLUSIVE for the adoption (ms).
@@ -191,6 +195,6 @@ def finish_foreign_keys(conn: Connection, files: SqlFiles, table: Name, keys: li
             def adopt(held: Connection, name: str = name, definition: str = definition) -> None:
                 held.execute(as_query(f"alter table {quote_ident(table)} add constraint {name} {definition}"))
 
-            with_lock(conn, f"adopt foreign key {key['name']}", adopt)
+            with_lock(conn, f"adopt foreign key {key['name']}", adopt, policy=policy)
             done += 1
     return done

@@ -32,6 +32,7 @@ class IndexPlan:
     is_constraint: bool
     rest: str
     columns: tuple[str, ...]
+    constraint_sql: str | None = None
 
     def parent_name(self, target: Name) -> str:
         """Name of the index on the parent, before any switchover."""
@@ -45,8 +46,8 @@ class IndexPlan:
         """Return the statement that makes this index on the parent or on a leaf."""
         where = quote_ident(table)
         if self.is_constraint:
-            kind = "primary key" if self.is_primary else "unique"
-            return f"alter table {where} add constraint {quote_ident(name)} {kind} ({quote_idents(self.columns)})"
+            definition = f"primary key ({quote_idents(self.columns)})" if self.is_primary else self.constraint_sql
+            return f"alter table {where} add constraint {quote_ident(name)} {definition}"
         unique = "unique " if self.is_unique else ""
         return f"create {unique}index {quote_ident(name)} on {where} {self.rest}"
 
@@ -74,7 +75,8 @@ def _plan_index(index: Index, shape: Shape) -> IndexPlan:
         )
         raise PreconditionError(message)
     is_constraint = index.constraint_name is not None
-    return IndexPlan(index.name, index.is_primary, index.is_unique, is_constraint, rest, columns)
+    definition = index.constraint_sql
+    return IndexPlan(index.name, index.is_primary, index.is_unique, is_constraint, rest, columns, definition)
 
 
 def index_statements(source: Table, target: Table, shape: Shape) -> list[tuple[list[str], str]]:

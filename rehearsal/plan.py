@@ -96,7 +96,7 @@ class Data(Section):
     """Production-like rows, made on the server from a seed."""
 
     seed: int = 1
-    tables: list[DataTable] = Field(default_factory=list)
+    tables: list[DataTable] = Field(default_factory=list[DataTable])
 
 
 class Query(Section):
@@ -149,7 +149,7 @@ class Load(Section):
     duration_s: float = Field(default=20.0, gt=0, description="length of the load phase")
     connections: int = Field(default=8, ge=1)
     seed: int = 1
-    operations: list[Operation] = Field(default_factory=list)
+    operations: list[Operation] = Field(default_factory=list[Operation])
 
 
 class Dashboard(Section):
@@ -173,8 +173,8 @@ class Command(Section):
 class SourceScan(Section):
     """Where the application's code is searched for uses of the tables."""
 
-    paths: list[str] = Field(default_factory=list)
-    patterns: list[str] = Field(default_factory=list)
+    paths: list[str] = Field(default_factory=list[str])
+    patterns: list[str] = Field(default_factory=list[str])
 
 
 class GateLimits(Section):
@@ -203,8 +203,8 @@ class Plan(Section):
     locks: Locks = Field(default_factory=Locks)
     app_schema: Schema = Field(default_factory=Schema, alias="schema")
     data: Data = Field(default_factory=Data)
-    queries: list[Query] = Field(default_factory=list)
-    smoke: list[Smoke] = Field(default_factory=list)
+    queries: list[Query] = Field(default_factory=list[Query])
+    smoke: list[Smoke] = Field(default_factory=list[Smoke])
     load: Load = Field(default_factory=Load)
     commands: list[Command] = Field(default_factory=list)
     dashboard: Dashboard | None = None

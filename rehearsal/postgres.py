@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import TupleRow
 
+from rehearsal.blockers import BlockerWatch, oldest_transactions
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired, PreconditionError
 
@@ -32,7 +33,9 @@ PINNED = {
     "bytea_output": "hex",
     "search_path": "pg_catalog",
 }
-RETRIED = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.QueryCanceled)
+RETRIED = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+# Work that is too slow under the lock will be so the next time as well, and the application waits each time.
+MOST_OVERRUNS = 3
 
 
 def connect(database: Database, *, autocommit: bool = True, role: str = "engine") -> Connection:
@@ -110,40 +113,53 @@ def with_lock(
     """Run `work` in one transaction that may block the application, within a bounded budget.
 
     `lock` is run first, if given, so that the wait is measured apart from the hold. Lock timeouts, deadlocks and
-    serialization failures are retried with growing timeouts and jittered pauses, as often as the policy allows;
+    serialization failures are retried with growing timeouts and jittered pauses, as often as the policy allows, work
+    that takes longer than `hold_ms` three times at most;
     `between` runs before each new try, with no lock held. `deadlock_timeout` is set below `lock_timeout` where the
     role may do so, since autovacuum yields only after `deadlock_timeout` (research: lock_timeout 500 ms against the
     default of 1 s failed 3 of 3 times). The connection must be idle and in autocommit mode.
 
     Raises:
-        LockNotAcquired: the budget is spent; names the last blockers seen.
+        LockNotAcquired: the budget is spent; names the sessions that blocked it, as PostgreSQL sees them.
     """
     policy = policy or LockPolicy()
     started = time.monotonic()
     blockers: tuple[str, ...] = ()
-    for attempt in range(1, policy.attempts + 1):
-        timeout_ms = min(policy.max_timeout_ms, round(policy.timeout_ms * 1.3 ** (attempt - 1)))
-        try:
-            result, waited_ms, held_ms = _locked(conn, work, lock, timeout_ms, policy.hold_ms)
-        except TryAgain as exc:
-            seen: tuple[str, ...] = (str(exc),)
-        except RETRIED as exc:
-            # After a deadlock nobody may stand in the way any more; then the error itself is the reason.
-            seen = read_blockers(conn) or (type(exc).__name__,)
-        else:
-            return result, LockReport(what, attempt, waited_ms, held_ms, blockers)
-        blockers = (*blockers, *(one for one in seen if one not in blockers))
-        if time.monotonic() - started > policy.budget_s:
-            break
-        pause(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 1.5 ** (attempt - 1)))  # noqa: S311 -- jitter
-        if between:
-            between()
+    attempt = overruns = 0
+    with BlockerWatch(conn) as watch:
+        while attempt < policy.attempts and overruns < MOST_OVERRUNS and time.monotonic() - started < policy.budget_s:
+            if attempt:
+                pause(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 1.5 ** (attempt - 1)))  # noqa: S311 -- jitter
+                if between:
+                    between()
+            attempt += 1
+            timeout_ms = min(policy.max_timeout_ms, round(policy.timeout_ms * 1.3 ** (attempt - 1)))
+            seen: tuple[str, ...] = ()
+            try:
+                result, waited_ms, held_ms = _locked(conn, work, lock, timeout_ms, policy.hold_ms)
+            except TryAgain as exc:
+                seen = (str(exc),)
+            except errors.QueryCanceled as exc:
+                overruns += 1
+                seen = (f"{exc.diag.message_primary} (at most {policy.hold_ms} ms under the lock)",)
+            except RETRIED as exc:
+                # After a deadlock nobody may stand in the way any more; then the error itself is the reason.
+                seen = watch.take() or oldest_transactions(conn) or (type(exc).__name__,)
+            else:
+                return result, LockReport(what, attempt, waited_ms, held_ms, merge(blockers, watch.take()))
+            blockers = merge(blockers, seen)
     spent = time.monotonic() - started
     message = (
         f"{what}: no lock after {attempt} tries in {spent:.1f} s; in the way: {'; '.join(blockers) or 'unknown'}. "
         "End those sessions or wait for a quieter time, then run again"
     )
     raise LockNotAcquired(message, blockers=blockers)
+
+
+def merge(known: tuple[str, ...], seen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return both without repeating a session: what is seen last of it stands."""
+    lines = {line.partition("(")[0]: line for line in (*known, *seen)}
+    return tuple(lines.values())
 
 
 def _locked(
@@ -177,24 +193,8 @@ def _lower_deadlock_timeout(conn: Connection, timeout_ms: int) -> None:
         conn.execute(sql.SQL("set local deadlock_timeout = {}").format(max(10, timeout_ms // 3)))
 
 
-BLOCKERS = """
-select format('pid %s (%s, %s, transaction age %s): %s', a.pid, a.application_name, a.state,
-              date_trunc('milliseconds', clock_timestamp() - a.xact_start), left(a.query, 80))
-from pg_catalog.pg_stat_activity as a
-where a.datname = current_database() and a.pid <> pg_backend_pid() and a.xact_start is not null
-      and a.backend_type in ('client backend', 'autovacuum worker')
-order by a.xact_start
-limit 3
-"""
-
-
-def read_blockers(conn: Connection) -> tuple[str, ...]:
-    """Name the oldest open transactions, which are what a lock waits for."""
-    return tuple(row[0] for row in conn.execute(BLOCKERS).fetchall())
-
-
 @contextlib.contextmanager
-def advisory_lock(conn: Connection, key: str) -> Iterator[None]:
+def advisory_lock(conn: Connection, key: str) -> Generator[None]:
     """Hold the session advisory lock of `key` for the block; frees itself when the process dies.
 
     Raises:

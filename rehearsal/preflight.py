@@ -252,7 +252,7 @@ def _check_statements(conn: Connection, facts: Facts) -> Iterator[Finding]:
     pattern = rf'insert\s+into\s+("?{re.escape(facts.table.name[0])}"?\.)?"?{name}"?\W.*on\s+conflict\s*\('
     for (text,) in conn.execute(query, [pattern]):
         target = re.search(r"on\s+conflict\s*\(([^)]*)\)", text, re.IGNORECASE)
-        columns = {one.strip().strip('"').lower() for one in target[1].split(",")} if target else set()
+        columns: set[str] = {one.strip().strip('"').lower() for one in target[1].split(",")} if target else set()
         if columns and facts.spec.key.lower() not in columns:
             yield Finding("on-conflict-target", "blocker", facts.spec.name, f"seen: {' '.join(text.split())[:160]}",
                           "a partitioned table has no such unique index, so the statement fails",

@@ -34,20 +34,24 @@ def resync_sql(drain: Drain) -> str:
     )
 
 
-def resync(conn: Connection, switchover: Switchover) -> int:
+def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False) -> int:
     """Make the follower equal to the authority again; return how many keys were brought.
 
-    The authority is the source, or after a swap the partitioned table. Where both are mirrored synchronously, the few
-    keys that differ are drained under SHARE ROW EXCLUSIVE on the source and ROW EXCLUSIVE elsewhere; the comparison
-    itself, which reads everything, takes no lock that anybody waits for. A second run finds nothing.
+    The authority is the source, or after a swap the partitioned table. Where both are mirrored synchronously it is the
+    table that the application writes: the source, or the twin when `twin_leads`. There the few keys that differ, and
+    those that a killed repair left in the log, are drained under SHARE ROW EXCLUSIVE on both; the comparison itself,
+    which reads everything, takes no lock that anybody waits for. A second run finds nothing.
 
     Raises:
         LockNotAcquired: the lock was not granted within the plan's budget.
     """
-    drain = switchover.drain(conn)
     found = state.read_migration(conn, switchover.names.source)
     if found.state in (state.PREPARED, state.COPYING):
         return 0
+    drain = switchover.drain(conn)
+    if twin_leads and found.state == state.MIRRORED:
+        names = switchover.names
+        drain = Drain(drain.files, drain.shape, names.reverse_log, names.target, names.source)
     keys = conn.execute(as_query(resync_sql(drain))).rowcount
     if found.state == state.MIRRORED:
         lock = sql.SQL("lock table {}, {} in share row exclusive mode").format(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from psycopg import sql
 
@@ -28,6 +28,8 @@ from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.twin import Shape, mirror_values_of
+
+CLEAR_MS = 600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +164,14 @@ class Switchover:
         swapped = found.state == state.SWAPPED
         source = names.retired if swapped else names.source
         target = names.source if swapped else names.target
-        mirrored = found.state == state.MIRRORED
         wanted: list[tuple[Name, str, str]] = [(source, names.truncate_trigger, "O")]
         if found.strategy == "dual-write":
-            synced = mirrored or found.state == state.PREPARED
-            wanted.append((source, names.sync_trigger, "A" if synced else "D"))
-            wanted.append((target, names.reverse_sync_trigger, "A" if mirrored else "D"))
-            # Between the barrier's two locks both are on: then the step says so and the state does not yet.
-            wanted.append((source, names.capture_trigger, "D" if synced else "A"))
+            prepared, mirrored = found.state == state.PREPARED, found.state == state.MIRRORED
+            # Between the barrier's two locks mirrors and key log are on: the step says so, the state does not yet.
+            both = mirrored or state.is_done(conn, found.id, "sync-on")
+            wanted.append((source, names.sync_trigger, "A" if both or prepared else "D"))
+            wanted.append((target, names.reverse_sync_trigger, "A" if both else "D"))
+            wanted.append((source, names.capture_trigger, "D" if mirrored or prepared else "A"))
         else:
             wanted.append((source, names.capture_trigger, "D" if swapped else "A"))
             wanted.append((target, names.reverse_capture_trigger, "A" if swapped else "D"))
@@ -178,8 +180,14 @@ class Switchover:
         return [TriggerState(table, name, state_, have[table].get(name)) for table, name, state_ in wanted]
 
     def follow(self, rest: int = 0) -> int:
-        """Drain the log until at most `rest` keys are left; return how many were taken."""
+        """Drain the log until at most `rest` keys are left; return how many were taken.
+
+        Where both tables are mirrored synchronously there is nothing to follow. A key that a killed repair left in the
+        log stays there: beside the mirrors a drain is exact only under a lock (`repair.resync`).
+        """
         with connect(self.database, role="follow") as conn:
+            if state.read_migration(conn, self.names.source).state == state.MIRRORED:
+                return 0
             return self._drain(conn, self.drain(conn), rest)
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -209,14 +217,21 @@ class Switchover:
 
     def _plan_copy(self, conn: Connection, migration: int) -> int:
         """Clear the twin and write the ledger of chunks, in one transaction."""
-        catalog = Catalog(conn, self.files)
-        source, target = catalog.read(self.names.source), catalog.read(self.names.target)
-        with conn.transaction():
-            conn.execute(as_query(clear_target_sql(self.files, target)))
-            conn.execute("delete from rehearsal.chunk where migration = %s", [migration])
-            chunks = plan_chunks(conn, migration, source, self.plan.copying.chunk_rows)
+
+        def work(held: Connection) -> int:
+            catalog = Catalog(held, self.files)
+            source, target = catalog.read(self.names.source), catalog.read(self.names.target)
+            held.execute(as_query(clear_target_sql(self.files, target)))
+            held.execute("delete from rehearsal.chunk where migration = %s", [migration])
+            chunks = plan_chunks(held, migration, source, self.plan.copying.chunk_rows)
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
-            state.mark_done(conn, migration, "plan-copy", chunks=chunks)
+            state.mark_done(held, migration, "plan-copy", chunks=chunks)
+            return chunks
+
+        lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*self.names.target))
+        # The application does not use the twin yet, so the work may take its time; only the wait is bounded.
+        policy = replace(self.policy, hold_ms=CLEAR_MS)
+        chunks, _ = with_lock(conn, f"clearing of {dotted(self.names.target)}", work, lock=lock, policy=policy)
         return chunks
 
     def _copy(self, shape: Shape, migration: int) -> dict[str, object]:
@@ -302,7 +317,7 @@ class Switchover:
             found = state.read_migration(conn, self.names.source)
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()
-        done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []))
+        done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []), self.policy)
         if done:
             ms = round((time.monotonic() - started) * 1e3, 1)
             self.run.event("step", table=self.spec.name, name="foreign-keys", ms=ms, result=done)

@@ -6,7 +6,7 @@ Owns the order of calls behind `db.*`, `load.*`, `flags.*`, `doctor`. Must not p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from rehearsal.flags import set_flags, show_flags
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.manifest import Change
 from rehearsal.names import Names
-from rehearsal.parity import compare, parity_text
+from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, with_lock
 from rehearsal.production import require_go
@@ -51,7 +51,7 @@ class Target:
 
 
 @contextmanager
-def opened(target: Target, verb: str) -> Iterator[Context]:
+def opened(target: Target, verb: str) -> Generator[Context]:
     """Open a context with a run of its own, events shown on the terminal.
 
     Raises:
@@ -68,12 +68,15 @@ def opened(target: Target, verb: str) -> Iterator[Context]:
 
 
 @contextmanager
-def alone(context: Context) -> Iterator[Connection]:
+def alone(context: Context) -> Generator[Connection]:
     """Hold the database's advisory lock for the block, and yield a session on the plan's database."""
-    with connect(lock_database(context), role=f"run {context.run.name}") as conn:
-        with advisory_lock(conn, f"database {context.env.database.name}"), context.session() as session:
-            require_mark(context, session)
-            yield session
+    with (
+        connect(lock_database(context), role=f"run {context.run.name}") as conn,
+        advisory_lock(conn, f"database {context.env.database.name}"),
+        context.session() as session,
+    ):
+        require_mark(context, session)
+        yield session
 
 
 def provision(target: Target, *, dry: bool = False) -> int:
@@ -126,7 +129,7 @@ def migrate(target: Target, *, dry: bool = False) -> int:
 def verify(target: Target) -> int:
     """Compare every pair exactly, under whatever load there is; prints the parity report."""
     with opened(target, "verify") as context, context.session("verify") as conn:
-        reports = []
+        reports: list[ParityReport] = []
         for spec in context.plan.tables:
             keylog = context.switchover(spec).log_now(conn)
             source, target_ = context.pair(conn, spec)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,7 +235,7 @@ def bring_down(env: Environment, run: Run, *, keep: bool) -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Generator[None]:
     """Let SIGTERM and SIGHUP end a run as Ctrl-C does: in good order."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -64,7 +64,7 @@ class Context:
         return datetime.strptime(self.run.name[:8], "%Y%m%d").replace(tzinfo=UTC).date()
 
     @contextmanager
-    def session(self, role: str = "engine") -> Iterator[Connection]:
+    def session(self, role: str = "engine") -> Generator[Connection]:
         """Open a session on the plan's database as the migrating role."""
         with connect(self.env.database, role=role) as conn:
             yield conn

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from psycopg import errors as pg_errors
 
 from rehearsal import backup as backups
-from rehearsal import data as datas
 from rehearsal.catalog import Table, dotted, split_name
 from rehearsal.clients import find_client, require_version
+from rehearsal.data import check_distribution, make_data
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, utc_now
@@ -19,7 +19,7 @@ from rehearsal.figures import newest_id, read_figures
 from rehearsal.flags import wait_for_servers
 from rehearsal.hosts import run_pyinfra
 from rehearsal.manifest import Change, write_manifest
-from rehearsal.parity import compare, parity_text
+from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.postgres import Connection
 from rehearsal.preflight import Finding, run_preflight
 from rehearsal.rehearse.context import Context
@@ -71,9 +71,9 @@ def make_rows(context: Context) -> None:
         require_mark(context, conn)
         if context.env.is_throwaway:
             scale, anchor = context.options.scale, context.anchor
-            for made in datas.make_data(conn, plan, scale=scale, anchor=anchor, on_progress=tell):
+            for made in make_data(conn, plan, scale=scale, anchor=anchor, on_progress=tell):
                 run.event("note", text=f"{made.table}: {made.rows:,} rows, {made.rows_per_second:,.0f} a second")
-        months = datas.check_distribution(conn, plan, scale=context.options.scale)
+        months = check_distribution(conn, plan, scale=context.options.scale)
     for table in sorted({month.table for month in months}):
         of_table = [month for month in months if month.table == table]
         bad = [month for month in of_table if not month.passed]
@@ -236,7 +236,7 @@ def test_triggers(context: Context) -> None:
 
 def parity_before(context: Context) -> None:
     """Compare before any row is copied: the twin may lack rows here and only here, but must hold no wrong one."""
-    reports = []
+    reports: list[ParityReport] = []
     with context.session("parity") as conn:
         for spec in context.plan.tables:
             source, target = context.pair(conn, spec)

@@ -41,9 +41,12 @@ def test_with_lock_gives_up_within_its_budget_and_names_the_blocker(database: Da
 def test_second_holder_of_an_advisory_lock_is_refused_by_name(database: Database, conn: Connection) -> None:
     """The message says who holds it; the lock is free again afterwards."""
     with connect(database, role="second") as second:
-        with advisory_lock(conn, "run"):
-            with pytest.raises(PreconditionError, match=f"pid {conn.info.backend_pid}"), advisory_lock(second, "run"):
-                pass
+        with (
+            advisory_lock(conn, "run"),
+            pytest.raises(PreconditionError, match=f"pid {conn.info.backend_pid}"),
+            advisory_lock(second, "run"),
+        ):
+            pass
         with advisory_lock(second, "run"):
             pass
 
@@ -52,5 +55,56 @@ def test_unreachable_server_is_named(database: Database) -> None:
     """The message says where and what to look at."""
     nowhere = Database("127.0.0.1", 1, database.name, "nobody")
 
-    with pytest.raises(PreconditionError, match="127.0.0.1:1"):
+    with pytest.raises(PreconditionError, match=r"127\.0\.0\.1:1"):
         connect(nowhere)
+
+
+def test_a_blocker_is_named_though_older_transactions_are_open(database: Database, conn: Connection) -> None:
+    """An older transaction that holds nothing is not in the way, and is not accused; who waited shows in the report."""
+    conn.execute("create table public.posts (id int)")
+    lock = sql.SQL("lock table public.posts in access exclusive mode")
+    with (
+        connect(database, autocommit=False, role="bystander") as bystander,
+        connect(database, autocommit=False, role="reader") as reader,
+    ):
+        bystander.execute("select 1")
+        reader.execute("select from public.posts")
+        pids = [f"pid {one.info.backend_pid} " for one in (reader, bystander)]
+
+        _, report = with_lock(
+            conn,
+            "lock posts",
+            lambda c: c.execute("select 1"),
+            lock=lock,
+            policy=LockPolicy(timeout_ms=200),
+            between=reader.rollback,
+        )
+
+    assert report.attempts == 2
+    assert [one[: len(pids[0])] for one in report.blockers] == pids[:1]
+
+
+def test_a_prepared_transaction_in_the_way_is_named(conn: Connection) -> None:
+    """It has no session, so pg_stat_activity does not know it."""
+    conn.execute("create table public.posts (id int)")
+    conn.execute("begin; insert into public.posts values (1); prepare transaction 'left behind'")
+    lock = sql.SQL("lock table public.posts in access exclusive mode")
+    try:
+        with pytest.raises(LockNotAcquired, match="prepared transaction"):
+            with_lock(conn, "lock posts", str, lock=lock, policy=LockPolicy(timeout_ms=100, attempts=2))
+    finally:
+        conn.execute("rollback prepared 'left behind'")
+
+
+def test_work_that_is_too_slow_under_the_lock_is_not_tried_forever(conn: Connection) -> None:
+    """Each try makes the application wait for `hold_ms`: three are enough, whatever the policy allows."""
+    tries: list[int] = []
+
+    def work(held: Connection) -> None:
+        tries.append(1)
+        held.execute("select pg_catalog.pg_sleep(60)")
+
+    with pytest.raises(LockNotAcquired, match="statement timeout"):
+        with_lock(conn, "slow work", work, policy=LockPolicy(hold_ms=20, attempts=40))
+
+    assert len(tries) == 3

@@ -7,8 +7,9 @@ import pytest
 from rehearsal import state
 from rehearsal.catalog import Catalog, Name
 from rehearsal.environment import Database
+from rehearsal.errors import LockNotAcquired
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection
+from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
 
@@ -34,7 +35,8 @@ def test_dual_write_loses_nothing_under_writers(
 
     with writing(database, names.target) as on_target, writing(database, events) as on_source:
         work.follow()
-    assert on_target.acknowledged and on_source.acknowledged
+    assert on_target.acknowledged
+    assert on_source.acknowledged
     assert difference(conn, events, names.target) == (0, 0)
     assert on_target.lost(conn, events) == [] == on_source.lost(conn, names.target)
 
@@ -73,9 +75,6 @@ def test_late_writer_that_sleeps_in_a_transaction_is_waited_for(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, strategy: str
 ) -> None:
     """An open transaction in the way costs tries, and the switch gives up by name; then it succeeds."""
-    from rehearsal.errors import LockNotAcquired
-    from rehearsal.postgres import connect
-
     plan = make_plan(strategy, locks={"timeout_ms": 20, "max_timeout_ms": 40, "attempts": 3})
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)

@@ -19,7 +19,7 @@ MUTANTS = {
     "replica role": ("enable always trigger", "enable trigger"),
 }
 SYNC_MUTANTS = {
-    "update": ("do update set {{ assignments | raw }}", "do nothing"),
+    "update": ("do update set {{ assignments | raw }};", "do nothing;"),
     "key move": (
         "delete from {{ target | ident }} as t where",
         "delete from {{ target | ident }} as t where false and",

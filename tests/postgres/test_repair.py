@@ -1,0 +1,187 @@
+"""Repairs and switches in the states that a killed run leaves."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.barrier import Barrier
+from rehearsal.catalog import Catalog, Name
+from rehearsal.environment import Database
+from rehearsal.errors import LockNotAcquired
+from rehearsal.evidence import Run
+from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.repair import enable_triggers, resync
+from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.switchover import Switchover
+from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+
+SOURCE = 'public."We""ird Events"'
+TWIN = 'public."We""ird Events_partitioned"'
+
+
+@pytest.fixture
+def mirrored(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Switchover:
+    """A table that is mirrored both ways."""
+    plan = make_plan("dual-write")
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    work.switch()
+    assert state.read_migration(conn, events).state == state.MIRRORED
+    return work
+
+
+def test_triggers_are_left_as_they_are_between_the_two_locks_of_the_barrier(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """A switch killed there has both mirrors and the key log on; to take the mirrors off would lose writes later."""
+    plan, names = make_plan("dual-write"), names_of(events)
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    migration = state.read_migration(conn, events).id
+    barrier = Barrier(sql_files, plan, work.shape(conn), migration)
+    barrier.raise_sync(conn, work.policy, work.follow)
+
+    assert enable_triggers(conn, work) == []
+    assert work.switch()
+
+    conn.execute(f"update {SOURCE} set note = 'after the switch' where id = 5")
+    conn.execute(f"update {TWIN} set note = 'on the twin' where id = 6")
+    assert difference(conn, events, names.target) == (0, 0)
+    assert enable_triggers(conn, work) == []
+
+
+@pytest.mark.parametrize("leads", ["source", "twin"])
+def test_resync_goes_from_the_table_that_the_application_writes(
+    conn: Connection, events: Name, mirrored: Switchover, leads: str
+) -> None:
+    """With the mirror off for a while, the written table has the acknowledged rows, and the other one takes them."""
+    names = names_of(events)
+    written, trigger = (SOURCE, names.sync_trigger) if leads == "source" else (TWIN, names.reverse_sync_trigger)
+    conn.execute(sql.SQL(f"alter table {written} disable trigger {{}}").format(sql.Identifier(trigger)))
+    conn.execute(f"update {written} set note = 'acknowledged' where id = 5")
+    conn.execute(f"delete from {written} where id = 6")
+    conn.execute(f"""update {written} set "Created At" = "Created At" + interval '1 month' where id = 7""")
+    conn.execute(f"""insert into {written} ("Created At", "unit id", amount) values ('2026-01-20', 1, 4)""")
+    before = scalar(conn, f"select array_agg(t::text order by id) from {written} as t")
+
+    assert enable_triggers(conn, mirrored) == [trigger]
+    assert resync(conn, mirrored, twin_leads=leads == "twin") == 5
+
+    assert difference(conn, events, names.target) == (0, 0)
+    assert scalar(conn, f"select array_agg(t::text order by id) from {written} as t") == before
+    assert resync(conn, mirrored, twin_leads=leads == "twin") == 0
+
+
+def test_a_log_left_behind_is_not_drained_while_mirrors_are_on(
+    conn: Connection, events: Name, mirrored: Switchover
+) -> None:
+    """A drain without a lock beside the mirrors could bring back a row that is being deleted."""
+    log = quote_ident(names_of(events).forward_log)
+    conn.execute(as_query(f'insert into {log} (k1, k2) select id, "Created At" from {SOURCE} where id = 5'))
+
+    assert mirrored.follow() == 0
+
+    assert scalar(conn, as_query(f"select count(*) from {log}")) == 1
+    assert resync(conn, mirrored) == 0
+    assert scalar(conn, as_query(f"select count(*) from {log}")) == 0
+
+
+def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(
+    conn: Connection, events: Name, mirrored: Switchover
+) -> None:
+    """The partitioned key is (id, key): only the mirror knows that the id alone is unique in the legacy table."""
+    insert = """insert into {} (id, "Created At", "unit id", amount) values (5, '2026-02-20', 1, 4)"""
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute(insert.format(SOURCE))
+    with pytest.raises(psycopg.errors.UniqueViolation, match="id"):
+        conn.execute(insert.format(TWIN))
+
+    conn.execute(f"""update {TWIN} set "Created At" = "Created At" + interval '1 hour' where id = 5""")
+    conn.execute(f"""update {TWIN} set "Created At" = "Created At" + interval '2 months' where id = 6""")
+    conn.execute(f"update {TWIN} set id = 90001 where id = 7")
+    assert mirrored
+    assert difference(conn, events, names_of(events).target) == (0, 0)
+
+
+def test_a_swap_waits_for_readers_of_the_twin_before_it_locks_the_source(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """The application has no part in the twin, so it must not wait while the swap does."""
+    plan = make_plan("swap", locks={"timeout_ms": 300, "attempts": 3})
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    failed: list[Exception] = []
+    held: list[str] = []
+
+    def switch() -> None:
+        try:
+            work.switch()
+        except LockNotAcquired as exc:
+            failed.append(exc)
+
+    waits = "select pid from pg_catalog.pg_locks where not granted and relation = %s::regclass::oid"
+    with connect(database, autocommit=False, role="reader") as reader:
+        reader.execute(f"select from {TWIN}")
+        thread = threading.Thread(target=switch)
+        thread.start()
+        seen = 0
+        while thread.is_alive():
+            for (pid,) in conn.execute(waits, [TWIN]).fetchall():
+                seen += 1
+                rows = conn.execute(
+                    "select mode from pg_catalog.pg_locks where granted and pid = %s and relation = %s::regclass",
+                    [pid, SOURCE],
+                )
+                held += [row[0] for row in rows]
+        thread.join()
+
+    assert len(failed) == 1
+    assert seen > 0
+    assert "reader" in str(failed[0])
+    assert set(held) <= {"AccessShareLock"}
+
+
+def test_a_unique_constraint_keeps_what_it_says(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """DEFERRABLE, INCLUDE and the order of columns belong to it."""
+    conn.execute(
+        f'alter table {SOURCE} add constraint "once a time" unique ("Created At", id) include (note) '
+        "deferrable initially deferred"
+    )
+    plan = make_plan("swap")
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    catalog = Catalog(conn, sql_files)
+    before = [one.constraint_sql for one in catalog.read(events).indexes if one.name == "once a time"]
+
+    work.switch()
+
+    after = [one.constraint_sql for one in catalog.read(events).indexes if one.name == "once a time"]
+    assert after == before != []
+
+
+def test_clearing_the_twin_is_bounded_and_names_who_reads_it(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """A forgotten reader of the twin is named instead of waited for without end; the next run goes on."""
+    plan = make_plan("swap", locks={"timeout_ms": 20, "max_timeout_ms": 40, "attempts": 3})
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    with connect(database, autocommit=False, role="reader") as reader:
+        reader.execute(f"select from {TWIN}")
+        with pytest.raises(LockNotAcquired, match="reader"):
+            work.prepare()
+
+    assert work.prepare()
+    work.follow()
+    assert difference(conn, events, names_of(events).target) == (0, 0)

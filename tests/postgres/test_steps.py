@@ -1,0 +1,182 @@
+"""The SQL steps: each header says what it locks, and what a second run does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rehearsal.barrier import Barrier
+from rehearsal.catalog import Catalog, Name
+from rehearsal.copying import chunk_sql
+from rehearsal.drain import Drain, settle_sql
+from rehearsal.dryrun import catalog_digest
+from rehearsal.environment import Database
+from rehearsal.evidence import Run
+from rehearsal.exchange import Exchange
+from rehearsal.postgres import Connection, scalar
+from rehearsal.repair import resync_sql
+from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.switchover import Switchover, clear_target_sql
+from rehearsal.twin import mirror_values_of, render_changes
+from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
+
+STEPS = Path(__file__).resolve().parents[2] / "sql" / "steps"
+MODES = (
+    "ACCESS SHARE",
+    "ROW SHARE",
+    "ROW EXCLUSIVE",
+    "SHARE UPDATE EXCLUSIVE",
+    "SHARE",
+    "SHARE ROW EXCLUSIVE",
+    "EXCLUSIVE",
+    "ACCESS EXCLUSIVE",
+)
+# Longest first, or SHARE would be read out of ACCESS SHARE.
+CLAIM = re.compile(rf"({'|'.join(sorted(MODES, key=len, reverse=True))}) on (.*?)(?=[A-Z]{{4}}|$)")
+HELD = """
+select lower(regexp_replace(replace(mode, 'Lock', ''), '([a-z])([A-Z])', '\\1 \\2', 'g'))
+from pg_catalog.pg_locks where pid = pg_backend_pid() and granted and relation = %s::oid
+"""
+
+
+def claims(step: str, *nouns: str) -> str | None:
+    """Return the mode that a header claims for the table that it calls by one of these nouns."""
+    header = re.search(r"^-- lock: (.*)$", (STEPS / f"{step}.sql.j2").read_text(), re.MULTILINE)
+    assert header, f"{step} does not say what it locks"
+    found = [mode for mode, tables in CLAIM.findall(header[1]) if any(noun in tables for noun in nouns)]
+    return found[0] if found else None
+
+
+def arrays(conn: Connection, drain: Drain) -> list[list[str]]:
+    """Return keys as the drain hands them on."""
+    row = conn.execute(as_query(drain.take_sql(10))).fetchone()
+    assert row
+    return list(row[:-1])
+
+
+Render = Callable[[Switchover, Connection], str]
+
+
+def _exchange(work: Switchover, conn: Connection) -> Exchange:
+    return Exchange(work.files, work.plan, work.shape(conn), 1)
+
+
+def _plain(step: str) -> Render:
+    return lambda work, conn: work.files.render(
+        f"steps/{step}.sql.j2", **mirror_values_of(work.shape(conn), work.plan.strategy)
+    )
+
+
+def _swap(work: Switchover, conn: Connection) -> str:
+    catalog = Catalog(conn, work.files)
+    return _exchange(work, conn).swap_sql(catalog.read(work.names.source), catalog.read(work.names.target))
+
+
+def _registry(part: str) -> Render:
+    def render(work: Switchover, conn: Connection) -> str:
+        return next(one.body for one in render_changes(conn, work.files, work.plan, NOW) if one.name.endswith(part))
+
+    return render
+
+
+# Each step: what its header calls the source, in which state of the table it runs, and how it is made.
+CASES: dict[str, tuple[str, str, Render]] = {
+    "target": ("source", "bare", _registry("target")),
+    "mirror": ("source", "target", _registry("mirror")),
+    "capture_on": ("source", "deployed", _plain("capture_on")),
+    "capture_off": ("source", "deployed", _plain("capture_off")),
+    "clear_target": (
+        "source",
+        "deployed",
+        lambda work, conn: clear_target_sql(work.files, Catalog(conn, work.files).read(work.names.target)),
+    ),
+    "copy_chunk": (
+        "source",
+        "deployed",
+        lambda work, conn: chunk_sql(work.files, work.shape(conn), work.names.source, work.names.target, 0, 1),
+    ),
+    "drain_take": ("authority", "deployed", lambda work, conn: _exchange(work, conn).forward.take_sql(10)),
+    "drain_put": ("authority", "deployed", lambda work, conn: _exchange(work, conn).forward.put_sql()),
+    "settle": (
+        "source",
+        "deployed",
+        lambda work, conn: settle_sql(work.files, work.shape(conn), work.names.forward_log, work.names.target),
+    ),
+    "resync": ("both tables", "deployed", lambda work, conn: resync_sql(_exchange(work, conn).forward)),
+    "swap": ("source", "following", _swap),
+    "swap_back": ("partitioned table", "swapped", lambda work, conn: _exchange(work, conn).swap_back_sql(conn)),
+    "sync_on": (
+        "source",
+        "deployed",
+        lambda work, conn: Barrier(work.files, work.plan, work.shape(conn), 1).sync_on_sql(),
+    ),
+}
+
+
+@pytest.fixture
+def work(database: Database, sql_files: SqlFiles, run: Run, request: pytest.FixtureRequest) -> Switchover:
+    """The switchover that the step belongs to."""
+    step: str = request.param
+    return make_switchover(database, sql_files, make_plan("swap" if "swap" in step else "dual-write"), run)
+
+
+def bring(work: Switchover, conn: Connection, wanted: str) -> None:
+    """Bring the table into the state in which a step runs."""
+    if wanted == "target":
+        conn.execute(as_query(_registry("target")(work, conn)))
+    elif wanted != "bare":
+        deploy(conn, work.files, work.plan)
+    if wanted in ("following", "swapped"):
+        work.prepare()
+    if wanted == "swapped":
+        work.switch()
+
+
+def test_every_step_has_a_case() -> None:
+    """A new step cannot be forgotten here."""
+    assert set(CASES) == {path.name.removesuffix(".sql.j2") for path in STEPS.iterdir()}
+
+
+@pytest.mark.parametrize("work", CASES, indirect=True)
+def test_header_names_the_strongest_lock_on_the_source(
+    conn: Connection, events: Name, work: Switchover, request: pytest.FixtureRequest
+) -> None:
+    """What the header says is what pg_locks shows when the step has run."""
+    step: str = request.node.callspec.params["work"]
+    noun, wanted, render = CASES[step]
+    bring(work, conn, wanted)
+    text, names = render(work, conn), names_of(events)
+    keys = arrays(conn, _exchange(work, conn).forward) if step == "drain_put" else None
+
+    source = scalar(conn, "select to_regclass(%s)::oid", [quote_ident(names.source)])
+
+    with conn.transaction(force_rollback=True):
+        conn.execute(as_query(text), keys)
+        held = {row[0].upper() for row in conn.execute(HELD, [source])}
+
+    assert max(held, key=MODES.index, default=None) == claims(step, noun)
+
+
+TWICE = [step for step in CASES if "second run: changes nothing" in (STEPS / f"{step}.sql.j2").read_text()]
+
+
+@pytest.mark.parametrize("work", TWICE, indirect=True)
+def test_a_second_run_changes_nothing_where_the_header_says_so(
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Switchover, request: pytest.FixtureRequest
+) -> None:
+    """The first run is the witness: it does change something."""
+    step: str = request.node.callspec.params["work"]
+    _, wanted, render = CASES[step]
+    bring(work, conn, wanted)
+    if step == "capture_off":
+        conn.execute(as_query(_plain("capture_on")(work, conn)))
+    seen = [catalog_digest(conn, sql_files)]
+    for _ in range(2):
+        conn.execute(as_query(render(work, conn)))
+        seen.append(catalog_digest(conn, sql_files))
+
+    assert events
+    assert seen[0] != seen[1] == seen[2]
