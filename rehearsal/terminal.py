@@ -39,6 +39,8 @@ MAX_REASONS = 5
 PLAIN_EVERY_S = 5.0
 PLAIN_MOST_S = 60.0
 SHORT_STEP_MS = 100.0
+MOST_LETTERS = 140
+CONNECTOR = re.compile(r"@\w+/(?=\w)")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 COLOURS = {"passed": "green", "FAILED": "bold red", "UNSEEN": "yellow", "ok": "green", "failed": "bold red"}
 VERDICT_COLOURS = {Outcome.GO: "green", Outcome.NO_GO: "red", Outcome.INCONCLUSIVE: "yellow"}
@@ -398,7 +400,8 @@ def _gate(passed: Sequence[Mapping[str, Any]], of: int) -> str:
         return f"{len(passed)} of {of} checks"
     if all(_word(one, "observed", "") == seen for one in passed):
         return f"{of} checks, each: {seen}"
-    return f"{of} checks, the first: {subject}: {seen}"
+    last = passed[-1]
+    return _cut(f"{of} checks, the last: {_word(last, 'subject', '?')}: {_word(last, 'observed', '')}")
 
 
 def explain_verdict(verdict: Verdict) -> list[str]:
@@ -446,10 +449,14 @@ def say_progress(done: float, total: float, rate: float, unit: str) -> str:
 def clean(text: str) -> str:
     r"""Return a text without control characters, so that no log line can draw on the terminal.
 
+    A host is called by its name, without the connector that reaches it.
+
     >>> clean("a\x1b[31mb\nc")
     'a [31mb c'
+    >>> clean("@process/app1: healthy")
+    'app1: healthy'
     """
-    return CONTROL.sub(" ", text)
+    return CONTROL.sub(" ", CONNECTOR.sub("", text))
 
 
 def _sentence(kind: str, fields: Mapping[str, Any]) -> str:
@@ -481,12 +488,12 @@ def _step(fields: Mapping[str, Any]) -> str:
 
 
 def _host(fields: Mapping[str, Any]) -> str:
-    return _word(fields, "host", "?").removeprefix("@process/")
+    return _word(fields, "host", "?")
 
 
 def _names(value: Any) -> list[str]:
     names = cast("Sequence[Any]", value) if isinstance(value, list | tuple) else ()
-    return [str(name).removeprefix("@process/") for name in names]
+    return [str(name) for name in names]
 
 
 def _count(number: int, word: str) -> str:
@@ -500,6 +507,10 @@ def _blockers(value: Any) -> str:
 
 def _took(ms: float) -> str:
     return f"{ms:.0f} ms" if ms < 1000 or not math.isfinite(ms) else f"{ms / 1000:.1f} s"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
 
 
 def _mark(passed: object) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from rehearsal.evidence import Event, Run
 from rehearsal.report.model import Point, Series, Span, Table
-from rehearsal.report.tables import make_table
+from rehearsal.report.tables import make_table, pivot
 
 LATENCY_FILES = "**/*latency*.jsonl"
 
@@ -97,7 +97,7 @@ def read_latency(history: History) -> list[Point]:
 
 
 def read_rows(history: History) -> list[Table]:
-    """Return row counts a stage, one row for each table of a stage."""
+    """Return row counts a stage: a row a stage, a column a table (a row a table where there are many tables)."""
     rows: list[dict[str, Any]] = []
     for event in history.of("rows"):
         fields = dict(event.fields)
@@ -105,7 +105,7 @@ def read_rows(history: History) -> list[Table]:
         base = {"second": history.second(event.at), "phase": event.phase, **fields}
         many = cast("dict[str, Any]", counts) if isinstance(counts, dict) else {}
         rows += [base | {"table": name, "rows": count} for name, count in many.items()] or [base]
-    table = make_table("Row counts at each stage", rows)
+    table = pivot("Row counts at each stage", rows, across="table", value="rows")
     return [table] if table else []
 
 

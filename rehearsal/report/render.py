@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import jinja2
 
 from rehearsal.report.charts import draw
-from rehearsal.report.model import GateRow, Report, Section, Signature
+from rehearsal.report.model import GateRow, Observation, Report, Section, Signature, Table
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 PLAIN_COLUMNS = re.compile(r"pid|port|id|xid|oid|year|number|status|lsn|version", re.IGNORECASE)
 SEPARATE_FROM = 10_000
+MAX_SUBJECTS = 3
+MAX_OPEN_ROWS = 10
 # What XML 1.0 cannot hold, escaped or not.
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -74,6 +77,41 @@ def show(value: Any, column: str = "") -> str:
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".")
     return str(value)
+
+
+def group(observations: Sequence[Observation]) -> list[Observation]:
+    """Return what was seen, equal results of one phase in one row, and equal rows of several phases in one.
+
+    A row for each thing that did not pass, always.
+    """
+    subjects: dict[tuple[bool | None, str, str, str], list[Observation]] = {}
+    for item in observations:
+        own = "" if item.passed is True else item.subject
+        subjects.setdefault((item.passed, item.observed, item.phase, own), []).append(item)
+    joined = [_join(items) for items in subjects.values()]
+    phases: dict[tuple[bool | None, str, str], list[Observation]] = {}
+    for item in joined:
+        phases.setdefault((item.passed, item.observed, item.subject), []).append(item)
+    return [
+        items[0].model_copy(update={"phase": ", ".join(dict.fromkeys(one.phase for one in items))})
+        for items in phases.values()
+    ]
+
+
+def _join(items: Sequence[Observation]) -> Observation:
+    names = list(dict.fromkeys(item.subject for item in items))
+    more = f" and {len(names) - MAX_SUBJECTS} more" if len(names) > MAX_SUBJECTS else ""
+    return items[0].model_copy(update={"subject": ", ".join(names[:MAX_SUBJECTS]) + more})
+
+
+def is_long(gate: GateRow) -> bool:
+    """Return whether what a gate saw is folded away: it passed, and there is much of it."""
+    return gate.state == "passed" and len(group(gate.observations)) > MAX_OPEN_ROWS
+
+
+def is_folded(table: Table) -> bool:
+    """Return whether a table is folded away: a long one, or one that repeats what the rows above it say."""
+    return len(table.rows) > MAX_OPEN_ROWS or table.title == "measured"
 
 
 class Ready(str):
@@ -157,4 +195,7 @@ def _common() -> dict[str, Any]:
 def _prepare(env: jinja2.Environment) -> jinja2.Environment:
     env.filters["show"] = show
     env.filters["mark"] = _mark
+    env.filters["group"] = group
+    env.tests["long"] = is_long
+    env.tests["folded"] = is_folded
     return env
