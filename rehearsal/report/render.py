@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from rehearsal.report.charts import draw
 from rehearsal.report.model import GateRow, Observation, Report, Section, Signature, Table
@@ -110,8 +111,24 @@ def is_long(gate: GateRow) -> bool:
 
 
 def is_folded(table: Table) -> bool:
-    """Return whether a table is folded away: a long one, or one that repeats what the rows above it say."""
-    return len(table.rows) > MAX_OPEN_ROWS or table.title == "measured"
+    """Return whether a table is folded away: a long one."""
+    return len(table.rows) > MAX_OPEN_ROWS
+
+
+def is_worthy(table: Table, gate: GateRow) -> bool:
+    """Return whether a table is shown on a page: plain values of a gate that passed stand in what it observed."""
+    return gate.state != "passed" or table.title != "measured"
+
+
+def head(column: str) -> Markup:
+    """Return the head of a column: a word of ours without underscores, a name as it is, to be broken at its joints.
+
+    >>> str(head("held_ms")), str(head("public.cash_flows"))
+    ('held ms', 'public.<wbr>cash_<wbr>flows')
+    """
+    if "." not in column:
+        return escape(column.replace("_", " "))
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._])", column))
 
 
 class Ready(str):
@@ -198,4 +215,6 @@ def _prepare(env: jinja2.Environment) -> jinja2.Environment:
     env.filters["group"] = group
     env.tests["long"] = is_long
     env.tests["folded"] = is_folded
+    env.tests["worthy"] = is_worthy
+    env.filters["head"] = head
     return env

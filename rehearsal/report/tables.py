@@ -66,6 +66,10 @@ def as_cell(value: Any) -> Cell:
         return value
     if isinstance(value, list | tuple) and all(isinstance(one, str | int | float) for one in _list(value)):
         return ", ".join(str(one) for one in _list(value))
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, Any]", value)
+        if all(one is None or isinstance(one, str | int | float) for one in pairs.values()):
+            return ", ".join(f"{name} {_short(one)}" for name, one in pairs.items())
     return json.dumps(value, default=str, sort_keys=True, ensure_ascii=False)
 
 
@@ -88,6 +92,10 @@ def pivot(title: str, rows: Sequence[Mapping[str, Any]], *, across: str, value: 
 def _as_text(value: Cell) -> Cell:
     """Return a setting as it was set: a port is no amount."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _short(value: object) -> object:
+    return round(value, 1) if isinstance(value, float) else value
 
 
 def _redact(match: re.Match[str]) -> str:
