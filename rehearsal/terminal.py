@@ -30,6 +30,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.progress_bar import ProgressBar
+from rich.table import Column
 from rich.text import Text
 
 from rehearsal.evidence import Event
@@ -174,14 +175,17 @@ class RateColumn(ProgressColumn):
         return Text(said, style="dim")
 
 
-class LongBarColumn(BarColumn):
+class LongBarColumn(ProgressColumn):
     """The bar of a long work; nothing for a phase, whose end nobody knows."""
 
-    def render(self, task: Task) -> ProgressBar:
-        """Return the bar, of no width for a phase."""
-        bar = super().render(task)
-        bar.width = bar.width if task.fields.get("bar") else 0
-        return bar
+    def __init__(self, width: int) -> None:
+        """Draw bars of that width."""
+        super().__init__()
+        self._bar = BarColumn(width)
+
+    def render(self, task: Task) -> ProgressBar | Text:
+        """Return the bar, or no text at all for a phase."""
+        return self._bar.render(task) if task.fields.get("bar") else Text("")
 
 
 class Live:
@@ -190,8 +194,12 @@ class Live:
     def __init__(self, stream: TextIO) -> None:
         """Draw on `stream`, which is a terminal."""
         self.console = Console(file=stream, highlight=False, soft_wrap=False)
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), LongBarColumn(20), RateColumn())
-        self._display = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+        said = TextColumn(
+            "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        )
+        rate = RateColumn(table_column=Column(no_wrap=True))
+        columns = (SpinnerColumn(), said, LongBarColumn(20), rate, TimeElapsedColumn())
+        self._display = Progress(*columns, console=self.console, transient=True, expand=True)
         self._bars: dict[tuple[str, str], tuple[TaskID, Work]] = {}
         self._phase: TaskID | None = None
         self._title = ""
@@ -225,7 +233,7 @@ class Live:
         if event.kind in {"phase-started", "phase-finished"}:
             self._turn(event)
         elif self._phase is not None and (now := self._gathered.now):
-            self._display.update(self._phase, description=clean(f"{self._title}: {now}"[: self._room()]))
+            self._display.update(self._phase, description=clean(f"{self._title}: {now}"))
         self._print_all(lines)
 
     def show_verdict(self, verdict: Verdict, report: Path) -> None:
@@ -237,10 +245,6 @@ class Live:
         self.console.print(Panel(body, title=Text(verdict.outcome, style=f"bold {colour}"), border_style=colour))
         for line in say_next(verdict, report):
             self.console.print(Text(clean(line)), soft_wrap=True)
-
-    def _room(self) -> int:
-        """Return how many letters of a description have room beside spinner and clock."""
-        return max(self.console.width - 16, 10)
 
     def _turn(self, event: Event) -> None:
         """Take the finished phase and its bars away, or put up the next one."""
@@ -260,6 +264,11 @@ class Live:
             task = self._display.add_task(clean(f"  {what}"), total=None, bar=True, rate=0.0, unit=clean(unit))
             self._bars[key] = (task, Work(now, done, now))
         task, work = self._bars[key]
+        if 0 < total <= done:
+            # What is done is said by its step's line.
+            self._display.remove_task(task)
+            del self._bars[key]
+            return
         self._display.update(task, completed=done, total=total or None, rate=work.rate(now, done))
 
     def _print_all(self, lines: Sequence[Line]) -> None:

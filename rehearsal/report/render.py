@@ -213,8 +213,8 @@ def _prepare(env: jinja2.Environment) -> jinja2.Environment:
     env.filters["show"] = show
     env.filters["mark"] = _mark
     env.filters["group"] = group
-    env.tests["long"] = is_long
-    env.tests["folded"] = is_folded
-    env.tests["worthy"] = is_worthy
+    env.filters["long"] = is_long
+    env.filters["folded"] = is_folded
+    env.filters["worthy"] = is_worthy
     env.filters["head"] = head
     return env
