@@ -286,11 +286,16 @@ class Gathered:
 
     def __init__(self) -> None:
         self.now = ""
+        self._inside = False
         self._events: list[Event] = []
 
     def add(self, event: Event) -> list[Line]:
         """Take in an event; return the lines to show now."""
         if event.kind in {"phase-started", "phase-finished", "phase-skipped"}:
+            self._inside = event.kind == "phase-started"
+            line = describe(event)
+            return [*self.take(), *([line] if line else [])]
+        if event.kind == "note" and not self._inside:
             line = describe(event)
             return [*self.take(), *([line] if line else [])]
         self.now = say_now(event) or self.now

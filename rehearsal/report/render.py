@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from markupsafe import Markup, escape
@@ -210,11 +210,7 @@ def _common() -> dict[str, Any]:
 
 
 def _prepare(env: jinja2.Environment) -> jinja2.Environment:
-    env.filters["show"] = show
-    env.filters["mark"] = _mark
-    env.filters["group"] = group
-    env.filters["long"] = is_long
-    env.filters["folded"] = is_folded
-    env.filters["worthy"] = is_worthy
-    env.filters["head"] = head
+    own = {"show": show, "mark": _mark, "head": head, "group": group}
+    rules = {"long": is_long, "folded": is_folded, "worthy": is_worthy}
+    cast("dict[str, Any]", env.filters).update({**own, **rules})
     return env
