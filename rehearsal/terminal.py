@@ -287,11 +287,15 @@ class Gathered:
     def __init__(self) -> None:
         self.now = ""
         self._inside = False
+        self._skipped: list[str] = []
         self._events: list[Event] = []
 
     def add(self, event: Event) -> list[Line]:
         """Take in an event; return the lines to show now."""
-        if event.kind in {"phase-started", "phase-finished", "phase-skipped"}:
+        if event.kind == "phase-skipped":
+            self._skipped.append(_word(event.fields, "reason", ""))
+            return []
+        if event.kind in {"phase-started", "phase-finished"}:
             self._inside = event.kind == "phase-started"
             line = describe(event)
             return [*self.take(), *([line] if line else [])]
@@ -307,8 +311,11 @@ class Gathered:
     def take(self) -> list[Line]:
         """Return the lines of what was gathered, and forget it."""
         events, self._events, self.now = self._events, [], ""
+        skipped, self._skipped = self._skipped, []
         of = {kind: [one.fields for one in events if one.kind == kind] for kind in GATHERED}
-        return [*say_steps(of["step"]), *say_locks(of["lock"]), *say_gates(of["evidence"])]
+        why = [(reason, skipped.count(reason)) for reason in dict.fromkeys(skipped)]
+        over = [Line(0, "", clean(f"{_count(many, 'phase')} skipped: {reason}")) for reason, many in why]
+        return [*over, *say_steps(of["step"]), *say_locks(of["lock"]), *say_gates(of["evidence"])]
 
 
 GATHERED = ("step", "lock", "evidence")

@@ -69,7 +69,7 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     options = Options(scale=scale_of(plan, request.rows), yes=request.yes, keep=request.keep)
     with interruptible(), make_terminal() as terminal:
         run.listen(terminal)
-        for line in announce(plan, env, run, options, len(phases)):
+        for line in announce(plan, env, run, options, phases=len(phases), resumed=request.resume is not None):
             run.event("note", text=line)
         try:
             context = bring_up(root, plan, env, run, options, resumed=request.resume is not None)
@@ -86,13 +86,14 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     return verdict.exit_code
 
 
-def announce(plan: Plan, env: Environment, run: Run, options: Options, phases: int) -> list[str]:
+def announce(plan: Plan, env: Environment, run: Run, options: Options, *, phases: int, resumed: bool) -> list[str]:
     """Return what is going to happen, for people: on which tables of which environment, and where it is recorded."""
     rows = sum(round(table.rows * (options.scale if table.scaled else 1)) for table in plan.data.tables)
-    made = f", {rows:,} rows made for it" if env.is_throwaway and rows else ""
+    made = f", {rows:,} rows made for it" if env.is_throwaway and rows and not resumed else ""
+    verb = "going on with the rehearsal of" if resumed else "rehearsing"
     tables = ", ".join(spec.name for spec in plan.tables)
     return [
-        f"rehearsing plan {plan.name} ({plan.strategy}) on environment {env.name}: {tables}{made}",
+        f"{verb} plan {plan.name} ({plan.strategy}) on environment {env.name}: {tables}{made}",
         f"{phases} phases: switched over under load, measured, taken back, switched again; kept in runs/{run.name}",
     ]
 

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
@@ -212,5 +212,6 @@ def _common() -> dict[str, Any]:
 def _prepare(env: jinja2.Environment) -> jinja2.Environment:
     own = {"show": show, "mark": _mark, "head": head, "group": group}
     rules = {"long": is_long, "folded": is_folded, "worthy": is_worthy}
-    cast("dict[str, Any]", env.filters).update({**own, **rules})
+    filters: dict[str, Any] = env.filters
+    filters.update({**own, **rules})
     return env
