@@ -192,7 +192,22 @@ def _watch(command: list[str], phase: str, folder: Path, run: Run | None, timeou
     text = log.read_text(errors="replace")
     if run:
         run.append_text("hosts.log", text)
-    return _result(phase, returncode, time.monotonic() - started, lines, text)
+    result = _result(phase, returncode, time.monotonic() - started, lines, text)
+    if run:
+        run.event("hosts", **_summary(result))
+    return result
+
+
+def _summary(result: HostsResult) -> dict[str, Any]:
+    """Return what the event at the end of a run of pyinfra says."""
+    return {
+        "of": result.phase,
+        "hosts": list(result.expected),
+        "operations": len(result.operations),
+        "changed": result.changed,
+        "failed": sum(not one.ok for one in result.operations) + len(result.failed),
+        "seconds": round(result.seconds, 1),
+    }
 
 
 @contextlib.contextmanager

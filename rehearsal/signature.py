@@ -59,7 +59,8 @@ def verify(run_folder: Path) -> list[str]:
     """Return what does not fit the signature of a run; empty when all of it holds."""
     path = run_folder / SIGNATURE
     if not path.is_file():
-        return [f"{run_folder.name} is not signed"]
+        changed = _check_manifest(run_folder)
+        return [f"{run_folder.name} is not signed{'' if changed else ', its files are as they were written'}", *changed]
     try:
         signature = Signature.model_validate_json(path.read_bytes())
         report = _read_report(run_folder)

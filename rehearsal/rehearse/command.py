@@ -72,17 +72,33 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     options = Options(scale=scale, yes=request.yes, keep=request.keep)
     with interruptible(), make_terminal() as terminal:
         run.listen(terminal)
-        run.event("note", text=f"run {run.name}, environment {env.name}, plan {plan.name}")
+        for line in announce(plan, env, run, options, phases=len(phases), resumed=request.resume is not None):
+            run.event("note", text=line)
         try:
             context = bring_up(root, plan, env, run, options, resumed=request.resume is not None)
             verdict = run_phases(context, Runner(context, phases, request.start, request.until))
         except KeyboardInterrupt:
-            run.event("note", text=f"interrupted; everything started is stopped, go on with --resume {run.name}")
+            run.event(
+                "note",
+                text=f"interrupted; everything started is stopped, go on with ./inv rehearse --resume {run.name}",
+            )
             return INTERRUPTED
         finally:
             bring_down(env, run, keep=request.keep)
         terminal.show_verdict(verdict, run.folder / "report.html")
     return verdict.exit_code
+
+
+def announce(plan: Plan, env: Environment, run: Run, options: Options, *, phases: int, resumed: bool) -> list[str]:
+    """Return what is going to happen, for people: on which tables of which environment, and where it is recorded."""
+    rows = sum(round(table.rows * (options.scale if table.scaled else 1)) for table in plan.data.tables)
+    made = f", {rows:,} rows made for it" if env.is_throwaway and rows and not resumed else ""
+    verb = "going on with the rehearsal of" if resumed else "rehearsing"
+    tables = ", ".join(spec.name for spec in plan.tables)
+    return [
+        f"{verb} plan {plan.name} ({plan.strategy}) on environment {env.name}: {tables}{made}",
+        f"{phases} phases: switched over under load, measured, taken back, switched again; kept in runs/{run.name}",
+    ]
 
 
 def open_run(root: Path, plan: Plan, request: Request) -> Run:

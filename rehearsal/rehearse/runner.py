@@ -84,7 +84,7 @@ class Runner:
                     )
                     continue
                 try:
-                    self._run_one(phase)
+                    self._run_one(phase, number + 1)
                 except StopHere:
                     return True
             return last == len(self.phases) - 1
@@ -96,10 +96,10 @@ class Runner:
         stack.enter_context(advisory_lock(conn, f"database {self.context.env.database.name}"))
         return stack
 
-    def _run_one(self, phase: Phase) -> None:
+    def _run_one(self, phase: Phase, number: int) -> None:
         run = self.context.run
         run.phase = phase.name
-        run.event("phase-started", title=phase.title, name=phase.name)
+        run.event("phase-started", title=phase.title, name=phase.name, number=number, of=len(self.phases))
         self._write_begin(phase)
         started = time.monotonic()
         ok = False

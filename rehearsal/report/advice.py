@@ -80,7 +80,7 @@ def list_next_steps(facts: Facts) -> list[str]:
     outcome = facts.verdict.outcome
     if outcome is Outcome.NO_GO:
         return [
-            "put right what failed, first reason first; `./inv rehearse` shows each gate's remedy",
+            f"put right what failed, first reason first: `./inv explain {facts.of(State.FAILED)[0].gate.id}`",
             f"go on with `./inv rehearse --resume {facts.run}`, or rehearse anew after a change of plan or SQL",
         ]
     if outcome is Outcome.INCONCLUSIVE:

@@ -7,6 +7,7 @@ no clock is read here.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from rehearsal.report.tables import settings_table, tables_of
 from rehearsal.verdict import GateResult, Verdict
 
 NOTES = "notes.md"
+CONNECTOR = re.compile(r"@\w+/(?=\w)")
 BAR_COLUMNS = ("partition", "source rows", "partitioned rows", "equal")
 OWN = frozenset({"report.md", "report.html", "report.json", "report.junit.xml", "MANIFEST.sha256", "signature.json"})
 
@@ -36,7 +38,7 @@ def build_report(run: Run, *, plan: Plan, environment: Mapping[str, Any], finger
     kind = str(environment["kind"])
     facts = Facts(run.name, plan, kind, verdict, numbers, spans, history.of("lock"))
     forecast = estimate(progress, kind)
-    return Report(
+    report = Report(
         tool_version=rehearsal.__version__,
         run=run.name,
         plan=plan.name,
@@ -62,6 +64,8 @@ def build_report(run: Run, *, plan: Plan, environment: Mapping[str, Any], finger
         next_steps=list_next_steps(facts),
         attachments=list_attachments(run.folder),
     )
+    # People call a host by its name; the connector before it is for the machine.
+    return Report.model_validate_json(CONNECTOR.sub("", report.model_dump_json()))
 
 
 def list_attachments(folder: Path) -> list[Attachment]:

@@ -75,7 +75,11 @@ CHAPTERS: tuple[Chapter, ...] = (
 def build_sections(history: History) -> list[Section]:
     """Return the chapters with the tables that come from events."""
     tables: Mapping[str, Sequence[Table]] = {
-        "timeline": [*history.table("operation", "Operations on hosts"), *history.table("note", "Notes")],
+        "timeline": [
+            *history.table("hosts", "Work on hosts"),
+            *history.table("operation", "Operations on hosts"),
+            *history.table("note", "Notes"),
+        ],
         "baseline": read_rows(history),
         "flags": history.table("flags", "Flips, server by server"),
         "load": history.table("victims", "Sessions that waited behind a lock"),

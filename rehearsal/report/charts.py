@@ -16,7 +16,7 @@ from rehearsal.report.model import Bar, Point, Report, Series, Span
 from rehearsal.report.numbers import say
 
 WIDTH = 960.0
-LEFT = 190.0
+LEFT = 216.0
 NARROW = 64.0
 RIGHT = 74.0
 ROW = 24.0

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from rehearsal.evidence import Event, Run
 from rehearsal.report.model import Point, Series, Span, Table
-from rehearsal.report.tables import make_table
+from rehearsal.report.tables import make_table, pivot
 
 LATENCY_FILES = "**/*latency*.jsonl"
 
@@ -97,15 +97,15 @@ def read_latency(history: History) -> list[Point]:
 
 
 def read_rows(history: History) -> list[Table]:
-    """Return row counts a stage, one row for each table of a stage."""
+    """Return row counts a stage: a row a stage, a column a table (a row a table where there are many tables)."""
     rows: list[dict[str, Any]] = []
     for event in history.of("rows"):
         fields = dict(event.fields)
         counts = fields.pop("counts", fields.pop("tables", None))
-        base = {"second": history.second(event.at), "phase": event.phase, **fields}
+        base = {"stage": event.phase, **fields}
         many = cast("dict[str, Any]", counts) if isinstance(counts, dict) else {}
         rows += [base | {"table": name, "rows": count} for name, count in many.items()] or [base]
-    table = make_table("Row counts at each stage", rows)
+    table = pivot("Row counts at each stage", rows, across="table", value="rows")
     return [table] if table else []
 
 
@@ -143,7 +143,8 @@ def _finished(history: History, begun: Event | None, event: Event) -> Span:
 
 
 def _series(history: History, phase: str, what: str, events: Sequence[Event]) -> Series:
-    total = max((_number(event.fields, "total") or 0.0 for event in events), default=0.0)
+    # A total that is estimated on the way is exact at the end.
+    total = _number(events[-1].fields, "total") or 0.0
     points = [(history.second(event.at), _number(event.fields, "done") or 0.0) for event in events]
     unit = str(events[-1].fields.get("unit", ""))
     return Series(title=f"{what} ({phase})" if phase else what, unit=unit, total=total, points=points)

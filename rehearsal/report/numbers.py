@@ -29,7 +29,8 @@ class Source:
     join: Callable[[Iterable[float]], float]
 
 
-LOST = Source("ledger", ("lost",), sum)
+# A settlement is of all writes since the run began: of several in one phase the largest counts, never their sum.
+LOST = Source("ledger", ("lost",), max)
 DIFFERING = Source("parity-after", ("differing", "differing_rows", "mismatches"), sum)
 STALL = Source("availability", ("longest_stall_ms", "stall_ms", "longest_gap_ms"), max)
 HOLD = Source("lock-budget", ("held_ms", "hold_ms", "max_held_ms"), max)
@@ -67,7 +68,7 @@ def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Nu
     limits = plan.gates
     holds = [measure(evidence, HOLD), *(_first(event.fields, ("held_ms",)) for event in history.of("lock"))]
     hold = max((value for value in holds if value is not None), default=None)
-    acknowledged = measure(evidence, Source("ledger", ("acknowledged", "acked"), sum))
+    acknowledged = measure(evidence, Source("ledger", ("acknowledged", "acked"), max))
     witness = "" if acknowledged is None else f"of {acknowledged:,.0f} acknowledged"
     compared = measure(evidence, Source("parity-after", ("rows", "compared", "source_rows"), sum))
     rows = "" if compared is None else f"of {compared:,.0f} compared"

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from rehearsal.report.charts import draw
-from rehearsal.report.model import GateRow, Report, Section, Signature
+from rehearsal.report.model import GateRow, Observation, Report, Section, Signature, Table
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 PLAIN_COLUMNS = re.compile(r"pid|port|id|xid|oid|year|number|status|lsn|version", re.IGNORECASE)
 SEPARATE_FROM = 10_000
+MAX_SUBJECTS = 3
+MAX_OPEN_ROWS = 10
 # What XML 1.0 cannot hold, escaped or not.
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -74,6 +78,57 @@ def show(value: Any, column: str = "") -> str:
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".")
     return str(value)
+
+
+def group(observations: Sequence[Observation]) -> list[Observation]:
+    """Return what was seen, equal results of one phase in one row, and equal rows of several phases in one.
+
+    A row for each thing that did not pass, always.
+    """
+    subjects: dict[tuple[bool | None, str, str, str], list[Observation]] = {}
+    for item in observations:
+        own = "" if item.passed is True else item.subject
+        subjects.setdefault((item.passed, item.observed, item.phase, own), []).append(item)
+    joined = [_join(items) for items in subjects.values()]
+    phases: dict[tuple[bool | None, str, str], list[Observation]] = {}
+    for item in joined:
+        phases.setdefault((item.passed, item.observed, item.subject), []).append(item)
+    return [
+        items[0].model_copy(update={"phase": ", ".join(dict.fromkeys(one.phase for one in items))})
+        for items in phases.values()
+    ]
+
+
+def _join(items: Sequence[Observation]) -> Observation:
+    names = list(dict.fromkeys(item.subject for item in items))
+    more = f" and {len(names) - MAX_SUBJECTS} more" if len(names) > MAX_SUBJECTS else ""
+    return items[0].model_copy(update={"subject": ", ".join(names[:MAX_SUBJECTS]) + more})
+
+
+def is_long(gate: GateRow) -> bool:
+    """Return whether what a gate saw is folded away: it passed, and there is much of it."""
+    return gate.state == "passed" and len(group(gate.observations)) > MAX_OPEN_ROWS
+
+
+def is_folded(table: Table) -> bool:
+    """Return whether a table is folded away: a long one."""
+    return len(table.rows) > MAX_OPEN_ROWS
+
+
+def is_worthy(table: Table, gate: GateRow) -> bool:
+    """Return whether a table is shown on a page: plain values of a gate that passed stand in what it observed."""
+    return gate.state != "passed" or table.title != "measured"
+
+
+def head(column: str) -> Markup:
+    """Return the head of a column: a word of ours without underscores, a name as it is, to be broken at its joints.
+
+    >>> str(head("held_ms")), str(head("public.cash_flows"))
+    ('held ms', 'public.<wbr>cash_<wbr>flows')
+    """
+    if "." not in column:
+        return escape(column.replace("_", " "))
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._])", column))
 
 
 class Ready(str):
@@ -155,6 +210,8 @@ def _common() -> dict[str, Any]:
 
 
 def _prepare(env: jinja2.Environment) -> jinja2.Environment:
-    env.filters["show"] = show
-    env.filters["mark"] = _mark
+    own = {"show": show, "mark": _mark, "head": head, "group": group}
+    rules = {"long": is_long, "folded": is_folded, "worthy": is_worthy}
+    filters: dict[str, Any] = env.filters
+    filters.update({**own, **rules})
     return env

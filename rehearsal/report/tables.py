@@ -19,6 +19,8 @@ from rehearsal.evidence import Evidence
 from rehearsal.report.model import Cell, Table
 
 MAX_ROWS = 300
+MAX_COLUMNS = 8
+PAIR = ["of", "value"]
 SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|dsn|conninfo|private", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(\w+://[^/\s:@]*):[^@\s]*@|(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
 
@@ -42,7 +44,7 @@ def make_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table | None:
 
 def settings_table(settings: Mapping[str, Any]) -> Table:
     """Return settings by name, secrets hidden."""
-    rows: list[list[Cell]] = [[name, hide(name, value)] for name, value in sorted(_flatten(settings))]
+    rows: list[list[Cell]] = [[name, _as_text(hide(name, value))] for name, value in sorted(_flatten(settings))]
     return Table(title="", columns=["setting", "value"], rows=rows)
 
 
@@ -64,7 +66,36 @@ def as_cell(value: Any) -> Cell:
         return value
     if isinstance(value, list | tuple) and all(isinstance(one, str | int | float) for one in _list(value)):
         return ", ".join(str(one) for one in _list(value))
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, Any]", value)
+        if all(one is None or isinstance(one, str | int | float) for one in pairs.values()):
+            return ", ".join(f"{name} {_short(one)}" for name, one in pairs.items())
     return json.dumps(value, default=str, sort_keys=True, ensure_ascii=False)
+
+
+def pivot(title: str, rows: Sequence[Mapping[str, Any]], *, across: str, value: str) -> Table | None:
+    """Return objects as a table in which the values of one column are the columns; as they are if those are too many.
+
+    >>> pivot("", [{"at": 1, "of": "a", "n": 5}, {"at": 1, "of": "b", "n": 7}], across="of", value="n").rows
+    [[1, 5, 7]]
+    """
+    names = list(dict.fromkeys(str(row.get(across)) for row in rows))
+    if len(names) > MAX_COLUMNS or any(across not in row for row in rows):
+        return make_table(title, rows)
+    wide: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        rest = {name: cell for name, cell in row.items() if name not in {across, value}}
+        wide.setdefault(json.dumps(rest, default=str), rest)[str(row[across])] = row.get(value)
+    return make_table(title, list(wide.values()))
+
+
+def _as_text(value: Cell) -> Cell:
+    """Return a setting as it was set: a port is no amount."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _short(value: object) -> object:
+    return round(value, 1) if isinstance(value, float) else value
 
 
 def _redact(match: re.Match[str]) -> str:
@@ -118,6 +149,10 @@ def _join(group: Sequence[tuple[str, Table]]) -> Table:
     rows: list[list[Cell]] = [[subject, *row] for subject, table in group for row in table.rows]
     subject, first = group[0]
     title = "" if subject == first.title else first.title
+    if first.columns == PAIR:
+        pairs = [dict(zip(["subject", *PAIR], row, strict=True)) for row in rows]
+        if (wide := pivot(title, pairs, across="of", value="value")) is not None:
+            return wide
     omitted = sum(table.omitted for _, table in group) + max(0, len(rows) - MAX_ROWS)
     return Table(title=title, columns=["subject", *first.columns], rows=rows[:MAX_ROWS], omitted=omitted)
 

@@ -24,7 +24,7 @@ from tests.played import ENVIRONMENT, FINGERPRINT, PLAN, START, Player, play
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "report.schema.json"
 NASTY = '<script>alert(1)</script> | `x` [y](z) \x07 & "q"'
-VOID = {"meta", "col", "br", "rect", "line", "polyline"}
+VOID = {"wbr", "meta", "col", "br", "rect", "line", "polyline"}
 
 
 def read(run: Run, kind: str = "staging") -> Report:
@@ -323,7 +323,8 @@ def test_unknown_data_becomes_tables(tmp_path: Path) -> None:
         ("measured", ["subject", "seconds"], [["posts", 1.5]]),
     ]
     assert (len(tables["smoke"][0].rows), tables["smoke"][0].omitted) == (300, 700)
-    assert "and 700 more rows" in (player.run.folder / "report.md").read_text(encoding="utf-8")
+    assert "and 980 more rows" in (player.run.folder / "report.md").read_text(encoding="utf-8")
+    assert "and 700 more rows" in (player.run.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_build_report_is_pure(tmp_path: Path) -> None:

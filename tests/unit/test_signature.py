@@ -135,6 +135,9 @@ def test_second_signature_is_refused(folder: Path) -> None:
 
 
 def test_unsigned_and_empty_folders_are_named(folder: Path, tmp_path: Path) -> None:
-    assert verify(folder) == [f"{folder.name} is not signed"]
+    assert verify(folder) == [f"{folder.name} is not signed, its files are as they were written"]
+    (folder / "row_counts.log").write_text("other\n")
+    assert verify(folder)[0] == f"{folder.name} is not signed"
+    assert [one.rpartition(" was ")[0] for one in verify(folder)[1:]] == ["row_counts.log"]
     with pytest.raises(PreconditionError, match="render it first"):
         sign(tmp_path, "K. Sato", WHEN)

@@ -29,10 +29,30 @@ KINDS = [
     "lock",
     "step",
     "operation",
+    "hosts",
     "note",
 ]
 VALUES = st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.lists(st.integers()), st.integers())
-NAMES = ["title", "seconds", "ok", "reason", "what", "done", "total", "unit", "gate", "subject", "passed", "observed"]
+NAMES = [
+    "number",
+    "of",
+    "hosts",
+    "ms",
+    "attempts",
+    "result",
+    "title",
+    "seconds",
+    "ok",
+    "reason",
+    "what",
+    "done",
+    "total",
+    "unit",
+    "gate",
+    "subject",
+    "passed",
+    "observed",
+]
 
 
 def event(kind: str, at: str = "2026-02-01T02:00:00Z", **fields: Any) -> Event:
@@ -59,8 +79,9 @@ def test_plain_lines_say_phases_gates_and_the_verdict(tmp_path: Path) -> None:
     assert "  ok (38.5 s)\n" in text
     assert "  FAILED ledger: public.revenues: " in text
     assert "  UNSEEN generator: lag: " in text
-    assert "lock barrier: 2 attempts, waited 188 ms, held 41 ms, behind pid 4711 pg_dump" in text
-    assert text.endswith("report: runs/x/report.html\n")
+    assert "lock for barrier: granted after 188 ms and 2 attempts, behind pid 4711 pg_dump; held 41 ms" in text
+    assert "  report: runs/x/report.html\n  open:   ./inv report.open --run x\n" in text
+    assert text.endswith("  why:    ./inv explain ledger\n")
     assert "verdict: NO-GO\n  ledger: " in text
     assert not any(character < " " and character != "\n" for character in text)
 
@@ -69,7 +90,7 @@ def test_plain_progress_tells_rate_and_time_left_but_not_every_step(tmp_path: Pa
     lines = [line for line in show_all(tmp_path).splitlines() if "copy public.revenues:" in line]
 
     assert 2 <= len(lines) <= 5
-    assert lines[1].endswith("/s, 7 s left")
+    assert any("/s, " in line and line.endswith(" s left") for line in lines)
     assert "100 % of 1,071,200 rows" in lines[-1]
 
 
@@ -99,6 +120,50 @@ def test_plain_survives_an_encoding_that_lacks_a_sign_and_a_reader_that_is_gone(
             gone.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
     os.close(writer)
+
+
+def test_what_passed_is_one_line_a_gate_and_what_did_not_is_said_at_once() -> None:
+    """Twenty equal results are one line at the end of their phase; the bad one among them came first, in full."""
+    stream = io.StringIO()
+    terminal = Plain(stream)
+
+    terminal(event("phase-started", title="Triggers", number=6, of=17))
+    for number in range(20):
+        terminal(event("evidence", gate="smoke", subject=f"@process/app{number}", passed=number != 7, observed="200"))
+    terminal(event("operation", host="@process/db", operation="Make the role", ok=True, changed=True, seconds=0.1))
+    before_the_end = stream.getvalue()
+    terminal(event("hosts", of="roles", hosts=["@process/db"], operations=14, changed=9, seconds=9.1))
+    terminal(event("phase-finished", ok=True, seconds=1.0))
+
+    assert before_the_end == "6/17 Triggers\n  FAILED smoke: app7: 200\n"
+    assert stream.getvalue().removeprefix(before_the_end).splitlines() == [
+        "  hosts, roles: 14 operations on db, 9 changed something, 9.1 s",
+        "  passed smoke: 19 of 20 checks",
+        "  ok (1.0 s)",
+    ]
+
+
+def test_an_interrupted_phase_still_says_what_passed_and_a_failed_operation_is_shown() -> None:
+    stream = io.StringIO()
+
+    with contextlib.suppress(KeyboardInterrupt), Plain(stream) as terminal:
+        terminal(event("operation", host="@process/db", operation="Make the role", ok=False, seconds=0.1))
+        terminal(event("evidence", gate="tools", subject="psql", passed=True, observed="15.18"))
+        raise KeyboardInterrupt
+
+    assert stream.getvalue() == "  db: Make the role: FAILED\n  passed tools: psql: 15.18\n"
+
+
+def test_short_work_needs_no_progress_and_a_go_says_how_to_sign(tmp_path: Path) -> None:
+    """A bar for something that takes a second is noise; the commands after the verdict name their run."""
+    stream = io.StringIO()
+    terminal = Plain(stream)
+
+    for second, done in ((0, 0), (1, 50), (2, 100)):
+        terminal(event("progress", f"2026-02-01T02:00:0{second}Z", what="copy", done=done, total=100, unit="rows"))
+
+    assert stream.getvalue() == ""
+    assert 'sign:   ./inv report.sign --run x --by "YOUR NAME"' in show_all(tmp_path)
 
 
 @given(st.sampled_from([*KINDS, "never-heard-of"]), st.dictionaries(st.sampled_from(NAMES), VALUES), st.text())

@@ -1,0 +1,1 @@
+"""Documents that are held to the program."""
