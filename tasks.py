@@ -96,10 +96,18 @@ def rehearse(
     _end(next((code for code in (USAGE, 1, 3) if code in codes), max(codes)))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
-def provision(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False) -> None:
+@task(
+    auto_shortflags=False,
+    help={
+        "env": HELP["env"],
+        "plan": HELP["plan"],
+        "dry_run": HELP["dry_run"],
+        "fresh": "drop the plan's database first (throwaway hosts only)",
+    },
+)
+def provision(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False, fresh: bool = False) -> None:
     """Bring hosts, roles, database and app servers to the wanted state; a second run changes nothing."""
-    _rehearsal("provision", *_on(plan, env, *_flags(dry_run=dry_run)))
+    _rehearsal("provision", *_on(plan, env, *_flags(dry_run=dry_run, fresh=fresh)))
 
 
 @task(

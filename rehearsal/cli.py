@@ -97,7 +97,8 @@ def _target(words: argparse.Namespace) -> Target:
 
 def _add_database(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "provision", "bring hosts, roles, database and app servers to the wanted state",
-                      lambda words: verbs.provision(_target(words), dry=words.dry_run))  # fmt: skip
+                      lambda words: verbs.provision(_target(words), dry=words.dry_run, fresh=words.fresh))  # fmt: skip
+    parser.add_argument("--fresh", action="store_true", help="drop the plan's database first (throwaway hosts only)")
     parser.add_argument("--dry-run", action="store_true", help="print what would change")
     parser = _command(commands, "data", "fill the plan's tables with production-like rows on throwaway hosts",
                       lambda words: verbs.fill(_target(words), _enough(words.rows)))  # fmt: skip

@@ -79,30 +79,40 @@ def alone(context: Context) -> Iterator[Connection]:
             yield session
 
 
-def provision(target: Target, *, dry: bool = False) -> int:
-    """Bring hosts, roles, database, registry and app servers to the wanted state; a second run changes nothing."""
+def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
+    """Bring hosts, roles, database, registry and app servers to the wanted state; a second run changes nothing.
+
+    With `fresh`, the plan's database of a throwaway environment is dropped and made anew.
+
+    Raises:
+        UsageError: `fresh` where the database is not ours to drop.
+    """
     plan = load_plan(find_plan(target.plan, target.root))
     env = load_environment(target.env, plan.name, target.root, secrets=False)
+    if fresh and not env.is_throwaway:
+        message = f"environment {env.name} is no throwaway: its database is never dropped"
+        raise UsageError(message)
+    reset = {"reset": True} if fresh else {}
     run = Run.create(target.root / "runs", target.env, f"{plan.name}-provision")
     with make_terminal() as terminal:
         run.listen(terminal)
         changed = 0
         if dry:
             for phase in ("cluster", "roles", "app"):
-                result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
+                result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True, data=reset)
                 for host, operation in result.would_change:
                     run.event("note", text=f"{host}: would change: {operation}")
                 changed += len(result.would_change)
             run.event("note", text=f"{changed} operations would change something")
             return DONE
         for phase in ("cluster", "roles"):
-            changed += run_pyinfra(env.inventory, phase, plan=plan, run=run).changed
+            changed += run_pyinfra(env.inventory, phase, plan=plan, run=run, data=reset).changed
         if env.is_throwaway:
             files = SqlFiles(target.root / "sql")
             loaded = load_environment(target.env, plan.name, target.root)
             context = Context(target.root, plan, loaded, run, files, fingerprint_of(plan, files))
             changed += migrate_schema(context)
-        changed += run_pyinfra(env.inventory, "app", plan=plan, run=run).changed
+        changed += run_pyinfra(env.inventory, "app", plan=plan, run=run, data=reset).changed
         run.event("note", text=f"{changed} operations changed something" if changed else "no change")
         servers = ", ".join(f"{one.name} at {one.url}" for one in env.app_servers)
         place = f"{env.database.name} at {env.database.host}:{env.database.port}"
@@ -121,9 +131,22 @@ def fill(target: Target, rows: int | None) -> int:
         if not context.env.is_throwaway:
             message = f"environment {context.env.name} is no throwaway: rows are made on local and docker hosts only"
             raise UsageError(message)
-        with alone(context):
+        with alone(context) as conn:
+            for spec in context.plan.tables:
+                if state.find_migration(conn, split_name(spec.name)):
+                    message = (
+                        f"{spec.name} has a partitioned twin, whose partitions were made for the rows that were there; "
+                        "rows are made before `invoke db.migrate`, and `invoke db.provision --fresh` begins anew"
+                    )
+                    raise PreconditionError(message)
             make_rows(context)
-        return FAILED if any(one.passed is False for one in context.run.evidence()) else DONE
+        return code_of(context)
+
+
+def code_of(context: Context) -> int:
+    """Return the exit code of what a verb saw: failed, unseen or done."""
+    seen = [one.passed for one in context.run.evidence()]
+    return FAILED if False in seen else UNSEEN if None in seen else DONE
 
 
 def stop_hosts(target: Target) -> int:
@@ -178,7 +201,7 @@ def judge(context: Context, table: str, found: str, report: ParityReport) -> int
     """Return the exit code of one comparison. Before its copy has ended, a twin may lack rows and hold no wrong one."""
     copied = found not in (state.PREPARED, state.COPYING)
     wrong = sum(count for kind, count in report.differences.items() if kind != "missing")
-    if report.self_test is False or (report.unexplained if copied else wrong):
+    if report.self_test is False or (not report.has_explanation if copied else wrong):
         return FAILED
     if not copied:
         text = f"{table} is {found}: its twin may lack rows until `invoke db.switchover` has copied them"
@@ -200,7 +223,7 @@ def switchover(target: Target, *, dry: bool = False) -> int:
                 context.run.event("note", text=f"{spec.name}: {'switched' if prepared or switched else 'no change'}")
             reports = compare_all(context, "parity-after", self_test=True)
         context.run.attach("post_migration_parity.txt", parity_text(reports))
-        return FAILED if any(report.unexplained for report in reports) else DONE
+        return code_of(context)
 
 
 def dry_run(context: Context) -> int:
@@ -225,6 +248,9 @@ def roll_back(target: Target) -> int:
                 flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
                 if not flip.ok:
                     return FAILED
+                moved = sum(one.restarted for one in flip.servers)
+                text = f"flags are off on {len(flip.servers)} app servers, {moved} restarted" if moved else "no change"
+                context.run.event("note", text=text)
             for spec in context.plan.tables:
                 changed = context.switchover(spec).roll_back()
                 if context.plan.strategy == "swap":
@@ -322,14 +348,11 @@ def run_load(target: Target, seconds: float | None, rate: float) -> int:
 
         load(context)
         summary = context.writers.stop()
-        evidence = context.run.evidence()
         for name, one in sorted((summary.operations if summary else {}).items()):
             print(
                 f"{name:<40} {one.ok:>8} ok {one.failed:>6} failed {one.unknown:>5} unknown  p99 {one.p99_ms:>8.1f} ms"
             )
-        if any(one.passed is False for one in evidence):
-            return FAILED
-        return UNSEEN if any(one.passed is None for one in evidence) else DONE
+        return code_of(context)
 
 
 def show_routing(target: Target) -> int:
