@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from rehearsal.names import Names
 from rehearsal.parity import compare, parity_text
 from rehearsal.parity.report import ParityReport
 from rehearsal.planfile import find_plan, load_plan
-from rehearsal.postgres import Connection, advisory_lock, connect, with_lock
+from rehearsal.postgres import Connection, advisory_lock, connect, scalar, with_lock
 from rehearsal.production import require_go
 from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of, stop_local
 from rehearsal.rehearse.context import Context, Options
@@ -92,27 +92,32 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
     if fresh and not env.is_throwaway:
         message = f"environment {env.name} is no throwaway: its database is never dropped"
         raise UsageError(message)
-    reset = {"reset": True} if fresh else {}
     run = Run.create(target.root / "runs", target.env, f"{plan.name}-provision")
     with make_terminal() as terminal:
         run.listen(terminal)
         changed = 0
         if dry:
             for phase in ("cluster", "roles", "app"):
-                result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True, data=reset)
+                result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
                 for host, operation in result.would_change:
                     run.event("note", text=f"{host}: would change: {operation}")
                 changed += len(result.would_change)
             run.event("note", text=f"{changed} operations would change something")
             return DONE
         for phase in ("cluster", "roles"):
-            changed += run_pyinfra(env.inventory, phase, plan=plan, run=run, data=reset).changed
-        if env.is_throwaway:
-            files = SqlFiles(target.root / "sql")
-            loaded = load_environment(target.env, plan.name, target.root)
-            context = Context(target.root, plan, loaded, run, files, fingerprint_of(plan, files))
-            changed += migrate_schema(context)
-        changed += run_pyinfra(env.inventory, "app", plan=plan, run=run, data=reset).changed
+            changed += run_pyinfra(env.inventory, phase, plan=plan, run=run).changed
+        with ExitStack() as stack:
+            if env.is_throwaway:
+                files = SqlFiles(target.root / "sql")
+                loaded = load_environment(target.env, plan.name, target.root)
+                context = Context(target.root, plan, loaded, run, files, fingerprint_of(plan, files))
+                if fresh:
+                    # Held until the end, so that no database is dropped under a rehearsal.
+                    conn = stack.enter_context(connect(lock_database(context), role=f"run {run.name}"))
+                    stack.enter_context(advisory_lock(conn, f"database {loaded.database.name}"))
+                    changed += run_pyinfra(env.inventory, "roles", plan=plan, run=run, data={"reset": True}).changed
+                changed += migrate_schema(context)
+            changed += run_pyinfra(env.inventory, "app", plan=plan, run=run, data={"reset": fresh}).changed
         run.event("note", text=f"{changed} operations changed something" if changed else "no change")
         servers = ", ".join(f"{one.name} at {one.url}" for one in env.app_servers)
         place = f"{env.database.name} at {env.database.host}:{env.database.port}"
@@ -133,14 +138,25 @@ def fill(target: Target, rows: int | None) -> int:
             raise UsageError(message)
         with alone(context) as conn:
             for spec in context.plan.tables:
-                if state.find_migration(conn, split_name(spec.name)):
-                    message = (
-                        f"{spec.name} has a partitioned twin, whose partitions were made for the rows that were there; "
-                        "rows are made before `invoke db.migrate`, and `invoke db.provision --fresh` begins anew"
-                    )
-                    raise PreconditionError(message)
+                refuse_rows_after_twin(conn, spec.name)
             make_rows(context)
         return code_of(context)
+
+
+def refuse_rows_after_twin(conn: Connection, table: str) -> None:
+    """Refuse rows for an empty table with a twin: its partitions were made for the rows that there were.
+
+    Raises:
+        PreconditionError: it is such a table.
+    """
+    name = split_name(table)
+    empty = sql.SQL("select not exists (select from {})").format(sql.Identifier(*name))
+    if state.find_migration(conn, name) and scalar(conn, empty):
+        message = (
+            f"{table} has a partitioned twin with partitions for no rows; rows are made before `invoke db.migrate`, "
+            "and `invoke db.provision --fresh` begins anew"
+        )
+        raise PreconditionError(message)
 
 
 def code_of(context: Context) -> int:
