@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
-from invoke import Collection, Context, Exit, task
+from invoke import Collection, Context, Exit, Program, task
+from invoke.exceptions import ParseError
 
 ROOT = Path(__file__).resolve().parent
+USAGE = 2
 PLANS = tuple(sorted(path.stem for path in (ROOT / "plans").glob("*.toml")))
 HELP = {
     "env": "environment: name of an inventory in inventories/",
@@ -85,16 +88,45 @@ def rehearse(
         plan = next((one for one in PLANS if resume.endswith(f"-{one}") or f"-{one}-" in resume), "")
     codes: list[int] = []
     for one in [plan] if plan else PLANS:
+        if USAGE in codes:
+            break
         words = _flags(rows=rows, until=until, resume=resume, dry_run=dry_run, keep=keep, **{"from": from_})
         codes.append(_python("-m", "rehearsal", "rehearse", *_on(one, env, *words, yes=yes)))
     # The worst verdict of all plans: usage error, NO-GO, INCONCLUSIVE, GO.
-    _end(next((code for code in (2, 1, 3) if code in codes), max(codes)))
+    _end(next((code for code in (USAGE, 1, 3) if code in codes), max(codes)))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
-def provision(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False) -> None:
+@task(
+    auto_shortflags=False,
+    help={
+        "env": HELP["env"],
+        "plan": HELP["plan"],
+        "dry_run": HELP["dry_run"],
+        "fresh": "drop the plan's database first (throwaway hosts only)",
+    },
+)
+def provision(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False, fresh: bool = False) -> None:
     """Bring hosts, roles, database and app servers to the wanted state; a second run changes nothing."""
-    _rehearsal("provision", *_on(plan, env, *_flags(dry_run=dry_run)))
+    _rehearsal("provision", *_on(plan, env, *_flags(dry_run=dry_run, fresh=fresh)))
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "env": HELP["env"],
+        "plan": HELP["plan"],
+        "rows": "rows of the scaled tables together, instead of the plan's",
+    },
+)
+def data(_: Context, env: str = "local", plan: str = PLANS[0], rows: str = "") -> None:
+    """Fill the plan's tables with production-like rows, on throwaway hosts; a second run changes nothing."""
+    _rehearsal("data", *_on(plan, env, *_flags(rows=rows)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"]})
+def down(_: Context, env: str = "local") -> None:
+    """Stop the app servers and the database of `local`; their data stays, `db.provision` starts them again."""
+    _rehearsal("hosts-down", *_on(PLANS[0], env))
 
 
 @task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
@@ -234,7 +266,24 @@ def check(_: Context) -> None:
 
 
 namespace = Collection(rehearse, provision, doctor, gates, explain, test, check)
-namespace.add_collection(Collection("db", provision, migrate, verify, switchover, rollback, cleanup))
+namespace.add_collection(Collection("db", provision, data, migrate, verify, switchover, rollback, cleanup))
+namespace.add_collection(Collection("hosts", down))
 namespace.add_collection(Collection("load", load_run))
 namespace.add_collection(Collection("flags", show, set_))
 namespace.add_collection(Collection("report", open_, sign, verify_report))
+
+
+class Wrapper(Program):
+    """What `./inv` runs: invoke, except that a mistyped command line ends with 2, as all usage errors do."""
+
+    def parse_tasks(self) -> None:
+        """Parse the names of tasks and their options."""
+        try:
+            super().parse_tasks()
+        except ParseError as exc:
+            message = f"error: {exc}; `./inv --list` has all tasks, `./inv --help TASK` the options of one"
+            raise Exit(message, code=USAGE) from exc
+
+
+if __name__ == "__main__":
+    Wrapper(name="pg-rehearsal", binary="inv", namespace=namespace, version=version("pg-rehearsal")).run()

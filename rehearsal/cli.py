@@ -19,6 +19,7 @@ from rehearsal.verbs import Target
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE"
 AddCommand = Callable[..., argparse.ArgumentParser]
+LEAST_ROWS = 1000
 FLAG = {"on": True, "off": False}
 
 
@@ -80,11 +81,15 @@ def _add_rehearse(commands: AddCommand) -> None:
 def _rehearse(words: argparse.Namespace) -> int:
     if words.dry_run:
         return verbs.switchover(_target(words), dry=True)
-    if words.rows is not None and words.rows < 1000:
-        message = f"--rows {words.rows}: a rehearsal needs at least 1000 rows"
-        raise UsageError(message)
-    request = Request(words.env, words.rows, words.start, words.until, words.resume, words.yes, words.keep)
+    request = Request(words.env, _enough(words.rows), words.start, words.until, words.resume, words.yes, words.keep)
     return rehearse(ROOT, words.plan, request)
+
+
+def _enough(rows: int | None) -> int | None:
+    if rows is not None and rows < LEAST_ROWS:
+        message = f"--rows {rows}: a rehearsal needs at least {LEAST_ROWS} rows"
+        raise UsageError(message)
+    return rows
 
 
 def _target(words: argparse.Namespace) -> Target:
@@ -93,8 +98,14 @@ def _target(words: argparse.Namespace) -> Target:
 
 def _add_database(commands: AddCommand) -> None:
     parser = _command(commands, "provision", "bring hosts, roles, database and app servers to the wanted state",
-                      lambda words: verbs.provision(_target(words), dry=words.dry_run))  # fmt: skip
+                      lambda words: verbs.provision(_target(words), dry=words.dry_run, fresh=words.fresh))  # fmt: skip
+    parser.add_argument("--fresh", action="store_true", help="drop the plan's database first (throwaway hosts only)")
     parser.add_argument("--dry-run", action="store_true", help="print what would change")
+    parser = _command(commands, "data", "fill the plan's tables with production-like rows on throwaway hosts",
+                      lambda words: verbs.fill(_target(words), _enough(words.rows)))  # fmt: skip
+    parser.add_argument("--rows", type=int, help="rows of the scaled tables together, instead of the plan's")
+    _command(commands, "hosts-down", "stop what runs on this machine for the environment local",
+             lambda words: verbs.stop_hosts(_target(words)))  # fmt: skip
     parser = _command(commands, "migrate", "apply partitioned tables and triggers through the registry",
                       lambda words: verbs.migrate(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the SQL")

@@ -7,6 +7,7 @@ the tables were made.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +58,10 @@ class MonthCount:
     def passed(self) -> bool:
         """Whether the month is within the plan's limits."""
         return self.least <= self.rows <= self.most
+
+    def __str__(self) -> str:
+        """Return the month as a sentence."""
+        return f"{self.month:%Y-%m} with {self.rows:,} rows, wanted {self.least:,} to {self.most:,}"
 
 
 def make_data(
@@ -230,6 +235,12 @@ order by 1
 
 def _months(conn: Connection, table: DataTable, key: str, scale: float) -> list[MonthCount]:
     query = sql.SQL(MONTHS).format(key=sql.Identifier(key), table=_table(table.name))
-    least = int((table.month_min or 0) * scale)
-    most = int(table.month_max * scale) + 1 if table.month_max is not None else 2**63
+    least = _shrunk(table.month_min or 0, scale, -1)
+    most = _shrunk(table.month_max, scale, 1) + 1 if table.month_max is not None else 2**63
     return [MonthCount(table.name, row[0], row[1], least, most) for row in conn.execute(query).fetchall()]
+
+
+def _shrunk(limit: int, scale: float, direction: int) -> int:
+    """Return a month's limit at a smaller scale, where chance weighs more: four standard deviations are let pass."""
+    chance = 4 * math.sqrt(limit * scale) if scale < 1 else 0.0
+    return max(0, int(limit * scale + direction * chance))

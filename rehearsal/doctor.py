@@ -123,8 +123,10 @@ def _structure(context: Context, conn: Connection, work: Switchover, *, fix: boo
 
 
 NEVER_ANALYZED = """
-select c.relname from pg_catalog.pg_class as c
-where c.oid = any(%s::oid[]) and not exists (select from pg_catalog.pg_statistic as s where s.starelid = c.oid)
+select c.relname from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where c.oid = any(%s::oid[]) and not exists (
+    -- The view, since only superusers may read the table below it.
+    select from pg_catalog.pg_stats as s where (s.schemaname, s.tablename) = (n.nspname, c.relname))
 """
 
 

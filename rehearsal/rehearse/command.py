@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -237,17 +238,27 @@ def describe(env: Environment) -> dict[str, Any]:
 
 def bring_down(env: Environment, run: Run, *, keep: bool) -> None:
     """Stop what a rehearsal on this machine started; the data stays, and `--resume` starts it again."""
-    if env.kind != "local" or keep or env.state_folder is None:
+    if env.kind != "local" or keep:
         return
+    stop_local(env)
+    # Shown, not recorded: the report is written, and its manifest must go on fitting the run's files.
+    run.show(
+        Event("note", utc_now(), run.phase, {"text": "app servers and database stopped; --keep leaves them running"})
+    )
+
+
+def stop_local(env: Environment) -> bool:
+    """Stop the app servers and the database of the environment `local`; return whether any ran.
+
+    Raises:
+        HostsFailed: one could not be stopped.
+    """
     command = [sys.executable, "-m", "fleet.local", "stop", "--base", str(env.state_folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         message = f"environment {env.name} could not be stopped: {done.stderr.strip()}"
         raise HostsFailed(message)
-    # Shown, not recorded: the report is written, and its manifest must go on fitting the run's files.
-    run.show(
-        Event("note", utc_now(), run.phase, {"text": "app servers and database stopped; --keep leaves them running"})
-    )
+    return bool(json.loads(done.stdout)["changed"])
 
 
 @contextmanager

@@ -72,7 +72,8 @@ def make_rows(context: Context) -> None:
         if context.env.is_throwaway:
             scale, anchor = context.options.scale, context.anchor
             for made in make_data(conn, plan, scale=scale, anchor=anchor, on_progress=tell):
-                run.event("note", text=f"{made.table}: {made.rows:,} rows, {made.rows_per_second:,.0f} a second")
+                pace = f"{made.rows_per_second:,.0f} a second" if made.made else "there already"
+                run.event("note", text=f"{made.table}: {made.rows:,} rows, {pace}")
         months = check_distribution(conn, plan, scale=context.options.scale)
     for table in sorted({month.table for month in months}):
         of_table = [month for month in months if month.table == table]

@@ -1,0 +1,218 @@
+"""The single verbs on a provisioned environment, in the order in which a person uses them, once for each strategy."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from fleet import local
+from rehearsal import cli, state
+from rehearsal.catalog import Catalog, split_name
+from rehearsal.environment import Environment
+from rehearsal.hosts import load_environment
+from rehearsal.names import Names
+from rehearsal.plan import Plan
+from rehearsal.planfile import load_plan
+from rehearsal.postgres import connect, scalar
+from rehearsal.sqlfiles import SqlFiles
+from tests.local.conftest import ROOT, Local
+
+pytestmark = pytest.mark.slow
+ROWS = "20000"
+FOLDERS = ("inventories", "plans", "sql", "templates", "example_app", "rehearsal", "fleet", "tasks", "deploy.py")
+Verb = Callable[..., tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One plan on the environment: what it is, where it runs, and how its verbs are called."""
+
+    plan: Plan
+    env: Environment
+    verb: Verb
+
+    @property
+    def names(self) -> Names:
+        """Names of the first table's pair."""
+        return Names(split_name(self.plan.tables[0].name))
+
+    def state(self) -> str:
+        """Return the state of the first table."""
+        with connect(self.env.database) as conn:
+            return state.read_migration(conn, self.names.source).state
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the project's, whose runs are its own."""
+    root = tmp_path_factory.mktemp("project")
+    for name in FOLDERS:
+        (root / name).symlink_to(ROOT / name)
+    return root
+
+
+@pytest.fixture
+def call(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Verb]:
+    monkeypatch.setattr(cli, "ROOT", project)
+
+    def verb(name: str, *words: str, plan: str | None = None) -> tuple[int, str]:
+        code = cli.main([name, *(["--plan", plan] if plan else []), *words])
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    yield verb
+
+
+@pytest.fixture
+def at(place: Local, call: Verb, request: pytest.FixtureRequest) -> Place:
+    """The plan, provisioned afresh with few rows."""
+    name: str = request.param
+    plan = load_plan(ROOT / "plans" / f"{name}.toml")
+
+    def verb(word: str, *words: str) -> tuple[int, str]:
+        return call(word, *words, plan=name)
+
+    assert verb("provision", "--fresh")[0] == 0
+    code, said = verb("data", "--rows", ROWS)
+    assert code == 0, said
+    return Place(plan, load_environment("local", plan.name), verb)
+
+
+@pytest.mark.parametrize("at", ["hospitality", "sensor_readings"], indirect=True)
+def test_the_verbs_in_their_order(at: Place) -> None:
+    """Each does its work once, says what it did, and does and says nothing more the second time."""
+    look_before(at)
+    switch(at)
+    use(at)
+    find_and_mend(at)
+    go_back(at)
+
+
+def look_before(at: Place) -> None:
+    """Provision and data again change nothing; the twin is made once; a dry run changes nothing."""
+    code, said = at.verb("provision")
+    assert (code, "no change" in said, at.env.app_servers[0].url in said) == (0, True, True)
+    code, said = at.verb("data", "--rows", ROWS)
+    assert (code, "there already" in said) == (0, True)
+    code, said = at.verb("data", "--rows", "30000")
+    assert (code, "as many rows as last time" in said) == (1, True)
+    code, said = at.verb("verify")
+    assert (code, "run `invoke db.migrate` first" in said) == (1, True)
+
+    assert "changes applied" in at.verb("migrate")[1]
+    assert "no change" in at.verb("migrate")[1]
+    code, said = at.verb("verify")
+    assert (code, "until `invoke db.switchover`" in said) == (3, True)
+    code, said = at.verb("switchover", "--dry-run")
+    assert code == 0
+    assert re.search(r"nothing was changed: catalog digest (\w+) before, \1 after", said)
+    assert at.state() == state.PREPARED
+
+
+def switch(at: Place) -> None:
+    """The switch comes once, and every pair is equal afterwards."""
+    code, said = at.verb("switchover")
+    assert (code, said.count(": switched")) == (0, len(at.plan.tables)), said
+    assert at.state() == (state.SWAPPED if at.plan.strategy == "swap" else state.MIRRORED)
+    code, said = at.verb("switchover")
+    assert (code, said.count(": no change")) == (0, len(at.plan.tables)), said
+    code, said = at.verb("verify")
+    assert (code, "MISMATCH" in said) == (0, False), said
+
+
+def use(at: Place) -> None:
+    """Flags go on once, load runs and settles, and the legacy tables are not dropped yet."""
+    assert at.verb("flags-show")[1].count("process: reads legacy, writes legacy") == len(at.env.app_servers)
+    if at.plan.strategy == "dual-write":
+        code, said = at.verb("flags-set", "--reads", "on", "--writes", "on")
+        assert (code, said.count(", restarted,")) == (0, 2), said
+        code, said = at.verb("flags-set", "--reads", "on", "--writes", "on")
+        assert (code, said.count("not restarted")) == (0, 2), said
+    code, said = at.verb("load", "--seconds", "3")
+    assert re.search(r"0 of [1-9][\d,]* acknowledged writes lost", said), said
+    code, said = at.verb("cleanup")
+    wanted = r"may be dropped from \d{4}-\d\d-\d\d" if at.plan.strategy == "swap" else "is mirrored"
+    assert code == 1
+    assert re.search(wanted, said), said
+
+
+def find_and_mend(at: Place) -> None:
+    """Doctor finds nothing in a sound pair, then names each trouble that is put in, mends them, and is content."""
+    assert at.verb("doctor") == (0, at.verb("doctor")[1])
+    assert "nothing found" in at.verb("doctor")[1]
+    trigger = put_troubles_in(at)
+
+    code, said = at.verb("doctor")
+    assert (code, trigger in said, "rows differ" in said, "[done]" in said) == (1, True, True, False), said
+    code, said = at.verb("doctor", "--fix")
+    assert (code, "[done]" in said) == (0, True), said
+    code, said = at.verb("doctor")
+    assert (code, "nothing found" in said) == (0, True), said
+
+
+def put_troubles_in(at: Place) -> str:
+    """Disable the mirror and take a row away from the table that lags, or is the twin; return the trigger's name."""
+    swapped = at.plan.strategy == "swap"
+    names = at.names
+    trigger = names.reverse_capture_trigger if swapped else names.sync_trigger
+    follower = names.retired if swapped else names.target
+    with connect(at.env.database) as conn, conn.transaction():
+        conn.execute(
+            sql.SQL("alter table {} disable trigger {}").format(sql.Identifier(*names.source), sql.Identifier(trigger))
+        )
+        conn.execute("set local session_replication_role = replica")
+        primary = Catalog(conn, SqlFiles(ROOT / "sql")).read(follower).primary_key[0]
+        gone = sql.SQL("delete from {0} where {1} = (select min({1}) from {0})")
+        table = sql.Identifier(*follower)
+        back = None if swapped else names.reverse_sync_trigger
+        if back:
+            conn.execute(sql.SQL("alter table {} disable trigger {}").format(table, sql.Identifier(back)))
+        assert conn.execute(gone.format(table, sql.Identifier(primary))).rowcount == 1
+        if back:
+            conn.execute(sql.SQL("alter table {} enable always trigger {}").format(table, sql.Identifier(back)))
+    return trigger
+
+
+def go_back(at: Place) -> None:
+    """The way back is gone once, and the rows are equal still."""
+    code, said = at.verb("rollback")
+    assert (code, "no change" in said) == (0, False), said
+    code, said = at.verb("rollback")
+    assert (code, "no change" in said) == (0, True), said
+    assert at.verb("flags-show")[1].count("process: reads legacy, writes legacy") == len(at.env.app_servers)
+    code, said = at.verb("verify")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("at", ["hospitality"], indirect=True)
+def test_rows_are_not_made_behind_a_twin_and_hosts_go_down_once(at: Place, place: Local) -> None:
+    """A twin made for an empty table has no partitions for old rows; and what is down cannot be stopped again."""
+    assert at.verb("provision", "--fresh")[0] == 0
+    assert at.verb("migrate")[0] == 0
+    code, said = at.verb("data", "--rows", ROWS)
+    assert (code, "before `invoke db.migrate`" in said) == (1, True), said
+
+    with connect(at.env.database) as conn:
+        assert scalar(conn, sql.SQL("select count(*) from {}").format(sql.Identifier(*at.names.source))) == 0
+    try:
+        assert at.verb("hosts-down") == (0, "app servers and database stopped\n")
+        assert at.verb("hosts-down") == (0, "no change: nothing was running\n")
+        assert not local.Manager(place.base).is_up()
+    finally:
+        assert at.verb("provision")[0] == 0
+
+
+def test_a_mistyped_command_line_ends_with_2() -> None:
+    """As every other usage error does; plain invoke would say 1."""
+    for words in (["db.bogus"], ["db.verify", "--bogus"], ["flags.set"]):
+        done = subprocess.run(
+            [sys.executable, "tasks.py", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, "error: " in done.stderr) == (2, True), done
