@@ -19,7 +19,7 @@ from rehearsal.catalog import split_name
 from rehearsal.doctor import examine
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence import Run, runs_folder
 from rehearsal.flags import set_flags, show_flags
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.manifest import Change
@@ -32,7 +32,7 @@ from rehearsal.rehearse.command import confirm, fingerprint_of
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.perform import compare_all
 from rehearsal.rehearse.prepare import apply_changes, migrate_schema, require_mark
-from rehearsal.rehearse.runner import lock_database
+from rehearsal.rehearse.runner import lock_database, lock_key
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
 from rehearsal.twin import render_changes
@@ -60,7 +60,7 @@ def opened(target: Target, verb: str) -> Iterator[Context]:
     plan = load_plan(find_plan(target.plan, target.root))
     env = load_environment(target.env, plan.name, target.root)
     files = SqlFiles(target.root / "sql")
-    run = Run.create(target.root / "runs", target.env, f"{plan.name}-{verb}")
+    run = Run.create(runs_folder(target.root), target.env, f"{plan.name}-{verb}")
     with make_terminal() as terminal:
         run.listen(terminal)
         run.phase = verb
@@ -70,17 +70,20 @@ def opened(target: Target, verb: str) -> Iterator[Context]:
 @contextmanager
 def alone(context: Context) -> Iterator[Connection]:
     """Hold the database's advisory lock for the block, and yield a session on the plan's database."""
-    with connect(lock_database(context), role=f"run {context.run.name}") as conn:
-        with advisory_lock(conn, f"database {context.env.database.name}"), context.session() as session:
-            require_mark(context, session)
-            yield session
+    with (
+        connect(lock_database(context.env), role=f"run {context.run.name}") as conn,
+        advisory_lock(conn, lock_key(context.env)),
+        context.session() as session,
+    ):
+        require_mark(context, session)
+        yield session
 
 
 def provision(target: Target, *, dry: bool = False) -> int:
     """Bring hosts, roles, database, registry and app servers to the wanted state; a second run changes nothing."""
     plan = load_plan(find_plan(target.plan, target.root))
     env = load_environment(target.env, plan.name, target.root, secrets=False)
-    run = Run.create(target.root / "runs", target.env, f"{plan.name}-provision")
+    run = Run.create(runs_folder(target.root), target.env, f"{plan.name}-provision")
     with make_terminal() as terminal:
         run.listen(terminal)
         changed = 0

@@ -15,14 +15,15 @@ from typing import Any
 
 from rehearsal import __version__
 from rehearsal.environment import Environment
-from rehearsal.errors import HostsFailed, UsageError
-from rehearsal.evidence import Event, Run, utc_now
+from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, UsageError
+from rehearsal.evidence import Event, Run, runs_folder, utc_now
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.plan import Plan
 from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
+from rehearsal.postgres import advisory_lock, connect
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.phases import PHASES
-from rehearsal.rehearse.runner import Runner, choose, index_of
+from rehearsal.rehearse.runner import Runner, choose, index_of, lock_database, lock_key
 from rehearsal.report.write import write_report
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
@@ -72,12 +73,13 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
         run.event("note", text=f"run {run.name}, environment {env.name}, plan {plan.name}")
         try:
             context = bring_up(root, plan, env, run, options, resumed=request.resume is not None)
+            env = context.env
             verdict = run_phases(context, Runner(context, phases, request.start, request.until))
         except KeyboardInterrupt:
             run.event("note", text=f"interrupted; everything started is stopped, go on with --resume {run.name}")
             return INTERRUPTED
         finally:
-            bring_down(env, run, keep=request.keep)
+            bring_down(root, plan, env, run, keep=request.keep)
         terminal.show_verdict(verdict, run.folder / "report.html")
     return verdict.exit_code
 
@@ -88,7 +90,7 @@ def open_run(root: Path, plan: Plan, request: Request) -> Run:
     Raises:
         UsageError: no such run, or it is of another plan or environment.
     """
-    runs = root / "runs"
+    runs = runs_folder(root)
     if request.resume is None:
         if request.start:
             message = f"--from needs --resume RUN, since phases before {request.start!r} must have been done"
@@ -186,9 +188,12 @@ def describe(env: Environment) -> dict[str, Any]:
     }
 
 
-def bring_down(env: Environment, run: Run, *, keep: bool) -> None:
-    """Stop what a rehearsal on this machine started; the data stays, and `--resume` starts it again."""
-    if env.kind != "local" or keep or env.state_folder is None:
+def bring_down(root: Path, plan: Plan, env: Environment, run: Run, *, keep: bool) -> None:
+    """Stop what a rehearsal on this machine started; the data stays, and `--resume` starts it again.
+
+    What another run is at work on goes on running: the servers are that run's to stop.
+    """
+    if env.kind != "local" or keep or env.state_folder is None or is_in_use(root, plan, env):
         return
     command = [sys.executable, "-m", "fleet.local", "stop", "--base", str(env.state_folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -199,6 +204,21 @@ def bring_down(env: Environment, run: Run, *, keep: bool) -> None:
     run.show(
         Event("note", utc_now(), run.phase, {"text": "app servers and database stopped; --keep leaves them running"})
     )
+
+
+def is_in_use(root: Path, plan: Plan, env: Environment) -> bool:
+    """Whether another run holds the environment just now; a server that does not answer is held by nobody."""
+    try:
+        found = env if env.database.password else load_environment(env.name, plan.name, root)
+        conn = connect(lock_database(found), role="end of a run")
+    except RehearsalError:
+        return False
+    with conn:
+        try:
+            with advisory_lock(conn, lock_key(found)):
+                return False
+        except PreconditionError:
+            return True
 
 
 @contextmanager
@@ -222,7 +242,7 @@ def open_report(root: Path, name: str | None) -> Path:
     Raises:
         UsageError: there is no report.
     """
-    runs = root / "runs"
+    runs = runs_folder(root)
     folder = Run.open(runs, name).folder if name else newest(runs)
     page = folder / "report.html"
     if not page.exists():
