@@ -7,6 +7,7 @@ the tables were made.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -217,6 +218,7 @@ def _read_ids(conn: Connection, plan: Plan, parent: str) -> tuple[int, int]:
     return 1, wanted
 
 
+NOISE = 4  # standard deviations
 MONTHS = """
 with edges as (select min({key})::timestamp as oldest, max({key})::timestamp as newest from {table})
 select date_trunc('month', {key}::timestamp)::date as month, count(*)
@@ -230,6 +232,9 @@ order by 1
 
 def _months(conn: Connection, table: DataTable, key: str, scale: float) -> list[MonthCount]:
     query = sql.SQL(MONTHS).format(key=sql.Identifier(key), table=_table(table.name))
-    least = int((table.month_min or 0) * scale)
-    most = int(table.month_max * scale) + 1 if table.month_max is not None else 2**63
+    least, most = (table.month_min or 0) * scale, table.month_max
+    # Rows fall into months by chance: of few rows the share of a month varies more than the plan's limits allow.
+    noise = NOISE * math.sqrt(least) if scale < 1 else 0
+    least = max(0, int(least - noise))
+    most = int(most * scale + noise) + 1 if most is not None else 2**63
     return [MonthCount(table.name, row[0], row[1], least, most) for row in conn.execute(query).fetchall()]
