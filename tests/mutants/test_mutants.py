@@ -28,7 +28,9 @@ TRIGGER_TESTS = Scene("sensor_readings", "twins", "trigger-tests")
 BEFORE = Scene("sensor_readings", "twins", "parity-before")
 DRY_RUN = Scene("sensor_readings", "twins", "dry-run")
 BACKUP = Scene("sensor_readings", "twins", "backup")
-SWITCH = Scene("sensor_readings", "twins", "switchover", edits=(("max_lock_hold_ms = 2000", "max_lock_hold_ms = 1200"),))
+SWITCH = Scene(
+    "sensor_readings", "twins", "switchover", edits=(("max_lock_hold_ms = 2000", "max_lock_hold_ms = 1200"),)
+)
 IMPATIENT = Scene(
     "sensor_readings",
     "twins",
@@ -91,22 +93,31 @@ MUTANTS = [
         ),
     ),
     Mutant("catalog changes", "dry-run", DRY_RUN, defects.catalog_changes),
-    Mutant("dump that fails", "backup", BACKUP, defects.tool("pg_dump", '[ "$1" = --version ] && exec {real} "$@"; exit 1')),
+    Mutant(
+        "dump that fails", "backup", BACKUP, defects.tool("pg_dump", '[ "$1" = --version ] && exec {real} "$@"; exit 1')
+    ),
     Mutant(
         "dump without rows",
         "restore-drill",
         BACKUP,
-        defects.tool("pg_dump", '[ "$1" = --version ] && exec {real} "$@"; exec {real} "$@" --exclude-table-data=*readings'),
+        defects.tool(
+            "pg_dump", '[ "$1" = --version ] && exec {real} "$@"; exec {real} "$@" --exclude-table-data=*readings'
+        ),
     ),
     Mutant("open transaction", "switchover", IMPATIENT, defects.held_by_a_sleeper),
     Mutant(
         "lock held too long",
         "lock-budget",
         SWITCH,
-        do(SLOW, "create event trigger slow on ddl_command_end when tag in ('ALTER TABLE') execute function public.slow()"),
+        do(
+            SLOW,
+            "create event trigger slow on ddl_command_end when tag in ('ALTER TABLE') execute function public.slow()",
+        ),
     ),
     Mutant("lost insert", "parity-after", AFTER, behind(RETIRED, f"delete from {RETIRED} where id in ({OLD})")),
-    Mutant("lost acknowledged insert", "ledger", AFTER, behind(READINGS, f"delete from {READINGS} where id in ({RECENT})")),
+    Mutant(
+        "lost acknowledged insert", "ledger", AFTER, behind(READINGS, f"delete from {READINGS} where id in ({RECENT})")
+    ),
     Mutant("lost insert in counts", "counts", AFTER, behind(READINGS, f"delete from {READINGS} where id in ({OLD})")),
     Mutant(
         "stale row",
@@ -181,8 +192,10 @@ MUTANTS = [
         "query that cannot be pruned",
         "query-pruning",
         QUERIES,
-        edits=(("recorded_at >= %(lower)s and", "recorded_at + interval '0' >= %(lower)s and"),
-               ("recorded_at < %(upper)s", "recorded_at + interval '0' < %(upper)s")),
+        edits=(
+            ("recorded_at >= %(lower)s and", "recorded_at + interval '0' >= %(lower)s and"),
+            ("recorded_at < %(upper)s", "recorded_at + interval '0' < %(upper)s"),
+        ),
     ),  # fmt: skip
     Mutant("query without its index", "query-speed", QUERIES, do("drop index public.sensor_readings_recorded")),
     Mutant("too few writes", "load", LOAD, outcome=UNSEEN, edits=(("min_writes = 5", "min_writes = 5000"),)),
@@ -209,9 +222,7 @@ MUTANTS = [
             "execute function public.refuse()",
         ),
     ),
-    Mutant(
-        "slow way back", "rollback-time", ROLLBACK, edits=(("rollback_max_s = 3600", "rollback_max_s = 0.01"),)
-    ),
+    Mutant("slow way back", "rollback-time", ROLLBACK, edits=(("rollback_max_s = 3600", "rollback_max_s = 0.01"),)),
     Mutant(
         "new table that refuses writes",
         "forward-again",
