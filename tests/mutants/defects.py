@@ -84,6 +84,20 @@ def deletes_undone(world: World) -> Iterator[None]:
 
 
 @contextmanager
+def updates_undone(world: World) -> Iterator[None]:
+    """Give rows back the mark that they had before the load's last update."""
+    done = last_writes(world, "update")[:3]
+    assert done, "the load updated nothing"
+    texts = [
+        f"update {READINGS} set source = regexp_replace(source, ':[0-9]+$', ':{one.version - 1}') "
+        f"where source like 'lg:%:{one.subject}:{one.version}'"
+        for one in done
+    ]
+    with behind_the_triggers(READINGS, *texts)(world):
+        yield
+
+
+@contextmanager
 def locked_for_a_while(world: World) -> Iterator[None]:
     """Lock the table for 2 s as soon as writers are at work."""
     waiting = f"select count(*) from {READINGS} where source like 'lg:%-load:%'"
@@ -107,9 +121,10 @@ def catalog_changes(world: World) -> Iterator[None]:
 
     def work(stop: threading.Event) -> None:
         with world.session() as conn:
+            number = 0
             while not stop.is_set():
-                conn.execute("create table public.made_meanwhile (id int); drop table public.made_meanwhile")
-                conn.execute(f"delete from {READINGS} where id = (select min(id) from {READINGS})".encode())
+                number += 1
+                conn.execute(f"create table public.made_{number} (id int)".encode())
                 began.set()
 
     with meanwhile(work):
@@ -230,7 +245,7 @@ SLOW = """
 create function public.slow() returns event_trigger language plpgsql as $$
 begin
     if coalesce(current_setting('slow.done', true), '') = '' then
-        perform set_config('slow.done', 'yes', true), pg_sleep(1.3);
+        perform set_config('slow.done', 'yes', true), pg_sleep(0.9);
     end if;
 end $$
 """

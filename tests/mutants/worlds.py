@@ -70,7 +70,8 @@ def small_plan(text: str) -> str:
             if 'via = "http"' in part or 'action = "read"' in part:
                 continue
             rate = next(line for line in part.splitlines() if line.startswith("rate = "))
-            part = part.replace(rate, f"rate = {RATE}")
+            kept.append(part.replace(rate, f"rate = {RATE}"))
+            continue
         kept.append(part)
     small = "".join(kept)
     for old, new in (("duration_s = 20", "duration_s = 2"), ("max_stall_ms = 2000", "max_stall_ms = 4000")):

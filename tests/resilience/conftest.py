@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.conftest import _two_free_ports, free_port
+from fleet.cluster import free_port
+from tests.local.conftest import _two_free_ports
 from tests.resilience.commands import ROOT, Place
 
 
