@@ -56,7 +56,8 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     Raises:
         RehearsalError: the rehearsal could not begin; nothing was changed.
     """
-    plan = load_plan(find_plan(plan_name, root))
+    plan_file = find_plan(plan_name, root).absolute()
+    plan = load_plan(plan_file)
     phases = choose(PHASES, plan.strategy)
     for name in (request.start, request.until):
         if name:
@@ -73,7 +74,7 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
         run.event("note", text=f"run {run.name}, environment {env.name}, plan {plan.name}")
         try:
             context = bring_up(root, plan, env, run, options, resumed=request.resume is not None)
-            env = context.env
+            env, context.plan_file = context.env, plan_file
             verdict = run_phases(context, Runner(context, phases, request.start, request.until))
         except KeyboardInterrupt:
             run.event("note", text=f"interrupted; everything started is stopped, go on with --resume {run.name}")
@@ -158,7 +159,7 @@ def run_phases(context: Context, runner: Runner) -> Verdict:
         context.writers.abandon()
     run = context.run
     run.phase = "report"
-    plan = load_plan(find_plan(context.plan.name, context.root))
+    plan = load_plan(context.plan_file or find_plan(context.plan.name, context.root))
     now = fingerprint_of(plan, SqlFiles(context.root / "sql"))
     same = now == context.fingerprint
     run.record(

@@ -54,6 +54,7 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         try:
             yield child
@@ -105,7 +106,10 @@ class Place:
 
 
 def end(child: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
-    """Send a signal to that process alone; return its exit code and what it said."""
-    child.send_signal(number)
+    """Send a signal and return exit code and what was said: Ctrl-C reaches the group, as on a terminal."""
+    if number is signal.SIGINT:
+        os.killpg(child.pid, number)
+    else:
+        child.send_signal(number)
     said, _ = child.communicate(timeout=PATIENCE_S)
     return child.returncode, said
