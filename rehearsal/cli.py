@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rehearsal import explain, verbs
 from rehearsal.errors import RehearsalError, UsageError
+from rehearsal.evidence import runs_folder
 from rehearsal.rehearse.command import Request, newest, open_report, rehearse
 from rehearsal.signature import sign, verify
 from rehearsal.verbs import Target
@@ -159,7 +160,7 @@ def _set_flags(words: argparse.Namespace) -> int:
 
 
 def _folder(words: argparse.Namespace) -> Path:
-    runs = ROOT / "runs"
+    runs = runs_folder(ROOT)
     if words.run is None:
         return newest(runs)
     folder = runs / str(words.run)

@@ -21,6 +21,7 @@ from rehearsal.twin import Shape, log_columns, records
 
 EVERYTHING = 2**62
 MOST_KEYS_UNDER_LOCK = 2_000
+MOST_KEYS_IN_BATCH = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class Drain:
     ) -> int:
         """Drain in short transactions until at most `rest` rows are left; return how many were taken.
 
+        A batch grows while the log does not become shorter, up to a bound.
+
         A batch that meets a unique value which another batch is about to free is repeated as one batch of everything
         (trap 57).
 
@@ -85,7 +88,11 @@ class Drain:
             StepFailed: even one batch of everything violates a unique constraint of the follower.
         """
         done = 0
+        before: int | None = None
         while (left := self.pending(conn)) > rest:
+            # Writers that are faster than the batches would be followed for ever; a larger batch costs less a key.
+            batch = min(MOST_KEYS_IN_BATCH, batch * 2) if before is not None and left >= before else batch
+            before = left
             done += self._one(conn, batch)
             if on_progress:
                 on_progress(done, done + max(0, left - batch))

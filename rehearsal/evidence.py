@@ -44,6 +44,12 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+RUNS = "REHEARSAL_RUNS"
+
+
+def runs_folder(root: Path) -> Path:
+    """Return where runs are kept: the folder that REHEARSAL_RUNS names, else `runs/` of the project."""
+    return Path(os.environ.get(RUNS) or root / "runs")
 
 
 def utc_now() -> str:

@@ -206,7 +206,7 @@ class Plan(Section):
     queries: list[Query] = Field(default_factory=list[Query])
     smoke: list[Smoke] = Field(default_factory=list[Smoke])
     load: Load = Field(default_factory=Load)
-    commands: list[Command] = Field(default_factory=list)
+    commands: list[Command] = Field(default_factory=list[Command])
     dashboard: Dashboard | None = None
     source_scan: SourceScan = Field(default_factory=SourceScan)
     gates: GateLimits = Field(default_factory=GateLimits)

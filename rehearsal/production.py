@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rehearsal.errors import PreconditionError, UsageError
+from rehearsal.evidence import runs_folder
 from rehearsal.rehearse.context import Context
 from rehearsal.signature import verify
 
@@ -37,7 +38,9 @@ def require_go(context: Context, asked: Asked) -> None:
     """
     if context.env.kind != "production":
         return
-    report = find_go(context.root / "runs", context.plan.name, context.fingerprint, context.plan.report_max_age_days)
+    report = find_go(
+        runs_folder(context.root), context.plan.name, context.fingerprint, context.plan.report_max_age_days
+    )
     context.run.event("note", text=f"rehearsed as {report.name} with fingerprint {context.fingerprint[:16]}")
     if asked.yes or not sys.stdin.isatty():
         message = "production wants the plan's name typed by a person on a terminal; --yes does not do here"

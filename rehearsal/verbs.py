@@ -19,7 +19,7 @@ from rehearsal.catalog import split_name
 from rehearsal.doctor import examine
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError, UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence import Run, runs_folder
 from rehearsal.flags import set_flags, show_flags
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.manifest import Change
@@ -32,7 +32,7 @@ from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of, stop_l
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.perform import compare_all
 from rehearsal.rehearse.prepare import apply_changes, make_rows, migrate_schema, require_mark
-from rehearsal.rehearse.runner import lock_database
+from rehearsal.rehearse.runner import lock_database, lock_key
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
 from rehearsal.twin import render_changes
@@ -61,7 +61,7 @@ def opened(target: Target, verb: str, rows: int | None = None) -> Generator[Cont
     plan = load_plan(find_plan(target.plan, target.root))
     env = load_environment(target.env, plan.name, target.root)
     files = SqlFiles(target.root / "sql")
-    run = Run.create(target.root / "runs", target.env, f"{plan.name}-{verb}")
+    run = Run.create(runs_folder(target.root), target.env, f"{plan.name}-{verb}")
     with make_terminal() as terminal:
         run.listen(terminal)
         run.phase = verb
@@ -73,8 +73,8 @@ def opened(target: Target, verb: str, rows: int | None = None) -> Generator[Cont
 def alone(context: Context) -> Generator[Connection]:
     """Hold the database's advisory lock for the block, and yield a session on the plan's database."""
     with (
-        connect(lock_database(context), role=f"run {context.run.name}") as conn,
-        advisory_lock(conn, f"database {context.env.database.name}"),
+        connect(lock_database(context.env), role=f"run {context.run.name}") as conn,
+        advisory_lock(conn, lock_key(context.env)),
         context.session() as session,
     ):
         require_mark(context, session)
@@ -94,7 +94,7 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
     if fresh and not env.is_throwaway:
         message = f"environment {env.name} is no throwaway: its database is never dropped"
         raise UsageError(message)
-    run = Run.create(target.root / "runs", target.env, f"{plan.name}-provision")
+    run = Run.create(runs_folder(target.root), target.env, f"{plan.name}-provision")
     with make_terminal() as terminal:
         run.listen(terminal)
         changed = 0
@@ -115,8 +115,8 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
                 context = Context(target.root, plan, loaded, run, files, fingerprint_of(plan, files))
                 if fresh:
                     # Held until the end, so that no database is dropped under a rehearsal.
-                    conn = stack.enter_context(connect(lock_database(context), role=f"run {run.name}"))
-                    stack.enter_context(advisory_lock(conn, f"database {loaded.database.name}"))
+                    conn = stack.enter_context(connect(lock_database(context.env), role=f"run {run.name}"))
+                    stack.enter_context(advisory_lock(conn, lock_key(loaded)))
                     changed += run_pyinfra(env.inventory, "roles", plan=plan, run=run, data={"reset": True}).changed
                 changed += migrate_schema(context)
             changed += run_pyinfra(env.inventory, "app", plan=plan, run=run, data={"reset": fresh}).changed

@@ -16,15 +16,15 @@ from typing import Any
 
 from rehearsal import __version__
 from rehearsal.environment import Environment
-from rehearsal.errors import HostsFailed, PreconditionError, UsageError
-from rehearsal.evidence import Event, Run, utc_now
+from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, UsageError
+from rehearsal.evidence import Event, Run, runs_folder, utc_now
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.plan import Plan
 from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
-from rehearsal.postgres import scalar
+from rehearsal.postgres import advisory_lock, connect, scalar
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.phases import PHASES
-from rehearsal.rehearse.runner import Runner, choose, index_of
+from rehearsal.rehearse.runner import Runner, choose, index_of, lock_database, lock_key
 from rehearsal.report.write import write_report
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
@@ -57,7 +57,8 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     Raises:
         RehearsalError: the rehearsal could not begin; nothing was changed.
     """
-    plan = load_plan(find_plan(plan_name, root))
+    plan_file = find_plan(plan_name, root).absolute()
+    plan = load_plan(plan_file)
     phases = choose(PHASES, plan.strategy)
     for name in (request.start, request.until):
         if name:
@@ -77,6 +78,7 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
             run.event("note", text=line)
         try:
             context = bring_up(root, plan, env, run, options, resumed=request.resume is not None)
+            env, context.plan_file = context.env, plan_file
             verdict = run_phases(context, Runner(context, phases, request.start, request.until))
         except KeyboardInterrupt:
             run.event(
@@ -85,7 +87,7 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
             )
             return INTERRUPTED
         finally:
-            bring_down(env, run, keep=request.keep)
+            bring_down(root, plan, env, run, keep=request.keep)
         terminal.show_verdict(verdict, run.folder / "report.html")
     return verdict.exit_code
 
@@ -108,7 +110,7 @@ def open_run(root: Path, plan: Plan, request: Request) -> Run:
     Raises:
         UsageError: no such run, or it is of another plan or environment.
     """
-    runs = root / "runs"
+    runs = runs_folder(root)
     if request.resume is None:
         if request.start:
             message = f"--from needs --resume RUN, since phases before {request.start!r} must have been done"
@@ -206,7 +208,7 @@ def run_phases(context: Context, runner: Runner) -> Verdict:
         context.writers.abandon()
     run = context.run
     run.phase = "report"
-    plan = load_plan(find_plan(context.plan.name, context.root))
+    plan = load_plan(context.plan_file or find_plan(context.plan.name, context.root))
     now = fingerprint_of(plan, SqlFiles(context.root / "sql"))
     same = now == context.fingerprint
     run.record(
@@ -236,9 +238,12 @@ def describe(env: Environment) -> dict[str, Any]:
     }
 
 
-def bring_down(env: Environment, run: Run, *, keep: bool) -> None:
-    """Stop what a rehearsal on this machine started; the data stays, and `--resume` starts it again."""
-    if env.kind != "local" or keep:
+def bring_down(root: Path, plan: Plan, env: Environment, run: Run, *, keep: bool) -> None:
+    """Stop what a rehearsal on this machine started; the data stays, and `--resume` starts it again.
+
+    What another run is at work on goes on running: the servers are that run's to stop.
+    """
+    if env.kind != "local" or keep or env.state_folder is None or is_in_use(root, plan, env):
         return
     stop_local(env)
     # Shown, not recorded: the report is written, and its manifest must go on fitting the run's files.
@@ -259,6 +264,21 @@ def stop_local(env: Environment) -> bool:
         message = f"environment {env.name} could not be stopped: {done.stderr.strip()}"
         raise HostsFailed(message)
     return bool(json.loads(done.stdout)["changed"])
+
+
+def is_in_use(root: Path, plan: Plan, env: Environment) -> bool:
+    """Whether another run holds the environment just now; a server that does not answer is held by nobody."""
+    try:
+        found = env if env.database.password else load_environment(env.name, plan.name, root)
+        conn = connect(lock_database(found), role="end of a run")
+    except RehearsalError:
+        return False
+    with conn:
+        try:
+            with advisory_lock(conn, lock_key(found)):
+                return False
+        except PreconditionError:
+            return True
 
 
 @contextmanager
@@ -282,7 +302,7 @@ def open_report(root: Path, name: str | None) -> Path:
     Raises:
         UsageError: there is no report.
     """
-    runs = root / "runs"
+    runs = runs_folder(root)
     folder = Run.open(runs, name).folder if name else newest(runs)
     page = folder / "report.html"
     if not page.exists():

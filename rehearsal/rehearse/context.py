@@ -47,6 +47,7 @@ class Context:
     files: SqlFiles
     fingerprint: str
     options: Options = field(default_factory=Options)
+    plan_file: Path | None = None
     writers: Writers = field(init=False)
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from rehearsal.environment import Database
+from rehearsal.environment import Database, Environment
 from rehearsal.errors import CannotSee, RehearsalError, SqlFileError, UsageError
 from rehearsal.postgres import advisory_lock, connect, scalar
 from rehearsal.rehearse.context import Context
@@ -92,8 +92,8 @@ class Runner:
     def _lock(self) -> ExitStack:
         """Take the advisory lock in a database that the run does not drop."""
         stack = ExitStack()
-        conn = stack.enter_context(connect(lock_database(self.context), role=f"run {self.context.run.name}"))
-        stack.enter_context(advisory_lock(conn, f"database {self.context.env.database.name}"))
+        conn = stack.enter_context(connect(lock_database(self.context.env), role=f"run {self.context.run.name}"))
+        stack.enter_context(advisory_lock(conn, lock_key(self.context.env)))
         return stack
 
     def _run_one(self, phase: Phase, number: int) -> None:
@@ -177,6 +177,11 @@ class Runner:
             raise
 
 
-def lock_database(context: Context) -> Database:
+def lock_database(env: Environment) -> Database:
     """Return where the advisory lock of a run is held: beside a database that the run makes anew, else in it."""
-    return replace(context.env.database, name="postgres") if context.env.is_throwaway else context.env.database
+    return replace(env.database, name="postgres") if env.is_throwaway else env.database
+
+
+def lock_key(env: Environment) -> str:
+    """Return what a run holds alone: a database, or a throwaway environment with its app servers as a whole."""
+    return f"environment {env.name}" if env.is_throwaway else f"database {env.database.name}"

@@ -67,7 +67,7 @@ def call(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         out, err = capsys.readouterr()
         return code, out + err
 
-    yield verb
+    return verb
 
 
 @pytest.fixture

@@ -1,0 +1,251 @@
+"""The defects: each one real, put into the database, the project's files, the tools or the application."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+
+import httpx
+
+from rehearsal.ledger import Ledger, Write
+from rehearsal.load.driver import ledger_folder
+from tests.mutants.worlds import World
+
+Defect = Callable[[World], AbstractContextManager[None]]
+READINGS, RETIRED = "public.sensor_readings", "public.sensor_readings_old"
+REVENUES = "public.revenues"
+
+
+def statements(*texts: str) -> Defect:
+    """Run statements before the phase."""
+
+    @contextmanager
+    def put_in(world: World) -> Iterator[None]:
+        world.execute(*texts)
+        yield
+
+    return put_in
+
+
+def behind_the_triggers(table: str, *texts: str) -> Defect:
+    """Change a table before the phase as nobody may: with its triggers, which stay as they are, passed over."""
+    guard = (
+        "create temporary table was as select tgrelid, tgname, tgenabled from pg_trigger "
+        f"where tgrelid in (select relid from pg_partition_tree('{table}') union select '{table}'::regclass)"
+    )
+    off = "update pg_trigger as t set tgenabled = 'D' from was where t.tgrelid = was.tgrelid and t.tgname = was.tgname"
+    on = (
+        "update pg_trigger as t set tgenabled = was.tgenabled from was "
+        "where t.tgrelid = was.tgrelid and t.tgname = was.tgname"
+    )
+    return statements("begin", guard, off, *texts, on, "commit")
+
+
+@contextmanager
+def nothing_else(_: World) -> Iterator[None]:
+    """Put nothing in: the edits of the plan are the defect."""
+    yield
+
+
+@contextmanager
+def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do some work in a thread while the phase runs; the work ends when it is told to."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def last_writes(world: World, action: str) -> list[Write]:
+    """Return the acknowledged writes of that kind that were the last of their row."""
+    ledger = Ledger(ledger_folder(world.context.run)).read()
+    certain = ledger.certain()
+    found = [writes[-1] for writes in ledger.by_subject().values()]
+    return [one for one in found if one.uid in certain and one.action == action and one.table == READINGS]
+
+
+@contextmanager
+def deletes_undone(world: World) -> Iterator[None]:
+    """Bring rows back that the load deleted."""
+    gone = last_writes(world, "delete")[:3]
+    assert gone, "the load deleted nothing"
+    prefix = f"lg:{world.context.run.name}:{gone[0].segment}"
+    rows = [f"(1, 1, 4, '{one.key}Z', '{prefix}:{one.subject}:{one.version - 1}')" for one in gone]
+    text = f"insert into {READINGS} (unit_id, device_id, temperature, recorded_at, source) values {', '.join(rows)}"
+    with behind_the_triggers(READINGS, text)(world):
+        yield
+
+
+@contextmanager
+def updates_undone(world: World) -> Iterator[None]:
+    """Give rows back the mark that they had before the load's last update."""
+    done = last_writes(world, "update")[:3]
+    assert done, "the load updated nothing"
+    texts = [
+        f"update {READINGS} set source = regexp_replace(source, ':[0-9]+$', ':{one.version - 1}') "
+        f"where source like 'lg:%:{one.subject}:{one.version}'"
+        for one in done
+    ]
+    with behind_the_triggers(READINGS, *texts)(world):
+        yield
+
+
+@contextmanager
+def locked_for_a_while(world: World) -> Iterator[None]:
+    """Lock the table for 2 s as soon as writers are at work."""
+    waiting = f"select count(*) from {READINGS} where source like 'lg:%-load:%'"
+
+    def work(stop: threading.Event) -> None:
+        with world.session() as conn:
+            while not stop.is_set() and not conn.execute(waiting.encode()).fetchone() > (0,):  # type: ignore[operator]
+                stop.wait(0.02)
+            with conn.transaction():
+                conn.execute(f"lock table {READINGS} in exclusive mode".encode())
+                conn.execute("select pg_sleep(2)")
+
+    with meanwhile(work):
+        yield
+
+
+@contextmanager
+def catalog_changes(world: World) -> Iterator[None]:
+    """Make tables while the dry run looks."""
+    began = threading.Event()
+
+    def work(stop: threading.Event) -> None:
+        with world.session() as conn:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                conn.execute(f"create table public.made_{number} (id int)".encode())
+                began.set()
+
+    with meanwhile(work):
+        began.wait()
+        yield
+
+
+@contextmanager
+def held_by_a_sleeper(world: World) -> Iterator[None]:
+    """Leave a transaction open that wrote the table."""
+    with world.session() as conn, conn.transaction(force_rollback=True):
+        conn.execute(f"delete from {READINGS} where id = 1".encode())
+        yield
+
+
+@contextmanager
+def app_loses_its_sessions(world: World) -> Iterator[None]:
+    """End the application's sessions again and again while requests go on."""
+    query = (
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+        "where datname = current_database() and application_name not like 'pg-rehearsal%'"
+    )
+    url = world.context.env.app_servers[0].url
+
+    def work(stop: threading.Event) -> None:
+        with world.session() as conn:
+            while not stop.is_set():
+                conn.execute(query.encode())
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.get(f"{url}/trpc/readings.byUnit?unitId=1", trust_env=False, timeout=5)
+
+    with meanwhile(work):
+        yield
+
+
+@contextmanager
+def server_is_gone(world: World) -> Iterator[None]:
+    """End the app server."""
+    assert world.app is not None
+    world.app.process.kill()
+    world.app.process.wait()
+    yield
+
+
+@contextmanager
+def flags_differ(world: World) -> Iterator[None]:
+    """Write flags into the file that the process does not run with; it cannot be restarted either."""
+    path = world.folder / "app1.env"
+    path.write_text(path.read_text().replace("true", "false"))
+    yield
+
+
+@contextmanager
+def file_edited(world: World) -> Iterator[None]:
+    """Edit an SQL file of the project after the run began."""
+    path = world.root / "sql" / "steps" / "swap.sql.j2"
+    path.write_text(path.read_text() + "-- edited\n")
+    yield
+
+
+@contextmanager
+def mirror_forgets_deletes(world: World) -> Iterator[None]:
+    """Let the capture function log no delete."""
+    path = world.root / "sql" / "steps" / "mirror.sql.j2"
+    text = path.read_text()
+    assert "if tg_op <> 'INSERT' then" in text
+    path.write_text(text.replace("if tg_op <> 'INSERT' then", "if tg_op = 'UPDATE' then"))
+    yield
+
+
+def tool(name: str, script: str) -> Defect:
+    """Put another program in the place of a client program; `{real}` is the real one."""
+
+    @contextmanager
+    def put_in(world: World) -> Iterator[None]:
+        env = world.context.env
+        assert env.client_bin is not None
+        folder = world.folder / "bin"
+        folder.mkdir()
+        for one in ("psql", "pg_dump", "pg_restore"):
+            if one != name:
+                (folder / one).symlink_to(env.client_bin / one)
+        if script:
+            (folder / name).write_text(f"#!/bin/sh\n{script.format(real=env.client_bin / name)}\n")
+            (folder / name).chmod(0o755)
+        world.context.env = replace(env, client_bin=folder)
+        yield
+
+    return put_in
+
+
+@contextmanager
+def leaf_without_index(world: World) -> Iterator[None]:
+    """Make an index of the partitioned table anew, on all leaves but one."""
+    with world.session() as conn, conn.transaction():
+        leaves = [
+            row[0]
+            for row in conn.execute(
+                f"select relid::regclass::text from pg_partition_tree('{READINGS}') where isleaf order by 1".encode()
+            )
+        ]
+        conn.execute("drop index public.sensor_readings_device")
+        conn.execute(f"create index sensor_readings_device on only {READINGS} (device_id)".encode())
+        for number, leaf in enumerate(leaves[1:]):
+            conn.execute(f"create index device_{number} on {leaf} (device_id)".encode())
+            conn.execute(f"alter index public.sensor_readings_device attach partition public.device_{number}".encode())
+    yield
+
+
+SWALLOW = """
+create function public.swallow() returns trigger language plpgsql as
+    'begin if tg_op = ''DELETE'' then return null; end if; return old; end'
+"""
+REFUSE = """
+create function public.refuse() returns trigger language plpgsql as 'begin raise exception ''refused''; end'
+"""
+SLOW = """
+create function public.slow() returns event_trigger language plpgsql as $$
+begin
+    if coalesce(current_setting('slow.done', true), '') = '' then
+        perform set_config('slow.done', 'yes', true), pg_sleep(0.9);
+    end if;
+end $$
+"""

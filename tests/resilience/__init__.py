@@ -1,0 +1,1 @@
+"""Killed anywhere, run again: nothing is lost, nothing is left half done."""

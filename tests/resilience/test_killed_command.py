@@ -1,0 +1,84 @@
+"""The whole command, killed, interrupted and run twice at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from tests.resilience.commands import Place, end
+
+pytestmark = pytest.mark.slow
+REHEARSE = ("rehearse", "--plan", "sensor_readings")
+DATA_GATES = {"parity-after", "ledger", "counts", "mismatch-found", "forward-again", "rollback"}
+
+
+def copying(event: dict[str, Any]) -> bool:
+    """Whether a chunk was copied."""
+    return event["kind"] == "progress" and str(event["fields"]["what"]).startswith("copy ")
+
+
+def swapping(event: dict[str, Any]) -> bool:
+    """Whether the swap is the next thing to come."""
+    return bool(event["kind"] == "step" and event["fields"]["name"] == "statistics")
+
+
+def test_killed_in_the_copy_and_at_the_swap_it_ends_with_exact_parity(place: Place) -> None:
+    """Killed twice, gone on twice; a second rehearsal meanwhile is refused by name and disturbs nothing."""
+    with place.started(*REHEARSE, "--rows", "60000") as child:
+        place.await_event(child, copying)
+        assert end(child, signal.SIGKILL)[0] == -signal.SIGKILL
+    run, before = place.newest().name, len(place.events())
+
+    with place.started(*REHEARSE, "--rows", "60000", "--resume", run) as child:
+        place.await_event(child, swapping, after=before)
+        assert end(child, signal.SIGKILL)[0] == -signal.SIGKILL
+
+    with place.started(*REHEARSE, "--rows", "60000", "--resume", run) as child:
+        again = len(place.events())
+        place.await_event(child, lambda event: event["kind"] == "phase-started", after=again)
+        second = place.run("rehearse", "--plan", "hospitality", REHEARSAL_RUNS=str(place.base / "other"))
+        said, _ = child.communicate(timeout=600)
+
+    assert second.returncode == 1, second
+    assert "another run holds environment local: pid" in second.stderr
+    assert run in second.stderr
+    report = json.loads((place.runs / run / "report.json").read_text())
+    states = {one["id"]: one["state"] for one in report["gates"]}
+    assert {states[one] for one in DATA_GATES} == {"passed"}, said
+    # On a machine that is too busy for the load the run may be INCONCLUSIVE, and then it says that.
+    outcome, reasons = report["verdict"]["outcome"], report["verdict"]["reasons"]
+    assert "failed" not in states.values(), reasons
+    assert child.returncode == {"GO": 0, "INCONCLUSIVE": 3}[outcome], said
+    assert outcome == "GO" or {name for name, one in states.items() if one == "unseen"} <= {"generator", "load"}, said
+    skipped = [event["fields"]["name"] for event in place.events() if event["kind"] == "phase-skipped"]
+    assert "data" in skipped
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_interrupted_in_the_copy_it_stops_everything_and_goes_on(place: Place, number: signal.Signals) -> None:
+    """Exit code 3, no process left, the state kept; `--resume` ends the switchover."""
+    until = ("--rows", "100000", "--until", "switchover")
+    with place.started(*REHEARSE, *until) as child:
+        place.await_event(child, copying)
+        assert place.processes(), "there was something to stop"
+        code, said = end(child, number)
+
+    assert code == 3, said
+    assert place.processes() == []
+    run = place.newest().name
+    assert f"go on with --resume {run}" in said
+
+    done = place.run(*REHEARSE, *until, "--resume", run)
+
+    steps = [event["fields"]["name"] for event in place.events() if event["kind"] == "step"]
+    assert "copy" in steps, done.stdout
+    assert steps.count("plan-copy") == 1, "the copy went on where it was"
+    evidence = [json.loads(line) for line in (place.newest() / "evidence.jsonl").read_text().splitlines()]
+    ledger = [one for one in evidence if one["gate"] == "ledger"]
+    assert [one["passed"] for one in ledger] == [True]
+    assert not [one for one in evidence if one["passed"] is False]
+    assert done.returncode == 3, "a rehearsal that did not come to its end is inconclusive"
+    assert place.processes() == []
