@@ -19,7 +19,7 @@ from rehearsal.drain import Drain, drain_to_zero
 from rehearsal.indexes import plan_indexes
 from rehearsal.names import fit
 from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, LockPolicy, LockReport, with_lock
+from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.twin import Shape
 
@@ -142,8 +142,36 @@ class Exchange:
         both = sql.Identifier(*other), sql.Identifier(*self.shape.names.source)
         lock = sql.SQL("lock table {}, {} in access exclusive mode").format(*both)
         title = f"{what} of {'.'.join(self.shape.names.source)}"
-        _, report = with_lock(conn, title, work, lock=lock, policy=policy, between=between)
+
+        def guarded(held: Connection) -> None:
+            refuse_old_snapshots(held)
+            work(held)
+
+        _, report = with_lock(conn, title, guarded, lock=lock, policy=policy, between=between)
         return report
+
+
+OLD_SNAPSHOTS = """
+select format('pid %s (%s, %s, snapshot held since %s)', pid, application_name, state, xact_start)
+from pg_catalog.pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_xmin is not null
+      and state like 'idle in transaction%'
+"""
+
+
+def refuse_old_snapshots(conn: Connection) -> None:
+    """Refuse an exchange while a transaction that has not touched the table keeps a snapshot from before.
+
+    Under REPEATABLE READ it would work on the other table after the exchange and not see what was drained into it
+    since: its UPDATE or DELETE of such a row would find nothing and say so without an error (trap 4). Under READ
+    COMMITTED an idle transaction keeps no snapshot.
+
+    Raises:
+        TryAgain: there is one; names it.
+    """
+    if old := [row[0] for row in conn.execute(OLD_SNAPSHOTS)]:
+        message = "; ".join(old[:3])
+        raise TryAgain(message)
 
 
 def _strong(key: Constraint) -> str:

@@ -1,0 +1,65 @@
+"""A switchover that is killed by SIGKILL at statement after statement, each life going on where the last one died.
+
+    python -m tests.killed FOLDER STRATEGY STRIDE < database.json
+
+Life n dies at its statement n * STRIDE, before it is sent or after it is done in turns. The last line printed is the
+number of lives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from rehearsal.environment import Database
+from rehearsal.evidence import Run
+from rehearsal.sqlfiles import SqlFiles
+from tests.fix_postgres import ROOT
+from tests.fix_tables import make_plan, make_switchover
+
+
+def die_at(statement: int) -> None:
+    """Let this process kill itself at its n-th statement, whichever of its sessions sends it."""
+    plain, numbers = psycopg.Cursor.execute, count(1)
+
+    def execute(self: Any, *args: Any, **more: Any) -> Any:
+        number = next(numbers)
+        if number == statement and statement % 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = plain(self, *args, **more)
+        if number == statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    psycopg.Cursor.execute = execute  # type: ignore[method-assign]
+
+
+def main(folder: str, strategy: str, stride: int) -> None:
+    """Live and die until one life reaches the end."""
+    database = Database(**json.load(sys.stdin))
+    run = Run.create(Path(folder), "local", "killed")
+    for life in count(1):
+        child = os.fork()
+        if child == 0:
+            die_at(life * stride)
+            work = make_switchover(database, SqlFiles(ROOT / "sql"), make_plan(strategy), run)
+            work.prepare()
+            work.switch()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status == 0:
+            sys.stdout.write(f"{life}\n")
+            return
+        if os.WIFEXITED(status):
+            sys.exit(f"life {life} ended with an error")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
