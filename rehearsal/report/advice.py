@@ -81,14 +81,29 @@ def list_next_steps(facts: Facts) -> list[str]:
     if outcome is Outcome.NO_GO:
         return [
             f"put right what failed, first reason first: `./inv explain {facts.of(State.FAILED)[0].gate.id}`",
-            f"go on with `./inv rehearse --resume {facts.run}`, or rehearse anew after a change of plan or SQL",
+            f"go on with {_again(facts)}, or rehearse anew after a change of plan or SQL",
         ]
     if outcome is Outcome.INCONCLUSIVE:
         return [
             "make the unseen gates visible: each names what it lacks",
-            f"go on with `./inv rehearse --resume {facts.run}`; missing evidence is never a GO",
+            f"go on with {_again(facts)}; missing evidence is never a GO",
         ]
     return _after_go(facts)
+
+
+def _again(facts: Facts) -> str:
+    """Return the command that repeats the earliest phase in which something failed or was not seen, and what follows.
+
+    Without `--from`, a phase that came to its end is not repeated, whatever it saw.
+    """
+    bad = {
+        item.phase
+        for result in facts.of(State.FAILED, State.UNSEEN)
+        for item in result.evidence
+        if item.passed is not True
+    }
+    first = next((span.phase for span in facts.spans if span.phase in bad), "")
+    return f"`./inv rehearse --resume {facts.run}{f' --from {first}' if first else ''}`"
 
 
 def _after_go(facts: Facts) -> list[str]:
