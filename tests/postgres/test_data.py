@@ -130,6 +130,22 @@ def test_lopsided_month_fails_the_distribution(conn: Connection, readings: Plan)
     assert failed == [date(2025, 7, 1)]
 
 
+@pytest.mark.parametrize("scale", [0.002, 0.01, 0.02])
+def test_few_rows_may_be_spread_less_evenly(conn: Connection, readings: Plan, scale: float) -> None:
+    """Chance alone fails no month of a small rehearsal; a month with twice its rows still fails."""
+    make_data(conn, readings, scale=scale, anchor=ANCHOR)
+    assert [one for one in check_distribution(conn, readings, scale=scale) if not one.passed] == []
+    conn.execute("alter sequence public.sensor_readings_id_seq restart with 10000000")
+    conn.execute(
+        "insert into public.sensor_readings (unit_id, device_id, temperature, recorded_at) select unit_id, device_id, 4, "
+        "recorded_at from public.sensor_readings where recorded_at >= '2025-07-01' and recorded_at < '2025-08-01'"
+    )
+
+    failed = [one.month for one in check_distribution(conn, readings, scale=scale) if not one.passed]
+
+    assert failed == [date(2025, 7, 1)]
+
+
 def test_wrong_states_are_refused(conn: Connection, readings: Plan) -> None:
     """A table with some rows of somebody, a missing column, a missing table."""
     make_data(conn, readings, scale=0.001, anchor=ANCHOR)
