@@ -362,3 +362,19 @@ def test_null_keys_belong_into_default(database: Database, compare_pair: Compare
     got = compare_pair(database, ("public", "posts"), ("public", "posts_p"), "key")
     assert all(leaf.equal for leaf in got.leaves)
     assert (got.in_default, got.is_equal) == (2, False)
+
+
+def test_self_test_moves_a_row_to_another_day_and_never_to_its_own(database: Database, compare_pair: Compare) -> None:
+    """With a unit's days taken from the first on, a row's own day is the first that no other row refuses."""
+    run(
+        database,
+        "create table public.posts (id int primary key, unit int, key date not null, body text, unique (unit, key))",
+        "create table public.posts_p (like public.posts, unique (unit, key)) partition by range (key)",
+        "create table public.posts_1 partition of public.posts_p for values from ('2026-02-01') to ('2026-03-01')",
+        "insert into public.posts select n, 1, date '2026-01-31' + n, 'b' from generate_series(1, 20) n",
+        "insert into public.posts_p select * from public.posts",
+    )
+
+    got = compare_pair(database, ("public", "posts"), ("public", "posts_p"), "key", self_test=True)
+
+    assert (got.self_test, "moved" in got.self_test_note) == (True, True), got.self_test_note
