@@ -9,13 +9,14 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from psycopg import sql
 
 from rehearsal import state
 from rehearsal.catalog import split_name
+from rehearsal.cleanup import clean_up
 from rehearsal.doctor import examine
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError, UsageError
@@ -23,10 +24,9 @@ from rehearsal.evidence import Run, runs_folder
 from rehearsal.flags import set_flags, show_flags
 from rehearsal.hosts import load_environment, run_pyinfra
 from rehearsal.manifest import Change
-from rehearsal.names import Names
 from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.planfile import find_plan, load_plan
-from rehearsal.postgres import Connection, advisory_lock, connect, scalar, with_lock
+from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import require_go
 from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of, stop_local
 from rehearsal.rehearse.context import Context, Options
@@ -278,79 +278,16 @@ def roll_back(target: Target) -> int:
 
 
 def cleanup(target: Target) -> int:
-    """Drop the legacy tables, after the plan's stable days and a last exact comparison.
+    """Drop the legacy tables, after the plan's stable days and a last exact comparison of all of them.
 
     Raises:
-        PreconditionError: too early, not switched, or the tables differ.
+        PreconditionError: too early, not switched, or the tables differ; then nothing was dropped.
     """
     with opened(target, "cleanup") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            for spec in context.plan.tables:
-                names = Names(split_name(spec.name))
-                found = state.read_migration(conn, names.source)
-                require_stable(context, found)
-                report = compare_all_of(context, conn, spec.name)
-                if report:
-                    message = f"{spec.name}: {report} rows differ; nothing was dropped. Look at `invoke db.verify`"
-                    raise PreconditionError(message)
-                drop_legacy(context, conn, names, found)
+            clean_up(context, conn)
     return DONE
-
-
-def require_stable(context: Context, found: state.Migration) -> None:
-    """Refuse a clean-up before the plan's stable days have passed.
-
-    Raises:
-        PreconditionError: it is too early, or the table was not swapped.
-    """
-    if found.state != state.SWAPPED:
-        message = (
-            f"{found.source} is {found.state}; only the retired table of a swap can be dropped here. "
-            "With dual-write the "
-            "application's name is still that of the legacy table"
-        )
-        raise PreconditionError(message)
-    with context.session() as conn:
-        row = conn.execute("select changed_at from rehearsal.migration where id = %s", [found.id]).fetchone()
-    ready = row[0] + timedelta(days=context.plan.stable_days) if row else datetime.now(UTC)
-    if ready > datetime.now(UTC):
-        message = (
-            f"{found.source} was switched at {row[0]:%Y-%m-%d %H:%M} UTC; it may be dropped from "
-            f"{ready:%Y-%m-%d %H:%M} on"
-            if row
-            else ""
-        )
-        raise PreconditionError(message)
-
-
-def compare_all_of(context: Context, conn: Connection, table: str) -> int:
-    """Return how many rows of one pair differ, the lagging one drained."""
-    spec = next(one for one in context.plan.tables if one.name == table)
-    work = context.switchover(spec)
-    work.follow()
-    source, target = context.pair(conn, spec)
-    report = compare(context.env.database, context.files, source, target, spec.key, keylog=work.log_now(conn))
-    return report.unexplained
-
-
-def drop_legacy(context: Context, conn: Connection, names: Names, found: state.Migration) -> None:
-    """Drop the retired table, its logs and the capture, in one short transaction."""
-
-    def work(held: Connection) -> None:
-        trigger = sql.Identifier(names.reverse_capture_trigger)
-        held.execute(sql.SQL("drop trigger {} on {}").format(trigger, sql.Identifier(*names.source)))
-        trigger = sql.Identifier(names.truncate_trigger)
-        held.execute(sql.SQL("drop trigger {} on {}").format(trigger, sql.Identifier(*names.source)))
-        for name in (names.retired, names.forward_log, names.reverse_log):
-            held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
-        for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
-            held.execute(sql.SQL("drop function {}()").format(sql.Identifier(*names.function(role))))
-        held.execute("delete from rehearsal.migration where id = %s", [found.id])
-
-    lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*names.source))
-    with_lock(conn, f"clean-up of {found.source}", work, lock=lock)
-    context.run.event("note", text=f"{'.'.join(names.retired)} dropped")
 
 
 def run_load(target: Target, seconds: float | None, rate: float) -> int:

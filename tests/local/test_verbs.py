@@ -145,8 +145,8 @@ def use(at: Place) -> None:
 
 def find_and_mend(at: Place) -> None:
     """Doctor finds nothing in a sound pair, then names each trouble that is put in, mends them, and is content."""
-    assert at.verb("doctor") == (0, at.verb("doctor")[1])
-    assert "nothing found" in at.verb("doctor")[1]
+    code, said = at.verb("doctor")
+    assert (code, "nothing found" in said) == (0, True), said
     trigger = put_troubles_in(at)
 
     code, said = at.verb("doctor")

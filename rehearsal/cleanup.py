@@ -1,0 +1,95 @@
+"""Clean-up: the retired tables of a swap are dropped once the plan's stable days have passed.
+
+Owns the one thing that cannot be taken back. Must not know what asked for it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.catalog import split_name
+from rehearsal.errors import PreconditionError
+from rehearsal.names import Names
+from rehearsal.parity import compare
+from rehearsal.plan import TableSpec
+from rehearsal.postgres import Connection, with_lock
+from rehearsal.rehearse.context import Context
+
+
+def clean_up(context: Context, conn: Connection) -> None:
+    """Drop the retired table of every pair, after all of them were looked at.
+
+    Locks: ACCESS EXCLUSIVE on each table for the time of its drop.
+
+    Raises:
+        PreconditionError: too early, not swapped, or a pair differs; then nothing was dropped.
+        LockNotAcquired: a table was in use for longer than the budget; those before it are dropped.
+    """
+    pairs = [(spec, state.read_migration(conn, split_name(spec.name))) for spec in context.plan.tables]
+    for _, found in pairs:
+        require_stable(conn, found, context.plan.stable_days)
+    for spec, _ in pairs:
+        require_equal(context, conn, spec)
+    for spec, found in pairs:
+        drop_legacy(context, conn, Names(split_name(spec.name)), found)
+
+
+def require_stable(conn: Connection, found: state.Migration, days: int) -> None:
+    """Refuse a clean-up before the stable days have passed.
+
+    Raises:
+        PreconditionError: it is too early, or the table was not swapped.
+    """
+    if found.state != state.SWAPPED:
+        message = (
+            f"{found.source} is {found.state}; only the retired table of a swap can be dropped here. "
+            "With dual-write the application's name is still that of the legacy table"
+        )
+        raise PreconditionError(message)
+    query = "select changed_at from rehearsal.migration where id = %s"
+    for (switched,) in conn.execute(query, [found.id]):
+        ready = switched + timedelta(days=days)
+        if ready > datetime.now(UTC):
+            message = f"{found.source} was switched at {_minute(switched)}; it may be dropped from {_minute(ready)} on"
+            raise PreconditionError(message)
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def require_equal(context: Context, conn: Connection, spec: TableSpec) -> None:
+    """Drain the lagging table and compare the pair exactly.
+
+    Raises:
+        PreconditionError: rows differ.
+    """
+    work = context.switchover(spec)
+    work.follow()
+    source, target = context.pair(conn, spec)
+    report = compare(context.env.database, context.files, source, target, spec.key, keylog=work.log_now(conn))
+    if report.unexplained:
+        message = f"{spec.name}: {report.unexplained} rows differ; nothing was dropped. Look at `invoke db.verify`"
+        raise PreconditionError(message)
+
+
+def drop_legacy(context: Context, conn: Connection, names: Names, found: state.Migration) -> None:
+    """Drop the retired table, its logs and the capture, in one short transaction."""
+
+    def work(held: Connection) -> None:
+        trigger = sql.Identifier(names.reverse_capture_trigger)
+        held.execute(sql.SQL("drop trigger {} on {}").format(trigger, sql.Identifier(*names.source)))
+        trigger = sql.Identifier(names.truncate_trigger)
+        held.execute(sql.SQL("drop trigger {} on {}").format(trigger, sql.Identifier(*names.source)))
+        for name in (names.retired, names.forward_log, names.reverse_log):
+            held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
+        for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
+            held.execute(sql.SQL("drop function {}()").format(sql.Identifier(*names.function(role))))
+        held.execute("delete from rehearsal.migration where id = %s", [found.id])
+
+    lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*names.source))
+    with_lock(conn, f"clean-up of {found.source}", work, lock=lock)
+    context.run.event("note", text=f"{'.'.join(names.retired)} dropped")
