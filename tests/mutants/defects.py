@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-
-import httpx
 
 from rehearsal.ledger import Ledger, Write
 from rehearsal.load.driver import ledger_folder
@@ -137,26 +134,6 @@ def held_by_a_sleeper(world: World) -> Iterator[None]:
     """Leave a transaction open that wrote the table."""
     with world.session() as conn, conn.transaction(force_rollback=True):
         conn.execute(f"delete from {READINGS} where id = 1".encode())
-        yield
-
-
-@contextmanager
-def app_loses_its_sessions(world: World) -> Iterator[None]:
-    """End the application's sessions again and again while requests go on."""
-    query = (
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity "
-        "where datname = current_database() and application_name not like 'pg-rehearsal%'"
-    )
-    url = world.context.env.app_servers[0].url
-
-    def work(stop: threading.Event) -> None:
-        with world.session() as conn:
-            while not stop.is_set():
-                conn.execute(query.encode())
-                with contextlib.suppress(httpx.HTTPError):
-                    httpx.get(f"{url}/trpc/readings.byUnit?unitId=1", trust_env=False, timeout=5)
-
-    with meanwhile(work):
         yield
 
 

@@ -164,8 +164,17 @@ MUTANTS = [
             "execute function public.refuse()",
         ),
     ),
-    Mutant("app server gone", "smoke", SMOKE, defects.server_is_gone, UNSEEN),
-    Mutant("errors in the log", "app-logs", SMOKE, defects.app_loses_its_sessions),
+    Mutant("app server gone", "smoke", SMOKE, defects.server_is_gone),
+    Mutant(
+        "errors in the log",
+        "app-logs",
+        SMOKE,
+        do(
+            REFUSE,
+            f"create trigger zz before update on {READINGS} for each row when (new.source like '%smoke corrected') "
+            "execute function public.refuse()",
+        ),
+    ),
     Mutant(
         "row made in one table only",
         "sync",
