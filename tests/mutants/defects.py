@@ -81,20 +81,6 @@ def deletes_undone(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def updates_undone(world: World) -> Iterator[None]:
-    """Give rows back the mark that they had before the load's last update."""
-    done = last_writes(world, "update")  # many: the load goes on with some of them
-    assert done, "the load updated nothing"
-    texts = [
-        f"update {READINGS} set source = regexp_replace(source, ':[0-9]+$', ':{one.version - 1}') "
-        f"where source like 'lg:%:{one.subject}:{one.version}'"
-        for one in done
-    ]
-    with behind_the_triggers(READINGS, *texts)(world):
-        yield
-
-
-@contextmanager
 def locked_for_a_while(world: World) -> Iterator[None]:
     """Lock the table for 2 s as soon as writers are at work."""
     waiting = f"select count(*) from {READINGS} where source like 'lg:%-load:%'"
