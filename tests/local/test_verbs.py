@@ -191,22 +191,21 @@ def go_back(at: Place) -> None:
     assert code == 0, said
 
 
-@pytest.mark.parametrize("at", ["hospitality"], indirect=True)
-def test_rows_are_not_made_behind_a_twin_and_hosts_go_down_once(at: Place, place: Local) -> None:
+def test_rows_are_not_made_behind_a_twin_and_hosts_go_down_once(place: Local, call: Verb) -> None:
     """A twin made for an empty table has no partitions for old rows; and what is down cannot be stopped again."""
-    assert at.verb("provision", "--fresh")[0] == 0
-    assert at.verb("migrate")[0] == 0
-    code, said = at.verb("data", "--rows", ROWS)
+    assert call("provision", "--fresh", plan="hospitality")[0] == 0
+    assert call("migrate", plan="hospitality")[0] == 0
+    code, said = call("data", "--rows", ROWS, plan="hospitality")
     assert (code, "before `invoke db.migrate`" in said) == (1, True), said
 
-    with connect(at.env.database) as conn:
-        assert scalar(conn, sql.SQL("select count(*) from {}").format(sql.Identifier(*at.names.source))) == 0
+    with connect(load_environment("local", "hospitality").database) as conn:
+        assert scalar(conn, "select count(*) from public.revenues") == 0
     try:
-        assert at.verb("hosts-down") == (0, "app servers and database stopped\n")
-        assert at.verb("hosts-down") == (0, "no change: nothing was running\n")
+        assert call("hosts-down", plan="hospitality") == (0, "app servers and database stopped\n")
+        assert call("hosts-down", plan="hospitality") == (0, "no change: nothing was running\n")
         assert not local.Manager(place.base).is_up()
     finally:
-        assert at.verb("provision")[0] == 0
+        assert call("provision", plan="hospitality")[0] == 0
 
 
 def test_a_mistyped_command_line_ends_with_2() -> None:
