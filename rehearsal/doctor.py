@@ -77,22 +77,22 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
     )
     if not report.unexplained:
         return []
-    twin_leads = _twin_leads(context, conn, work)
-    brought = resync(conn, work, twin_leads=twin_leads) if fix and twin_leads is not None else 0
+    leads = twin_leads(context, conn, work)
+    brought = resync(conn, work, twin_leads=leads) if fix and leads is not None else 0
     kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
     return [
         Trouble(
             work.spec.name,
             f"{report.unexplained} rows differ ({kinds})",
             "re-sync them from the authority"
-            if twin_leads is not None
+            if leads is not None
             else "app servers differ or do not say where they write: set one routing first (`invoke flags.set`)",
             brought > 0,
         )
     ]
 
 
-def _twin_leads(context: Context, conn: Connection, work: Switchover) -> bool | None:
+def twin_leads(context: Context, conn: Connection, work: Switchover) -> bool | None:
     """Return whether the app writes the twin of a mirrored pair; None if the servers differ or do not say.
 
     A re-sync from the table that is not written would undo acknowledged writes.

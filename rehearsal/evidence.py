@@ -6,6 +6,8 @@ seen). Must not know gates, databases or how a report looks.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -136,33 +138,50 @@ class Run:
         return [Event(**line) for line in self._lines("events.jsonl")]
 
     def attach(self, name: str, text: str) -> Path:
-        """Write an attachment of the report; a second call with the same name replaces it."""
+        """Write an attachment of the report; a second call with the same name replaces it.
+
+        Raises:
+            PreconditionError: the disk is full or broken; what was there before is as it was.
+        """
         path = self.folder / name
         temporary = path.with_name(path.name + ".new")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with self._writing(path):
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
         return path
 
     def append_text(self, name: str, text: str) -> Path:
-        """Append to an attachment that grows (row counts, logs)."""
+        """Append to an attachment that grows (row counts, logs).
+
+        Raises:
+            PreconditionError: the disk is full or broken.
+        """
         path = self.folder / name
-        with path.open("a", encoding="utf-8") as file:
+        with self._writing(path), path.open("a", encoding="utf-8") as file:
             file.write(text)
         return path
 
     def _append(self, name: str, value: dict[str, Any]) -> None:
-        line = json.dumps(value, default=str, ensure_ascii=False) + "\n"
-        # One write of one line on a descriptor opened for appending: a kill leaves whole lines or none.
-        fd = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        data = (json.dumps(value, default=str, ensure_ascii=False) + "\n").encode()
+        with self._writing(self.folder / name):
+            # One write of one line on a descriptor opened for appending: a kill leaves whole lines or none.
+            fd = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                written = os.write(fd, data)
+                if written != len(data):
+                    # The disk took a part of the line, which the next line must not be glued to.
+                    os.ftruncate(fd, os.fstat(fd).st_size - written)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
         try:
-            os.write(fd, line.encode())
+            yield
         except OSError as exc:
-            message = (
-                f"cannot write {self.folder / name}: {exc.strerror}; free room, then go on with --resume {self.name}"
-            )
+            message = f"cannot write {path}: {exc.strerror}; free room, then go on with --resume {self.name}"
             raise PreconditionError(message) from exc
-        finally:
-            os.close(fd)
 
     def _lines(self, name: str) -> Iterator[dict[str, Any]]:
         path = self.folder / name

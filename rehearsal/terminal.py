@@ -441,7 +441,7 @@ def explain_verdict(verdict: Verdict) -> list[str]:
 def say_next(verdict: Verdict, report: Path) -> list[str]:
     """Return where the report is and what to do with it, as commands that can be pasted."""
     run = report.parent.name
-    first = next((one.gate.id for one in verdict.gates if one.state in {State.FAILED, State.UNSEEN}), "")
+    first = next((reason.partition(":")[0] for reason in verdict.reasons if ":" in reason), "")
     return [
         f"report: {_near(report)}",
         f"open:   ./inv report.open --run {run}",

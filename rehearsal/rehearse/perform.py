@@ -388,7 +388,10 @@ def record_query(context: Context, one: QueryResult) -> None:
         ],
     }
     # None means that the plan does not ask for it: then there is nothing to judge, only something to show.
-    speed: bool | None = one.speed_ok is not False and one.index_ok is not False
+    speed = one.speed_ok if one.speed_asked else True
+    if speed is None:
+        observed = f"{observed}; {one.runs} runs do not tell whether the limit holds"
+    speed = False if one.index_ok is False else speed
     if not speed and context.options.scale < 1:
         speed, observed = None, f"{observed}; with fewer rows than planned this is not judged"
     context.run.record("query-speed", one.name, speed, observed, table=table)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-
-import httpx
 
 from rehearsal.ledger import Ledger, Write
 from rehearsal.load.driver import ledger_folder
@@ -84,20 +81,6 @@ def deletes_undone(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def updates_undone(world: World) -> Iterator[None]:
-    """Give rows back the mark that they had before the load's last update."""
-    done = last_writes(world, "update")  # many: the load goes on with some of them
-    assert done, "the load updated nothing"
-    texts = [
-        f"update {READINGS} set source = regexp_replace(source, ':[0-9]+$', ':{one.version - 1}') "
-        f"where source like 'lg:%:{one.subject}:{one.version}'"
-        for one in done
-    ]
-    with behind_the_triggers(READINGS, *texts)(world):
-        yield
-
-
-@contextmanager
 def locked_for_a_while(world: World) -> Iterator[None]:
     """Lock the table for 2 s as soon as writers are at work."""
     waiting = f"select count(*) from {READINGS} where source like 'lg:%-load:%'"
@@ -137,26 +120,6 @@ def held_by_a_sleeper(world: World) -> Iterator[None]:
     """Leave a transaction open that wrote the table."""
     with world.session() as conn, conn.transaction(force_rollback=True):
         conn.execute(f"delete from {READINGS} where id = 1".encode())
-        yield
-
-
-@contextmanager
-def app_loses_its_sessions(world: World) -> Iterator[None]:
-    """End the application's sessions again and again while requests go on."""
-    query = (
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity "
-        "where datname = current_database() and application_name not like 'pg-rehearsal%'"
-    )
-    url = world.context.env.app_servers[0].url
-
-    def work(stop: threading.Event) -> None:
-        with world.session() as conn:
-            while not stop.is_set():
-                conn.execute(query.encode())
-                with contextlib.suppress(httpx.HTTPError):
-                    httpx.get(f"{url}/trpc/readings.byUnit?unitId=1", trust_env=False, timeout=5)
-
-    with meanwhile(work):
         yield
 
 

@@ -123,7 +123,17 @@ MUTANTS = [
         AFTER,
         behind(READINGS, f"update {READINGS} set temperature = temperature + 0.01 where id in ({OLD})"),
     ),
-    Mutant("lost update of the load", "ledger", AFTER, defects.updates_undone),
+    Mutant(
+        "lost update of the load",
+        "ledger",
+        AFTER,
+        do(
+            SWALLOW,
+            f"create trigger zz before update on {READINGS} for each row when (new.source ~ '^lg:.*[3-6]$') "
+            "execute function public.swallow()",
+            f"alter table {READINGS} enable always trigger zz",
+        ),
+    ),
     Mutant("lost delete", "parity-after", AFTER, defects.deletes_undone),
     Mutant("lost delete in the ledger", "ledger", AFTER, defects.deletes_undone),
     Mutant(
@@ -164,8 +174,17 @@ MUTANTS = [
             "execute function public.refuse()",
         ),
     ),
-    Mutant("app server gone", "smoke", SMOKE, defects.server_is_gone, UNSEEN),
-    Mutant("errors in the log", "app-logs", SMOKE, defects.app_loses_its_sessions),
+    Mutant("app server gone", "smoke", SMOKE, defects.server_is_gone),
+    Mutant(
+        "errors in the log",
+        "app-logs",
+        SMOKE,
+        do(
+            REFUSE,
+            f"create trigger zz before update on {READINGS} for each row when (new.source like '%smoke corrected') "
+            "execute function public.refuse()",
+        ),
+    ),
     Mutant(
         "row made in one table only",
         "sync",
@@ -242,8 +261,8 @@ def test_a_defect_is_no_go_and_the_report_names_its_gate(worlds: Worlds, mutant:
     assert found.state is wanted, (found.reason, verdict.reasons)
     assert verdict.outcome is not Outcome.GO
     assert mutant.outcome is UNSEEN or verdict.outcome is Outcome.NO_GO
-    assert f"# {verdict.outcome}" in report or str(verdict.outcome) in report.split("\n## ")[0]
-    assert any(mutant.gate in line and found.reason[:20] in line for line in report.splitlines()), report[:2000]
+    assert f"**Verdict: {verdict.outcome}**" in report
+    assert f"- {mutant.gate}: " in report.split("\n## ")[0], report[:3000]
 
 
 def test_every_gate_has_a_mutant_or_a_reason() -> None:

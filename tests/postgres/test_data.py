@@ -137,8 +137,9 @@ def test_few_rows_may_be_spread_less_evenly(conn: Connection, readings: Plan, sc
     assert [one for one in check_distribution(conn, readings, scale=scale) if not one.passed] == []
     conn.execute("alter sequence public.sensor_readings_id_seq restart with 10000000")
     conn.execute(
-        "insert into public.sensor_readings (unit_id, device_id, temperature, recorded_at) select unit_id, device_id, 4, "
-        "recorded_at from public.sensor_readings where recorded_at >= '2025-07-01' and recorded_at < '2025-08-01'"
+        "insert into public.sensor_readings (unit_id, device_id, temperature, recorded_at) "
+        "select unit_id, device_id, 4, recorded_at from public.sensor_readings "
+        "where recorded_at >= '2025-07-01' and recorded_at < '2025-08-01'"
     )
 
     failed = [one.month for one in check_distribution(conn, readings, scale=scale) if not one.passed]

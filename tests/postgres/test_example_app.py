@@ -15,6 +15,7 @@ from psycopg import sql
 from rehearsal.environment import Database
 from rehearsal.postgres import Connection, connect, scalar
 from tests.fix_app import AppServer, StartApp, app_environment, free_port
+from tests.load_world import wait_until
 
 REVENUE = {
     "propertyId": 1,
@@ -148,6 +149,8 @@ def test_an_error_is_logged_with_its_traceback_and_one_line_a_request(start_app:
     answer = ask(app, "POST", "/finance/expense", REVENUE)
 
     assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
+    # The line of a request is written when its answer is gone.
+    wait_until(lambda: " 500 " in app.log.read_text())
     log = app.log.read_text()
     assert " ERROR app.error POST /finance/expense failed\nTraceback" in log
     assert 'relation "public.expenses" does not exist' in log
