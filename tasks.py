@@ -233,13 +233,24 @@ def explain(_: Context, gate: str) -> None:
 
 
 @task(
-    auto_shortflags=False, help={"only": "path or node id of tests", "major": "major version of the server to test on"}
+    auto_shortflags=False,
+    help={
+        "only": "path or node id of tests",
+        "major": "major version of the server to test on",
+        "all": "the long ones too: whole rehearsals that are killed, a walk through all verbs",
+    },
 )
-def test(_: Context, only: str = "", major: str = "") -> None:
+def test(_: Context, only: str = "", major: str = "", all: bool = False) -> None:  # noqa: A002 -- the option's name
     """Run the tests on a real PostgreSQL of their own."""
     if major:
         os.environ["REHEARSAL_TEST_MAJOR"] = major
-    _end(_python("-m", "pytest", *([only] if only else [])))
+    _end(_python("-m", "pytest", *([only] if only else [] if all else ["-m", "not long"])))
+
+
+@task(auto_shortflags=False, help={"rows": "rows of the table", "rounds": "times that each way is measured"})
+def bench(_: Context, rows: str = "1000000", rounds: str = "3") -> None:
+    """Measure a whole migration against the raw floor and the playbook's loop, in one run."""
+    _end(_python("-m", "tests.bench.migration", rows, rounds))
 
 
 @task
@@ -265,7 +276,7 @@ def check(_: Context) -> None:
     _end(max(_python("-m", *command) for command in commands))
 
 
-namespace = Collection(rehearse, provision, doctor, gates, explain, test, check)
+namespace = Collection(rehearse, provision, doctor, gates, explain, test, bench, check)
 namespace.add_collection(Collection("db", provision, data, migrate, verify, switchover, rollback, cleanup))
 namespace.add_collection(Collection("hosts", down))
 namespace.add_collection(Collection("load", load_run))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,27 +44,35 @@ def provision(base: Path, run: Run) -> list[HostsResult]:
     return [run_pyinfra(INVENTORY, phase, plan=PLAN, data=data, run=run) for phase, data in phases]
 
 
-@pytest.fixture(scope="session")
-def place() -> Iterator[Local]:
-    """The environment, provisioned twice; stopped and removed at the end."""
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder and ports of its own for the environment `local`; whatever runs there is stopped at the end."""
     base = Path(tempfile.mkdtemp(prefix="pgr-local-"))
     base.chmod(0o711)
     ports = {"REHEARSAL_LOCAL_DB_PORT": str(free_port()), "REHEARSAL_LOCAL_APP_PORT": str(_two_free_ports())}
     variables = {"REHEARSAL_LOCAL_BASE": str(base), **ports}
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
-    run = Run.create(base / "runs", "local", PLAN.name)
     try:
-        yield Local(base, provision(base, run), provision(base, run), run, load_environment("local", PLAN.name))
+        yield base
     finally:
+        local.stop(base)
+        shutil.rmtree(base, ignore_errors=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Local]:
+    """The environment, provisioned twice; stopped and removed at the end."""
+    with own_folder() as base:
+        run = Run.create(base / "runs", "local", PLAN.name)
+        yield Local(base, provision(base, run), provision(base, run), run, load_environment("local", PLAN.name))
         manager, cluster = local.Manager(base), Cluster(base / "cluster")
         ran = manager.is_up() and cluster.is_running()
         stopped, again = manager.stop(), manager.stop()
         local.stop(base)
         up = (manager.is_up(), cluster.is_running())
-        shutil.rmtree(base, ignore_errors=True)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
     assert (ran, stopped, again, up) == (True, True, False, (False, False))
 
 

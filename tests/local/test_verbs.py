@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from rehearsal.plan import Plan
 from rehearsal.planfile import load_plan
 from rehearsal.postgres import connect, scalar
 from rehearsal.sqlfiles import SqlFiles
-from tests.local.conftest import ROOT, Local
+from tests.local.conftest import ROOT, own_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 ROWS = "20000"
 FOLDERS = ("inventories", "plans", "sql", "templates", "example_app", "rehearsal", "fleet", "tasks", "deploy.py")
 Verb = Callable[..., tuple[int, str]]
@@ -70,8 +70,15 @@ def call(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return verb
 
 
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A place of its own: the verbs put the real app where the other tests of hosts have a stand-in."""
+    with own_folder() as base:
+        yield base
+
+
 @pytest.fixture
-def at(place: Local, call: Verb, request: pytest.FixtureRequest) -> Place:
+def at(folder: Path, call: Verb, request: pytest.FixtureRequest) -> Place:
     """The plan, provisioned afresh with few rows."""
     name: str = request.param
     plan = load_plan(ROOT / "plans" / f"{name}.toml")
@@ -191,7 +198,7 @@ def go_back(at: Place) -> None:
     assert code == 0, said
 
 
-def test_rows_are_not_made_behind_a_twin_and_hosts_go_down_once(place: Local, call: Verb) -> None:
+def test_rows_are_not_made_behind_a_twin_and_hosts_go_down_once(folder: Path, call: Verb) -> None:
     """A twin made for an empty table has no partitions for old rows; and what is down cannot be stopped again."""
     assert call("provision", "--fresh", plan="hospitality")[0] == 0
     assert call("migrate", plan="hospitality")[0] == 0
@@ -203,7 +210,7 @@ def test_rows_are_not_made_behind_a_twin_and_hosts_go_down_once(place: Local, ca
     try:
         assert call("hosts-down", plan="hospitality") == (0, "app servers and database stopped\n")
         assert call("hosts-down", plan="hospitality") == (0, "no change: nothing was running\n")
-        assert not local.Manager(place.base).is_up()
+        assert not local.Manager(folder).is_up()
     finally:
         assert call("provision", plan="hospitality")[0] == 0
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.resilience.commands import Place, end
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 REHEARSE = ("rehearse", "--plan", "sensor_readings")
 DATA_GATES = {"parity-after", "ledger", "counts", "mismatch-found", "forward-again", "rollback"}
-
-TIMED = {"query-speed", "generator", "load", "availability"}
+# What a busy machine does, and that the rows are few, is no matter of kills.
+ELSE = {"query-speed", "generator", "load", "availability", "baseline"}
 
 
 def copying(event: dict[str, Any]) -> bool:
@@ -50,9 +50,8 @@ def test_killed_in_the_copy_and_at_the_swap_it_ends_with_exact_parity(place: Pla
     report = json.loads((place.runs / run / "report.json").read_text())
     states = {one["id"]: one["state"] for one in report["gates"]}
     assert {states[one] for one in DATA_GATES} == {"passed"}, said
-    # What a machine does that is busy with other work is no matter of kills: gates of speed may say so.
     verdict = report["verdict"]
-    assert {name for name, one in states.items() if one in {"failed", "unseen"}} <= TIMED, verdict["reasons"]
+    assert {name for name, one in states.items() if one in {"failed", "unseen"}} <= ELSE, verdict["reasons"]
     assert child.returncode == {"GO": 0, "NO-GO": 1, "INCONCLUSIVE": 3}[verdict["outcome"]], said
     skipped = [event["fields"]["name"] for event in place.events() if event["kind"] == "phase-skipped"]
     assert "data" in skipped
@@ -70,7 +69,7 @@ def test_interrupted_in_the_copy_it_stops_everything_and_goes_on(place: Place, n
     assert code == 3, said
     assert place.processes() == []
     run = place.newest().name
-    assert f"go on with --resume {run}" in said
+    assert f"--resume {run}" in said
 
     done = place.run(*REHEARSE, *until, "--resume", run)
 
