@@ -109,7 +109,8 @@ MUTANTS = [
         SWITCH,
         do(
             SLOW,
-            "create event trigger slow on ddl_command_end when tag in ('ALTER SEQUENCE') execute function public.slow()",
+            "create event trigger slow on ddl_command_end when tag in ('ALTER SEQUENCE') "
+            "execute function public.slow()",
         ),
     ),
     Mutant("lost insert", "parity-after", AFTER, behind(RETIRED, f"delete from {RETIRED} where id in ({OLD})")),
