@@ -22,7 +22,8 @@ from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.evidence import Run, runs_folder
 from rehearsal.flags import set_flags, show_flags
-from rehearsal.hosts import load_environment, run_pyinfra
+from rehearsal.hosts import run_pyinfra
+from rehearsal.inventory import load_environment
 from rehearsal.manifest import Change
 from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.planfile import find_plan, load_plan

@@ -18,7 +18,8 @@ from rehearsal import __version__
 from rehearsal.environment import Environment
 from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, UsageError
 from rehearsal.evidence import Event, Run, runs_folder, utc_now
-from rehearsal.hosts import load_environment, run_pyinfra
+from rehearsal.hosts import run_pyinfra
+from rehearsal.inventory import load_environment
 from rehearsal.plan import Plan
 from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
 from rehearsal.postgres import advisory_lock, connect, scalar

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rehearsal.rehearse import perform, prepare, prove
+from rehearsal.rehearse import perform, prepare, prove, usage
 from rehearsal.rehearse.runner import Phase
 
 DUAL_WRITE = frozenset({"dual-write"})
@@ -20,7 +20,7 @@ PHASES: tuple[Phase, ...] = (
     Phase("switchover", "Switchover under load", "switchover", perform.switch_over),
     Phase("parity-after", "Parity after", "parity-after", perform.parity_after),
     Phase("flags-on", "Routing flags on", "flags", perform.flags_on, DUAL_WRITE),
-    Phase("smoke", "Smoke tests", "smoke", perform.smoke),
+    Phase("smoke", "Smoke tests", "smoke", usage.smoke),
     Phase("queries", "Query comparison", "query-speed", perform.compare_speed),
     Phase("load", "Full load", "load", prove.full_load),
     Phase("rollback", "Rollback under load", "rollback", prove.roll_back),

@@ -21,10 +21,10 @@ from rehearsal.rehearse.perform import (
     judge_locks,
     require_flip,
     settled_relations,
-    smoke_all,
 )
 from rehearsal.rehearse.prepare import check_triggers
 from rehearsal.rehearse.runner import StopHere
+from rehearsal.rehearse.usage import smoke_all
 from rehearsal.repair import resync
 
 INJECTED = 50  # the playbook's own example: old=1000000, new=999950

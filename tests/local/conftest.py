@@ -19,7 +19,8 @@ from fleet import local
 from fleet.cluster import Cluster, free_port
 from rehearsal.environment import Environment
 from rehearsal.evidence import Run
-from rehearsal.hosts import HostsResult, load_environment, run_pyinfra
+from rehearsal.hosts import HostsResult, run_pyinfra
+from rehearsal.inventory import load_environment
 from rehearsal.plan import Plan, TableSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -17,7 +17,8 @@ from fleet.cluster import Cluster, ClusterError, free_port
 from rehearsal.environment import Database
 from rehearsal.errors import HostsFailed, PreconditionError
 from rehearsal.flags import wait_for_servers
-from rehearsal.hosts import load_environment, run_pyinfra
+from rehearsal.hosts import run_pyinfra
+from rehearsal.inventory import load_environment
 from rehearsal.manifest import Change, write_manifest
 from rehearsal.postgres import connect, scalar
 from tests.local.conftest import INVENTORY, PLAN, ROOT, Local

@@ -16,7 +16,7 @@ from fleet import local
 from rehearsal import cli, state
 from rehearsal.catalog import Catalog, split_name
 from rehearsal.environment import Environment
-from rehearsal.hosts import load_environment
+from rehearsal.inventory import load_environment
 from rehearsal.names import Names
 from rehearsal.plan import Plan
 from rehearsal.planfile import load_plan

@@ -8,7 +8,8 @@ import pytest
 
 from rehearsal.errors import UsageError
 from rehearsal.flags import FlipResult, Routing, ServerFlags, ServerFlip
-from rehearsal.hosts import HostsResult, OperationResult, find_inventory, load_environment, run_pyinfra
+from rehearsal.hosts import HostsResult, OperationResult, run_pyinfra
+from rehearsal.inventory import find_inventory, load_environment
 from rehearsal.plan import Plan, TableSpec
 
 PLAN = Plan(name="hosts", strategy="swap", tables=[TableSpec(name="public.posts", key="created_at")])

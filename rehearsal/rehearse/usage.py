@@ -1,0 +1,144 @@
+"""Phase in which the application is used: requests, its own tests, logs, page, source, rows in both tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from psycopg import sql
+
+from rehearsal.browser import check_dashboard
+from rehearsal.catalog import Table
+from rehearsal.postgres import Connection
+from rehearsal.rehearse.context import Context
+from rehearsal.smoke import SmokeResult, run_smoke, scan_log
+from rehearsal.sourcescan import scan_source, scan_statements
+
+
+def smoke(context: Context) -> None:
+    """Use the application on every server, look into its logs, its page, its source."""
+    context.writers.ensure("smoke")
+    offsets = {server.name: log_size(server.log) for server in context.env.app_servers}
+    results = smoke_all(context, "smoke")
+    for server in context.env.app_servers:
+        if server.log is None:
+            context.run.record("app-logs", server.name, None, "the inventory does not name the log")
+            continue
+        lines = scan_log(Path(server.log), offsets[server.name])
+        context.run.record(
+            "app-logs", server.name, not lines, f"{len(lines)} error lines" + (f": {lines[0][:200]}" if lines else "")
+        )
+    run_commands(context)
+    look_at_dashboard(context)
+    list_source(context)
+    if context.plan.strategy == "dual-write":
+        check_sync(context, results)
+
+
+def log_size(path: str | None) -> int:
+    """Return how long a log is just now; 0 where there is none yet."""
+    return Path(path).stat().st_size if path and Path(path).exists() else 0
+
+
+def smoke_all(context: Context, gate: str) -> list[SmokeResult]:
+    """Send the plan's requests to every server and record each answer for a gate."""
+    results: list[SmokeResult] = []
+    marker = f"{context.run.name} {context.run.phase} {time.time_ns()}"
+    for server in context.env.app_servers:
+        results += run_smoke(context.plan, server.url, server.name, run_marker=marker)
+    for one in results:
+        observed = f"{one.status or 'no answer'} in {one.seconds * 1e3:.0f} ms: {one.observed}"
+        context.run.record(gate, f"{one.server} {one.name}", one.passed, observed)
+    return results
+
+
+def run_commands(context: Context) -> None:
+    """Run the plan's own checks of the application against each server; what they print is kept."""
+    for command in context.plan.commands:
+        for server in context.env.app_servers:
+            argv = [word.format(url=server.url, python=sys.executable) for word in command.argv]
+            started = time.monotonic()
+            try:
+                done = subprocess.run(
+                    argv,
+                    cwd=context.root,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=command.max_seconds,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as exc:
+                context.run.record("smoke", f"{server.name} {command.name}", False, f"{argv[0]}: {exc}")
+                continue
+            seconds, said = time.monotonic() - started, done.stdout + done.stderr
+            context.run.append_text("commands.log", f"$ {' '.join(argv)}\n{said}\n")
+            last = (said.strip().splitlines() or ["nothing printed"])[-1][:200]
+            observed = f"ended with {done.returncode} after {seconds:.1f} s: {last}"
+            context.run.record("smoke", f"{server.name} {command.name}", done.returncode == 0, observed)
+
+
+def look_at_dashboard(context: Context) -> None:
+    """Render the plan's page in a real browser; leaves a screenshot."""
+    page = context.plan.dashboard
+    if page is None:
+        return
+    for server in context.env.app_servers[:1]:
+        shot = context.run.folder / "dashboard.png"
+        result = check_dashboard(server.url + page.path, page.selector, screenshot=shot, max_seconds=page.max_seconds)
+        # Without a browser there is no evidence; where one is required, the gate says so itself.
+        if result.passed is not None or not context.env.is_throwaway or context.env.kind != "local":
+            context.run.record("dashboard", server.name, result.passed, result.observed, console=result.console_errors)
+        else:
+            context.run.event("note", text=f"dashboard not looked at: {result.observed}")
+
+
+def list_source(context: Context) -> None:
+    """List the code and the statements that use the tables."""
+    scan = context.plan.source_scan
+    if not scan.paths:
+        return
+    uses = scan_source(context.root, scan.paths, scan.patterns)
+    rows = [[one.file, one.line, one.text.strip()[:120]] for one in uses]
+    table = {"columns": ["file", "line", "text"], "rows": rows}
+    context.run.record("source-scan", "code", bool(uses), f"{len(uses)} places use the tables", table=table)
+    with context.session("statements") as conn:
+        statements = scan_statements(conn, [spec.name for spec in context.plan.tables])
+    if statements is None:
+        context.run.event(
+            "note", text="pg_stat_statements is not installed: statements of the application were not listed"
+        )
+        return
+    listed = [[one.table, one.calls, round(one.mean_ms, 2), one.query[:160]] for one in statements]
+    table = {"columns": ["table", "calls", "mean ms", "statement"], "rows": listed}
+    context.run.record("source-scan", "statements", True, f"{len(listed)} statements seen on the server", table=table)
+
+
+def check_sync(context: Context, results: list[SmokeResult]) -> None:
+    """Find each row that a request created in both tables, equal."""
+    with context.session("sync") as conn:
+        for spec in context.plan.tables:
+            source, target = context.pair(conn, spec)
+            for one in results:
+                if one.table == spec.name and one.created_id is not None:
+                    left, right = (read_row(conn, table, one.created_id) for table in (source, target))
+                    passed = left is not None and left == right
+                    observed = "SYNCED: in both tables, equal" if passed else f"OUT OF SYNC: {left} and {right}"
+                    context.run.record(
+                        "sync", f"{one.server} {one.name} {spec.name} {one.created_id}", passed, observed
+                    )
+
+
+def read_row(conn: Connection, table: Table, row: object) -> dict[str, Any] | None:
+    """Return a row by its (single-column) primary key as text values; None if there is none."""
+    columns = [column.name for column in table.columns]
+    listed = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in columns)
+    primary = next(one for one in table.primary_key)
+    query = sql.SQL("select {} from {} where {}::text = %s").format(
+        listed, sql.Identifier(*table.name), sql.Identifier(primary)
+    )
+    found = conn.execute(query, [str(row)]).fetchone()
+    return dict(zip(columns, found, strict=True)) if found else None
