@@ -25,7 +25,7 @@ from rehearsal.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover import clear_target_sql
 from rehearsal.twin import Shape, mirror_values_of, read_applied, render_changes, target_values
 
-# Measured on 2 cores under writers, a million rows of 100 bytes, 4 indexes (docs/benchmarks.md); a rehearsal tells better.
+# Measured on 2 cores under writers, a million rows of 100 bytes, 4 indexes (docs/benchmarks.md).
 ROWS_PER_SECOND = {
     "copy": 1_000_000,
     "indexes": 600_000,
