@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Strategy = Literal["dual-write", "swap"]
+Strategy = Literal["dual-write", "swap", "attach"]
 Interval = Annotated[str, Field(pattern=r"^\d+ (day|week|month|year)s?$")]
+# Of a partition: a time, or a number of values where the key is an integer.
+Width = Annotated[str, Field(pattern=r"^[1-9]\d*( (day|week|month|year)s?)?$")]
 
 
 class Section(BaseModel):
@@ -22,13 +24,30 @@ class Section(BaseModel):
 class TableSpec(Section):
     """One table that becomes partitioned."""
 
-    name: str = Field(description="schema-qualified name of the table", pattern=r"^[^.]+\.[^.]+$")
-    key: str = Field(description="column that the table is partitioned by, range")
-    interval: Interval = "1 month"
+    name: str = Field(description="schema-qualified name of the table", pattern=r"^[^.]+\..+$")
+    key: str = Field(description="column that the table is partitioned by")
+    method: Literal["range", "list", "hash"] = "range"
+    interval: Width = Field(default="1 month", description="range: width of a partition, '1 month' or '1000000'")
+    epoch: Literal["s", "ms", "us"] | None = Field(default=None, description="range: an integer key counts these")
+    values: dict[str, list[str | int]] = Field(
+        default_factory=dict[str, list[str | int]], description="list: end of a partition's name -> its values"
+    )
+    modulus: int | None = Field(default=None, ge=2, le=1024, description="hash: number of partitions")
     premake: int = Field(default=3, ge=0, le=60, description="partitions kept ready after the current one")
     retention: Interval | None = Field(default=None, description="age at which partitions may be dropped")
     default_partition: bool = Field(default=False, description="a DEFAULT partition; it must stay empty")
     marker: str | None = Field(default=None, description="text column that the load writes its marks into")
+    uniques: dict[str, Literal["add-key", "per-partition"]] = Field(
+        default_factory=dict[str, Literal["add-key", "per-partition"]],
+        description="decision for each unique index without the key: name -> what becomes of it",
+    )
+    references: dict[str, Literal["composite", "loose"]] = Field(
+        default_factory=dict[str, Literal["composite", "loose"]],
+        description="decision for each foreign key that points at the table: name -> what becomes of it",
+    )
+    accepted: list[str] = Field(
+        default_factory=list[str], description="differences of the definition, before and after, that are wanted"
+    )
 
 
 class Flags(Section):

@@ -43,7 +43,7 @@ CHANGED = [
     ),
     ("chunk_rows = 50_000", "chunk_rows = 5", r"copy.chunk_rows is 5: input should be greater than or equal to 100"),
     ('interval = "1 month"', 'interval = "monthly"', r'tables\[0\].interval is "monthly"'),
-    ('strategy = "swap"', 'strategy = "swop"', r"strategy is \"swop\": input should be 'dual-write' or 'swap'"),
+    ('strategy = "swap"', 'strategy = "swop"', r"strategy is \"swop\": input should be 'dual-write', 'swap' or"),
     ('strategy = "swap"', 'strategy = "dual-write"', r"dual-write needs \[flags\]"),
     ('marker = "source"', "", r"'insert by sql': it writes to public.sensor_readings, which has no marker"),
     ('window = "7 days"', "windows = 7", r"unknown key queries\[0\].windows; did you mean window\?"),
