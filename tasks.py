@@ -244,7 +244,13 @@ def test(_: Context, only: str = "", major: str = "", all: bool = False) -> None
     """Run the tests on a real PostgreSQL of their own."""
     if major:
         os.environ["REHEARSAL_TEST_MAJOR"] = major
-    _end(_python("-m", "pytest", *([only] if only else [] if all else ["-m", "not long"])))
+    if only:
+        _end(_python("-m", "pytest", only))
+        return
+    # Two workers, each with a cluster of its own; then, one by one, the tests that measure what the machine can do.
+    long = "" if all else " and not long"
+    shared = _python("-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", f"not alone{long}")
+    _end(max(shared, _python("-m", "pytest", "-m", f"alone{long}")))
 
 
 @task(auto_shortflags=False, help={"rows": "rows of the table", "rounds": "times that each way is measured"})
