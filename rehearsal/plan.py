@@ -35,7 +35,9 @@ class TableSpec(Section):
     modulus: int | None = Field(default=None, ge=2, le=1024, description="hash: number of partitions")
     premake: int = Field(default=3, ge=0, le=60, description="partitions kept ready after the current one")
     retention: Interval | None = Field(default=None, description="age at which partitions may be dropped")
-    default_partition: bool = Field(default=False, description="a DEFAULT partition; it must stay empty")
+    default_partition: bool = Field(
+        default=False, description="a DEFAULT partition; it must stay empty, but for a list"
+    )
     marker: str | None = Field(default=None, description="text column that the load writes its marks into")
     uniques: dict[str, Literal["add-key", "per-partition"]] = Field(
         default_factory=dict[str, Literal["add-key", "per-partition"]],

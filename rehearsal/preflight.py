@@ -8,44 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from rehearsal.catalog import Catalog, Table, split_name
+from rehearsal.catalog import Catalog, split_name
+from rehearsal.findings import Facts, Finding
+from rehearsal.keychecks import check_key, check_key_values
+from rehearsal.keys import read_key
 from rehearsal.names import Names
-from rehearsal.plan import Plan, TableSpec
+from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import SWAPPED, find_migration
-from rehearsal.twin import KEY_TYPES
 
-Severity = Literal["blocker", "warning"]
 OLDEST = 140000
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing found: what it is, what it would do, what to do about it."""
-
-    id: str
-    severity: Severity
-    subject: str
-    condition: str
-    effect: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the checks of one table look at."""
-
-    plan: Plan
-    spec: TableSpec
-    table: Table
-    row: Mapping[str, Any]
 
 
 def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: int | None = None) -> list[Finding]:
@@ -71,7 +49,7 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
             continue
         facts = Facts(plan, spec, table, _row(conn, files, "preflight_table", oid=table.oid))
         findings += [found for check in CHECKS for found in check(facts)]
-        findings += _check_key_values(conn, facts)
+        findings += _check_key(conn, files, facts)
         findings += _check_statements(conn, facts)
         need += facts.row["total_bytes"]
         leaves += 30 * (1 + len(table.indexes))
@@ -123,20 +101,6 @@ def _no_primary_key(facts: Facts) -> Iterator[Finding]:
     if not facts.table.primary_key:
         yield Finding("no-primary-key", "blocker", facts.spec.name, "no primary key", "rows cannot be told apart",
                       "add a primary key")  # fmt: skip
-
-
-def _key(facts: Facts) -> Iterator[Finding]:
-    column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
-    subject = f"{facts.spec.name}.{facts.spec.key}"
-    if column is None:
-        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
-                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
-    elif column.type_name not in KEY_TYPES:
-        yield Finding("key-type", "blocker", subject, f"type {column.type}", "bounds cannot be made",
-                      f"choose a key of type {', '.join(sorted(KEY_TYPES))}")  # fmt: skip
-    elif column.generated:
-        yield Finding("key-generated", "blocker", subject, "a generated column", "PostgreSQL refuses it as a key",
-                      "choose a stored column")  # fmt: skip
 
 
 def _rights(facts: Facts) -> Iterator[Finding]:
@@ -200,7 +164,6 @@ def _wraparound(facts: Facts) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _not_plain,
     _no_primary_key,
-    _key,
     _rights,
     _unique_without_key,
     _identity,
@@ -210,27 +173,18 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 )
 
 
-def _check_key_values(conn: Connection, facts: Facts) -> Iterator[Finding]:
-    """Look for keys that have no place in a range (traps 14 and 15); one scan at most."""
+def _check_key(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
     column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
-    if column is None or column.type_name not in KEY_TYPES:
+    if column is None:
+        subject = f"{facts.spec.name}.{facts.spec.key}"
+        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
+                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
         return
-    query = sql.SQL(
-        "select count(*) filter (where {key} is null), count(*) filter (where {key} in ('infinity', "
-        "'-infinity')) from {table}"
-    ).format(key=sql.Identifier(facts.spec.key), table=sql.Identifier(*facts.table.name))
-    row = conn.execute(query).fetchone()
-    nulls, infinite = row or (0, 0)
-    subject = f"{facts.spec.name}.{facts.spec.key}"
-    if nulls:
-        yield Finding("key-null", "blocker", subject, f"{nulls} rows have no key", "they fit no partition",
-                      "give them a key, then set the column not null")  # fmt: skip
-    elif not column.not_null:
-        yield Finding("key-nullable", "blocker", subject, "the column may be null", "it cannot be in a primary key",
-                      "alter column … set not null")  # fmt: skip
-    if infinite:
-        yield Finding("key-infinite", "blocker", subject, f"{infinite} rows have an infinite key", "they would all be "
-                      "in the default partition", "give them a real key")  # fmt: skip
+    key = read_key(conn, files, facts.table, facts.spec)
+    findings = list(check_key(key, column))
+    yield from findings
+    if not findings:
+        yield from check_key_values(conn, files, key, facts.table)
 
 
 def _check_statements(conn: Connection, facts: Facts) -> Iterator[Finding]:

@@ -6,21 +6,18 @@ catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes not
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg import sql
-
-from rehearsal.bounds import Interval, make_bounds
-from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
+from rehearsal.catalog import Catalog, Table, dotted, split_name
 from rehearsal.errors import PreconditionError, SqlFileError
+from rehearsal.keys import plan_bounds
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, checksum, quote_ident
-
-KEY_TYPES = frozenset({"timestamptz", "timestamp", "date"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,12 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
 
 def spec_stamp(spec: TableSpec, plan: Plan) -> str:
     """Return a stamp of the parts of the plan that a rendered change depends on."""
-    return f"{spec.name} by {spec.key}, {spec.interval}, {plan.strategy}".replace("\n", " ")
+    words = [f"{spec.name} by {spec.key}", spec.interval, plan.strategy]
+    if spec.epoch:
+        words.append(f"epoch {spec.epoch}")
+    if spec.method != "range":
+        words.append(f"{spec.method} {json.dumps(spec.values) if spec.method == 'list' else spec.modulus}")
+    return ", ".join(words).replace("\n", " ")
 
 
 def read_applied(conn: Connection) -> dict[str, str]:
@@ -115,21 +117,15 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
     """Return what `steps/target.sql.j2` is filled with."""
     table = Catalog(conn, files).read(split_name(spec.name))
     shape = Shape.of(table, spec.key)
-    key_type = table.column(spec.key).type_name
-    if key_type not in KEY_TYPES:
-        message = (
-            f"key {spec.key} of {spec.name} is of type {key_type}; it must be one of {', '.join(sorted(KEY_TYPES))}"
-        )
-        raise PreconditionError(message)
-    oldest, newest = read_key_range(conn, table.name, spec.key)
-    bounds = make_bounds(Interval.parse(spec.interval), key_type, oldest, newest, now=now, premake=spec.premake)
+    bounds = plan_bounds(conn, files, spec, table, now)
     names = shape.names
     return {
         "source": table.name,
         "source_text": dotted(table.name),
         "target": names.target,
+        "method": spec.method,
         "key": spec.key,
-        "leaves": [{"name": names.leaf(one.suffix), "lower": one.lower, "upper": one.upper} for one in bounds],
+        "leaves": [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds],
         "default_leaf": names.default_leaf if spec.default_partition else None,
         "options": ", ".join(table.options),
         "primary_key": f"{names.target[1][:58]}_pkey",
@@ -192,13 +188,6 @@ def records(record: str, columns: tuple[str, ...]) -> str:
 def log_columns(shape: Shape) -> tuple[str, ...]:
     """Columns of a key log that hold the identity."""
     return tuple(f"k{number}" for number in range(1, len(shape.identity) + 1))
-
-
-def read_key_range(conn: Connection, table: Name, key: str) -> tuple[Any, Any]:
-    """Return the oldest and the newest finite key, or None where the table is empty."""
-    query = sql.SQL("select min({key}), max({key}) from {table} where {key} > '-infinity' and {key} < 'infinity'")
-    row = conn.execute(query.format(key=sql.Identifier(key), table=sql.Identifier(*table))).fetchone()
-    return row or (None, None)
 
 
 GRANTS = """

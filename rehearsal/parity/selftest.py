@@ -24,7 +24,7 @@ from rehearsal.sqlfiles import Quoted, SqlFiles, quote_ident, quote_literal
 ATTEMPTS = 5
 LEAST_ROWS = 3
 DAYS = frozenset({"date", "timestamp with time zone", "timestamp without time zone"})
-DAYS_TRIED = 28
+TRIES = 28
 BUSY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 FORBIDDEN = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction)
 # A constraint or a type may refuse one way to corrupt a row; then another one is tried.
@@ -36,6 +36,8 @@ set local idle_in_transaction_session_timeout = '60s';
 select pg_catalog.set_config('rehearsal.applying', 'on', true)
 """
 
+NUMBERS = frozenset({"smallint", "integer", "bigint"})
+TEXTS = frozenset({"text", "character varying"})
 Identity = tuple[str | None, ...]
 Wanted = set[tuple[str, Identity]]
 
@@ -133,26 +135,45 @@ class Vandal:
     def corrupt(self, kind: str, place: str, identity: Identity) -> Wanted | None:
         """Return what a comparison must report now; empty if the class does not apply, None if nothing worked."""
         if kind == "replaced":
-            new = self._first("corrupt_replace", place, new_keys(self.pair), stored=self.pair.source.stored_columns)
-            return None if new is None else {("missing", identity), ("orphan", new)}
-        if kind == "moved" and self.pair.key in self.pair.primary_key:
+            return self._replace(place, identity)
+        if kind == "moved" and (self.pair.key in self.pair.primary_key or self._holds_one_key):
             return set()
         values = list(self._other_keys() if kind == "moved" else other_values(self.pair))
         if not values and kind == "stale":
             return set()
         return None if self._first("corrupt_update", place, values) is None else {(kind, identity)}
 
+    def _replace(self, place: str, identity: Identity) -> Wanted | None:
+        stored = self.pair.source.stored_columns
+        if self.pair.primary_key != (self.pair.key,):
+            new = self._first("corrupt_replace", place, new_keys(self.pair), stored=stored)
+            return None if new is None else {("missing", identity), ("orphan", new)}
+        # The key is the whole identity: a new one must be free and belong into this leaf, which may be full.
+        new = self._first("corrupt_replace", place, self._free_keys("gone"), stored=stored)
+        if new is not None:
+            return {("missing", identity), ("orphan", new)}
+        query = self.files.query("parity/corrupt_delete.sql.j2", leaf=self.leaf, place=place)
+        return {("missing", identity)} if self.conn.execute(query).rowcount else None
+
+    @property
+    def _holds_one_key(self) -> bool:
+        """Whether no row of the leaf can have another key: a list of one value."""
+        part = next((one for one in self.pair.target.partitions if one.oid == self.leaf.oid), None)
+        return part is not None and len(part.values) == 1
+
     def _other_keys(self) -> Iterator[tuple[str, Quoted]]:
         key, leaf = quote_ident(self.pair.key), quote_ident(self.leaf.name)
         for order in ("desc", "asc"):
             other = f"select y.{key} from {leaf} as y where y.{key} <> x.{key} order by y.{key} {order} limit 1"  # noqa: S608 -- quoted
             yield self.pair.key, Quoted(f"({other})")
-        # Another unique index may hold the keys that are there already; then a day that nobody uses is looked for.
+        yield from self._free_keys("x")
+
+    def _free_keys(self, alias: str) -> Iterator[tuple[str, Quoted]]:
+        """Yield keys near a row's own; what another row or another leaf has is refused by PostgreSQL."""
+        own, kind = f"{alias}.{quote_ident(self.pair.key)}", self.pair.key_type
         lower = next((one.lower for one in self.pair.target.partitions if one.oid == self.leaf.oid), None)
-        if lower is not None and self.pair.key_type in DAYS:
-            for day in range(DAYS_TRIED):
-                moment = f"({quote_literal(lower)}::{self.pair.key_type} + {day} * interval '1 day')"
-                yield self.pair.key, Quoted(f"{moment}::{self.pair.key_type}")
+        for step in range(TRIES):
+            yield from ((self.pair.key, Quoted(one)) for one in near(own, kind, lower, step))
 
     def _first(
         self, template: str, place: str, values: Iterable[tuple[str, Quoted]], **more: object
@@ -197,6 +218,21 @@ def other_values(pair: Pair) -> Iterator[tuple[str, Quoted]]:
             yield column.name, Quoted(value.format(x=name))
         if not column.not_null:
             yield column.name, Quoted(f"case when {name} is not null then null else {name} end")
+
+
+def near(own: str, kind: str, lower: str | None, step: int) -> Iterator[str]:
+    """Yield expressions for keys of a type, the `step`-th ones from the leaf's lower bound or from a row's own."""
+    if kind in DAYS and lower is not None:
+        yield f"({quote_literal(lower)}::{kind} + {step} * interval '1 day')::{kind}"
+    elif kind in NUMBERS:
+        yield from (f"({lower})::{kind} + {step}",) if lower is not None else ()
+        yield from (f"{own} + {step + 1}", f"{own} - {step + 1}")
+    elif kind == "uuid":
+        # The first 15 characters hold the time and the version.
+        yield f"(left({own}::text, 15) || substr(gen_random_uuid()::text, 16))::uuid"
+        yield "gen_random_uuid()"
+    elif kind in TEXTS:
+        yield "md5(random()::text)"
 
 
 NUMBER = ("coalesce({x}, 0) + 1", "coalesce({x}, 0) - 1")
