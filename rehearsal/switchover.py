@@ -16,7 +16,8 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
-from rehearsal.copying import Copier, plan_chunks
+from rehearsal.chunks import Limits
+from rehearsal.copying import Copier, Progress, plan_chunks
 from rehearsal.drain import Drain, settle_sql
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
@@ -223,7 +224,7 @@ class Switchover:
             source, target = catalog.read(self.names.source), catalog.read(self.names.target)
             held.execute(as_query(clear_target_sql(self.files, target)))
             held.execute("delete from rehearsal.chunk where migration = %s", [migration])
-            chunks = plan_chunks(held, migration, source, self.plan.copying.chunk_rows)
+            chunks = plan_chunks(held, migration, source, Limits.of(self.plan.copying))
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
             state.mark_done(held, migration, "plan-copy", chunks=chunks)
             return chunks
@@ -235,12 +236,14 @@ class Switchover:
         return chunks
 
     def _copy(self, shape: Shape, migration: int) -> dict[str, object]:
-        def tell(done: int, total: int, rows: int) -> None:
+        def tell(far: Progress) -> None:
             # Recorded, unlike other progress: the forecast is made of it. There is one a chunk.
-            fields = {"done": rows, "total": round(rows * total / done), "unit": "rows", "chunks": f"{done}/{total}"}
+            fields = {"done": far.rows, "total": far.total_rows, "unit": "rows"}
+            fields["blocks"] = f"{far.blocks}/{far.total_blocks}"
             self.run.event("progress", what=f"copy {self.spec.name}", **fields)
 
-        copier = Copier(self.database, self.files, shape, migration, self.plan.copying.workers, tell)
+        copying = self.plan.copying
+        copier = Copier(self.database, self.files, shape, migration, copying.workers, tell, Limits.of(copying))
         return asdict(copier.run())
 
     def _settle(self, conn: Connection, shape: Shape) -> int:
