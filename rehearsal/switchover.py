@@ -25,6 +25,7 @@ from rehearsal.evidence import Event, Run, utc_now
 from rehearsal.exchange import Exchange, finish_foreign_keys, lock_referenced
 from rehearsal.indexes import IndexBuilder, foreign_key_sql
 from rehearsal.names import Names
+from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
@@ -243,8 +244,14 @@ class Switchover:
             self.run.event("progress", what=f"copy {self.spec.name}", **fields)
 
         copying = self.plan.copying
-        copier = Copier(self.database, self.files, shape, migration, copying.workers, tell, Limits.of(copying))
-        return asdict(copier.run())
+        with self._pacer("copy", shape) as turns:
+            limits = Limits.of(copying)
+            copier = Copier(self.database, self.files, shape, migration, copying.workers, tell, limits, turns)
+            return asdict(copier.run())
+
+    def _pacer(self, what: str, shape: Shape) -> Pacer:
+        what = f"{what} of {self.spec.name}"
+        return make_pacer(what, self.database, self.files, self.plan, self.run, self.names.source, shape.primary)
 
     def _settle(self, conn: Connection, shape: Shape) -> int:
         text = settle_sql(self.files, shape, self.names.forward_log, self.names.target)
@@ -254,7 +261,8 @@ class Switchover:
         def tell(done: int, total: int) -> None:
             self._progress("indexes", done, total, "indexes")
 
-        return IndexBuilder(self.database, self.files, shape, self.plan.copying.workers, tell).run()
+        with self._pacer("index build", shape) as turns:
+            return IndexBuilder(self.database, self.files, shape, self.plan.copying.workers, tell, turns).run()
 
     def _drain(self, conn: Connection, drain: Drain, rest: int | None = None) -> int:
         def tell(done: int, total: int) -> None:
