@@ -150,6 +150,21 @@ def switchover(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bo
     _rehearsal("switchover", *_on(plan, env, *_flags(dry_run=dry_run), yes=yes))
 
 
+@task(
+    auto_shortflags=False,
+    help={"env": HELP["env"], "plan": HELP["plan"], "reason": "shown to whoever watches the copy"},
+)
+def pause(_: Context, env: str = "local", plan: str = PLANS[0], reason: str = "") -> None:
+    """Hold up the plan's copies and index builds, running or to come, until `db.resume`."""
+    _rehearsal("pause", *_on(plan, env, *_flags(reason=reason)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"]})
+def resume(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
+    """Let paused copies and index builds go on."""
+    _rehearsal("resume", *_on(plan, env))
+
+
 @task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
 def rollback(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
     """Take the switch back: flags off, or names back; nothing acknowledged is lost."""
@@ -283,7 +298,9 @@ def check(_: Context) -> None:
 
 
 namespace = Collection(rehearse, provision, doctor, gates, explain, test, bench, check)
-namespace.add_collection(Collection("db", provision, data, migrate, verify, switchover, rollback, cleanup))
+namespace.add_collection(
+    Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, cleanup)
+)
 namespace.add_collection(Collection("hosts", down))
 namespace.add_collection(Collection("load", load_run))
 namespace.add_collection(Collection("flags", show, set_))

@@ -120,6 +120,10 @@ def _add_database(commands: AddCommand) -> None:
     _command(
         commands, "cleanup", "drop the legacy tables after the stable days", lambda words: verbs.cleanup(_target(words))
     )
+    parser = _command(commands, "pause", "hold up the plan's copies and index builds, running or to come",
+                      lambda words: verbs.pause(_target(words), words.reason))  # fmt: skip
+    parser.add_argument("--reason", default="", help="shown to whoever watches the copy")
+    _command(commands, "resume", "let paused copies and index builds go on", lambda words: verbs.resume(_target(words)))
     parser = _command(commands, "doctor", "find the known troubles and name their remedies",
                       lambda words: verbs.doctor(_target(words), fix=words.fix))  # fmt: skip
     parser.add_argument("--fix", action="store_true", help="perform the safe remedies")

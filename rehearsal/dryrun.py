@@ -15,6 +15,7 @@ from typing import Any
 from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
+from rehearsal.chunks import Limits
 from rehearsal.copying import chunk_sql
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange
@@ -122,7 +123,7 @@ class _Acts:
     def _copying(self) -> list[Planned]:
         values = mirror_values_of(self.shape, self.plan.strategy)
         names, blocks = self.shape.names, max(1, self.source.pages)
-        per_chunk = max(1, round(self.plan.copying.chunk_rows * blocks / max(1, self.source.estimated_rows)))
+        per_chunk = Limits.of(self.plan.copying).most_blocks(self.source.estimated_rows, blocks)
         chunks = -(-blocks // per_chunk)
         chunk = chunk_sql(self.files, self.shape, names.source, names.target, 0, min(per_chunk, blocks))
         return [

@@ -63,9 +63,35 @@ class Copy(Section):
     """How rows are copied."""
 
     workers: int = Field(default=2, ge=1, le=64)
-    chunk_rows: int = Field(default=50_000, ge=100, le=5_000_000)
+    chunk_rows: int = Field(default=50_000, ge=100, le=5_000_000, description="most rows of a chunk, estimated")
+    chunk_mb: int = Field(default=16, ge=1, le=1_024, description="most megabytes of a chunk, TOAST included")
+    chunk_s: float = Field(default=1.0, gt=0, le=60, description="seconds that a chunk should take; its size follows")
+    chunk_timeout_s: float = Field(default=30.0, gt=0, description="a chunk that takes longer is tried again at half")
+    chunk_attempts: int = Field(default=12, ge=1, le=100, description="failures in a row before the copy gives up")
     drain_batch: int = Field(default=2_000, ge=1, le=1_000_000)
     drain_until: int = Field(default=200, ge=0, description="keys left in the log before the lock is asked for")
+
+
+class Pace(Section):
+    """How far the copy and the index builds step back for the application, and when they stop."""
+
+    mode: Literal["gentle", "full"] = Field(
+        default="gentle", description="full: never slowed down; limits that stop the copy and pauses still hold"
+    )
+    cores: int | None = Field(default=None, ge=1, description="cores of the server, where it does not tell them")
+    busy: float = Field(default=1.0, gt=0, description="slower above so many sessions at work a core, ours included")
+    probe_factor: float = Field(default=2.0, gt=1, description="slower when a lookup takes so many times its calm time")
+    probe_floor_ms: float = Field(default=5.0, ge=0, description="a lookup below this never slows the copy down")
+    max_replica_lag_s: float = Field(default=10.0, gt=0, description="slower above this lag of any standby")
+    max_wal_mb_s: float | None = Field(default=None, gt=0, description="slower above this rate of WAL, all writers")
+    max_archive_queue: int = Field(default=64, ge=1, description="slower above so many WAL files to be archived")
+    stop_replica_lag_s: float = Field(default=600.0, gt=0, description="stops above this lag of any standby")
+    stop_archive_queue: int = Field(default=2_000, ge=1, description="stops above so many WAL files to be archived")
+    stop_slot_gb: float = Field(default=64.0, gt=0, description="stops when a slot holds back more WAL than this")
+    stop_free_gb: float = Field(default=2.0, ge=0, description="stops below this room on the disk, where it is seen")
+    stop_xmin_age: int = Field(
+        default=500_000_000, ge=1, description="stops when the oldest snapshot is so many transactions old"
+    )
 
 
 class Locks(Section):
@@ -221,6 +247,7 @@ class Plan(Section):
     tables: list[TableSpec] = Field(min_length=1)
     flags: Flags | None = None
     copying: Copy = Field(default_factory=Copy, alias="copy")
+    pace: Pace = Field(default_factory=Pace)
     locks: Locks = Field(default_factory=Locks)
     app_schema: Schema = Field(default_factory=Schema, alias="schema")
     data: Data = Field(default_factory=Data)

@@ -16,7 +16,8 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
-from rehearsal.copying import Copier, plan_chunks
+from rehearsal.chunks import Limits
+from rehearsal.copying import Copier, Progress, plan_chunks
 from rehearsal.drain import Drain, settle_sql
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
@@ -24,6 +25,7 @@ from rehearsal.evidence import Event, Run, utc_now
 from rehearsal.exchange import Exchange, finish_foreign_keys, lock_referenced
 from rehearsal.indexes import IndexBuilder, foreign_key_sql
 from rehearsal.names import Names
+from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
@@ -223,7 +225,7 @@ class Switchover:
             source, target = catalog.read(self.names.source), catalog.read(self.names.target)
             held.execute(as_query(clear_target_sql(self.files, target)))
             held.execute("delete from rehearsal.chunk where migration = %s", [migration])
-            chunks = plan_chunks(held, migration, source, self.plan.copying.chunk_rows)
+            chunks = plan_chunks(held, migration, source, Limits.of(self.plan.copying))
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
             state.mark_done(held, migration, "plan-copy", chunks=chunks)
             return chunks
@@ -235,13 +237,21 @@ class Switchover:
         return chunks
 
     def _copy(self, shape: Shape, migration: int) -> dict[str, object]:
-        def tell(done: int, total: int, rows: int) -> None:
+        def tell(far: Progress) -> None:
             # Recorded, unlike other progress: the forecast is made of it. There is one a chunk.
-            fields = {"done": rows, "total": round(rows * total / done), "unit": "rows", "chunks": f"{done}/{total}"}
+            fields = {"done": far.rows, "total": far.total_rows, "unit": "rows"}
+            fields["blocks"] = f"{far.blocks}/{far.total_blocks}"
             self.run.event("progress", what=f"copy {self.spec.name}", **fields)
 
-        copier = Copier(self.database, self.files, shape, migration, self.plan.copying.workers, tell)
-        return asdict(copier.run())
+        copying = self.plan.copying
+        with self._pacer("copy", shape) as turns:
+            limits = Limits.of(copying)
+            copier = Copier(self.database, self.files, shape, migration, copying.workers, tell, limits, turns)
+            return asdict(copier.run())
+
+    def _pacer(self, what: str, shape: Shape) -> Pacer:
+        what = f"{what} of {self.spec.name}"
+        return make_pacer(what, self.database, self.files, self.plan, self.run, self.names.source, shape.primary)
 
     def _settle(self, conn: Connection, shape: Shape) -> int:
         text = settle_sql(self.files, shape, self.names.forward_log, self.names.target)
@@ -251,7 +261,8 @@ class Switchover:
         def tell(done: int, total: int) -> None:
             self._progress("indexes", done, total, "indexes")
 
-        return IndexBuilder(self.database, self.files, shape, self.plan.copying.workers, tell).run()
+        with self._pacer("index build", shape) as turns:
+            return IndexBuilder(self.database, self.files, shape, self.plan.copying.workers, tell, turns).run()
 
     def _drain(self, conn: Connection, drain: Drain, rest: int | None = None) -> int:
         def tell(done: int, total: int) -> None:

@@ -26,6 +26,7 @@ from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
 from rehearsal.manifest import Change
 from rehearsal.parity import ParityReport, compare, parity_text
+from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import require_go
@@ -257,6 +258,28 @@ def dry_run(context: Context) -> int:
     print(dry_run_text(context.plan, acts, {}))
     context.run.event("note", text=f"nothing was changed: catalog digest {before} before, {after} after")
     return DONE if before == after else FAILED
+
+
+def pause(target: Target, reason: str) -> int:
+    """Pause the plan's copies and index builds, running or to come; a second pause changes nothing.
+
+    It takes effect before the next chunk and the next index. Writes stay captured: the key log grows meanwhile.
+    """
+    with opened(target, "pause") as context, context.session("pause") as conn:
+        require_mark(context, conn)
+        changed = set_pause(conn, context.plan.name, reason)
+        found = read_pause(conn, context.plan.name)
+        context.run.event("note", text=f"{context.plan.name} {found}{'' if changed else '; no change'}")
+    return DONE
+
+
+def resume(target: Target) -> int:
+    """Let the plan's copies and index builds go on; on a plan that is not paused, changes nothing."""
+    with opened(target, "resume") as context, context.session("resume") as conn:
+        require_mark(context, conn)
+        changed = end_pause(conn, context.plan.name)
+        context.run.event("note", text=f"{context.plan.name} goes on" if changed else "no change: it was not paused")
+    return DONE
 
 
 def roll_back(target: Target) -> int:

@@ -57,16 +57,37 @@ comment on table rehearsal.migration is
 
 create table if not exists rehearsal.chunk (
     migration integer not null references rehearsal.migration (id) on delete cascade,
-    number integer not null,
+    number bigint not null,
     lower_block bigint not null,
     upper_block bigint not null,
     done_at timestamptz,
     rows bigint,
     duration_ms double precision,
+    bytes bigint,
     primary key (migration, number)
 );
 comment on table rehearsal.chunk is
-    'Ledger of the copy: blocks [lower_block, upper_block) of the source; done_at commits with the copied rows';
+    'Ledger of the copy: blocks [lower_block, upper_block) of the source; done_at commits with the copied rows; a chunk '
+    'that is too large is split, its number is its first block';
+do $$
+begin
+    -- A registry of an earlier version: numbers were counted, and bytes were not kept.
+    if not exists (
+        select from pg_catalog.pg_attribute where attrelid = 'rehearsal.chunk'::regclass and attname = 'bytes'
+    ) then
+        alter table rehearsal.chunk add column bytes bigint, alter column number type bigint;
+    end if;
+end
+$$;
+
+create table if not exists rehearsal.pause (
+    plan text primary key,
+    paused_at timestamptz not null default now(),
+    paused_by text not null default current_user,
+    reason text not null default ''
+);
+comment on table rehearsal.pause is
+    'Plans whose copies and index builds wait: no new chunk begins while the row is there; survives restarts';
 
 create table if not exists rehearsal.step (
     migration integer not null references rehearsal.migration (id) on delete cascade,
