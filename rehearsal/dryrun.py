@@ -106,6 +106,10 @@ class _Acts:
         if self.plan.strategy == "swap":
             exchange = Exchange(self.files, self.plan, self.shape, migration)
             acts.append(self._act("swap", exchange.swap_sql(self.source, self.target), 0.05))
+            acts.append(
+                self._act("guard, within the swap, with its transaction's number", exchange.guard.on_sql("0"), 0.01)
+            )
+            acts.append(self._act("end of the guard", exchange.guard.off_sql(self.shape.names.source), 0.01))
         else:
             barrier = Barrier(self.files, self.plan, self.shape, migration)
             acts.append(self._act("barrier", barrier.sync_on_sql(), 0.05))

@@ -16,6 +16,7 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.catalog import Catalog, Constraint, Name, Table
 from rehearsal.drain import Drain, drain_to_zero
+from rehearsal.guard import Guard
 from rehearsal.indexes import plan_indexes
 from rehearsal.names import fit
 from rehearsal.plan import Plan
@@ -44,6 +45,11 @@ class Exchange:
         """Partitioned table (which has the source's name) to the retired one, after the swap."""
         names = self.shape.names
         return Drain(self.files, self.shape, names.reverse_log, names.source, names.retired)
+
+    @property
+    def guard(self) -> Guard:
+        """Guard against snapshots from before the exchange."""
+        return Guard(self.files, self.shape.names, self.migration)
 
     def swap_sql(self, source: Table, target: Table) -> str:
         """Return the statements of the swap."""
@@ -110,7 +116,8 @@ class Exchange:
             held.execute(as_query(self.swap_sql(source, catalog.read(self.shape.names.target))))
             keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
             indexes = self._index_names(source)
-            state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes)
+            guard = self.guard.move(held, self.shape.names.retired)
+            state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes, guard=guard)
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
@@ -125,7 +132,7 @@ class Exchange:
             catalog = Catalog(held, self.files)
             lock_referenced(held, catalog.read(self.shape.names.source).foreign_keys)
             held.execute(as_query(self.swap_back_sql(held)))
-            state.set_state(held, self.migration, state.FOLLOWING)
+            state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, self.shape.names.target))
 
         return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
 

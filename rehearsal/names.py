@@ -91,6 +91,11 @@ class Names:
         return fit(self.source[1], prefix="rehearsal_capture_back_")
 
     @property
+    def guard_trigger(self) -> str:
+        """Refuses writes through a snapshot from before an exchange."""
+        return fit(self.source[1], prefix="rehearsal_snapshot_guard_")
+
+    @property
     def truncate_trigger(self) -> str:
         """Refuses TRUNCATE, which row triggers do not see."""
         return fit(self.source[1], prefix="rehearsal_no_truncate_")

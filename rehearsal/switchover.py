@@ -23,6 +23,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, Run, utc_now
 from rehearsal.exchange import Exchange, finish_foreign_keys, lock_referenced
+from rehearsal.guard import Guard
 from rehearsal.indexes import IndexBuilder, foreign_key_sql
 from rehearsal.names import Names
 from rehearsal.pace import Pacer, make_pacer
@@ -119,7 +120,7 @@ class Switchover:
                     self._swap(conn, found.id)
                 else:
                     self._raise_barrier(conn, found.id)
-            finished = self._finish_keys(conn)
+            finished = self._finish(conn)
             return found.state != done or finished > 0
 
     def roll_back(self) -> bool:
@@ -134,7 +135,7 @@ class Switchover:
             if found.strategy != "swap":
                 return False
             if found.state == state.FOLLOWING:
-                return self._finish_keys(conn) > 0
+                return self._finish(conn) > 0
             if found.state != state.SWAPPED:
                 message = f"table {self.spec.name} is {found.state}; there is no swap to take back"
                 raise PreconditionError(message)
@@ -142,7 +143,7 @@ class Switchover:
             between = self._drainer(conn, exchange.reverse)
             between()
             self._lock_event(exchange.swap_back(conn, self.policy, between))
-            self._finish_keys(conn)
+            self._finish(conn)
             return True
 
     def drain(self, conn: Connection) -> Drain:
@@ -319,6 +320,22 @@ class Switchover:
 
         _, report = with_lock(conn, f"foreign keys of {dotted(self.names.target)}", work, policy=self.policy)
         self._lock_event(report)
+
+    def _finish(self, conn: Connection) -> int:
+        """Do what comes after a switch with nobody waiting; return how much there was to do."""
+        return self._finish_keys(conn) + self._lower_guard(conn)
+
+    def _lower_guard(self, conn: Connection) -> int:
+        found = state.read_migration(conn, self.names.source)
+        report, old = Guard(self.files, self.names, found.id).lower(conn, self.policy)
+        if old:
+            text = (
+                f"the guard of {self.spec.name} stays on for snapshots from before the exchange: {'; '.join(old[:3])}"
+            )
+            self.run.event("note", text=text)
+        if report:
+            self._lock_event(report)
+        return 1 if report else 0
 
     def _finish_keys(self, conn: Connection) -> int:
         found = state.read_migration(conn, self.names.source)
