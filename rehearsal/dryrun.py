@@ -16,6 +16,7 @@ from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
 from rehearsal.copying import chunk_sql
+from rehearsal.dependents import lock_statements
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange
 from rehearsal.indexes import foreign_key_sql, index_statements
@@ -103,8 +104,7 @@ class _Acts:
         acts = [*self._copying(), *self._indexes(), *self._drain()]
         weak, validate, adopt = foreign_key_sql(self.source, self.target)
         if self.plan.strategy == "swap":
-            exchange = Exchange(self.files, self.plan, self.shape, migration)
-            acts.append(self._act("swap", exchange.swap_sql(self.source, self.target), 0.05))
+            acts.append(self._act("swap", self._swap_sql(migration), 0.05))
         else:
             barrier = Barrier(self.files, self.plan, self.shape, migration)
             acts.append(self._act("barrier", barrier.sync_on_sql(), 0.05))
@@ -118,6 +118,12 @@ class _Acts:
             lock = "SHARE ROW EXCLUSIVE on the twin and the referenced table, for milliseconds"
             acts.append(self._act("adopt", ";\n".join(adopt), 0.01 * len(adopt), lock))
         return acts
+
+    def _swap_sql(self, migration: int) -> str:
+        exchange = Exchange(self.files, self.plan, self.shape, migration)
+        moved = exchange.dependents(self.conn, self.source)
+        locks = "".join(f"{statement};\n" for statement in lock_statements(moved))
+        return locks + exchange.swap_sql(self.source, self.target, moved)
 
     def _copying(self) -> list[Planned]:
         values = mirror_values_of(self.shape, self.plan.strategy)
