@@ -17,6 +17,7 @@ from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
 from rehearsal.chunks import Limits
 from rehearsal.copying import chunk_sql
+from rehearsal.dependents import lock_statements
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange
 from rehearsal.indexes import foreign_key_sql, index_statements
@@ -104,12 +105,10 @@ class _Acts:
         acts = [*self._copying(), *self._indexes(), *self._drain()]
         weak, validate, adopt = foreign_key_sql(self.source, self.target)
         if self.plan.strategy == "swap":
-            exchange = Exchange(self.files, self.plan, self.shape, migration)
-            acts.append(self._act("swap", exchange.swap_sql(self.source, self.target), 0.05))
-            acts.append(
-                self._act("guard, within the swap, with its transaction's number", exchange.guard.on_sql("0"), 0.01)
-            )
-            acts.append(self._act("end of the guard", exchange.guard.off_sql(self.shape.names.source), 0.01))
+            acts.append(self._act("swap", self._swap_sql(migration), 0.05))
+            guard = Exchange(self.files, self.plan, self.shape, migration).guard
+            acts.append(self._act("guard, within the swap, with its transaction's number", guard.on_sql("0"), 0.01))
+            acts.append(self._act("end of the guard", guard.off_sql(self.shape.names.source), 0.01))
         else:
             barrier = Barrier(self.files, self.plan, self.shape, migration)
             acts.append(self._act("barrier", barrier.sync_on_sql(), 0.05))
@@ -123,6 +122,12 @@ class _Acts:
             lock = "SHARE ROW EXCLUSIVE on the twin and the referenced table, for milliseconds"
             acts.append(self._act("adopt", ";\n".join(adopt), 0.01 * len(adopt), lock))
         return acts
+
+    def _swap_sql(self, migration: int) -> str:
+        exchange = Exchange(self.files, self.plan, self.shape, migration)
+        moved = exchange.dependents(self.conn, self.source)
+        locks = "".join(f"{statement};\n" for statement in lock_statements(moved))
+        return locks + exchange.swap_sql(self.source, self.target, moved)
 
     def _copying(self) -> list[Planned]:
         values = mirror_values_of(self.shape, self.plan.strategy)

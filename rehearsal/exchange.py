@@ -15,6 +15,7 @@ from psycopg import sql
 
 from rehearsal import state
 from rehearsal.catalog import Catalog, Constraint, Name, Table
+from rehearsal.dependents import Dependents, check_moved, lock_statements, read_dependents, require_movable
 from rehearsal.drain import Drain, drain_to_zero
 from rehearsal.guard import Guard
 from rehearsal.indexes import plan_indexes
@@ -51,9 +52,9 @@ class Exchange:
         """Guard against snapshots from before the exchange."""
         return Guard(self.files, self.shape.names, self.migration)
 
-    def swap_sql(self, source: Table, target: Table) -> str:
-        """Return the statements of the swap."""
-        values = self._values(source)
+    def swap_sql(self, source: Table, target: Table, moved: Dependents) -> str:
+        """Return the statements of the swap; `moved` is what points at the source."""
+        values = self._values(source, moved)
         values["indexes"] = self._index_names(source)
         values["weak_keys"] = [
             f"alter table {quote_ident(leaf.name)} add constraint {quote_ident(key.name)} {_strong(key)} not valid"
@@ -62,20 +63,22 @@ class Exchange:
         ]
         return self.files.render("steps/swap.sql.j2", **values)
 
-    def swap_back_sql(self, conn: Connection) -> str:
-        """Return the statements of the way back as the catalog is now."""
+    def swap_back_sql(self, conn: Connection, moved: Dependents) -> str:
+        """Return the statements of the way back as the catalog is now; `moved` is what points at the live table."""
         catalog, names = Catalog(conn, self.files), self.shape.names
         parted = catalog.read(names.source)
         stored = state.read_migration(conn, names.source).detail
-        values = self._values(parted)
+        values = self._values(parted, moved)
         values["indexes"] = stored["indexes"]
         values["weak_keys"] = stored["foreign_keys"]
         values["leaf_keys"] = _leaf_keys(conn, parted)
         return self.files.render("steps/swap_back.sql.j2", **values)
 
-    def _values(self, live: Table) -> dict[str, Any]:
+    def _values(self, live: Table, moved: Dependents) -> dict[str, Any]:
         names = self.shape.names
         return {
+            "before": [one.before_sql for one in moved if one.before_sql],
+            "after": [one.after_sql for one in moved if one.after_sql],
             "source": names.source,
             "target": names.target,
             "retired": names.retired,
@@ -101,19 +104,23 @@ class Exchange:
     def swap(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
         """Give the twin the source's name. Second run: see `rehearsal.migration.state`.
 
-        Locks: ACCESS EXCLUSIVE on the source for the final drain and the renames; the referenced tables for
-        milliseconds.
+        Locks: ACCESS EXCLUSIVE on views, rules' and policies' tables that point at the source, then on the source,
+        for the final drain and the renames; the referenced tables for milliseconds.
 
         Raises:
             LockNotAcquired: the budget is spent; nothing changed.
+            PreconditionError: something points at the source that cannot be moved; nothing changed.
+            StepFailed: something would be left behind; nothing changed.
         """
 
         def work(held: Connection) -> None:
             drain_to_zero(self.forward, held)
             catalog = Catalog(held, self.files)
-            source = catalog.read(self.shape.names.source)
+            source, target = catalog.read(self.shape.names.source), catalog.read(self.shape.names.target)
+            moved = require_movable(self.dependents(held, source), source.name)
             lock_referenced(held, source.foreign_keys)
-            held.execute(as_query(self.swap_sql(source, catalog.read(self.shape.names.target))))
+            held.execute(as_query(self.swap_sql(source, target, moved)))
+            check_moved(held, self.files, moved, source.oid, target.oid, self.shape.key)
             keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
             indexes = self._index_names(source)
             guard = self.guard.move(held, self.shape.names.retired)
@@ -129,12 +136,19 @@ class Exchange:
 
         def work(held: Connection) -> None:
             drain_to_zero(self.reverse, held)
-            catalog = Catalog(held, self.files)
-            lock_referenced(held, catalog.read(self.shape.names.source).foreign_keys)
-            held.execute(as_query(self.swap_back_sql(held)))
-            state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, self.shape.names.target))
+            catalog, names = Catalog(held, self.files), self.shape.names
+            parted, retired = catalog.read(names.source), catalog.read(names.retired)
+            moved = require_movable(self.dependents(held, parted), parted.name)
+            lock_referenced(held, parted.foreign_keys)
+            held.execute(as_query(self.swap_back_sql(held, moved)))
+            check_moved(held, self.files, moved, parted.oid, retired.oid, self.shape.key)
+            state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
 
         return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
+
+    def dependents(self, conn: Connection, live: Table) -> Dependents:
+        """Return what points at the table that has the name just now."""
+        return read_dependents(conn, self.files, live.oid, self.shape.key)
 
     def _locked(
         self,
@@ -145,9 +159,11 @@ class Exchange:
         policy: LockPolicy,
         between: Callable[[], None],
     ) -> LockReport:
+        live = Catalog(conn, self.files).read(self.shape.names.source)
         # The other table first: whoever reads it is waited for while the application still has its table.
-        both = sql.Identifier(*other), sql.Identifier(*self.shape.names.source)
-        lock = sql.SQL("lock table {}, {} in access exclusive mode").format(*both)
+        tables = f"lock table {quote_ident(other)}, {quote_ident(live.name)} in access exclusive mode"
+        movable = require_movable(self.dependents(conn, live), live.name)
+        lock = as_query(";\n".join([*lock_statements(movable), tables]))
         title = f"{what} of {'.'.join(self.shape.names.source)}"
 
         def guarded(held: Connection) -> None:

@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from rehearsal.catalog import Catalog, split_name
+from rehearsal.dependents import PROBLEMS, read_dependents
 from rehearsal.findings import Facts, Finding
 from rehearsal.keychecks import check_key, check_key_values
 from rehearsal.keys import read_key
@@ -49,6 +50,7 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
             continue
         facts = Facts(plan, spec, table, _row(conn, files, "preflight_table", oid=table.oid))
         findings += [found for check in CHECKS for found in check(facts)]
+        findings += _check_dependents(conn, files, facts)
         findings += _check_key(conn, files, facts)
         findings += _check_statements(conn, facts)
         need += facts.row["total_bytes"]
@@ -142,10 +144,8 @@ def _not_carried(facts: Facts) -> Iterator[Finding]:
     ours = {names.sync_trigger, names.capture_trigger, names.truncate_trigger}
     lists = {
         "trigger": [one.name for one in facts.table.triggers if one.name not in ours],
-        "publication": facts.row["publications"],
         "column-grant": facts.row["column_grants"],
         "exclusion": facts.row["exclusions"],
-        "view": facts.row["views"] if facts.plan.strategy == "swap" else [],
         "policy": ["row security"] if facts.row["has_policies"] else [],
         "replica-identity": [] if facts.row["replica_identity"] == "d" else ["not the primary key"],
     }
@@ -171,6 +171,31 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _not_carried,
     _wraparound,
 )
+
+
+def _check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
+    """Name what points at the table: moved with its name by a swap, left on the equal source by dual-write."""
+    for one in read_dependents(conn, files, facts.table.oid, facts.spec.key):
+        kind = one.kind.replace(" ", "-")
+        if facts.plan.strategy == "dual-write":
+            # A mirror writes by INSERT … ON CONFLICT, which PostgreSQL refuses on a table with rules.
+            stuck = one.kind == "rule" and one.before_sql is not None
+            effect = (
+                "the mirror cannot write a table with rules" if stuck else "it stays on the source, which is kept equal"
+            )
+            remedy = "turn the rule into a trigger" if stuck else "move it when the source is given up"
+            yield Finding(f"{'not-carried' if stuck else 'stays'}-{kind}", "blocker" if stuck else "warning",
+                          facts.spec.name, str(one), effect, remedy)  # fmt: skip
+        elif one.problem:
+            condition, effect, remedy = PROBLEMS[one.problem]
+            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, f"{one}: {condition}", effect, remedy)
+        else:
+            effect = (
+                "it moves with the name, locked for as long as the swap takes"
+                if one.lock_sql
+                else "it moves with the name"
+            )
+            yield Finding(f"moves-{kind}", "warning", facts.spec.name, str(one), effect, "review it in the dry run")
 
 
 def _check_key(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:

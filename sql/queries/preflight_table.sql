@@ -9,19 +9,6 @@ select c.relkind::text as kind, c.relispartition as is_partition, c.relpersisten
        pg_catalog.current_setting('autovacuum_freeze_max_age')::bigint as freeze_max_age,
        pg_catalog.pg_total_relation_size(c.oid) as total_bytes,
        array(
-           select distinct v.relname::text
-           from pg_catalog.pg_depend as d
-           join pg_catalog.pg_rewrite as r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid
-           join pg_catalog.pg_class as v on v.oid = r.ev_class and v.oid <> c.oid
-           where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid
-       ) as views,
-       array(
-           select p.pubname::text
-           from pg_catalog.pg_publication as p
-           left join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = c.oid
-           where p.puballtables or r.oid is not null
-       ) as publications,
-       array(
            select a.attname::text from pg_catalog.pg_attribute as a
            where a.attrelid = c.oid and a.attacl is not null and not a.attisdropped
        ) as column_grants,

@@ -72,7 +72,15 @@ def _plain(step: str) -> Render:
 
 def _swap(work: Switchover, conn: Connection) -> str:
     catalog = Catalog(conn, work.files)
-    return _exchange(work, conn).swap_sql(catalog.read(work.names.source), catalog.read(work.names.target))
+    source, target = catalog.read(work.names.source), catalog.read(work.names.target)
+    exchange = _exchange(work, conn)
+    return exchange.swap_sql(source, target, exchange.dependents(conn, source))
+
+
+def _swap_back(work: Switchover, conn: Connection) -> str:
+    exchange = _exchange(work, conn)
+    live = Catalog(conn, work.files).read(work.names.source)
+    return exchange.swap_back_sql(conn, exchange.dependents(conn, live))
 
 
 def _registry(part: str) -> Render:
@@ -113,7 +121,7 @@ CASES: dict[str, tuple[str, str, Render]] = {
         "guarded",
         lambda work, conn: _exchange(work, conn).guard.off_sql(work.names.source),
     ),
-    "swap_back": ("partitioned table", "swapped", lambda work, conn: _exchange(work, conn).swap_back_sql(conn)),
+    "swap_back": ("partitioned table", "swapped", _swap_back),
     "sync_on": (
         "source",
         "deployed",
