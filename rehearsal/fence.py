@@ -22,7 +22,14 @@ join pg_catalog.pg_class as c on c.oid = t.tgrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = %s and c.relname = %s and t.tgname = %s
 """
-PASSED = "select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) > %s::text::xid8"
+# Not pg_snapshot_xmin(): a transaction that has only read so far has a snapshot and no number.
+PASSED = """
+select not exists (
+    select from pg_catalog.pg_stat_activity as a
+    where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_type = 'client backend'
+          and age(a.backend_xmin) >= age(%s::text::xid8::xid)
+)
+"""
 
 
 def current_transaction(conn: Connection) -> str:
