@@ -38,6 +38,11 @@ class TableSpec(Section):
     default_partition: bool = Field(
         default=False, description="a DEFAULT partition; it must stay empty, but for a list"
     )
+    history_until: str | None = Field(
+        default=None,
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="attach: day at which history ends; chosen if it is left out",
+    )
     marker: str | None = Field(default=None, description="text column that the load writes its marks into")
     uniques: dict[str, Literal["add-key", "per-partition"]] = Field(
         default_factory=dict[str, Literal["add-key", "per-partition"]],

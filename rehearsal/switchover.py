@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from psycopg import sql
 
 from rehearsal import state
+from rehearsal.attach import Attach
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.chunks import Limits
@@ -30,6 +31,7 @@ from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.steps import run_step
 from rehearsal.twin import Shape, mirror_values_of
 
 CLEAR_MS = 600_000
@@ -65,6 +67,16 @@ class Switchover:
         """Budget of each lock."""
         return LockPolicy(**self.plan.locks.model_dump())
 
+    @property
+    def attach(self) -> Attach:
+        """The strategy that copies nothing; the methods below hand over to it where the plan asks for it."""
+        return Attach(self.database, self.files, self.plan, self.spec, self.run)
+
+    @property
+    def copies(self) -> bool:
+        """Whether the strategy copies rows, so that one table follows the other."""
+        return self.plan.strategy != "attach"
+
     def shape(self, conn: Connection) -> Shape:
         """Return the shape of the table, read from whichever table is the unpartitioned one."""
         found = state.find_migration(conn, self.names.source)
@@ -82,6 +94,8 @@ class Switchover:
             PreconditionError: there is no twin yet.
             LockNotAcquired: the capture could not be switched on within the budget.
         """
+        if not self.copies:
+            return self.attach.prepare()
         with connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state not in (state.PREPARED, state.COPYING):
@@ -106,6 +120,8 @@ class Switchover:
             PreconditionError: the twin does not follow yet.
             LockNotAcquired: a lock was not granted within its budget; the table is as it was.
         """
+        if not self.copies:
+            return self.attach.switch()
         with connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
             done = {"dual-write": state.MIRRORED, "swap": state.SWAPPED}[found.strategy]
@@ -130,6 +146,8 @@ class Switchover:
             PreconditionError: the table was never swapped.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
+        if not self.copies:
+            return self.attach.roll_back()
         with connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
             if found.strategy != "swap":
@@ -155,14 +173,19 @@ class Switchover:
     def log_now(self, conn: Connection) -> Name | None:
         """Return the log that the lagging table follows just now; None where both are mirrored synchronously.
 
-        Before the copy a dual-write twin is mirrored as well, though it lacks what was there before.
+        Before the copy a dual-write twin is mirrored as well, though it lacks what was there before. With attach there
+        is one copy of each row, and nothing that could lag.
         """
+        if not self.copies:
+            return None
         found = state.read_migration(conn, self.names.source)
         mirrored = (state.MIRRORED, state.PREPARED) if found.strategy == "dual-write" else ()
         return None if found.state in mirrored else self.drain(conn).log
 
     def trigger_states(self, conn: Connection) -> list[TriggerState]:
         """Return every mirror trigger with the state that it has and the one that it must have just now."""
+        if not self.copies:
+            return []
         names, found = self.names, state.read_migration(conn, self.names.source)
         swapped = found.state == state.SWAPPED
         source = names.retired if swapped else names.source
@@ -188,6 +211,8 @@ class Switchover:
         Where both tables are mirrored synchronously there is nothing to follow. A key that a killed repair left in the
         log stays there: beside the mirrors a drain is exact only under a lock (`repair.resync`).
         """
+        if not self.copies:
+            return 0
         with connect(self.database, role="follow") as conn:
             if state.read_migration(conn, self.names.source).state == state.MIRRORED:
                 return 0
@@ -196,15 +221,7 @@ class Switchover:
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _step(self, conn: Connection, migration: int, name: str, work: Callable[[], object]) -> None:
-        """Run a step that is not done; marks it afterwards, so a step must bear being repeated."""
-        if state.is_done(conn, migration, name):
-            return
-        started = time.monotonic()
-        result = work()
-        ms = (time.monotonic() - started) * 1e3
-        with conn.transaction():
-            state.mark_done(conn, migration, name, ms)
-        self.run.event("step", table=self.spec.name, name=name, ms=round(ms, 1), result=result)
+        run_step(conn, self.run, self.spec.name, migration, name, work)
 
     def _capture_on(self, conn: Connection, shape: Shape, migration: int) -> None:
         text = self.files.render("steps/capture_on.sql.j2", **mirror_values_of(shape, self.plan.strategy))

@@ -19,6 +19,9 @@ from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, checksum, quote_ident
 
+PARTS_OF_TWIN = (("010", "target"), ("020", "mirror"))
+PARTS = {"attach": (("010", "attach_register"),)}
+
 
 @dataclass(frozen=True, slots=True)
 class RenderedChange:
@@ -74,18 +77,13 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
     changes: list[RenderedChange] = []
     for spec in plan.tables:
         base = f"{plan.name}/{split_name(spec.name)[1]}"
-        for number, part in (("010", "target"), ("020", "mirror")):
+        for number, part in PARTS.get(plan.strategy, PARTS_OF_TWIN):
             name = f"{base}/{number}_{part}"
             template = f"steps/{part}.sql.j2"
             stamp = f"-- rendered from {template}, sha256 {checksum(files.text(template))}, {spec_stamp(spec, plan)}\n"
             body = applied.get(name)
             if body is None:
-                values = (
-                    target_values(conn, files, plan, spec, now)
-                    if part == "target"
-                    else mirror_values(conn, files, plan, spec)
-                )
-                body = stamp + files.render(template, **values)
+                body = stamp + files.render(template, **_values(part, conn, files, plan, spec, now))
             elif not body.startswith(stamp):
                 message = (
                     f"change {name} was applied from another {template} or another plan; restore the file or "
@@ -94,6 +92,14 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
                 raise SqlFileError(message)
             changes.append(RenderedChange(name, body))
     return changes
+
+
+def _values(part: str, conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
+    if part == "target":
+        return target_values(conn, files, plan, spec, now)
+    if part == "mirror":
+        return mirror_values(conn, files, plan, spec)
+    return {"source_text": spec.name, "plan": plan.name, "strategy": plan.strategy}
 
 
 def spec_stamp(spec: TableSpec, plan: Plan) -> str:
