@@ -194,18 +194,38 @@ def load_run(_: Context, env: str = "local", plan: str = PLANS[0], seconds: str 
 
 @task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"]})
 def show(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
-    """Show the routing flags of every app server: in its file and in its process."""
+    """Show the routing flags of every app server, and where file, process, inventory and fleet disagree."""
     _rehearsal("flags-show", *_on(plan, env))
 
 
 @task(
     name="set",
     auto_shortflags=False,
-    help={"env": HELP["env"], "plan": HELP["plan"], "reads": "on or off", "writes": "on or off"},
+    help={
+        "env": HELP["env"],
+        "plan": HELP["plan"],
+        "reads": "on or off",
+        "writes": "on or off",
+        "limit": "these app servers only, with commas; * stands for any",
+        "batch": "servers at once, a number or a share like 25%",
+        "canary": "servers that go first, as a batch of their own",
+        "timeout": "seconds until a server must be healthy",
+    },
 )
-def set_(_: Context, reads: str, writes: str, env: str = "local", plan: str = PLANS[0]) -> None:
-    """Set the routing flags on all app servers, one at a time; reverted if one does not come up."""
-    _rehearsal("flags-set", *_on(plan, env, *_flags(reads=reads, writes=writes)))
+def set_(
+    _: Context,
+    reads: str,
+    writes: str,
+    env: str = "local",
+    plan: str = PLANS[0],
+    limit: str = "",
+    batch: str = "1",
+    canary: str = "0",
+    timeout: str = "30",
+) -> None:
+    """Set the routing flags on app servers, batch by batch; all go back if one does not come up."""
+    words = _flags(reads=reads, writes=writes, limit=limit, batch=batch, canary=canary, timeout=timeout)
+    _rehearsal("flags-set", *_on(plan, env, *words))
 
 
 @task(name="open", auto_shortflags=False, help={"run": HELP["run"]})

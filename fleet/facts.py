@@ -97,6 +97,34 @@ class EnvFlags(FactBase[dict[str, str]]):
         return {name: value.strip().strip("'\"") for name, value in pairs}
 
 
+class FlagState(FactBase[dict[str, Any]]):
+    """Everything that a flip has to know of a server, by one command: its flags, a problem, whether its app is stale.
+
+    `source` is a shell text that prints the env file, or the lines NAME=value of wherever else the flags are; only
+    the lines of the flags leave the host, since the file holds a password.
+    """
+
+    @staticmethod
+    def default() -> dict[str, Any]:
+        """Return what is known of a host that did not answer."""
+        return {"flags": {}, "problem": "the host did not answer", "stale": False}
+
+    def command(self, source: str, names: tuple[str, ...], stale: str) -> StringCommand:
+        """Return the command; what went wrong is on a line of its own that begins with `!`."""
+        script = (
+            "set +e; exec 2>&1; said=$({ " + source + "\n}); code=$?\n"
+            f"printf '%s\\n' \"$said\" | grep -E '^({'|'.join(names)})='; "
+            'test "$code" -eq 0 || printf "%s\\n" "$said" | tail -n 1 | sed "s/^/!/"; ' + stale
+        )
+        return StringCommand("sh", "-c", QuoteString(script + "\ntrue"))
+
+    def process(self, output: Iterable[str]) -> dict[str, Any]:
+        """Return what was found."""
+        lines = [line.strip() for line in output]
+        problem = next((line[1:] for line in lines if line.startswith("!")), None)
+        return {"flags": EnvFlags().process(lines), "problem": problem, "stale": "stale" in lines}
+
+
 class StaleService(FactBase[bool]):
     """Whether a systemd unit is down, or was started before its env file got its present contents."""
 

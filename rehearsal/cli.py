@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rehearsal import explain, verbs
+from rehearsal import explain, flag_verbs, verbs
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
+from rehearsal.flip import Rollout
 from rehearsal.rehearse.command import Request, newest, open_report, rehearse
 from rehearsal.signature import sign, verify
 from rehearsal.verbs import Target
@@ -138,12 +139,20 @@ def _add_rest(commands: AddCommand) -> None:
         commands,
         "flags-show",
         "show the routing flags of every app server",
-        lambda words: verbs.show_routing(_target(words)),
+        lambda words: flag_verbs.show_routing(_target(words)),
     )
-    parser = _command(commands, "flags-set", "set the routing flags, one app server at a time",
+    parser = _command(commands, "flags-set", "set the routing flags of the app servers, batch by batch",
                       _set_flags)  # fmt: skip
     parser.add_argument("--reads", choices=list(FLAG), required=True, help="read the partitioned tables")
     parser.add_argument("--writes", choices=list(FLAG), required=True, help="write the partitioned tables")
+    parser.add_argument(
+        "--limit", default="", metavar="NAMES", help="these app servers only, with commas; * stands for any"
+    )
+    parser.add_argument("--batch", default="1", help="servers at once, a number or a share like 25%% (default: 1)")
+    parser.add_argument("--canary", type=int, default=0, help="servers that go first, as a batch of their own")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, help="seconds until a server must be healthy (default: 30)"
+    )
     parser = _command(commands, "report-open", "open a report in a browser", _open, plan=False)
     parser.add_argument("--run", help="name of the run (default: the newest)")
     parser = _command(commands, "report-sign", "sign a report: name, date and fingerprint", _sign, plan=False)
@@ -160,7 +169,10 @@ def _add_rest(commands: AddCommand) -> None:
 
 
 def _set_flags(words: argparse.Namespace) -> int:
-    return verbs.set_routing(_target(words), reads=FLAG[words.reads], writes=FLAG[words.writes])
+    names = tuple(one.strip() for one in words.limit.split(",") if one.strip())
+    rollout = Rollout(names, words.canary, words.batch, words.timeout)
+    reads, writes = FLAG[words.reads], FLAG[words.writes]
+    return flag_verbs.set_routing(_target(words), reads=reads, writes=writes, rollout=rollout)
 
 
 def _folder(words: argparse.Namespace) -> Path:

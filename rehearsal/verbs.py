@@ -21,7 +21,7 @@ from rehearsal.doctor import examine
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.evidence import Run, runs_folder
-from rehearsal.flags import set_flags, show_flags
+from rehearsal.flip import set_flags
 from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
 from rehearsal.manifest import Change
@@ -333,32 +333,6 @@ def run_load(target: Target, seconds: float | None, rate: float) -> int:
                 f"{name:<40} {one.ok:>8} ok {one.failed:>6} failed {one.unknown:>5} unknown  p99 {one.p99_ms:>8.1f} ms"
             )
         return code_of(context)
-
-
-def show_routing(target: Target) -> int:
-    """Print the routing flags of every server: in its file, in its process."""
-    plan = load_plan(find_plan(target.plan, target.root))
-    env = load_environment(target.env, plan.name, target.root)
-    servers = show_flags(env, plan)
-    for one in servers:
-        print(f"{one.server:<24} file: {one.file or 'unseen'}   process: {one.process or 'unseen'}", one.problem or "")
-    if any(one.drift for one in servers):
-        print("file and process differ; `invoke flags.set` brings them together")
-        return FAILED
-    return UNSEEN if any(one.process is None for one in servers) else DONE
-
-
-def set_routing(target: Target, *, reads: bool, writes: bool) -> int:
-    """Set the routing flags on all servers, one at a time, health-gated, reverted on failure."""
-    with opened(target, "flags") as context:
-        flip = set_flags(context.env, context.plan, reads=reads, writes=writes, run=context.run)
-        for one in flip.servers:
-            after = one.after.process if one.after else "unseen"
-            restarted = "restarted" if one.restarted else "not restarted"
-            print(
-                f"{one.server:<24} {one.before.process} -> {after}, {restarted}, {one.seconds:.1f} s", one.error or ""
-            )
-        return DONE if flip.ok else FAILED
 
 
 def doctor(target: Target, *, fix: bool) -> int:

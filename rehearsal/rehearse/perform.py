@@ -9,7 +9,8 @@ from rehearsal import state
 from rehearsal.catalog import Name, Table, split_name
 from rehearsal.errors import CannotSee
 from rehearsal.figures import read_figures
-from rehearsal.flags import FlipResult, set_flags, show_flags
+from rehearsal.flags import show_flags
+from rehearsal.flip import FlipResult, set_flags
 from rehearsal.inspection import inspect
 from rehearsal.names import Names
 from rehearsal.parity import compare, parity_text
