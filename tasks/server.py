@@ -5,8 +5,8 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.operations import apt
 
-from fleet import debian, operations, sizing, units
-from fleet.facts import Lines
+from fleet import debian, operations, recorder, sizing, units
+from fleet.facts import Lines, SqlRows
 from fleet.templates import render
 
 data = host.data
@@ -71,4 +71,8 @@ debian.settled(
     ),
 )
 debian.no_wrong_settings(name="Check that the database server took in all settings")
+# Whether this is a fresh server still; templates and `postgres` come with every cluster.
+query = "select datname from pg_database where not datistemplate and datname <> 'postgres'"
+databases = host.get_fact(SqlRows, session=debian.administrator(), query=query)
+recorder.report(databases=[row[0] for row in databases])
 units.folder(name="Make the folder of backups", path="/var/backups/pg-rehearsal", mode="700", owner="postgres:postgres")

@@ -18,7 +18,7 @@ from pathlib import Path
 from fleet.machines.layout import PROJECT, Layout, MachineError
 
 PYTHON = "3.11"  # of Debian 12
-NEEDS = ("starlette", "uvicorn", "psycopg[binary,pool]")
+NEEDS = ("starlette", "uvicorn", "psycopg[binary,pool]", "pydantic")
 
 
 def make_bundle(layout: Layout) -> bool:
