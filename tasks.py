@@ -124,9 +124,36 @@ def data(_: Context, env: str = "local", plan: str = PLANS[0], rows: str = "") -
 
 
 @task(auto_shortflags=False, help={"env": HELP["env"]})
-def down(_: Context, env: str = "local") -> None:
-    """Stop the app servers and the database of `local`; their data stays, `db.provision` starts them again."""
-    _rehearsal("hosts-down", *_on(PLANS[0], env))
+def up(_: Context, env: str = "docker") -> None:
+    """Make the hosts of `docker`, with systemd, sshd and keys of their own; a second run changes nothing."""
+    _rehearsal("hosts-up", *_on(PLANS[0], env))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"]})
+def status(_: Context, env: str = "docker") -> None:
+    """Look at the hosts of `docker`: address, state, SSH, snapshot; exit code 1 if one is not up."""
+    _rehearsal("hosts-status", *_on(PLANS[0], env))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"]})
+def reset(_: Context, env: str = "docker") -> None:
+    """Throw the hosts of `docker` away and start them from their provisioned snapshots, in seconds."""
+    _rehearsal("hosts-reset", *_on(PLANS[0], env))
+
+
+@task(
+    auto_shortflags=False,
+    help={"env": HELP["env"], "host": "name of the host, as in hosts.status", "command": "command instead of a shell"},
+)
+def ssh(_: Context, env: str = "docker", host: str = "db", command: str = "") -> None:
+    """Log in to a host of `docker` as root, by the environment's own key."""
+    _rehearsal("hosts-ssh", *_on(PLANS[0], env, *_flags(host=host, command=command)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "images": "docker: remove the snapshots of its hosts too"})
+def down(_: Context, env: str = "local", images: bool = False) -> None:
+    """Stop the servers of `local`, or remove the hosts of `docker`; `db.provision` starts or makes them again."""
+    _rehearsal("hosts-down", *_on(PLANS[0], env, *_flags(images=images)))
 
 
 @task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
@@ -321,7 +348,7 @@ namespace = Collection(rehearse, provision, doctor, gates, explain, test, bench,
 namespace.add_collection(
     Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, cleanup)
 )
-namespace.add_collection(Collection("hosts", down))
+namespace.add_collection(Collection("hosts", up, status, ssh, reset, down))
 namespace.add_collection(Collection("load", load_run))
 namespace.add_collection(Collection("flags", show, set_))
 namespace.add_collection(Collection("report", open_, sign, verify_report))
