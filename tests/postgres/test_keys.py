@@ -9,6 +9,7 @@ import pytest
 from rehearsal import state
 from rehearsal.catalog import Catalog
 from rehearsal.environment import Database
+from rehearsal.errors import CannotSee
 from rehearsal.evidence import Run
 from rehearsal.inspection import inspect
 from rehearsal.parity import compare, parity_text
@@ -16,6 +17,7 @@ from rehearsal.postgres import Connection
 from rehearsal.preflight import run_preflight
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
+from rehearsal.triggertests import run_trigger_tests
 from rehearsal.twin import render_changes
 from tests.fix_keys import METHODS, PRIMARY_KEYS, SPECIMENS, TABLE, Specimen, deploy_now, writing_keys
 from tests.fix_tables import make_switchover
@@ -92,3 +94,20 @@ def there_and_back(database: Database, conn: Connection, work: Switchover, speci
     work.follow()
     verify(database, conn, work)
     assert writers.lost(conn, TABLE) == [] == later.lost(conn, TABLE)
+
+
+@pytest.mark.parametrize("strategy", ["swap", "dual-write"])
+@pytest.mark.parametrize("specimen", SPECIMENS, indirect=True)
+def test_trigger_tests_try_each_kind_of_key(
+    conn: Connection, sql_files: SqlFiles, specimen: Specimen, strategy: str
+) -> None:
+    """Every class that there is for the key is tried, and passes; no type makes the tests themselves fail."""
+    plan = specimen.plan(strategy)
+    if specimen.primary in ("place", "path"):
+        with pytest.raises(CannotSee, match="no new primary key can be made"):
+            run_trigger_tests(conn, sql_files, plan, plan.tables[0], TABLE)
+        return
+    results = {one.name: one for one in run_trigger_tests(conn, sql_files, plan, plan.tables[0], TABLE)}
+    assert {name: one.observed for name, one in results.items() if not one.passed} == {}
+    assert {"insert", "update", "key move", "delete", "disabled trigger"} <= set(results)
+    assert ("out of range" in results) == (plan.tables[0].method == "range" and "smallint" not in specimen.columns)
