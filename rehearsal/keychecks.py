@@ -39,17 +39,24 @@ def check_key(key: Key, column: Column) -> Iterator[Finding]:
 def check_key_values(conn: Connection, files: SqlFiles, key: Key, table: Table) -> Iterator[Finding]:
     """Look for keys that have no place, or a strange one (traps 14 and 15)."""
     values = Values(conn, key, table)
-    yield from _nulls(values, table)
-    if key.is_time:
-        yield from _infinite(values)
-    elif key.spec.method == "range" and key.base == "uuid":
-        yield from _not_v7(values)
-    elif key.spec.method == "range" and key.spec.epoch:
-        yield from _wrong_epoch(values)
+    strange = [*_nulls(values, table), *_strange(values)]
+    yield from strange
+    if key.spec.method == "range" and not strange:
+        yield from _spread(values, files)
+
+
+def _strange(values: Values) -> Iterator[Finding]:
+    key = values.key
     if key.spec.method == "list":
         yield from _unlisted(values)
-    if key.spec.method == "range":
-        yield from _spread(values, files)
+    elif key.spec.method == "hash":
+        return
+    elif key.is_time:
+        yield from _infinite(values)
+    elif key.base == "uuid":
+        yield from _not_v7(values)
+    elif key.spec.epoch:
+        yield from _wrong_epoch(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +99,6 @@ def _nulls(values: Values, table: Table) -> Iterator[Finding]:
 
 
 def _infinite(values: Values) -> Iterator[Finding]:
-    if values.key.spec.method != "range":
-        return
     finite = sql.SQL(FINITE).format(key=values.column)
     if infinite := values.count(sql.SQL("not ({})").format(finite)):
         yield Finding("key-infinite", "blocker", values.subject, f"{infinite} rows have an infinite key",

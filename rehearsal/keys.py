@@ -72,7 +72,8 @@ def read_key(conn: Connection, files: SqlFiles, table: Table, spec: TableSpec) -
     """
     table.column(spec.key)
     row = conn.execute(files.query("queries/key.sql"), {"oid": table.oid, "key": spec.key}).fetchone()
-    return Key(spec, *(row or ("", "", False, False, True)))
+    kind, base, can_list, can_hash, is_deterministic = row or ("", "", False, False, True)
+    return Key(spec, str(kind), str(base), bool(can_list), bool(can_hash), bool(is_deterministic))
 
 
 def objection(key: Key) -> tuple[str, str] | None:

@@ -155,9 +155,9 @@ class Query(Section):
     """A query that is compared on the source and on the partitioned table."""
 
     name: str
-    sql: str = Field(description="{table} names stand in braces, parameters as %(lower)s and %(upper)s")
+    sql: str = Field(description="{table} names stand in braces, parameters as %(lower)s and %(upper)s, or %(key)s")
     table: str = Field(description="the planned table that decides which partitions are expected")
-    window: str | None = Field(default=None, description="range that ends at the newest key: '7 days'")
+    window: str | None = Field(default=None, description="range that ends at the newest key: '7 days', '100000'")
     month: int | None = Field(default=None, description="a whole month, counted back from the newest one: 8")
     min_speedup: float | None = Field(default=None, description="0.5 means: takes at most half the time")
     max_slowdown: float | None = Field(default=0.5, description="0.5 means: may take half as long again")

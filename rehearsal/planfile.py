@@ -295,6 +295,7 @@ def _references(plan: Plan, names: list[str]) -> Iterator[tuple[Where, str]]:
 
 
 def _queries(plan: Plan) -> Iterator[tuple[Where, str]]:
+    methods = {table.name: table.method for table in plan.tables}
     for index, query in enumerate(plan.queries):
         has_range = query.window is not None or query.month is not None
         uses_range = "%(lower)s" in query.sql or "%(upper)s" in query.sql
@@ -304,8 +305,14 @@ def _queries(plan: Plan) -> Iterator[tuple[Where, str]]:
             yield ("queries", index, "sql"), f"query {query.name!r} uses a range; give window or month"
         if query.window is not None and query.month is not None:
             yield ("queries", index, "month"), f"query {query.name!r} has window and month; give one of them"
-        if query.pruned and not uses_range:
+        if uses_range and "%(key)s" in query.sql:
+            yield ("queries", index, "sql"), f"query {query.name!r} asks for a range and for one key; take one of them"
+        if query.pruned and not uses_range and "%(key)s" not in query.sql:
             yield ("queries", index), f"query {query.name!r} has no range of the key; set pruned = false"
+        method = methods.get(query.table, "range")
+        if has_range and method != "range":
+            what = f"query {query.name!r}: a {method} has no window and no month; ask for %(key)s"
+            yield ("queries", index, "window" if query.window is not None else "month"), what
 
 
 NEEDED_IN_TEXT = {

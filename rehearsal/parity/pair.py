@@ -21,12 +21,16 @@ NOWHERE = "(no partition)"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A column and how its values enter a digest: natively, by the type's send function, or as text."""
+    """A column and how its values enter a digest: natively, by the type's send function, or as text.
+
+    `base` is the name of the type below all domains, '' where that is not one of PostgreSQL's own.
+    """
 
     name: str
     type: str
     send: tuple[str, str] | None
     as_text: bool
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,10 @@ class Pair:
         primary = self.source.primary_key
         return primary if self.key in primary else (*primary, self.key)
 
+    def base_of(self, name: str) -> str:
+        """Name of a column's type below all domains."""
+        return next((column.base for column in self.columns if column.name == name), "")
+
     @property
     def column_names(self) -> tuple[str, ...]:
         """Names of all columns that are compared."""
@@ -140,7 +148,8 @@ def read_encodings(conn: Connection, files: SqlFiles, table: Table, *, portable:
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(files.query("parity/encodings.sql"), {"oid": table.oid, "portable": portable}).fetchall()
     return tuple(
-        Encoded(row["name"], row["type"], tuple(row["send"]) if row["send"] else None, row["as_text"]) for row in rows
+        Encoded(row["name"], row["type"], tuple(row["send"]) if row["send"] else None, row["as_text"], row["base_name"])
+        for row in rows
     )
 
 

@@ -211,7 +211,8 @@ def compare_speed(context: Context) -> None:
         return
     with context.session("queries") as conn:
         tables = {spec.name: context.pair(conn, spec) for spec in context.plan.tables}
-    results = compare_queries(context.env.database, context.files, context.plan.queries, tables)
+    specs = context.plan.tables
+    results = compare_queries(context.env.database, context.files, context.plan.queries, tables, specs=specs)
     context.run.attach("performance_results.txt", performance_results_text(results))
     for one in results:
         record_query(context, one)
