@@ -7,9 +7,13 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
+from rehearsal.catalog import Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
 from rehearsal.postgres import Connection, LockPolicy, connect, scalar, with_lock
+from rehearsal.preflight import run_preflight
+from rehearsal.sqlfiles import SqlFiles
+from tests.fix_tables import make_plan
 
 LOCK = sql.SQL("lock table public.posts in access exclusive mode")
 # A page costs at least one, so each one is followed by a nap: this vacuum lasts as long as any test.
@@ -68,3 +72,28 @@ def test_vacuum_by_hand_is_named_and_not_cancelled(database: Database, conn: Con
         with pytest.raises(LockNotAcquired, match="maintenance"):
             with_lock(conn, "posts", str, lock=LOCK, policy=LockPolicy(timeout_ms=100, max_timeout_ms=100, attempts=2))
         other.execute("select 1")
+
+
+# A subtransaction that writes takes a transaction number of its own.
+AGE = """
+create temp table aged (id int);
+do $$ begin for n in 1 .. 95000 loop begin insert into aged values (n); exception when others then raise; end;
+end loop; end $$
+"""
+
+
+@pytest.mark.slow
+def test_near_wraparound_is_refused_before_the_vacuum_is_there(
+    conn: Connection, sql_files: SqlFiles, events: Name
+) -> None:
+    """The table's own autovacuum_freeze_max_age counts; before it ages, nothing is found."""
+    conn.execute('alter table public."We""ird Events" set (autovacuum_freeze_max_age = 100000)')
+    plan = make_plan("swap")
+    assert "wraparound" not in {one.id for one in run_preflight(conn, sql_files, plan)}
+
+    conn.execute(sql.SQL(AGE))
+
+    found = [one for one in run_preflight(conn, sql_files, plan) if one.id == "wraparound"]
+    assert [one.severity for one in found] == ["blocker"]
+    assert "%" in found[0].condition
+    assert events
