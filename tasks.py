@@ -315,10 +315,22 @@ def test(_: Context, only: str = "", major: str = "", all: bool = False) -> None
     _end(max(shared, _python("-m", "pytest", "-m", f"alone{long}")))
 
 
-@task(auto_shortflags=False, help={"rows": "rows of the table", "rounds": "times that each way is measured"})
-def bench(_: Context, rows: str = "1000000", rounds: str = "3") -> None:
-    """Measure a whole migration against the raw floor and the playbook's loop, in one run."""
-    _end(_python("-m", "tests.bench.migration", rows, rounds))
+@task(
+    auto_shortflags=False,
+    help={
+        "rows": "rows of the table",
+        "rounds": "times that each way is measured",
+        "parts": "of whole,copy,attach,loops,partman,capture,stall,foreground,parity (default: all)",
+        "peers_up_to": "leave the slow peers out above so many rows",
+        "to": "file that the Markdown is written to as well",
+    },
+)
+def bench(
+    _: Context, rows: str = "1000000", rounds: str = "3", parts: str = "", peers_up_to: str = "1000000", to: str = ""
+) -> None:
+    """Measure a migration against the raw floor, the playbooks' loops and pg_partman, in one run."""
+    words = _flags(rows=rows, rounds=rounds, parts=parts, peers_up_to=peers_up_to, to=to)
+    _end(_python("-m", "tests.bench", *words))
 
 
 @task

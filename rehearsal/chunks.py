@@ -15,6 +15,8 @@ BLOCK = 8_192
 # One quick or slow chunk says little: the estimate moves a third of the way.
 WEIGHT = 0.3
 MOST_GROWTH = 2.0
+# What failed is not tried again at once: each chunk that passes raises the ceiling by so much.
+RECOVERY = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,13 @@ class ChunkSize:
     32
     >>> size.failed(); size.blocks
     16
+    >>> size.took(16, 0.01); size.blocks
+    16
     """
 
     def __init__(self, most: int, seconds: float) -> None:
         self.most, self.seconds = most, seconds
-        self._blocks = float(most)
+        self._blocks = self._ceiling = float(most)
         self._per_block: float | None = None
         self._lock = threading.Lock()
 
@@ -85,9 +89,10 @@ class ChunkSize:
             known = seen if self._per_block is None else self._per_block
             self._per_block = known + WEIGHT * (seen - known)
             wanted = self.seconds / self._per_block if self._per_block > 0 else self.most
-            self._blocks = max(1.0, min(self.most, wanted, self._blocks * MOST_GROWTH))
+            self._ceiling = min(self.most, self._ceiling * RECOVERY)
+            self._blocks = max(1.0, min(self._ceiling, wanted, self._blocks * MOST_GROWTH))
 
     def failed(self) -> None:
         """Learn from a chunk that timed out or failed: the next one is half as large."""
         with self._lock:
-            self._blocks = max(1.0, self._blocks / 2)
+            self._blocks = self._ceiling = max(1.0, self._blocks / 2)

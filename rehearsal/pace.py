@@ -27,7 +27,7 @@ from rehearsal.signals import Reading, Signals
 from rehearsal.sqlfiles import SqlFiles
 
 LOOK_EVERY_S = 0.5
-FIRST_LOOK_S = 0.05
+FIRST_LOOK_S = 0.0
 LEAST = 0.1
 GROWTH = 0.125
 # Between this share of a threshold and the threshold itself, the pace stays as it is: no see-saw.

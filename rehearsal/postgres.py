@@ -117,7 +117,8 @@ def with_lock(
     that takes longer than `hold_ms` three times at most;
     `between` runs before each new try, with no lock held. `deadlock_timeout` is set below `lock_timeout` where the
     role may do so, since autovacuum yields only after `deadlock_timeout` (research: lock_timeout 500 ms against the
-    default of 1 s failed 3 of 3 times). The connection must be idle and in autocommit mode.
+    default of 1 s failed 3 of 3 times). Where it may not, autovacuum is asked to yield before the next try, in a lock
+    mode that the application does not feel. The connection must be idle and in autocommit mode.
 
     Raises:
         LockNotAcquired: the budget is spent; names the sessions that blocked it, as PostgreSQL sees them.
@@ -130,6 +131,7 @@ def with_lock(
         while attempt < policy.attempts and overruns < MOST_OVERRUNS and time.monotonic() - started < policy.budget_s:
             if attempt:
                 pause(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 1.5 ** (attempt - 1)))  # noqa: S311 -- jitter
+                _let_yield(conn, watch.take_maintained())
                 if between:
                     between()
             attempt += 1
@@ -191,6 +193,32 @@ def _lower_deadlock_timeout(conn: Connection, timeout_ms: int) -> None:
     ).fetchone()
     if row and row[0]:
         conn.execute(sql.SQL("set local deadlock_timeout = {}").format(max(10, timeout_ms // 3)))
+
+
+NAME = """
+select n.nspname, c.relname from pg_catalog.pg_class as c
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where c.oid = %s::oid
+"""
+DEADLOCK_MS = "select setting::int from pg_catalog.pg_settings where name = 'deadlock_timeout'"
+# The deadlock check, the cancel and the clean-up of the one who is cancelled.
+YIELD_MS = 1_000
+
+
+def _let_yield(conn: Connection, tables: set[int]) -> None:
+    """Wait for maintenance of these tables to end, in SHARE UPDATE EXCLUSIVE mode, which blocks no reader or writer.
+
+    Whoever waits longer than `deadlock_timeout` behind autovacuum has it cancelled, in this mode as in any other; the
+    lock itself is asked for afterwards. A vacuum to prevent wraparound does not yield, nor does one by hand: then the
+    wait ends, and the next try names them.
+    """
+    for oid in tables:
+        name = conn.execute(NAME, [oid]).fetchone()
+        if name is None:
+            continue
+        wait_ms = int(scalar(conn, DEADLOCK_MS)) + YIELD_MS
+        with contextlib.suppress(*RETRIED, errors.InsufficientPrivilege, errors.UndefinedTable), conn.transaction():
+            conn.execute(sql.SQL("set local lock_timeout = {}").format(wait_ms))
+            conn.execute(sql.SQL("lock table {} in share update exclusive mode").format(sql.Identifier(*name)))
 
 
 @contextlib.contextmanager

@@ -156,9 +156,12 @@ def _not_carried(facts: Facts) -> Iterator[Finding]:
 
 
 def _wraparound(facts: Facts) -> Iterator[Finding]:
-    if facts.row["frozen_age"] > 0.9 * facts.row["freeze_max_age"]:
-        yield Finding("wraparound", "blocker", facts.spec.name, f"age {facts.row['frozen_age']:,} transactions",
-                      "an anti-wraparound vacuum never yields a lock", "vacuum (freeze) the table first")  # fmt: skip
+    share, vacuum = facts.row["wraparound_share"], facts.row["wraparound_vacuum"]
+    if vacuum or (share or 0) > 0.9:
+        seen = "a vacuum to prevent wraparound is at it" if vacuum else f"{share:.0%} of the age that forces a vacuum"
+        yield Finding("wraparound", "blocker", facts.spec.name, f"{seen} (age {facts.row['frozen_age']:,})",
+                      "a vacuum to prevent wraparound never yields a lock",
+                      "vacuum (freeze) the table first")  # fmt: skip
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (

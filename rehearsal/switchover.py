@@ -241,7 +241,7 @@ class Switchover:
         def work(held: Connection) -> int:
             catalog = Catalog(held, self.files)
             source, target = catalog.read(self.names.source), catalog.read(self.names.target)
-            held.execute(as_query(clear_target_sql(self.files, target)))
+            held.execute(as_query(clear_target_sql(self.files, target, filled=bool(_filled(held, target)))))
             held.execute("delete from rehearsal.chunk where migration = %s", [migration])
             chunks = plan_chunks(held, migration, source, Limits.of(self.plan.copying))
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
@@ -390,12 +390,13 @@ def _filled(conn: Connection, target: Table) -> list[Name]:
     return [leaf.name for leaf in target.partitions if scalar(conn, size, [leaf.oid])]
 
 
-def clear_target_sql(files: SqlFiles, target: Table) -> str:
-    """Return the statements that empty the twin and take its indexes off."""
+def clear_target_sql(files: SqlFiles, target: Table, *, filled: bool = True) -> str:
+    """Return the statements that empty the twin, if it is filled, and take its indexes off."""
     schema = target.name[0]
     return files.render(
         "steps/clear_target.sql.j2",
         target=target.name,
+        filled=filled,
         constraints=[one.constraint_name for one in target.indexes if one.constraint_name],
         indexes=[(schema, one.name) for one in target.indexes if not one.constraint_name],
     )

@@ -28,9 +28,18 @@ select count(*) from (
     select lower_block, lag(upper_block, 1, 0::bigint) over (order by lower_block) as before from rehearsal.chunk
 ) as one where lower_block <> before
 """
+# A chunk of more rows than this never ends by itself, a smaller one is as quick as any: no test of a clock.
 SLOW = """
-create function public.slow() returns trigger language plpgsql as
-'begin perform pg_catalog.pg_sleep(0.002); return new; end';
+create function public.slow() returns trigger language plpgsql as $$
+declare
+    seen int := coalesce(nullif(current_setting('test.seen', true), ''), '0')::int + 1;
+begin
+    perform set_config('test.seen', seen::text, true);
+    if seen > {most} then
+        perform pg_catalog.pg_sleep(600);
+    end if;
+    return new;
+end $$;
 create trigger slow before insert on public."We""ird Events_partitioned" for each row execute function public.slow();
 """
 
@@ -64,11 +73,11 @@ def test_wide_rows_make_small_chunks(database: Database, conn: Connection, sql_f
 def test_chunk_that_times_out_is_tried_again_at_half(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
 ) -> None:
-    """Rows take 2 ms each and a chunk may take 300: the first ones fail, smaller ones pass, and no row is missing."""
-    copy = {"chunk_rows": 2000, "chunk_timeout_s": 0.3}
+    """Chunks of more than 300 rows time out: the first ones fail, smaller ones pass, and no row is missing."""
+    copy = {"chunk_rows": 2000, "chunk_timeout_s": 3}
     plan = make_plan("swap", copy=copy)
     deploy(conn, sql_files, plan)
-    conn.execute(as_query(SLOW))
+    conn.execute(as_query(SLOW.format(most=300)))
 
     make_switchover(database, sql_files, plan, run).prepare()
 
@@ -81,9 +90,9 @@ def test_copy_gives_up_by_name_and_the_next_run_goes_on(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
 ) -> None:
     """What was copied is kept; once the reason is gone, the rest follows."""
-    plan = make_plan("swap", copy={"chunk_rows": 300, "chunk_timeout_s": 0.05, "chunk_attempts": 2, "workers": 1})
+    plan = make_plan("swap", copy={"chunk_rows": 300, "chunk_timeout_s": 0.2, "chunk_attempts": 2, "workers": 1})
     deploy(conn, sql_files, plan)
-    conn.execute(as_query(SLOW))
+    conn.execute(as_query(SLOW.format(most=0)))
     work = make_switchover(database, sql_files, plan, run)
 
     with pytest.raises(StepFailed, match=r"failed 2 times in a row.*copy\.chunk_timeout_s"):

@@ -110,7 +110,8 @@ def test_lookup_that_waits_slows_the_copy(
 ) -> None:
     """Somebody holds a lock on the table: the application feels it, and so does the probe."""
     heard = Heard(run)
-    with pacer(database, sql_files, make_plan("swap"), run, events):
+    plan = make_plan("swap", pace={"cores": 64, "probe_floor_ms": 600})
+    with pacer(database, sql_files, plan, run, events):
         with conn.transaction():
             conn.execute(as_query('lock table public."We""ird Events" in access exclusive mode'))
             heard.wait("a lookup takes")
@@ -122,7 +123,9 @@ def test_no_more_workers_than_places(database: Database, sql_files: SqlFiles, ev
     plan = make_plan("swap", pace={"mode": "full"})
     stop = threading.Event()
     with pacer(database, sql_files, plan, run, events) as turns, connect(database) as one, connect(database) as two:
+        assert turns._thread is not None
         turns._stop.set()
+        turns._thread.join()
         turns.places = 1.0
         order: list[str] = []
 
