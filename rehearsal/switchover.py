@@ -137,10 +137,7 @@ class Switchover:
             if found.state != state.SWAPPED:
                 message = f"table {self.spec.name} is {found.state}; there is no swap to take back"
                 raise PreconditionError(message)
-            exchange = Exchange(self.files, self.plan, self.shape(conn), found.id)
-            between = self._drainer(conn, exchange.reverse)
-            between()
-            self._lock_event(exchange.swap_back(conn, self.policy, between))
+            self._swap_back(conn, found.id)
             self._finish(conn)
             return True
 
@@ -282,6 +279,12 @@ class Switchover:
         between = self._drainer(conn, exchange.forward)
         between()
         self._lock_event(exchange.swap(conn, self.policy, between))
+
+    def _swap_back(self, conn: Connection, migration: int) -> None:
+        exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
+        between = self._drainer(conn, exchange.reverse)
+        between()
+        self._lock_event(exchange.swap_back(conn, self.policy, between))
 
     def _raise_barrier(self, conn: Connection, migration: int) -> None:
         barrier = Barrier(self.files, self.plan, self.shape(conn), migration)
