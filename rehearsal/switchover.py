@@ -7,8 +7,9 @@ Owns the order of steps and the state that each one reaches. What a step does is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from psycopg import sql
@@ -26,7 +27,7 @@ from rehearsal.guard import Guard
 from rehearsal.indexes import IndexBuilder, foreign_key_sql
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
-from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
+from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, told_clearly, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.twin import Shape, mirror_values_of
 
@@ -80,7 +81,7 @@ class Switchover:
             PreconditionError: there is no twin yet.
             LockNotAcquired: the capture could not be switched on within the budget.
         """
-        with connect(self.database) as conn:
+        with self._session("preparation") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state not in (state.PREPARED, state.COPYING):
                 return False
@@ -104,7 +105,7 @@ class Switchover:
             PreconditionError: the twin does not follow yet.
             LockNotAcquired: a lock was not granted within its budget; the table is as it was.
         """
-        with connect(self.database) as conn:
+        with self._session("switch") as conn:
             found = state.read_migration(conn, self.names.source)
             done = {"dual-write": state.MIRRORED, "swap": state.SWAPPED}[found.strategy]
             if found.state not in (state.FOLLOWING, done):
@@ -128,7 +129,7 @@ class Switchover:
             PreconditionError: the table was never swapped.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
-        with connect(self.database) as conn:
+        with self._session("way back") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.strategy != "swap":
                 return False
@@ -140,6 +141,12 @@ class Switchover:
             self._swap_back(conn, found.id)
             self._finish(conn)
             return True
+
+    @contextmanager
+    def _session(self, what: str, role: str = "engine") -> Generator[Connection]:
+        """Open a session for one piece of work; what goes wrong in it is told with the name of table and work."""
+        with told_clearly(f"{what} of {self.spec.name}"), connect(self.database, role=role) as conn:
+            yield conn
 
     def drain(self, conn: Connection) -> Drain:
         """Return the drain of the direction in which the table follows just now."""
@@ -183,7 +190,7 @@ class Switchover:
         Where both tables are mirrored synchronously there is nothing to follow. A key that a killed repair left in the
         log stays there: beside the mirrors a drain is exact only under a lock (`repair.resync`).
         """
-        with connect(self.database, role="follow") as conn:
+        with self._session("drain", "follow") as conn:
             if state.read_migration(conn, self.names.source).state == state.MIRRORED:
                 return 0
             return self._drain(conn, self.drain(conn), rest)

@@ -27,6 +27,7 @@ from tests.kills.weapons import KINDS, Arms
 from tests.kills.world import JOURNEYS, NAME, Leg, leftovers, listing, make_table, pair, plan_of, sessions
 
 MOST_QUIET_FAILURES = 2
+NEXT_STEPS = 3
 # Kills that the engine survives to tell, and must tell clearly.
 TOLD = ("backend ended", "backend killed", "server stopped", "server killed")
 
@@ -112,14 +113,17 @@ class Driver:
                 return done
 
     def _target(self, strategy: str, leg: Leg, rank: int) -> Target | None:
-        """Choose a statement of the step `rank`, or of the next one that has any."""
+        """Choose a statement of the next steps, of the one that was killed least."""
         counts = self.quiet.get((strategy, leg.name), [])
-        for later in range(rank, len(counts)):
-            if counts[later]:
-                self._bag = self._bag or self.chance.sample(KINDS, len(KINDS))
-                kind = self._bag.pop()
-                return Target(later, self.chance.randint(1, counts[later]), kind, self.chance.random() < 0.5)
-        return None
+        steps = [one for one in range(rank, len(counts)) if counts[one]][:NEXT_STEPS]
+        if not steps:
+            return None
+        at = min(steps, key=lambda one: (self._killed(strategy, leg, one), self.chance.random()))
+        self._bag = self._bag or self.chance.sample(KINDS, len(KINDS))
+        return Target(at, self.chance.randint(1, counts[at]), self._bag.pop(), self.chance.random() < 0.5)
+
+    def _killed(self, strategy: str, leg: Leg, rank: int) -> int:
+        return sum(n for key, n in self.report.kills.items() if key[:3] == (strategy, leg.name, leg.order[rank]))
 
     def _listen(self, strategy: str, leg: Leg, target: Target, end: End) -> None:
         """What a life says at its end must be clear: an error of ours, with its exit code."""
