@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
+
 from rehearsal import explain, flag_verbs, verbs
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
 from rehearsal.flip import Rollout
+from rehearsal.postgres import clear_error
 from rehearsal.rehearse.command import Request, newest, open_report, rehearse
 from rehearsal.signature import sign, verify
 from rehearsal.verbs import Target
@@ -33,6 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     except RehearsalError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return exc.exit_code
+    except psycopg.Error as exc:
+        told = clear_error(exc, words.command)
+        print(f"error: {told}", file=sys.stderr)
+        return told.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 3

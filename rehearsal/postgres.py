@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from rehearsal.blockers import BlockerWatch, oldest_transactions
 from rehearsal.environment import Database
-from rehearsal.errors import LockNotAcquired, PreconditionError
+from rehearsal.errors import ConnectionLost, LockNotAcquired, PreconditionError, RehearsalError, StepFailed
 
 Connection = psycopg.Connection[TupleRow]
 T = TypeVar("T")
@@ -34,6 +34,8 @@ PINNED = {
     "search_path": "pg_catalog",
 }
 RETRIED = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+# SQLSTATEs of a session that is over; None is the driver's own, when nobody answers any more.
+ENDED = (None, "57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006")
 # Work that is too slow under the lock will be so the next time as well, and the application waits each time.
 MOST_OVERRUNS = 3
 
@@ -72,6 +74,32 @@ def connect(database: Database, *, autocommit: bool = True, role: str = "engine"
 
 def _option(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+@contextlib.contextmanager
+def told_clearly(what: str) -> Generator[None]:
+    """Turn what the driver says within the block into an error of ours that names the work and what to do next.
+
+    Raises:
+        ConnectionLost: the server ended the session or went away.
+        StepFailed: any other error of the server.
+    """
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise clear_error(exc, what) from exc
+
+
+def clear_error(exc: psycopg.Error, what: str) -> RehearsalError:
+    """Return the error of ours for one of the driver."""
+    reason = " ".join(str(exc).split())
+    if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)) and exc.sqlstate in ENDED:
+        message = (
+            f"{what}: the server ended the session or went away ({reason}). What was under way is undone, what was "
+            "done stays: when the server answers, run the same command again"
+        )
+        return ConnectionLost(message)
+    return StepFailed(f"{what}: {exc.sqlstate or type(exc).__name__}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)

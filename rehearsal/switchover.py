@@ -7,8 +7,9 @@ Owns the order of steps and the state that each one reaches. What a step does is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from psycopg import sql
@@ -29,7 +30,7 @@ from rehearsal.indexes import IndexBuilder, foreign_key_sql
 from rehearsal.names import Names
 from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
-from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
+from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, told_clearly, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, mirror_values_of
@@ -96,7 +97,7 @@ class Switchover:
         """
         if not self.copies:
             return self.attach.prepare()
-        with connect(self.database) as conn:
+        with self._session("preparation") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state not in (state.PREPARED, state.COPYING):
                 return False
@@ -122,7 +123,7 @@ class Switchover:
         """
         if not self.copies:
             return self.attach.switch()
-        with connect(self.database) as conn:
+        with self._session("switch") as conn:
             found = state.read_migration(conn, self.names.source)
             done = {"dual-write": state.MIRRORED, "swap": state.SWAPPED}[found.strategy]
             if found.state not in (state.FOLLOWING, done):
@@ -148,7 +149,7 @@ class Switchover:
         """
         if not self.copies:
             return self.attach.roll_back()
-        with connect(self.database) as conn:
+        with self._session("way back") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.strategy != "swap":
                 return False
@@ -157,12 +158,15 @@ class Switchover:
             if found.state != state.SWAPPED:
                 message = f"table {self.spec.name} is {found.state}; there is no swap to take back"
                 raise PreconditionError(message)
-            exchange = Exchange(self.files, self.plan, self.shape(conn), found.id)
-            between = self._drainer(conn, exchange.reverse)
-            between()
-            self._lock_event(exchange.swap_back(conn, self.policy, between))
+            self._swap_back(conn, found.id)
             self._finish(conn)
             return True
+
+    @contextmanager
+    def _session(self, what: str, role: str = "engine") -> Generator[Connection]:
+        """Open a session for one piece of work; what goes wrong in it is told with the name of table and work."""
+        with told_clearly(f"{what} of {self.spec.name}"), connect(self.database, role=role) as conn:
+            yield conn
 
     def drain(self, conn: Connection) -> Drain:
         """Return the drain of the direction in which the table follows just now."""
@@ -213,7 +217,7 @@ class Switchover:
         """
         if not self.copies:
             return 0
-        with connect(self.database, role="follow") as conn:
+        with self._session("drain", "follow") as conn:
             if state.read_migration(conn, self.names.source).state == state.MIRRORED:
                 return 0
             return self._drain(conn, self.drain(conn), rest)
@@ -310,6 +314,12 @@ class Switchover:
         between = self._drainer(conn, exchange.forward)
         between()
         self._lock_event(exchange.swap(conn, self.policy, between))
+
+    def _swap_back(self, conn: Connection, migration: int) -> None:
+        exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
+        between = self._drainer(conn, exchange.reverse)
+        between()
+        self._lock_event(exchange.swap_back(conn, self.policy, between))
 
     def _raise_barrier(self, conn: Connection, migration: int) -> None:
         barrier = Barrier(self.files, self.plan, self.shape(conn), migration)
