@@ -74,7 +74,7 @@ def _plan_table(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, 
         return []
     catalog = Catalog(conn, files)
     source = catalog.read(name)
-    shape = Shape.of(source, spec.key)
+    shape = Shape.of(source, spec.key, uniques=spec.uniques)
     target = catalog.find(shape.names.target) or _planned_target(source, target_values(conn, files, plan, spec, now))
     return _Acts(conn, files, plan, spec, shape, source, target).all(found.id if found else 0)
 
@@ -146,7 +146,7 @@ class _Acts:
         work = index_statements(self.source, bare, self.shape)
         seconds = self._time("indexes")
         return [
-            self._act("indexes", ";\n".join([*leaves, parent]), seconds / max(1, len(work)), lock)
+            self._act("indexes", ";\n".join(filter(None, [*leaves, parent])), seconds / max(1, len(work)), lock)
             for leaves, parent in work
         ]
 

@@ -83,13 +83,13 @@ class Exchange:
             "truncate_trigger": names.truncate_trigger,
         }
 
-    def _index_names(self, source: Table) -> list[dict[str, Name]]:
-        """Return the three names of each index: as the source's, as the twin's, as the retired table's."""
+    def _index_names(self, source: Table) -> list[dict[str, Name | None]]:
+        """Return the three names of each index: as the source's, as the twin's (if it has one), as the retired's."""
         schema, target = self.shape.names.source[0], self.shape.names.target
         return [
             {
                 "source": (schema, plan.source_name),
-                "target": (schema, plan.parent_name(target)),
+                "target": (schema, plan.parent_name(target)) if plan.on_parent else None,
                 "retired": (schema, fit(plan.source_name, "_old")),
             }
             for plan in plan_indexes(source, self.shape)

@@ -156,6 +156,14 @@ GATES: tuple[Gate, ...] = (
         ("G10", "P5"),
     ),
     Gate(
+        "duplicates",
+        "Nothing repeats that was unique before",
+        "Two rows of the partitioned table share a value that the primary key or a unique index of the source forbids",
+        "No index refuses it any more, whoever looks a row up by it gets two, and the way back fails on them",
+        "Delete or renumber one of each pair listed, then find the writer that draws its own numbers",
+        ("G10", "P5"),
+    ),
+    Gate(
         "counts",
         "Row counts agree at every stage",
         "The number of rows differs between source and target at a stage where they must be equal",

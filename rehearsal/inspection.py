@@ -13,6 +13,7 @@ from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import SWAPPED, read_migration
 from rehearsal.structure import Finding, check_structure
 from rehearsal.twin import read_key_range
+from rehearsal.uniques import leaf_only
 
 
 def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table) -> list[Finding]:
@@ -22,7 +23,9 @@ def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, t
     """
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
-    return check_structure(_whole(conn, spec, source), target, leaves, spec.key, expected_bounds(conn, spec, source))
+    bounds = expected_bounds(conn, spec, source)
+    alone = leaf_only(spec)
+    return check_structure(_whole(conn, spec, source), target, leaves, spec.key, bounds, per_partition=alone)
 
 
 def expected_bounds(conn: Connection, spec: TableSpec, source: Table) -> list[tuple[str | None, str | None]]:

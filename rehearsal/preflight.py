@@ -22,6 +22,7 @@ from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import SWAPPED, find_migration
 from rehearsal.twin import KEY_TYPES
+from rehearsal.uniques import unknown_decisions, without_key
 
 Severity = Literal["blocker", "warning"]
 OLDEST = 140000
@@ -151,11 +152,26 @@ def _rights(facts: Facts) -> Iterator[Finding]:
 
 
 def _unique_without_key(facts: Facts) -> Iterator[Finding]:
+    for index in without_key(facts.table, facts.spec.key):
+        subject, condition = f"{facts.spec.name} {index.name}", f"unique, without {facts.spec.key}"
+        decision = facts.spec.uniques.get(index.name)
+        if index.constraint_sql and index.constraint_sql.startswith("EXCLUDE"):
+            continue
+        if decision is None:
+            yield Finding("unique-without-key", "blocker", subject, condition, "a partitioned table cannot hold it over "
+                          "all partitions", f'decide in the plan: uniques = {{ "{index.name}" = "add-key" }} or '
+                          '"per-partition"; or drop it')  # fmt: skip
+        else:
+            yield Finding("unique-weakened", "warning", subject, f"{condition}; the plan says {decision}", "duplicates "
+                          "over partitions are no longer refused, they are looked for in every comparison",
+                          "have the application or one sequence make the values")  # fmt: skip
+    for name in unknown_decisions(facts.table, facts.spec):
+        yield Finding("unique-unknown", "blocker", facts.spec.name, f"uniques names {name}", "there is no such unique "
+                      "index without the key", "correct the name in the plan")  # fmt: skip
+
+
+def _invalid_index(facts: Facts) -> Iterator[Finding]:
     for index in facts.table.indexes:
-        if index.is_unique and not index.is_primary and facts.spec.key not in index.key_columns:
-            yield Finding("unique-without-key", "blocker", index.name, f"unique, without {facts.spec.key}",
-                          "a partitioned table cannot hold it over all partitions",
-                          "drop it, or add the key to it if that is what is meant")  # fmt: skip
         if not index.is_valid:
             yield Finding("invalid-index", "blocker", index.name, "the index is invalid", "it would be copied as if "
                           "it were good", "drop or rebuild it")  # fmt: skip
@@ -203,6 +219,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _key,
     _rights,
     _unique_without_key,
+    _invalid_index,
     _identity,
     _references,
     _not_carried,

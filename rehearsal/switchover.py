@@ -67,7 +67,7 @@ class Switchover:
         found = state.find_migration(conn, self.names.source)
         swapped = found is not None and found.state == state.SWAPPED
         table = Catalog(conn, self.files).read(self.names.retired if swapped else self.names.source)
-        return Shape.of(table, self.spec.key, self.names)
+        return Shape.of(table, self.spec.key, self.names, self.spec.uniques)
 
     def prepare(self) -> bool:
         """Bring the twin to follow the source: capture, copy, indexes, drain, statistics.

@@ -155,6 +155,15 @@ MUTANTS = [
             f"insert into {READINGS} (unit_id, device_id, temperature, recorded_at) values (1, 1, 4, '2091-01-01')",
         ),
     ),
+    Mutant(
+        "id that repeats in another partition",
+        "duplicates",
+        AFTER,
+        do(
+            f"insert into {READINGS} (id, unit_id, device_id, temperature, recorded_at) select id, unit_id, device_id, "
+            f"temperature, recorded_at + interval '40 days' from {READINGS} where id in ({OLD})"
+        ),
+    ),
     Mutant("rows deleted on both sides", "stats-unchanged", AFTER, do(f"delete from {READINGS} where id in ({OLD})")),
     Mutant("leaf without index", "target-structure", AFTER, defects.leaf_without_index),
     Mutant("index gone", "target-structure", AFTER, do("drop index public.sensor_readings_device")),
