@@ -16,7 +16,6 @@ from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
 from rehearsal.copying import chunk_sql
-from rehearsal.dependents import lock_statements
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange
 from rehearsal.indexes import foreign_key_sql, index_statements
@@ -121,8 +120,8 @@ class _Acts:
 
     def _swap_sql(self, migration: int) -> str:
         exchange = Exchange(self.files, self.plan, self.shape, migration)
-        moved = exchange.dependents(self.conn, self.source)
-        locks = "".join(f"{statement};\n" for statement in lock_statements(moved))
+        moved = exchange.moves(self.conn, self.source)
+        locks = "".join(f"{statement};\n" for statement in moved.locks)
         return locks + exchange.swap_sql(self.source, self.target, moved)
 
     def _copying(self) -> list[Planned]:

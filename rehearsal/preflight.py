@@ -19,6 +19,7 @@ from rehearsal.dependents import PROBLEMS, read_dependents
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
+from rehearsal.references import problem_of, read_references, unknown_references
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import SWAPPED, find_migration
 from rehearsal.twin import KEY_TYPES
@@ -74,6 +75,7 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
         facts = Facts(plan, spec, table, _row(conn, files, "preflight_table", oid=table.oid))
         findings += [found for check in CHECKS for found in check(facts)]
         findings += _check_dependents(conn, files, facts)
+        findings += _check_references(conn, files, facts)
         findings += _check_key_values(conn, facts)
         findings += _check_statements(conn, facts)
         need += facts.row["total_bytes"]
@@ -158,8 +160,8 @@ def _unique_without_key(facts: Facts) -> Iterator[Finding]:
         if index.constraint_sql and index.constraint_sql.startswith("EXCLUDE"):
             continue
         if decision is None:
-            yield Finding("unique-without-key", "blocker", subject, condition, "a partitioned table cannot hold it over "
-                          "all partitions", f'decide in the plan: uniques = {{ "{index.name}" = "add-key" }} or '
+            yield Finding("unique-without-key", "blocker", subject, condition, "a partitioned table cannot hold it "
+                          "over all partitions", f'decide in the plan: uniques = {{ "{index.name}" = "add-key" }} or '
                           '"per-partition"; or drop it')  # fmt: skip
         else:
             yield Finding("unique-weakened", "warning", subject, f"{condition}; the plan says {decision}", "duplicates "
@@ -185,10 +187,24 @@ def _identity(facts: Facts) -> Iterator[Finding]:
                           "turn it into a default of its sequence first")  # fmt: skip
 
 
-def _references(facts: Facts) -> Iterator[Finding]:
-    for one in facts.table.referencing:
-        yield Finding("referenced", "blocker", facts.spec.name, f"foreign key {one.name} of {one.other} points at it",
-                      "it would go on pointing at the retired table", "drop it or make it loose first")  # fmt: skip
+def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
+    """Foreign keys that point at the table: replaced at a swap as the plan says, untouched by dual-write."""
+    found = read_references(conn, files, facts.table.oid)
+    for one in found:
+        problem = problem_of(one, facts.plan, facts.spec)
+        if facts.plan.strategy == "dual-write":
+            yield Finding("own-reference" if one.is_own else "stays-reference", "blocker" if one.is_own else "warning",
+                          facts.spec.name, f"{one.label} points at it", "the source keeps it, the twin cannot have it",
+                          "drop it before" if one.is_own else "decide when the source is given up")  # fmt: skip
+        elif problem:
+            yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", *problem)
+        else:
+            yield Finding("moves-reference", "warning", facts.spec.name, f"{one.label} points at it", "triggers "
+                          "stand in for it; they do not hold against REPEATABLE READ deletes and replication roles",
+                          "review it in the dry run; every comparison looks for orphans")  # fmt: skip
+    for name in unknown_references(found, facts.spec):
+        yield Finding("reference-unknown", "blocker", facts.spec.name, f"references names {name}", "there is no such "
+                      "foreign key that points at it", "correct the name in the plan")  # fmt: skip
 
 
 def _not_carried(facts: Facts) -> Iterator[Finding]:
@@ -221,7 +237,6 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _unique_without_key,
     _invalid_index,
     _identity,
-    _references,
     _not_carried,
     _wraparound,
 )

@@ -26,6 +26,7 @@ from rehearsal.indexes import IndexBuilder, foreign_key_sql
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
+from rehearsal.references import from_stored, validate_restored
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.twin import Shape, mirror_values_of
 
@@ -318,6 +319,9 @@ class Switchover:
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()
         done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []), self.policy)
+        if found.state == state.FOLLOWING:
+            oid = Catalog(conn, self.files).read(self.names.source).oid
+            done += validate_restored(conn, self.files, oid, from_stored(found.detail))
         if done:
             ms = round((time.monotonic() - started) * 1e3, 1)
             self.run.event("step", table=self.spec.name, name="foreign-keys", ms=ms, result=done)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 
@@ -78,8 +80,8 @@ create publication filtered for table public."We""ird Events" (id, "Created At",
 """
 # All that people could notice: the texts, owners, rights and oids of everything that is not the table itself.
 PICTURE = """
-select concat_ws('|', 'relation', c.oid, c.oid::regclass, c.relkind, pg_get_userbyid(c.relowner), c.relacl, c.reloptions,
-                 pg_get_viewdef(c.oid), obj_description(c.oid), (
+select concat_ws('|', 'relation', c.oid, c.oid::regclass, c.relkind, pg_get_userbyid(c.relowner), c.relacl,
+                 c.reloptions, pg_get_viewdef(c.oid), obj_description(c.oid), (
     select string_agg(concat_ws('|', attname, attacl, col_description(c.oid, attnum), (
         select pg_get_expr(adbin, adrelid) from pg_attrdef where adrelid = attrelid and adnum = attnum
     )), ',' order by attnum) from pg_attribute where attrelid = c.oid and attnum > 0
@@ -108,7 +110,7 @@ def picture(conn: Connection) -> list[str]:
 
 
 @pytest.fixture
-def pointed_at(conn: Connection, events: Name) -> Name:
+def pointed_at(conn: Connection, events: Name) -> Iterator[Name]:
     """The events table with something of every kind that points at it."""
     conn.execute(as_query(POINTERS))
     if conn.info.server_version >= 150000:
