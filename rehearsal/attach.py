@@ -159,7 +159,10 @@ class Attach:
         """Return the statements that build the parent, its later partitions, its indexes and foreign keys."""
         table = plain(Catalog(conn, self.files).read(self.names.source), self.extra)
         values = target_values(conn, self.files, self.plan, self.spec, datetime.now(UTC))
-        leaves = [{"name": self.names.leaf(one["suffix"]), "bound": Bound(**one).sql} for one in split.leaves]
+        leaves = [
+            {"name": self.names.leaf(one["suffix"]), "bound": Bound(one["suffix"], one["lower"], one["upper"]).sql}
+            for one in split.leaves
+        ]
         text = self.files.render("steps/target.sql.j2", **{**values, "leaves": leaves})
         return [text, *parent_statements(table, Shape.of(table, self.spec.key, self.names))]
 

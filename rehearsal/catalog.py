@@ -139,8 +139,8 @@ class Table:
 
     @property
     def foreign_keys(self) -> tuple[Constraint, ...]:
-        """Foreign keys of this table on others (or on itself)."""
-        return tuple(one for one in self.constraints if one.kind == "f" and one.is_own)
+        """Foreign keys of this table on others; those on itself are among the references (`references`)."""
+        return tuple(one for one in self.constraints if one.kind == "f" and one.is_own and one.other != self.name)
 
     @property
     def referencing(self) -> tuple[Constraint, ...]:

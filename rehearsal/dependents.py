@@ -58,9 +58,12 @@ PROBLEMS: dict[str, tuple[str, str, str]] = {
         "it would go on writing into the retired one",
         "disable it, and refresh it after the switch; or migrate at the publisher",
     ),
-    "unknown": ("it depends on the table or its row type", "it would stay on the retired table", "drop it before, and "
-                "make it again after"),
-}  # fmt: skip
+    "unknown": (
+        "it depends on the table or its row type",
+        "it would stay on the retired table",
+        "drop it before, and make it again after",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,7 @@ class Drain:
             with conn.transaction():
                 return self.batch(conn, EVERYTHING)
         except errors.UniqueViolation as exc:
-            message = f"drain of {'.'.join(self.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}"
-            raise StepFailed(message) from exc
+            raise StepFailed(_unique_message(self, exc)) from exc
 
 
 def drain_to_zero(drain: Drain, conn: Connection) -> None:
@@ -122,11 +121,22 @@ def drain_to_zero(drain: Drain, conn: Connection) -> None:
 
     Raises:
         TryAgain: the log has more keys than should be drained while the application waits.
+        StepFailed: the authority has two rows where a unique index of the follower has room for one.
     """
     if (left := drain.pending(conn)) > MOST_KEYS_UNDER_LOCK:
         message = f"{left} keys are left in the log, more than {MOST_KEYS_UNDER_LOCK}"
         raise TryAgain(message)
-    drain.batch(conn, EVERYTHING)
+    try:
+        drain.batch(conn, EVERYTHING)
+    except errors.UniqueViolation as exc:
+        raise StepFailed(_unique_message(drain, exc)) from exc
+
+
+def _unique_message(drain: Drain, exc: errors.UniqueViolation) -> str:
+    return (
+        f"drain of {'.'.join(drain.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `invoke db.verify` "
+        f"lists the values that repeat in {'.'.join(drain.authority)}: delete or renumber one of each"
+    )
 
 
 def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:

@@ -17,7 +17,6 @@ from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
 from rehearsal.chunks import Limits
 from rehearsal.copying import chunk_sql
-from rehearsal.dependents import lock_statements
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange
 from rehearsal.indexes import foreign_key_sql, index_statements
@@ -75,7 +74,7 @@ def _plan_table(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, 
         return []
     catalog = Catalog(conn, files)
     source = catalog.read(name)
-    shape = Shape.of(source, spec.key)
+    shape = Shape.of(source, spec.key, uniques=spec.uniques)
     target = catalog.find(shape.names.target) or _planned_target(source, target_values(conn, files, plan, spec, now))
     return _Acts(conn, files, plan, spec, shape, source, target).all(found.id if found else 0)
 
@@ -125,8 +124,8 @@ class _Acts:
 
     def _swap_sql(self, migration: int) -> str:
         exchange = Exchange(self.files, self.plan, self.shape, migration)
-        moved = exchange.dependents(self.conn, self.source)
-        locks = "".join(f"{statement};\n" for statement in lock_statements(moved))
+        moved = exchange.moves(self.conn, self.source)
+        locks = "".join(f"{statement};\n" for statement in moved.locks)
         return locks + exchange.swap_sql(self.source, self.target, moved)
 
     def _copying(self) -> list[Planned]:
@@ -150,7 +149,7 @@ class _Acts:
         work = index_statements(self.source, bare, self.shape)
         seconds = self._time("indexes")
         return [
-            self._act("indexes", ";\n".join([*leaves, parent]), seconds / max(1, len(work)), lock)
+            self._act("indexes", ";\n".join(filter(None, [*leaves, parent])), seconds / max(1, len(work)), lock)
             for leaves, parent in work
         ]
 

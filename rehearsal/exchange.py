@@ -15,13 +15,14 @@ from psycopg import sql
 
 from rehearsal import state
 from rehearsal.catalog import Catalog, Constraint, Name, Table
-from rehearsal.dependents import Dependents, check_moved, lock_statements, read_dependents, require_movable
 from rehearsal.drain import Drain, drain_to_zero
 from rehearsal.guard import Guard
 from rehearsal.indexes import plan_indexes
+from rehearsal.moves import Moves, read_moves
 from rehearsal.names import fit
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
+from rehearsal.references import stored
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.twin import Shape
 
@@ -52,8 +53,8 @@ class Exchange:
         """Guard against snapshots from before the exchange."""
         return Guard(self.files, self.shape.names, self.migration)
 
-    def swap_sql(self, source: Table, target: Table, moved: Dependents) -> str:
-        """Return the statements of the swap; `moved` is what points at the source."""
+    def swap_sql(self, source: Table, target: Table, moved: Moves) -> str:
+        """Return the statements of the swap; `moved` goes along."""
         values = self._values(source, moved)
         values["indexes"] = self._index_names(source)
         values["weak_keys"] = [
@@ -63,8 +64,8 @@ class Exchange:
         ]
         return self.files.render("steps/swap.sql.j2", **values)
 
-    def swap_back_sql(self, conn: Connection, moved: Dependents) -> str:
-        """Return the statements of the way back as the catalog is now; `moved` is what points at the live table."""
+    def swap_back_sql(self, conn: Connection, moved: Moves) -> str:
+        """Return the statements of the way back as the catalog is now; `moved` goes along."""
         catalog, names = Catalog(conn, self.files), self.shape.names
         parted = catalog.read(names.source)
         stored = state.read_migration(conn, names.source).detail
@@ -74,11 +75,11 @@ class Exchange:
         values["leaf_keys"] = _leaf_keys(conn, parted)
         return self.files.render("steps/swap_back.sql.j2", **values)
 
-    def _values(self, live: Table, moved: Dependents) -> dict[str, Any]:
+    def _values(self, live: Table, moved: Moves) -> dict[str, Any]:
         names = self.shape.names
         return {
-            "before": [one.before_sql for one in moved if one.before_sql],
-            "after": [one.after_sql for one in moved if one.after_sql],
+            "before": moved.before,
+            "after": moved.after,
             "source": names.source,
             "target": names.target,
             "retired": names.retired,
@@ -89,13 +90,13 @@ class Exchange:
             "truncate_trigger": names.truncate_trigger,
         }
 
-    def _index_names(self, source: Table) -> list[dict[str, Name]]:
-        """Return the three names of each index: as the source's, as the twin's, as the retired table's."""
+    def _index_names(self, source: Table) -> list[dict[str, Name | None]]:
+        """Return the three names of each index: as the source's, as the twin's (if it has one), as the retired's."""
         schema, target = self.shape.names.source[0], self.shape.names.target
         return [
             {
                 "source": (schema, plan.source_name),
-                "target": (schema, plan.parent_name(target)),
+                "target": (schema, plan.parent_name(target)) if plan.on_parent else None,
                 "retired": (schema, fit(plan.source_name, "_old")),
             }
             for plan in plan_indexes(source, self.shape)
@@ -117,14 +118,18 @@ class Exchange:
             drain_to_zero(self.forward, held)
             catalog = Catalog(held, self.files)
             source, target = catalog.read(self.shape.names.source), catalog.read(self.shape.names.target)
-            moved = require_movable(self.dependents(held, source), source.name)
+            moved = self.moves(held, source)
             lock_referenced(held, source.foreign_keys)
             held.execute(as_query(self.swap_sql(source, target, moved)))
-            check_moved(held, self.files, moved, source.oid, target.oid, self.shape.key)
+            moved.check(held, self.files, source, target)
             keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
-            indexes = self._index_names(source)
-            guard = self.guard.move(held, self.shape.names.retired)
-            state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes, guard=guard)
+            detail = {
+                "foreign_keys": keys,
+                "indexes": self._index_names(source),
+                "references": stored(moved.references),
+                "guard": self.guard.move(held, self.shape.names.retired),
+            }
+            state.set_state(held, self.migration, state.SWAPPED, **detail)
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
@@ -138,17 +143,17 @@ class Exchange:
             drain_to_zero(self.reverse, held)
             catalog, names = Catalog(held, self.files), self.shape.names
             parted, retired = catalog.read(names.source), catalog.read(names.retired)
-            moved = require_movable(self.dependents(held, parted), parted.name)
+            moved = self.moves(held, parted)
             lock_referenced(held, parted.foreign_keys)
             held.execute(as_query(self.swap_back_sql(held, moved)))
-            check_moved(held, self.files, moved, parted.oid, retired.oid, self.shape.key)
+            moved.check(held, self.files, parted, retired)
             state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
 
         return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
 
-    def dependents(self, conn: Connection, live: Table) -> Dependents:
-        """Return what points at the table that has the name just now."""
-        return read_dependents(conn, self.files, live.oid, self.shape.key)
+    def moves(self, conn: Connection, live: Table) -> Moves:
+        """Return what goes along when the table that has the name just now gives it away."""
+        return read_moves(conn, self.files, self.plan, self.shape.names.source, live)
 
     def _locked(
         self,
@@ -162,8 +167,7 @@ class Exchange:
         live = Catalog(conn, self.files).read(self.shape.names.source)
         # The other table first: whoever reads it is waited for while the application still has its table.
         tables = f"lock table {quote_ident(other)}, {quote_ident(live.name)} in access exclusive mode"
-        movable = require_movable(self.dependents(conn, live), live.name)
-        lock = as_query(";\n".join([*lock_statements(movable), tables]))
+        lock = as_query(";\n".join([*self.moves(conn, live).locks, tables]))
         title = f"{what} of {'.'.join(self.shape.names.source)}"
 
         def guarded(held: Connection) -> None:

@@ -13,6 +13,7 @@ from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import SWAPPED, read_migration
 from rehearsal.structure import Finding, check_structure
+from rehearsal.uniques import leaf_only
 
 
 def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table) -> list[Finding]:
@@ -23,7 +24,8 @@ def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, t
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
     bounds = expected_bounds(conn, files, spec, source, target)
-    return check_structure(_whole(conn, spec, source), target, leaves, spec.key, bounds, method=spec.method)
+    whole, alone = _whole(conn, spec, source), leaf_only(spec)
+    return check_structure(whole, target, leaves, spec.key, bounds, method=spec.method, per_partition=alone)
 
 
 def expected_bounds(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table) -> list[Limits]:

@@ -21,8 +21,10 @@ from rehearsal.keys import read_key
 from rehearsal.names import Names
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
+from rehearsal.references import problem_of, read_references, unknown_references
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import SWAPPED, find_migration
+from rehearsal.uniques import unknown_decisions, without_key
 
 OLDEST = 140000
 
@@ -51,6 +53,7 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
         facts = Facts(plan, spec, table, _row(conn, files, "preflight_table", oid=table.oid))
         findings += [found for check in CHECKS for found in check(facts)]
         findings += _check_dependents(conn, files, facts)
+        findings += _check_references(conn, files, facts)
         findings += _check_key(conn, files, facts)
         findings += _check_statements(conn, facts)
         need += facts.row["total_bytes"]
@@ -115,11 +118,26 @@ def _rights(facts: Facts) -> Iterator[Finding]:
 
 
 def _unique_without_key(facts: Facts) -> Iterator[Finding]:
+    for index in without_key(facts.table, facts.spec.key):
+        subject, condition = f"{facts.spec.name} {index.name}", f"unique, without {facts.spec.key}"
+        decision = facts.spec.uniques.get(index.name)
+        if index.constraint_sql and index.constraint_sql.startswith("EXCLUDE"):
+            continue
+        if decision is None:
+            yield Finding("unique-without-key", "blocker", subject, condition, "a partitioned table cannot hold it "
+                          "over all partitions", f'decide in the plan: uniques = {{ "{index.name}" = "add-key" }} or '
+                          '"per-partition"; or drop it')  # fmt: skip
+        else:
+            yield Finding("unique-weakened", "warning", subject, f"{condition}; the plan says {decision}", "duplicates "
+                          "over partitions are no longer refused, they are looked for in every comparison",
+                          "have the application or one sequence make the values")  # fmt: skip
+    for name in unknown_decisions(facts.table, facts.spec):
+        yield Finding("unique-unknown", "blocker", facts.spec.name, f"uniques names {name}", "there is no such unique "
+                      "index without the key", "correct the name in the plan")  # fmt: skip
+
+
+def _invalid_index(facts: Facts) -> Iterator[Finding]:
     for index in facts.table.indexes:
-        if index.is_unique and not index.is_primary and facts.spec.key not in index.key_columns:
-            yield Finding("unique-without-key", "blocker", index.name, f"unique, without {facts.spec.key}",
-                          "a partitioned table cannot hold it over all partitions",
-                          "drop it, or add the key to it if that is what is meant")  # fmt: skip
         if not index.is_valid:
             yield Finding("invalid-index", "blocker", index.name, "the index is invalid", "it would be copied as if "
                           "it were good", "drop or rebuild it")  # fmt: skip
@@ -133,10 +151,24 @@ def _identity(facts: Facts) -> Iterator[Finding]:
                           "turn it into a default of its sequence first")  # fmt: skip
 
 
-def _references(facts: Facts) -> Iterator[Finding]:
-    for one in facts.table.referencing:
-        yield Finding("referenced", "blocker", facts.spec.name, f"foreign key {one.name} of {one.other} points at it",
-                      "it would go on pointing at the retired table", "drop it or make it loose first")  # fmt: skip
+def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
+    """Foreign keys that point at the table: replaced at a swap as the plan says, untouched by dual-write."""
+    found = read_references(conn, files, facts.table.oid)
+    for one in found:
+        problem = problem_of(one, facts.plan, facts.spec)
+        if facts.plan.strategy == "dual-write":
+            yield Finding("own-reference" if one.is_own else "stays-reference", "blocker" if one.is_own else "warning",
+                          facts.spec.name, f"{one.label} points at it", "the source keeps it, the twin cannot have it",
+                          "drop it before" if one.is_own else "decide when the source is given up")  # fmt: skip
+        elif problem:
+            yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", *problem)
+        else:
+            yield Finding("moves-reference", "warning", facts.spec.name, f"{one.label} points at it", "triggers "
+                          "stand in for it; they do not hold against REPEATABLE READ deletes and replication roles",
+                          "review it in the dry run; every comparison looks for orphans")  # fmt: skip
+    for name in unknown_references(found, facts.spec):
+        yield Finding("reference-unknown", "blocker", facts.spec.name, f"references names {name}", "there is no such "
+                      "foreign key that points at it", "correct the name in the plan")  # fmt: skip
 
 
 def _not_carried(facts: Facts) -> Iterator[Finding]:
@@ -169,8 +201,8 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _no_primary_key,
     _rights,
     _unique_without_key,
+    _invalid_index,
     _identity,
-    _references,
     _not_carried,
     _wraparound,
 )

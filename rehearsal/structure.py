@@ -40,17 +40,26 @@ class Twin:
     key: str
     bounds: Bounds
     method: str = "range"
+    per_partition: frozenset[str] = frozenset()
 
 
 def check_structure(
-    source: Table, target: Table, leaves: Sequence[Table], key: str, bounds: Bounds, *, method: str = "range"
+    source: Table,
+    target: Table,
+    leaves: Sequence[Table],
+    key: str,
+    bounds: Bounds,
+    *,
+    method: str = "range",
+    per_partition: frozenset[str] = frozenset(),
 ) -> list[Finding]:
     """Compare a source with its partitioned target; `leaves` are the target's partitions, read one by one.
 
     `bounds` are the expected [lower, upper), as text in UTC, in order, or the sorted values of a list, or modulus and
-    remainder of a hash; the sets are compared, not the counts.
+    remainder of a hash; the sets are compared, not the counts. `per_partition` names the source's unique indexes that
+    stand on the leaves alone, without the key.
     """
-    twin = Twin(source, target, leaves, key, bounds, method)
+    twin = Twin(source, target, leaves, key, bounds, method, per_partition)
     observed = {
         "partitions": f"{len(target.partitions)} partitions, {len(bounds)} expected",
         "columns": f"{len(source.columns)} columns",
@@ -128,7 +137,10 @@ def _indexes(twin: Twin) -> Iterator[str]:
     for table in (twin.target, *twin.leaves):
         there = {index_shape(index) for index in table.indexes if index.is_valid}
         for index in twin.source.indexes:
-            wanted = index_shape(index, with_key=twin.key)
+            alone = index.name in twin.per_partition
+            if alone and table is twin.target:
+                continue
+            wanted = index_shape(index, with_key=None if alone else twin.key)
             if wanted not in there:
                 yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted})"
 
@@ -137,12 +149,12 @@ def index_shape(index: Index, *, with_key: str | None = None) -> str:
     """Return an index's definition without names; with the partition key added where a unique index needs it."""
     head, _, tail = index.definition.partition(" USING ")
     if with_key and index.is_unique and with_key not in index.key_columns:
-        end = _closing(tail)
+        end = closing(tail)
         tail = f"{tail[:end]}, {_plain(with_key)}{tail[end:]}"
     return ("unique " if head.startswith("CREATE UNIQUE") else "") + tail
 
 
-def _closing(text: str) -> int:
+def closing(text: str) -> int:
     """Return where the first parenthesis of an index definition closes; quoted names may hold any sign."""
     depth, quote = 0, ""
     for place, sign in enumerate(text):

@@ -31,6 +31,7 @@ from rehearsal.names import Names
 from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, told_clearly, with_lock
+from rehearsal.references import from_stored, validate_restored
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, mirror_values_of
@@ -83,7 +84,7 @@ class Switchover:
         found = state.find_migration(conn, self.names.source)
         swapped = found is not None and found.state == state.SWAPPED
         table = Catalog(conn, self.files).read(self.names.retired if swapped else self.names.source)
-        return Shape.of(table, self.spec.key, self.names)
+        return Shape.of(table, self.spec.key, self.names, self.spec.uniques)
 
     def prepare(self) -> bool:
         """Bring the twin to follow the source: capture, copy, indexes, drain, statistics.
@@ -373,6 +374,9 @@ class Switchover:
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()
         done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []), self.policy)
+        if found.state == state.FOLLOWING:
+            oid = Catalog(conn, self.files).read(self.names.source).oid
+            done += validate_restored(conn, self.files, oid, from_stored(found.detail))
         if done:
             ms = round((time.monotonic() - started) * 1e3, 1)
             self.run.event("step", table=self.spec.name, name="foreign-keys", ms=ms, result=done)

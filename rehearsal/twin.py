@@ -7,7 +7,8 @@ catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes not
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +34,10 @@ class RenderedChange:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is needed to write rows of a source and its twin: names and columns."""
+    """What is needed to write rows of a source and its twin: names and columns.
+
+    `uniques` is the plan's decision for each unique index without the key (`uniques`).
+    """
 
     names: Names
     key: str
@@ -41,9 +45,10 @@ class Shape:
     identity: tuple[str, ...]
     identity_types: tuple[str, ...]
     columns: tuple[str, ...]
+    uniques: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
-    def of(cls, table: Table, key: str, names: Names | None = None) -> Shape:
+    def of(cls, table: Table, key: str, names: Names | None = None, uniques: Mapping[str, str] | None = None) -> Shape:
         """Derive the shape of a table; its identity is the primary key with the partition key added.
 
         Raises:
@@ -56,7 +61,7 @@ class Shape:
         table.column(key)
         identity = primary if key in primary else (*primary, key)
         types = tuple(table.column(name).type for name in identity)
-        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns)
+        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns, uniques or {})
 
 
 def shape_of(catalog: Catalog, spec: TableSpec) -> Shape:

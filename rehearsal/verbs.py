@@ -40,6 +40,7 @@ from rehearsal.rehearse.runner import lock_database, lock_key
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
 from rehearsal.twin import render_changes
+from rehearsal.uniques import Duplicates, find_duplicates
 
 DONE, FAILED, UNSEEN = 0, 1, 3
 NEXT = ". Rows: `invoke db.data`; to stop: `invoke hosts.down`"
@@ -244,17 +245,22 @@ def migrate(target: Target, *, dry: bool = False) -> int:
 
 
 def verify(target: Target) -> int:
-    """Compare every pair exactly, under whatever load there is; prints the parity report."""
+    """Compare every pair exactly, under whatever load there is; prints the parity report, and values that repeat."""
     with opened(target, "verify") as context, context.session("verify") as conn:
         reports: list[ParityReport] = []
         codes: list[int] = []
+        repeated: list[Duplicates] = []
         for spec in context.plan.tables:
             keylog = context.switchover(spec).log_now(conn)
             source, target_ = context.pair(conn, spec)
             report = compare(context.env.database, context.files, source, target_, spec.key, keylog=keylog)
             reports.append(report)
             codes.append(judge(context, spec.name, state.read_migration(conn, split_name(spec.name)).state, report))
+            repeated += [one for one in find_duplicates(conn, context.files, source, target_, spec.key) if one.sets]
         print(parity_text(reports))
+        for one in repeated:
+            print(f"duplicates: {one.name}: {one.text()}")
+        codes += [FAILED] * bool(repeated)
         return next((code for code in (FAILED, UNSEEN) if code in codes), DONE)
 
 

@@ -1,6 +1,8 @@
-"""What points at the table moves with its name: there, back, there again; nothing is left behind, nothing is changed."""
+"""What points at the table moves with its name: there, back, there again; nothing is left behind or changed."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -38,7 +40,8 @@ create view public.stacked as select name, count(*) as n from "Other"."big ""eve
 create view public.tower as select sum(n) as n from public.stacked;
 create materialized view public.filled as select count(*) as n from public.plain;
 create index filled_n on public.filled (n);
-create function public.on_plain() returns trigger language plpgsql as 'begin new.note := ''triggered''; return new; end';
+create function public.on_plain() returns trigger language plpgsql as
+    'begin new.note := ''triggered''; return new; end';
 create trigger on_plain instead of update on "Other"."big ""events" for each row execute function public.on_plain();
 
 create table public.audit (id bigint, said text);
@@ -77,12 +80,12 @@ create publication filtered for table public."We""ird Events" (id, "Created At",
 """
 # All that people could notice: the texts, owners, rights and oids of everything that is not the table itself.
 PICTURE = """
-select 'relation ' || c.oid || c.oid::regclass::text || c.relkind::text || pg_get_userbyid(c.relowner) || coalesce(c.relacl::text, '-')
-       || coalesce(c.reloptions::text, '-') || coalesce(pg_get_viewdef(c.oid), '') || coalesce(obj_description(c.oid), '')
-       || coalesce((select string_agg(attname || coalesce(attacl::text, '') || coalesce(col_description(c.oid, attnum), '')
-                                      || coalesce((select pg_get_expr(adbin, adrelid) from pg_attrdef
-                                                   where adrelid = attrelid and adnum = attnum), ''), ',' order by attnum)
-                    from pg_attribute where attrelid = c.oid and attnum > 0), '')
+select concat_ws('|', 'relation', c.oid, c.oid::regclass, c.relkind, pg_get_userbyid(c.relowner), c.relacl,
+                 c.reloptions, pg_get_viewdef(c.oid), obj_description(c.oid), (
+    select string_agg(concat_ws('|', attname, attacl, col_description(c.oid, attnum), (
+        select pg_get_expr(adbin, adrelid) from pg_attrdef where adrelid = attrelid and adnum = attnum
+    )), ',' order by attnum) from pg_attribute where attrelid = c.oid and attnum > 0
+))
 from pg_class as c where c.relnamespace::regnamespace::text in ('public', '"Other"') and c.relkind in ('v', 'm')
 union all
 select 'rule ' || pg_get_ruledef(oid) || ev_enabled::text || coalesce(obj_description(oid, 'pg_rewrite'), '')
@@ -107,7 +110,7 @@ def picture(conn: Connection) -> list[str]:
 
 
 @pytest.fixture
-def pointed_at(conn: Connection, events: Name) -> Name:
+def pointed_at(conn: Connection, events: Name) -> Iterator[Name]:
     """The events table with something of every kind that points at it."""
     conn.execute(as_query(POINTERS))
     if conn.info.server_version >= 150000:
@@ -182,7 +185,8 @@ def test_writes_through_views_and_rules_reach_the_live_table(
         conn.execute("delete from public.audit")
         conn.execute("insert into public.inbox values (1, 'event')")
         assert scalar(conn, 'select count(*) from public."We""ird Events" where note = \'event\'') == 1
-        insert = 'insert into public.plain ("Created At", "unit id", amount) values (\'2026-02-01\', 1, 7) returning id, note'
+        values = "('2026-02-01', 1, 7) returning id, note"
+        insert = f'insert into public.plain ("Created At", "unit id", amount) values {values}'
         row = conn.execute(insert.encode()).fetchone()
         assert row is not None
         assert row[1] == "from the view"
@@ -252,7 +256,8 @@ def test_something_left_behind_is_never_committed(
     conn.execute(
         "create function public.spoil() returns event_trigger language plpgsql as "
         "'begin execute ''alter policy seen on public.guarded using (false)''; end'; "
-        "create event trigger spoil on ddl_command_end when tag in ('ALTER PUBLICATION') execute function public.spoil()"
+        "create event trigger spoil on ddl_command_end when tag in ('ALTER PUBLICATION') "
+        "execute function public.spoil()"
     )
     with pytest.raises(StepFailed, match="not moved as it was: policy seen"):
         work.switch()

@@ -17,6 +17,7 @@ from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.exchange import Exchange
 from rehearsal.postgres import Connection, scalar
+from rehearsal.references import Reference, values_of
 from rehearsal.repair import resync_sql
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import Switchover, clear_target_sql
@@ -74,13 +75,28 @@ def _swap(work: Switchover, conn: Connection) -> str:
     catalog = Catalog(conn, work.files)
     source, target = catalog.read(work.names.source), catalog.read(work.names.target)
     exchange = _exchange(work, conn)
-    return exchange.swap_sql(source, target, exchange.dependents(conn, source))
+    return exchange.swap_sql(source, target, exchange.moves(conn, source))
 
 
 def _swap_back(work: Switchover, conn: Connection) -> str:
     exchange = _exchange(work, conn)
     live = Catalog(conn, work.files).read(work.names.source)
-    return exchange.swap_back_sql(conn, exchange.dependents(conn, live))
+    return exchange.swap_back_sql(conn, exchange.moves(conn, live))
+
+
+def _loose(step: str) -> Render:
+    def render(work: Switchover, conn: Connection) -> str:
+        source = work.names.source
+        first = scalar(conn, "select to_regclass('public.child') is null")
+        conn.execute("create table if not exists public.child (event bigint)")
+        one = Reference(
+            "fk", "public", "child", "r", False, ["event"], ["id"], "c", "a", "s", False, False, True, "", True
+        )
+        if step == "loose_off" and first:
+            conn.execute(as_query(work.files.render("steps/loosen.sql.j2", **values_of(one, source))))
+        return work.files.render(f"steps/{step}.sql.j2", **values_of(one, source))
+
+    return render
 
 
 def _registry(part: str) -> Render:
@@ -122,6 +138,8 @@ CASES: dict[str, tuple[str, str, Render]] = {
         lambda work, conn: _exchange(work, conn).guard.off_sql(work.names.source),
     ),
     "swap_back": ("partitioned table", "swapped", _swap_back),
+    "loosen": ("referenced", "deployed", _loose("loosen")),
+    "loose_off": ("referenced", "deployed", _loose("loose_off")),
     "sync_on": (
         "source",
         "deployed",
