@@ -146,26 +146,11 @@ class Attach:
         table = Catalog(conn, self.files).read(self.names.source)
         return Statements(self.files, Shape.of(table, self.spec.key, self.names), Split.of_detail(found.detail))
 
-    def decide(self, conn: Connection) -> Split:
-        """Decide the split for this moment; reads the newest key, an index scan where the key has an index."""
-        table = plain(Catalog(conn, self.files).read(self.names.source), self.extra)
-        _, newest = read_key_range(conn, table.name, self.spec.key)
-        shape = Shape.of(table, self.spec.key, self.names)
-        return split_table(table, self.spec, shape, newest, datetime.now(UTC))
-
-    def parent_sql(self, conn: Connection, split: Split) -> list[str]:
-        """Return the statements that build the parent, its later partitions, its indexes and foreign keys."""
-        table = plain(Catalog(conn, self.files).read(self.names.source), self.extra)
-        values = target_values(conn, self.files, self.plan, self.spec, datetime.now(UTC))
-        leaves = [{**one, "name": self.names.leaf(one["suffix"])} for one in split.leaves]
-        text = self.files.render("steps/target.sql.j2", **{**values, "leaves": leaves})
-        return [text, *parent_statements(table, Shape.of(table, self.spec.key, self.names))]
-
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _build_parent(self, conn: Connection, migration: int) -> str:
-        split = self.decide(conn)
-        texts = self.parent_sql(conn, split)
+        split = decide(conn, self.files, self.spec)
+        texts = parent_sql(conn, self.files, self.plan, self.spec, split)
         keys = Catalog(conn, self.files).read(self.names.source).foreign_keys
 
         def work(held: Connection) -> None:
@@ -293,3 +278,21 @@ class Attach:
     def lock_event(self, report: LockReport) -> None:
         """Tell what a lock cost."""
         self.run.event("lock", table=self.spec.name, **asdict(report))
+
+
+def decide(conn: Connection, files: SqlFiles, spec: TableSpec) -> Split:
+    """Decide the split for this moment; reads the newest key, an index scan where the key has an index."""
+    names = Names(split_name(spec.name))
+    table = plain(Catalog(conn, files).read(names.source), HistoryNames(names))
+    _, newest = read_key_range(conn, table.name, spec.key)
+    return split_table(table, spec, Shape.of(table, spec.key, names), newest, datetime.now(UTC))
+
+
+def parent_sql(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, split: Split) -> list[str]:
+    """Return the statements that build the parent, its later partitions, its indexes and foreign keys."""
+    names = Names(split_name(spec.name))
+    table = plain(Catalog(conn, files).read(names.source), HistoryNames(names))
+    values = target_values(conn, files, plan, spec, datetime.now(UTC))
+    leaves = [{**one, "name": names.leaf(one["suffix"])} for one in split.leaves]
+    text = files.render("steps/target.sql.j2", **{**values, "leaves": leaves})
+    return [text, *parent_statements(table, Shape.of(table, spec.key, names))]

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 from rehearsal.bounds import Interval, make_bounds
 from rehearsal.catalog import Catalog, Constraint, Table, split_name
+from rehearsal.history import HistoryNames, Split, plain
+from rehearsal.names import Names
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles
-from rehearsal.state import SWAPPED, read_migration
+from rehearsal.state import ATTACHED, SWAPPED, read_migration
 from rehearsal.structure import Finding, check_structure
 from rehearsal.twin import read_key_range
 
@@ -22,6 +24,11 @@ def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, t
     """
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
+    migration = read_migration(conn, split_name(spec.name))
+    if migration.state == ATTACHED:
+        split = Split.of_detail(migration.detail)
+        bare = plain(source, HistoryNames(Names(split_name(spec.name))))
+        return check_structure(bare, target, leaves, spec.key, split.bounds)
     return check_structure(_whole(conn, spec, source), target, leaves, spec.key, expected_bounds(conn, spec, source))
 
 

@@ -14,12 +14,13 @@ from typing import Any, Literal
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from rehearsal.attach_checks import refusals
 from rehearsal.catalog import Catalog, Table, split_name
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles
-from rehearsal.state import SWAPPED, find_migration
+from rehearsal.state import ATTACHED, SWAPPED, find_migration
 from rehearsal.twin import KEY_TYPES
 
 Severity = Literal["blocker", "warning"]
@@ -60,6 +61,8 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
     for spec in plan.tables:
         name = split_name(spec.name)
         migration = find_migration(conn, name)
+        if migration is not None and migration.state == ATTACHED:
+            continue
         if migration is not None and migration.state == SWAPPED:
             name = Names(name).retired
         table = Catalog(conn, files).find(name)
@@ -73,7 +76,8 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
         findings += [found for check in CHECKS for found in check(facts)]
         findings += _check_key_values(conn, facts)
         findings += _check_statements(conn, facts)
-        need += facts.row["total_bytes"]
+        # With attach no row is copied: two more indexes at most are built.
+        need += facts.row["total_bytes"] // (8 if plan.strategy == "attach" else 1)
         leaves += 30 * (1 + len(table.indexes))
     findings += _check_room(need, free_bytes)
     findings += _check_lock_slots(leaves, server)
@@ -175,13 +179,13 @@ def _references(facts: Facts) -> Iterator[Finding]:
 
 def _not_carried(facts: Facts) -> Iterator[Finding]:
     names = Names(split_name(facts.spec.name))
-    ours = {names.sync_trigger, names.capture_trigger, names.truncate_trigger}
+    ours = {names.sync_trigger, names.capture_trigger, names.truncate_trigger, names.fence_trigger}
     lists = {
         "trigger": [one.name for one in facts.table.triggers if one.name not in ours],
         "publication": facts.row["publications"],
         "column-grant": facts.row["column_grants"],
         "exclusion": facts.row["exclusions"],
-        "view": facts.row["views"] if facts.plan.strategy == "swap" else [],
+        "view": facts.row["views"] if facts.plan.strategy != "dual-write" else [],
         "policy": ["row security"] if facts.row["has_policies"] else [],
         "replica-identity": [] if facts.row["replica_identity"] == "d" else ["not the primary key"],
     }
@@ -189,6 +193,12 @@ def _not_carried(facts: Facts) -> Iterator[Finding]:
         for one in found:
             yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, f"{kind.replace('-', ' ')} {one}",
                           "it would stay on the retired table", "drop it before and make it again after")  # fmt: skip
+
+
+def _attach(facts: Facts) -> Iterator[Finding]:
+    if facts.plan.strategy == "attach":
+        for one in refusals(facts.spec, facts.table):
+            yield Finding(one.id, "blocker", one.subject, one.condition, one.effect, one.remedy)
 
 
 def _wraparound(facts: Facts) -> Iterator[Finding]:
@@ -206,6 +216,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _identity,
     _references,
     _not_carried,
+    _attach,
     _wraparound,
 )
 
@@ -225,7 +236,7 @@ def _check_key_values(conn: Connection, facts: Facts) -> Iterator[Finding]:
     if nulls:
         yield Finding("key-null", "blocker", subject, f"{nulls} rows have no key", "they fit no partition",
                       "give them a key, then set the column not null")  # fmt: skip
-    elif not column.not_null:
+    elif not column.not_null and facts.plan.strategy != "attach":
         yield Finding("key-nullable", "blocker", subject, "the column may be null", "it cannot be in a primary key",
                       "alter column … set not null")  # fmt: skip
     if infinite:

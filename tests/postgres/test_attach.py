@@ -147,7 +147,8 @@ def test_a_row_beyond_the_end_of_history_undoes_the_preparation(
 ) -> None:
     """It came between the choice of the end and the check; the next run chooses a later end."""
     before = Catalog(conn, sql_files).read(events)
-    plain, late = Attach._unique_indexes, []
+    plain = Attach._unique_indexes
+    late: list[datetime] = []
 
     def with_late_row(self: Attach, session: Connection) -> int:
         if not late:
