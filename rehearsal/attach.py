@@ -28,6 +28,10 @@ from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, read_key_range, target_values
 
+NO_WAY_BACK = (
+    "history of {table} is split into partitions, and with that the way back ended: the old table does not follow. "
+    "Its rows as they were then are in the retired history table; later ones are in the backup"
+)
 INDEX_STATE = """
 select x.indisvalid from pg_catalog.pg_index as x
 join pg_catalog.pg_class as i on i.oid = x.indexrelid
@@ -74,7 +78,7 @@ class Attach:
         """
         with connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
-            if found.state in (state.READY, state.ATTACHED):
+            if found.state in (state.READY, *state.SWITCHED):
                 return False
             self._end_fence(conn)
             self._drop_outdated(conn, found)
@@ -100,7 +104,7 @@ class Attach:
         """
         with connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
-            if found.state not in (state.READY, state.ATTACHED):
+            if found.state not in (state.READY, *state.SWITCHED):
                 message = (
                     f"table {self.spec.name} is {found.state}; it can be switched once it is ready: run "
                     "`invoke db.switchover`"
@@ -129,6 +133,8 @@ class Attach:
                 self.lock_event(attached.way_back(conn, self.policy, found.id))
                 self._end_fence(conn)
                 return True
+            if found.state == state.REGRAINED:
+                raise PreconditionError(NO_WAY_BACK.format(table=self.spec.name))
             fenced = self._end_fence(conn)
             return self._undo(conn, found) or fenced
 

@@ -44,7 +44,7 @@ def require_stable(conn: Connection, found: state.Migration, days: int) -> None:
     Raises:
         PreconditionError: it is too early, or the table was not swapped.
     """
-    if found.state not in (state.SWAPPED, state.ATTACHED):
+    if found.state not in (state.SWAPPED, state.ATTACHED, state.REGRAINED):
         message = (
             f"{found.source} is {found.state}; only what a swap or a cut-over left can be dropped here. "
             "With dual-write the application's name is still that of the legacy table"
@@ -97,9 +97,10 @@ def drop_legacy(context: Context, conn: Connection, names: Names, found: state.M
 
 
 def end_attach(context: Context, conn: Connection) -> None:
-    """End the way back of every attached table: its copy of the old primary key goes, and its state with it.
+    """End the way back of every attached table: its copy of the old primary key goes, or its split history.
 
-    Locks: SHARE UPDATE EXCLUSIVE on the history partition.
+    Locks: SHARE UPDATE EXCLUSIVE on the history partition; ACCESS EXCLUSIVE on history that was split, which nobody
+    uses.
 
     Raises:
         PreconditionError: too early, or not attached; then nothing was dropped.
@@ -111,5 +112,8 @@ def end_attach(context: Context, conn: Connection) -> None:
         extra = HistoryNames(Names(split_name(spec.name)))
         index = sql.Identifier(extra.history[0], extra.back_index)
         conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
-        conn.execute("delete from rehearsal.migration where id = %s", [found.id])
+        with conn.transaction():
+            if found.state == state.REGRAINED:
+                conn.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
+            conn.execute("delete from rehearsal.migration where id = %s", [found.id])
         context.run.event("note", text=f"{found.source} stays partitioned; its way back has ended")

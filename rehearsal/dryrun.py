@@ -74,7 +74,7 @@ def plan_statements(conn: Connection, files: SqlFiles, plan: Plan, now: datetime
 def _plan_table(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> list[Planned]:
     name = split_name(spec.name)
     found = state.find_migration(conn, name)
-    if found is not None and found.state in (state.MIRRORED, state.SWAPPED, state.ATTACHED):
+    if found is not None and found.state in state.SWITCHED:
         return []
     if plan.strategy == "attach":
         return _plan_attach(conn, files, plan, spec, found)

@@ -20,7 +20,7 @@ from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles
-from rehearsal.state import ATTACHED, SWAPPED, find_migration
+from rehearsal.state import ATTACHED, REGRAINED, SWAPPED, find_migration
 from rehearsal.twin import KEY_TYPES
 
 Severity = Literal["blocker", "warning"]
@@ -61,7 +61,7 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
     for spec in plan.tables:
         name = split_name(spec.name)
         migration = find_migration(conn, name)
-        if migration is not None and migration.state == ATTACHED:
+        if migration is not None and migration.state in (ATTACHED, REGRAINED):
             continue
         if migration is not None and migration.state == SWAPPED:
             name = Names(name).retired

@@ -29,6 +29,7 @@ from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import require_go
+from rehearsal.regrain import Regrain
 from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of, stop_local
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.perform import compare_all
@@ -223,7 +224,7 @@ def look_at_history(context: Context, conn: Connection) -> int:
     """Say where the rows are. They are in one place each, so there is nothing to compare but primary keys."""
     for spec in context.plan.tables:
         found = state.read_migration(conn, split_name(spec.name))
-        if found.state != state.ATTACHED:
+        if found.state not in (state.ATTACHED, state.REGRAINED):
             print(f"{spec.name}: {found.state}; every row is in the table itself")
             continue
         attached = context.switchover(spec).attach.attached(conn)
@@ -291,6 +292,22 @@ def roll_back(target: Target) -> int:
                 changed = context.switchover(spec).roll_back()
                 if context.plan.strategy != "dual-write":
                     context.run.event("note", text=f"{spec.name}: {'names are back' if changed else 'no change'}")
+    return DONE
+
+
+def regrain(target: Target) -> int:
+    """Split the history of every attached table into partitions of the plan's interval, while writers are at work.
+
+    Raises:
+        PreconditionError: a table is not attached.
+    """
+    with opened(target, "regrain") as context:
+        require_go(context, target)
+        confirm(context.env, context.plan, yes=target.yes)
+        with alone(context):
+            for spec in context.plan.tables:
+                work = Regrain(context.env.database, context.files, context.plan, spec, context.run)
+                context.run.event("note", text=f"{spec.name}: {'split' if work.split() else 'no change'}")
     return DONE
 
 

@@ -83,7 +83,7 @@ class Context:
         names = Names(split_name(spec.name))
         found = state.read_migration(conn, names.source)
         catalog = Catalog(conn, self.files)
-        if found.state == state.ATTACHED:
+        if found.state in (state.ATTACHED, state.REGRAINED):
             return catalog.read(HistoryNames(names).history), catalog.read(names.source)
         if found.state == state.SWAPPED:
             return catalog.read(names.retired), catalog.read(names.source)
