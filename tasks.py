@@ -199,6 +199,12 @@ def rollback(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = F
 
 
 @task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
+def regrain(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
+    """Split the history of tables of the strategy attach into partitions of the plan's interval."""
+    _rehearsal("regrain", *_on(plan, env, yes=yes))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
 def cleanup(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
     """Drop the retired tables after the plan's stable days and a last exact comparison."""
     _rehearsal("cleanup", *_on(plan, env, yes=yes))
@@ -358,7 +364,7 @@ def check(_: Context) -> None:
 
 namespace = Collection(rehearse, provision, doctor, gates, explain, test, bench, check)
 namespace.add_collection(
-    Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, cleanup)
+    Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, regrain, cleanup)
 )
 namespace.add_collection(Collection("hosts", up, status, ssh, reset, down))
 namespace.add_collection(Collection("load", load_run))

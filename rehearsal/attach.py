@@ -30,6 +30,10 @@ from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, target_values
 
+NO_WAY_BACK = (
+    "history of {table} is split into partitions, and with that the way back ended: the old table does not follow. "
+    "Its rows as they were then are in the retired history table; later ones are in the backup"
+)
 INDEX_STATE = """
 select x.indisvalid from pg_catalog.pg_index as x
 join pg_catalog.pg_class as i on i.oid = x.indexrelid
@@ -76,7 +80,7 @@ class Attach:
         """
         with connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
-            if found.state in (state.READY, state.ATTACHED):
+            if found.state in (state.READY, *state.SWITCHED):
                 return False
             self._end_fence(conn)
             self._drop_outdated(conn, found)
@@ -102,7 +106,7 @@ class Attach:
         """
         with connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
-            if found.state not in (state.READY, state.ATTACHED):
+            if found.state not in (state.READY, *state.SWITCHED):
                 message = (
                     f"table {self.spec.name} is {found.state}; it can be switched once it is ready: run "
                     "`invoke db.switchover`"
@@ -131,6 +135,8 @@ class Attach:
                 self.lock_event(attached.way_back(conn, self.policy, found.id))
                 self._end_fence(conn)
                 return True
+            if found.state == state.REGRAINED:
+                raise PreconditionError(NO_WAY_BACK.format(table=self.spec.name))
             fenced = self._end_fence(conn)
             return self._undo(conn, found) or fenced
 
@@ -148,29 +154,11 @@ class Attach:
         table = Catalog(conn, self.files).read(self.names.source)
         return Statements(self.files, Shape.of(table, self.spec.key, self.names), Split.of_detail(found.detail))
 
-    def decide(self, conn: Connection) -> Split:
-        """Decide the split for this moment; reads the newest key, an index scan where the key has an index."""
-        table = plain(Catalog(conn, self.files).read(self.names.source), self.extra)
-        _, newest = read_key_range(conn, table.name, self.spec.key)
-        shape = Shape.of(table, self.spec.key, self.names)
-        return split_table(table, self.spec, shape, newest, datetime.now(UTC))
-
-    def parent_sql(self, conn: Connection, split: Split) -> list[str]:
-        """Return the statements that build the parent, its later partitions, its indexes and foreign keys."""
-        table = plain(Catalog(conn, self.files).read(self.names.source), self.extra)
-        values = target_values(conn, self.files, self.plan, self.spec, datetime.now(UTC))
-        leaves = [
-            {"name": self.names.leaf(one["suffix"]), "bound": Bound(one["suffix"], one["lower"], one["upper"]).sql}
-            for one in split.leaves
-        ]
-        text = self.files.render("steps/target.sql.j2", **{**values, "leaves": leaves})
-        return [text, *parent_statements(table, Shape.of(table, self.spec.key, self.names))]
-
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _build_parent(self, conn: Connection, migration: int) -> str:
-        split = self.decide(conn)
-        texts = self.parent_sql(conn, split)
+        split = decide(conn, self.files, self.spec)
+        texts = parent_sql(conn, self.files, self.plan, self.spec, split)
         keys = Catalog(conn, self.files).read(self.names.source).foreign_keys
 
         def work(held: Connection) -> None:
@@ -298,3 +286,22 @@ class Attach:
     def lock_event(self, report: LockReport) -> None:
         """Tell what a lock cost."""
         self.run.event("lock", table=self.spec.name, **asdict(report))
+
+
+def decide(conn: Connection, files: SqlFiles, spec: TableSpec) -> Split:
+    """Decide the split for this moment; reads the newest key, an index scan where the key has an index."""
+    names = Names(split_name(spec.name))
+    table = plain(Catalog(conn, files).read(names.source), HistoryNames(names))
+    _, newest = read_key_range(conn, table.name, spec.key)
+    return split_table(table, spec, Shape.of(table, spec.key, names), newest, datetime.now(UTC))
+
+
+def parent_sql(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, split: Split) -> list[str]:
+    """Return the statements that build the parent, its later partitions, its indexes and foreign keys."""
+    names = Names(split_name(spec.name))
+    table = plain(Catalog(conn, files).read(names.source), HistoryNames(names))
+    values = target_values(conn, files, plan, spec, datetime.now(UTC))
+    bounds = [Bound(one["suffix"], one["lower"], one["upper"]) for one in split.leaves]
+    leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
+    text = files.render("steps/target.sql.j2", **{**values, "leaves": leaves})
+    return [text, *parent_statements(table, Shape.of(table, spec.key, names))]

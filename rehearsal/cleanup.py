@@ -13,6 +13,7 @@ from rehearsal import state
 from rehearsal.catalog import split_name
 from rehearsal.errors import PreconditionError
 from rehearsal.guard import Guard
+from rehearsal.history import HistoryNames
 from rehearsal.names import Names
 from rehearsal.parity import compare
 from rehearsal.plan import TableSpec
@@ -45,9 +46,9 @@ def require_stable(conn: Connection, found: state.Migration, days: int) -> None:
     Raises:
         PreconditionError: it is too early, or the table was not swapped.
     """
-    if found.state != state.SWAPPED:
+    if found.state not in (state.SWAPPED, state.ATTACHED, state.REGRAINED):
         message = (
-            f"{found.source} is {found.state}; only the retired table of a swap can be dropped here. "
+            f"{found.source} is {found.state}; only what a swap or a cut-over left can be dropped here. "
             "With dual-write the application's name is still that of the legacy table"
         )
         raise PreconditionError(message)
@@ -96,3 +97,26 @@ def drop_legacy(context: Context, conn: Connection, names: Names, found: state.M
     lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*names.source))
     with_lock(conn, f"clean-up of {found.source}", work, lock=lock)
     context.run.event("note", text=f"{'.'.join(names.retired)} dropped")
+
+
+def end_attach(context: Context, conn: Connection) -> None:
+    """End the way back of every attached table: its copy of the old primary key goes, or its split history.
+
+    Locks: SHARE UPDATE EXCLUSIVE on the history partition; ACCESS EXCLUSIVE on history that was split, which nobody
+    uses.
+
+    Raises:
+        PreconditionError: too early, or not attached; then nothing was dropped.
+    """
+    pairs = [(spec, state.read_migration(conn, split_name(spec.name))) for spec in context.plan.tables]
+    for _, found in pairs:
+        require_stable(conn, found, context.plan.stable_days)
+    for spec, found in pairs:
+        extra = HistoryNames(Names(split_name(spec.name)))
+        index = sql.Identifier(extra.history[0], extra.back_index)
+        conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
+        with conn.transaction():
+            if found.state == state.REGRAINED:
+                conn.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
+            conn.execute("delete from rehearsal.migration where id = %s", [found.id])
+        context.run.event("note", text=f"{found.source} stays partitioned; its way back has ended")

@@ -122,6 +122,12 @@ def _add_database(commands: AddCommand) -> None:
                       lambda words: verbs.switchover(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print every statement, change nothing")
     _command(
+        commands,
+        "regrain",
+        "split the history of attached tables into partitions of the plan's interval",
+        lambda words: verbs.regrain(_target(words)),
+    )
+    _command(
         commands, "rollback", "take the switch back, losing nothing", lambda words: verbs.roll_back(_target(words))
     )
     _command(

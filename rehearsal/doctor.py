@@ -51,7 +51,11 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
         return troubles
     if found.state == state.COPYING:
         return [*troubles, Trouble(spec.name, "the copy is half way", "run `invoke db.switchover`, which goes on")]
-    troubles += _rows(context, conn, work, fix=fix)
+    if found.state == state.READY:
+        remedy = "run `invoke db.switchover`, which cuts over, or `invoke db.rollback`"
+        return [*troubles, Trouble(spec.name, "prepared: a row at or after the end of history is refused", remedy)]
+    if work.copies:
+        troubles += _rows(context, conn, work, fix=fix)
     troubles += _structure(context, conn, work, fix=fix)
     return troubles + _statistics(context, conn, spec, fix=fix)
 

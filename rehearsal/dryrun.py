@@ -13,12 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from rehearsal import state
+from rehearsal.attach import decide, parent_sql
+from rehearsal.attached import Attached
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
 from rehearsal.chunks import Limits
 from rehearsal.copying import chunk_sql
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange
+from rehearsal.history import Split, Statements
 from rehearsal.indexes import foreign_key_sql, index_statements
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection
@@ -34,6 +37,8 @@ ROWS_PER_SECOND = {
     "statistics": 550_000,
     "validate": 2_500_000,
 }
+UNIQUE_PER_SECOND = 1_200_000
+PARENT_LOCK = "ACCESS SHARE on the source, SHARE ROW EXCLUSIVE on the referenced tables, for milliseconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +75,46 @@ def plan_statements(conn: Connection, files: SqlFiles, plan: Plan, now: datetime
 def _plan_table(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> list[Planned]:
     name = split_name(spec.name)
     found = state.find_migration(conn, name)
-    if found is not None and found.state in (state.MIRRORED, state.SWAPPED):
+    if found is not None and found.state in state.SWITCHED:
         return []
+    if plan.strategy == "attach":
+        return _plan_attach(conn, files, plan, spec, found)
     catalog = Catalog(conn, files)
     source = catalog.read(name)
     shape = Shape.of(source, spec.key, uniques=spec.uniques)
     target = catalog.find(shape.names.target) or _planned_target(source, target_values(conn, files, plan, spec, now))
     return _Acts(conn, files, plan, spec, shape, source, target).all(found.id if found else 0)
+
+
+def _plan_attach(
+    conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, found: state.Migration | None
+) -> list[Planned]:
+    """Return the acts of a table whose rows stay where they are; the end of history is the one of this moment."""
+    source = Catalog(conn, files).read(split_name(spec.name))
+    done = found is not None and state.is_done(conn, found.id, "parent")
+    split = Split.of_detail(found.detail) if found and done else decide(conn, files, spec)
+    work = Attached(files, spec, Statements(files, Shape.of(source, spec.key), split))
+    statements, names, rows = work.statements, work.extra, source.estimated_rows
+    acts = [
+        Planned(spec.name, "parent", ";\n".join(parent_sql(conn, files, plan, spec, split)), PARENT_LOCK, 0.1),
+        *(
+            _attach_act(spec, "unique index", statements.unique_index(source.name, one), rows / UNIQUE_PER_SECOND)
+            for one in (names.key_index, names.back_index)
+            if split.primary["swapped"]
+        ),
+        _attach_act(spec, "end of history", statements.render("attach_bound"), 0.01),
+        _attach_act(spec, "validate it", statements.render("attach_validate"), rows / ROWS_PER_SECOND["validate"]),
+    ]
+    if split.nullable:
+        acts.append(_attach_act(spec, "key not null", statements.render("attach_not_null"), 0.01))
+    acts.append(_attach_act(spec, "cut-over", work.cut_over_sql(source), 0.05))
+    analyze = f"analyze {quote_ident(source.name)}"
+    acts.append(Planned(spec.name, "statistics", analyze, "SHARE UPDATE EXCLUSIVE on the parent: nobody waits", 1.0))
+    return acts
+
+
+def _attach_act(spec: TableSpec, step: str, text: str, seconds: float) -> Planned:
+    return Planned(spec.name, step, text, lock_of(text), max(0.01, seconds))
 
 
 def _planned_target(source: Table, values: dict[str, Any]) -> Table:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from rehearsal.errors import UsageError
 
 KINDS: frozenset[str] = frozenset({"local", "docker", "staging", "production"})
-STRATEGIES: frozenset[str] = frozenset({"dual-write", "swap"})
+STRATEGIES: frozenset[str] = frozenset({"dual-write", "swap", "attach"})
+COPYING: frozenset[str] = STRATEGIES - {"attach"}
+ATTACH: frozenset[str] = frozenset({"attach"})
 HOSTS: frozenset[str] = KINDS - {"local"}
 DUAL_WRITE: frozenset[str] = frozenset({"dual-write"})
 SWAP: frozenset[str] = frozenset({"swap"})
@@ -91,6 +93,7 @@ GATES: tuple[Gate, ...] = (
         "Writes of some sessions, replicas' apply workers among them, never reach the other table",
         "Apply the triggers again by `invoke db.migrate`, then run again from triggers",
         ("G4",),
+        strategies=COPYING,
     ),
     Gate(
         "trigger-tests",
@@ -99,6 +102,7 @@ GATES: tuple[Gate, ...] = (
         "That kind of write is lost or doubled for as long as both tables live side by side",
         "Read trigger_test_results.txt, correct the trigger, and run again from triggers",
         ("G5",),
+        strategies=COPYING,
     ),
     Gate(
         "parity-before",
@@ -107,6 +111,7 @@ GATES: tuple[Gate, ...] = (
         "Left-overs of an earlier attempt are taken for migrated rows",
         "Drop the target of the earlier attempt by `invoke db.rollback`, then run again from target",
         ("G6",),
+        strategies=COPYING,
     ),
     Gate(
         "dry-run",
@@ -155,6 +160,16 @@ GATES: tuple[Gate, ...] = (
         "Data was lost or corrupted by the migration",
         "Look at the differing keys listed; do not switch; `invoke doctor` re-syncs and names the cause",
         ("G10", "P5"),
+        strategies=COPYING,
+    ),
+    Gate(
+        "history-unchanged",
+        "No row of before was touched by the switch, forwards or back",
+        "Count or digest of the rows that no writer touches is not what it was before the table became a partition",
+        "Rows were lost or changed by a migration that promises to move none",
+        "Do not switch; restore the table from the backup and compare it with the partitions, row by row",
+        ("G10", "P5"),
+        strategies=ATTACH,
     ),
     Gate(
         "duplicates",
@@ -181,6 +196,7 @@ GATES: tuple[Gate, ...] = (
         "Rows were lost or doubled; counts are the first thing that an auditor repeats",
         "Compare with the parity report, which names the keys, and with row_counts.log, which names the stage",
         ("G9", "G10", "P5"),
+        strategies=COPYING,
     ),
     Gate(
         "default-empty",

@@ -68,6 +68,11 @@ class Split:
         """Return the split as it is kept in the database."""
         return {"attach": asdict(self)}
 
+    @property
+    def bounds(self) -> list[tuple[str | None, str | None]]:
+        """Bounds of all partitions, history first; it has no lower one, so that no row is too old."""
+        return [(None, self.until), *((one["lower"], one["upper"]) for one in self.leaves)]
+
     @classmethod
     def of_detail(cls, detail: dict[str, Any]) -> Split:
         """Read the split of a table that is prepared or attached.

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 
 from rehearsal.bounds import Limits
 from rehearsal.catalog import Catalog, Constraint, Table, split_name
+from rehearsal.history import HistoryNames, Split, plain
 from rehearsal.keys import plan_bounds
+from rehearsal.names import Names
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles
-from rehearsal.state import SWAPPED, read_migration
+from rehearsal.state import ATTACHED, SWAPPED, read_migration
 from rehearsal.structure import Finding, check_structure
 from rehearsal.uniques import leaf_only
 
@@ -23,6 +25,11 @@ def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, t
     """
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
+    migration = read_migration(conn, split_name(spec.name))
+    if migration.state == ATTACHED:
+        split = Split.of_detail(migration.detail)
+        bare = plain(source, HistoryNames(Names(split_name(spec.name))))
+        return check_structure(bare, target, leaves, spec.key, split.bounds)
     bounds = expected_bounds(conn, files, spec, source, target)
     whole, alone = _whole(conn, spec, source), leaf_only(spec)
     return check_structure(whole, target, leaves, spec.key, bounds, method=spec.method, per_partition=alone)

@@ -13,6 +13,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from rehearsal.attach_checks import refusals
 from rehearsal.catalog import Catalog, split_name
 from rehearsal.dependents import PROBLEMS, read_dependents
 from rehearsal.findings import Facts, Finding
@@ -23,7 +24,7 @@ from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
 from rehearsal.references import problem_of, read_references, unknown_references
 from rehearsal.sqlfiles import SqlFiles
-from rehearsal.state import SWAPPED, find_migration
+from rehearsal.state import ATTACHED, REGRAINED, SWAPPED, find_migration
 from rehearsal.uniques import unknown_decisions, without_key
 
 OLDEST = 140000
@@ -41,6 +42,8 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
     for spec in plan.tables:
         name = split_name(spec.name)
         migration = find_migration(conn, name)
+        if migration is not None and migration.state in (ATTACHED, REGRAINED):
+            continue
         if migration is not None and migration.state == SWAPPED:
             name = Names(name).retired
         table = Catalog(conn, files).find(name)
@@ -56,7 +59,8 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
         findings += _check_references(conn, files, facts)
         findings += _check_key(conn, files, facts)
         findings += _check_statements(conn, facts)
-        need += facts.row["total_bytes"]
+        # With attach no row is copied: two more indexes at most are built.
+        need += facts.row["total_bytes"] // (8 if plan.strategy == "attach" else 1)
         leaves += 30 * (1 + len(table.indexes))
     findings += _check_room(need, free_bytes)
     findings += _check_lock_slots(leaves, server)
@@ -173,7 +177,7 @@ def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
 
 def _not_carried(facts: Facts) -> Iterator[Finding]:
     names = Names(split_name(facts.spec.name))
-    ours = {names.sync_trigger, names.capture_trigger, names.truncate_trigger}
+    ours = {names.sync_trigger, names.capture_trigger, names.truncate_trigger, names.fence_trigger}
     lists = {
         "trigger": [one.name for one in facts.table.triggers if one.name not in ours],
         "column-grant": facts.row["column_grants"],
@@ -185,6 +189,12 @@ def _not_carried(facts: Facts) -> Iterator[Finding]:
         for one in found:
             yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, f"{kind.replace('-', ' ')} {one}",
                           "it would stay on the retired table", "drop it before and make it again after")  # fmt: skip
+
+
+def _attach(facts: Facts) -> Iterator[Finding]:
+    if facts.plan.strategy == "attach":
+        for one in refusals(facts.spec, facts.table):
+            yield Finding(one.id, "blocker", one.subject, one.condition, one.effect, one.remedy)
 
 
 def _wraparound(facts: Facts) -> Iterator[Finding]:
@@ -204,6 +214,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _invalid_index,
     _identity,
     _not_carried,
+    _attach,
     _wraparound,
 )
 
@@ -212,7 +223,10 @@ def _check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
     """Name what points at the table: moved with its name by a swap, left on the equal source by dual-write."""
     for one in read_dependents(conn, files, facts.table.oid, facts.spec.key):
         kind = one.kind.replace(" ", "-")
-        if facts.plan.strategy == "dual-write":
+        if facts.plan.strategy == "attach":
+            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, str(one), "it would stay on the history",
+                          'drop it before and make it again after, or choose strategy = "swap"')  # fmt: skip
+        elif facts.plan.strategy == "dual-write":
             # A mirror writes by INSERT … ON CONFLICT, which PostgreSQL refuses on a table with rules.
             stuck = one.kind == "rule" and one.before_sql is not None
             effect = (
@@ -244,7 +258,9 @@ def _check_key(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Find
     findings = list(check_key(key, column))
     yield from findings
     if not findings:
-        yield from check_key_values(conn, files, key, facts.table)
+        found = check_key_values(conn, files, key, facts.table)
+        # The bound that attach adds says not null as well.
+        yield from (one for one in found if one.id != "key-nullable" or facts.plan.strategy != "attach")
 
 
 def _check_statements(conn: Connection, facts: Facts) -> Iterator[Finding]:

@@ -61,7 +61,7 @@ class Verdict:
         return {Outcome.GO: 0, Outcome.NO_GO: 1, Outcome.INCONCLUSIVE: 3}[self.outcome]
 
 
-DATA_GATES = frozenset({"ledger", "parity-after", "duplicates", "orphans", "mismatch-found"})
+DATA_GATES = frozenset({"ledger", "parity-after", "history-unchanged", "duplicates", "orphans", "mismatch-found"})
 DECLARED: dict[str, tuple[Callable[[Plan], bool], str]] = {
     "data": (
         lambda plan: any(table.month_min is not None or table.month_max is not None for table in plan.data.tables),

@@ -1,6 +1,6 @@
 """A switchover that is killed by SIGKILL at statement after statement, each life going on where the last one died.
 
-    python -m tests.killed FOLDER STRATEGY STRIDE < database.json
+    python -m tests.killed FOLDER STRATEGY STRIDE [back] < database.json
 
 Life n dies at its statement n * STRIDE, before it is sent or after it is done in turns. The last line printed is the
 number of lives.
@@ -41,8 +41,8 @@ def die_at(statement: int) -> None:
     psycopg.Cursor.execute = execute  # type: ignore[method-assign]
 
 
-def main(folder: str, strategy: str, stride: int) -> None:
-    """Live and die until one life reaches the end."""
+def main(folder: str, strategy: str, stride: int, *, back: bool = False) -> None:
+    """Live and die until one life reaches the end: that of the switchover, or that of its way back."""
     database = Database(**json.load(sys.stdin))
     run = Run.create(Path(folder), "local", "killed")
     for life in count(1):
@@ -50,8 +50,11 @@ def main(folder: str, strategy: str, stride: int) -> None:
         if child == 0:
             die_at(life * stride)
             work = make_switchover(database, SqlFiles(ROOT / "sql"), make_plan(strategy), run)
-            work.prepare()
-            work.switch()
+            if back:
+                work.roll_back()
+            else:
+                work.prepare()
+                work.switch()
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status == 0:
@@ -62,4 +65,4 @@ def main(folder: str, strategy: str, stride: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), back="back" in sys.argv[4:])

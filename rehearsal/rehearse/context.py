@@ -15,6 +15,7 @@ from rehearsal import state
 from rehearsal.catalog import Catalog, Name, Table, split_name
 from rehearsal.environment import Environment
 from rehearsal.evidence import Run
+from rehearsal.history import HistoryNames
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.summary import LoadSummary
 from rehearsal.names import Names
@@ -75,10 +76,15 @@ class Context:
         return Switchover(self.env.database, self.files, self.plan, spec, self.run)
 
     def pair(self, conn: Connection, spec: TableSpec) -> tuple[Table, Table]:
-        """Return the unpartitioned and the partitioned table, whatever they are called just now."""
+        """Return the unpartitioned and the partitioned table, whatever they are called just now.
+
+        With strategy attach the unpartitioned one is the history partition: every row but those of later partitions.
+        """
         names = Names(split_name(spec.name))
         found = state.read_migration(conn, names.source)
         catalog = Catalog(conn, self.files)
+        if found.state in (state.ATTACHED, state.REGRAINED):
+            return catalog.read(HistoryNames(names).history), catalog.read(names.source)
         if found.state == state.SWAPPED:
             return catalog.read(names.retired), catalog.read(names.source)
         return catalog.read(names.source), catalog.read(names.target)
@@ -86,7 +92,8 @@ class Context:
     def source_now(self, conn: Connection, spec: TableSpec) -> Table:
         """Return the unpartitioned table, also before there is a twin."""
         name = split_name(spec.name)
-        if state.find_migration(conn, name) is None:
+        found = state.find_migration(conn, name)
+        if found is None or found.strategy == "attach":
             return Catalog(conn, self.files).read(name)
         return self.pair(conn, spec)[0]
 

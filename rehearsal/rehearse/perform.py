@@ -24,6 +24,8 @@ from rehearsal.rehearse.prepare import check_triggers, distinct_columns
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.uniques import find_duplicates
 
+SWITCHED = {"dual-write": state.MIRRORED, "swap": state.SWAPPED, "attach": state.ATTACHED}
+
 
 def switch_over(context: Context) -> None:
     """Copy, follow and switch every table while writers are at work; settle their ledger."""
@@ -38,7 +40,7 @@ def switch_over(context: Context) -> None:
     with context.session() as conn:
         for spec in context.plan.tables:
             found = state.read_migration(conn, split_name(spec.name))
-            wanted = state.SWAPPED if found.strategy == "swap" else state.MIRRORED
+            wanted = SWITCHED[found.strategy]
             seconds = (
                 sum(
                     ms
@@ -46,7 +48,7 @@ def switch_over(context: Context) -> None:
                 )
                 / 1e3
             )
-            observed = f"{found.state}; copy, indexes, drain and statistics took {seconds:.1f} s"
+            observed = f"{found.state}; its steps took {seconds:.1f} s"
             context.run.record(
                 "switchover", spec.name, found.state == wanted, observed, state=found.state, seconds=seconds
             )

@@ -21,6 +21,7 @@ from rehearsal.flags import wait_for_servers
 from rehearsal.hosts import run_pyinfra
 from rehearsal.manifest import Change, write_manifest
 from rehearsal.parity import ParityReport, compare, parity_text
+from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.preflight import run_preflight
 from rehearsal.rehearse.context import Context
@@ -28,6 +29,7 @@ from rehearsal.rehearse.runner import StopHere
 from rehearsal.stats import read_stats
 from rehearsal.triggertests import TriggerTest, results_text, run_trigger_tests
 from rehearsal.twin import render_changes
+from rehearsal.untouched import Reader
 
 
 def provision(context: Context) -> None:
@@ -165,6 +167,7 @@ def baseline(context: Context) -> None:
             upto = newest_id(conn, table)
             figures = read_figures(conn, table, spec, distinct, upto, table.primary_key[0])
             total += stats.rows
+            content = untouched_content(context, conn, spec, table, upto)
             context.run.record(
                 "baseline",
                 spec.name,
@@ -174,12 +177,24 @@ def baseline(context: Context) -> None:
                 **{**stats.content, "bytes": stats.bytes, "index bytes": stats.index_bytes},
                 figures=figures,
                 upto=upto,
+                **content,
             )
     least = context.plan.gates.min_rows
     # Asked for with --rows, a small rehearsal is no failure; but it is no evidence for the planned size either.
     passed = True if total >= least else None if context.options.scale < 1 else False
     context.run.record("baseline", "all tables", passed, f"{total:,} rows, the plan wants {least:,} at least")
     context.row_counts("baseline")
+
+
+def untouched_content(
+    context: Context, conn: Connection, spec: TableSpec, table: Table, upto: int | None
+) -> dict[str, object]:
+    """Digest a table that will be compared with itself, since its rows are not copied."""
+    if context.plan.strategy != "attach":
+        return {}
+    primary = next((one for one in table.primary_key if one != spec.key), spec.key)
+    found = Reader(context.files, spec, primary, upto).read(conn, table.name)
+    return {"primary": primary, "untouched": [found.rows, str(found.digest)]}
 
 
 def distinct_columns(table: Table) -> list[str]:

@@ -16,6 +16,7 @@ import psycopg
 
 from rehearsal.environment import Database, Environment
 from rehearsal.errors import CannotSee, RehearsalError, SqlFileError, UsageError
+from rehearsal.gates import STRATEGIES
 from rehearsal.postgres import advisory_lock, connect, scalar
 from rehearsal.rehearse.context import Context
 
@@ -32,7 +33,7 @@ class Phase:
     title: str
     gate: str
     work: Callable[[Context], None]
-    strategies: frozenset[str] = frozenset({"dual-write", "swap"})
+    strategies: frozenset[str] = STRATEGIES
 
 
 def choose(phases: Sequence[Phase], plan_strategy: str) -> tuple[Phase, ...]:

@@ -48,7 +48,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     Chapter(
         "parity",
         "Parity",
-        ("parity-before", "parity-after", "duplicates", "orphans", "mismatch-found"),
+        ("parity-before", "parity-after", "history-unchanged", "duplicates", "orphans", "mismatch-found"),
         "parity",
         "Content is compared in one snapshot while writers are at work; equal counts are not enough.",
     ),

@@ -17,6 +17,7 @@ from rehearsal.evidence import Run
 from rehearsal.history import Split
 from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.sqlfiles import SqlFiles, quote_ident
+from rehearsal.untouched import Reader, drop_witnesses, make_witnesses
 from tests.fix_tables import deploy, make_plan, make_switchover, writing
 
 ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
@@ -147,7 +148,8 @@ def test_a_row_beyond_the_end_of_history_undoes_the_preparation(
 ) -> None:
     """It came between the choice of the end and the check; the next run chooses a later end."""
     before = Catalog(conn, sql_files).read(events)
-    plain, late = Attach._unique_indexes, []
+    plain = Attach._unique_indexes
+    late: list[datetime] = []
 
     def with_late_row(self: Attach, session: Connection) -> int:
         if not late:
@@ -285,3 +287,41 @@ def test_the_fence_stays_for_an_old_snapshot_and_goes_with_it(
 
     assert work.roll_back()
     assert Catalog(conn, work.files).read(events).triggers == ()
+
+
+def test_the_way_back_brings_every_row_that_was_written_outside_history(
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+) -> None:
+    """Count and digest of the old table are those of all partitions together, moved rows included."""
+    reader = Reader(sql_files, work.spec, "id", 4000)
+    first = reader.read(conn, events)
+    work.prepare()
+    work.switch()
+    parent = Catalog(conn, sql_files).read(events)
+    until = Split.of_detail(state.read_migration(conn, events).detail).until
+
+    outside = make_witnesses(conn, sql_files, parent, work.spec, until, 100)
+    before = reader.read(conn, events)
+    assert outside == work.attached(conn).outside_rows(conn) == 80
+    assert work.roll_back()
+
+    assert reader.read(conn, events) == before != first
+    assert drop_witnesses(conn, events, work.spec) == 90
+    assert reader.read(conn, events) == first
+
+
+def test_the_digest_of_untouched_rows_sees_one_value(
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+) -> None:
+    """Rows of the load do not count, any other does."""
+    reader = Reader(sql_files, work.spec, "id", 4000)
+    before = reader.read(conn, events)
+    conn.execute('update public."We""ird Events" set note = %s where id = 7', ["lg:1:1:1"])
+    conn.execute('insert into public."We""ird Events" ("Created At", "unit id", amount) values (now(), 1, 1)')
+
+    assert reader.read(conn, events).rows == before.rows - 1
+    conn.execute('update public."We""ird Events" set note = %s where id = 7', ["note 7"])
+    assert reader.read(conn, events) == before
+    conn.execute('update public."We""ird Events" set amount = amount + 1 where id = 8')
+    assert reader.read(conn, events).rows == before.rows
+    assert reader.read(conn, events) != before

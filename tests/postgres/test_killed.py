@@ -6,12 +6,13 @@ import dataclasses
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from rehearsal import state
-from rehearsal.catalog import Name
+from rehearsal.catalog import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.postgres import Connection
@@ -47,3 +48,41 @@ def test_killed_at_statement_after_statement_it_still_ends_exact(
     work.follow()
     other = names.target if strategy == "dual-write" else names.retired
     assert difference(conn, events, other) == (0, 0)
+
+
+def test_attach_killed_at_statement_after_statement_there_and_back(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, tmp_path: Path
+) -> None:
+    """Each next life goes on; in the end the table is what it was, with every acknowledged write, and nothing more."""
+    plan = make_plan("attach")
+    deploy(conn, sql_files, plan)
+    before = Catalog(conn, sql_files).read(events)
+    attach = make_switchover(database, sql_files, plan, run).attach
+
+    with writing(database, events, writers=2) as writers:
+        assert live(database, tmp_path, "5") >= 10
+    assert state.read_migration(conn, events).state == state.ATTACHED
+    assert not make_switchover(database, sql_files, plan, run).switch()
+    until = datetime.fromisoformat(attach.statements(conn).split.until)
+    with writing(database, events, writers=2, first=until - timedelta(days=30)) as wide:
+        while attach.attached(conn).outside_rows(conn) < 50:
+            pass
+        assert live(database, tmp_path, "5", "back") >= 4
+
+    after = Catalog(conn, sql_files).read(events)
+    assert (after.columns, after.indexes, after.constraints) == (before.columns, before.indexes, before.constraints)
+    assert after.triggers == ()
+    assert Catalog(conn, sql_files).find(names_of(events).target) is None
+    for one in (writers, wide):
+        assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
+    assert writers.lost(conn, events) == []
+    assert wide.lost(conn, events) == []
+
+
+def live(database: Database, folder: Path, *more: str) -> int:
+    """Let the switchover live and die; return how many lives it took."""
+    command = [sys.executable, "-m", "tests.killed", str(folder / "runs"), "attach", *more]
+    facts = json.dumps(dataclasses.asdict(database))
+    done = subprocess.run(command, cwd=ROOT, input=facts, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Name
 from rehearsal.copying import chunk_sql
@@ -16,8 +18,10 @@ from rehearsal.dryrun import catalog_digest
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.exchange import Exchange
-from rehearsal.postgres import Connection, scalar
+from rehearsal.history import Split
+from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.references import Reference, values_of
+from rehearsal.regrain import Regrain
 from rehearsal.repair import resync_sql
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import Switchover, clear_target_sql
@@ -148,13 +152,58 @@ CASES: dict[str, tuple[str, str, Render]] = {
 }
 
 
+def _attach(step: str) -> Render:
+    return lambda work, conn: work.attach.statements(conn).render(step)
+
+
+def _cut_over(work: Switchover, conn: Connection) -> str:
+    return work.attach.attached(conn).cut_over_sql(Catalog(conn, work.files).read(work.names.source))
+
+
+def _way_back(work: Switchover, conn: Connection) -> str:
+    return work.attach.attached(conn).way_back_sql(Catalog(conn, work.files).read(work.names.source), "1")
+
+
+def _regrain(work: Switchover) -> Regrain:
+    return Regrain(work.database, work.files, work.plan, work.spec, work.run)
+
+
+def _split(work: Switchover, conn: Connection) -> Split:
+    return work.attach.statements(conn).split
+
+
+def _check(work: Switchover, conn: Connection) -> str:
+    regrain = _regrain(work)
+    return regrain.check_sql(regrain.fine(conn)[0], _split(work, conn))
+
+
+def _unique_index(work: Switchover, conn: Connection) -> str:
+    return work.attach.statements(conn).unique_index(work.names.source, work.attach.extra.key_index)
+
+
+CASES |= {
+    "attach_register": ("source", "bare", _registry("attach_register")),
+    "attach_index": ("source", "parent", _unique_index),
+    "attach_bound": ("source", "parent", _attach("attach_bound")),
+    "attach_validate": ("source", "bound", _attach("attach_validate")),
+    "attach_not_null": ("source", "bound", _attach("attach_not_null")),
+    "attach": ("source", "ready", _cut_over),
+    "attach_undo": ("source", "ready", _attach("attach_undo")),
+    "attach_back": ("partitioned table", "attached", _way_back),
+    "regrain_older": ("source", "fine", lambda work, conn: _regrain(work).twin_sql(conn, _split(work, conn))[1]),
+    "regrain_check": ("source", "fine", _check),
+    "regrain": ("partitioned table", "split", lambda work, conn: _regrain(work).exchange_sql(conn, "1")),
+}
+OUTSIDE_TRANSACTIONS = {"attach_index"}
+
+
 @pytest.fixture
 def work(database: Database, sql_files: SqlFiles, run: Run, request: pytest.FixtureRequest) -> Switchover:
     """The switchover that the step belongs to."""
     step: str = request.param
-    return make_switchover(
-        database, sql_files, make_plan("swap" if "swap" in step or "guard" in step else "dual-write"), run
-    )
+    swaps = "swap" in step or "guard" in step
+    strategy = "attach" if step.startswith(("attach", "regrain")) else "swap" if swaps else "dual-write"
+    return make_switchover(database, sql_files, make_plan(strategy), run)
 
 
 def bring(work: Switchover, conn: Connection, wanted: str) -> None:
@@ -165,10 +214,33 @@ def bring(work: Switchover, conn: Connection, wanted: str) -> None:
         deploy(conn, work.files, work.plan)
     if wanted == "guarded":
         conn.execute(as_query(_exchange(work, conn).guard.on_sql("1")))
+    if not work.copies:
+        bring_to_history(work, conn, wanted)
     if wanted in ("following", "swapped"):
         work.prepare()
     if wanted == "swapped":
         work.switch()
+
+
+def bring_to_history(work: Switchover, conn: Connection, wanted: str) -> None:
+    """Bring a table of the strategy attach into the state in which a step runs."""
+    attach = work.attach
+    if wanted in ("parent", "bound"):
+        conn.execute('alter table public."We""ird Events" alter "Created At" drop not null')
+        attach._build_parent(conn, state.read_migration(conn, work.names.source).id)
+    if wanted == "bound":
+        attach._bound(conn)
+    if wanted in ("ready", "attached", "fine", "split"):
+        attach.prepare()
+    if wanted in ("attached", "fine", "split"):
+        attach.switch()
+    if wanted == "fine":
+        conn.execute(as_query(_regrain(work).twin_sql(conn, _split(work, conn))[0]))
+    if wanted == "split":
+        regrain = _regrain(work)
+        regrain._make_twin(conn, _split(work, conn))
+        regrain.copying.prepare()
+        regrain._check_bounds(conn, _split(work, conn))
 
 
 def test_every_step_has_a_case() -> None:
@@ -176,7 +248,7 @@ def test_every_step_has_a_case() -> None:
     assert set(CASES) == {path.name.removesuffix(".sql.j2") for path in STEPS.iterdir()}
 
 
-@pytest.mark.parametrize("work", CASES, indirect=True)
+@pytest.mark.parametrize("work", [step for step in CASES if step not in OUTSIDE_TRANSACTIONS], indirect=True)
 def test_header_names_the_strongest_lock_on_the_source(
     conn: Connection, events: Name, work: Switchover, request: pytest.FixtureRequest
 ) -> None:
@@ -194,6 +266,33 @@ def test_header_names_the_strongest_lock_on_the_source(
         held = {row[0].upper() for row in conn.execute(HELD, [source])}
 
     assert max(held, key=MODES.index, default=None) == claims(step, noun)
+
+
+@pytest.mark.parametrize("work", OUTSIDE_TRANSACTIONS, indirect=True)
+def test_header_names_the_lock_of_a_step_outside_transactions(
+    database: Database, conn: Connection, events: Name, work: Switchover, request: pytest.FixtureRequest
+) -> None:
+    """It waits for an open transaction, so that its locks can be looked at; the writer itself does not wait."""
+    step: str = request.node.callspec.params["work"]
+    noun, wanted, render = CASES[step]
+    bring(work, conn, wanted)
+    text, source = render(work, conn), scalar(conn, "select to_regclass(%s)::oid", [quote_ident(events)])
+    theirs = (
+        "select mode from pg_catalog.pg_locks where granted and relation = %s::oid and pid = (select pid from "
+        "pg_catalog.pg_stat_activity where application_name = 'pg-rehearsal builder')"
+    )
+    held: set[str] = set()
+    with connect(database, autocommit=False) as writer, connect(database, role="builder") as builder:
+        writer.execute('update public."We""ird Events" set note = note where id = 7')
+        thread = threading.Thread(target=builder.execute, args=(as_query(text),))
+        thread.start()
+        while not held:
+            held = {re.sub("([a-z])([A-Z])", r"\1 \2", row[0][:-4]).upper() for row in conn.execute(theirs, [source])}
+        writer.execute('update public."We""ird Events" set note = note where id = 8')
+        writer.commit()
+        thread.join()
+
+    assert held == {claims(step, noun)}
 
 
 TWICE = [step for step in CASES if "second run: changes nothing" in (STEPS / f"{step}.sql.j2").read_text()]

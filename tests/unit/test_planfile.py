@@ -83,7 +83,9 @@ def test_unreadable_plans_are_refused(tmp_path: Path) -> None:
         load_plan(broken)
     with pytest.raises(PlanError, match="cannot read plan"):
         load_plan(tmp_path / "none.toml")
-    with pytest.raises(PlanError, match="hospitality, sensor_readings; did you mean hospitality"):
+    with pytest.raises(
+        PlanError, match="hospitality, sensor_readings, sensor_readings_attach; did you mean hospitality"
+    ):
         find_plan("hospitalty", ROOT)
     assert find_plan(str(broken), ROOT) == broken
 

@@ -18,7 +18,13 @@ PLAN = Plan(
     tables=[TableSpec(name="public.posts", key="created_at", default_partition=True)],
     source_scan=SourceScan(paths=["app"]),
 )
-REQUIRED = [gate for gate in GATES if gate.needs in {"", "default_partition", "source_scan"} and "local" in gate.kinds]
+REQUIRED = [
+    gate
+    for gate in GATES
+    if gate.needs in {"", "default_partition", "source_scan"}
+    and "local" in gate.kinds
+    and "dual-write" in gate.strategies
+]
 SOME = st.sampled_from(REQUIRED)
 PASSED = st.sampled_from([True, True, True, False, None])
 PHASES = st.sampled_from(["one", "two"])

@@ -1,0 +1,201 @@
+"""Phases of strategy attach that differ: no row is copied, so the table is compared with itself, before and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg import sql
+
+from rehearsal.catalog import Catalog, split_name
+from rehearsal.errors import CannotSee
+from rehearsal.ledger import MARKER_PREFIX
+from rehearsal.plan import TableSpec
+from rehearsal.postgres import Connection
+from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.perform import check_shape, compare_figures, judge_locks, settled_relations
+from rehearsal.rehearse.prove import INJECTED, keep_load, record_restore_time
+from rehearsal.rehearse.runner import StopHere
+from rehearsal.rehearse.usage import smoke_all
+from rehearsal.untouched import Reader, Untouched, drop_witnesses, make_witnesses
+
+WITNESSES = 200
+
+
+def unchanged(context: Context) -> None:
+    """Compare content, structure and figures with those of before, while writers are at work."""
+    context.writers.ensure("history")
+    same = check_content(context, "after the cut-over")
+    with context.session("structure") as conn:
+        for spec in context.plan.tables:
+            history, parent = context.pair(conn, spec)
+            check_shape(context, conn, spec, history, parent)
+            compare_figures(context, conn, spec, parent)
+            if spec.default_partition:
+                check_default(context, conn, spec)
+    context.row_counts("history unchanged")
+    context.writers.settle("history", settled_relations(context))
+    if not same:
+        raise StopHere
+
+
+def check_content(context: Context, moment: str) -> bool:
+    """Compare the untouched rows of every table with the baseline; return whether all of them are the same."""
+    same = True
+    with context.session("content") as conn:
+        for spec in context.plan.tables:
+            reader, before = reader_of(context, spec)
+            now = reader.read(conn, split_name(spec.name))
+            same = same and now == before
+            context.run.record("history-unchanged", f"{spec.name} {moment}", now == before, f"{before}; now {now}")
+    return same
+
+
+def reader_of(context: Context, spec: TableSpec) -> tuple[Reader, Untouched]:
+    """Return the reader of the untouched rows, and what it read at the baseline.
+
+    Raises:
+        CannotSee: no baseline was recorded.
+    """
+    for one in reversed(context.run.evidence()):
+        if one.gate == "baseline" and one.subject == spec.name and "untouched" in one.data:
+            reader = Reader(context.files, spec, one.data["primary"], one.data["upto"])
+            rows, digest = one.data["untouched"]
+            return reader, Untouched(rows, int(digest))
+    message = f"no content of {spec.name} was recorded before the switchover; run again from baseline"
+    raise CannotSee(message)
+
+
+def check_default(context: Context, conn: Connection, spec: TableSpec) -> None:
+    """Count what is in the DEFAULT partition: nothing may be."""
+    name = context.switchover(spec).names.default_leaf
+    row = conn.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(*name))).fetchone()
+    rows = int(row[0]) if row else 0
+    context.run.record("default-empty", spec.name, rows == 0, f"{rows} rows in the default partition")
+
+
+def full_load(context: Context) -> None:
+    """Keep the load at work for the plan's duration, then settle and compare the untouched rows."""
+    keep_load(context)
+    check_content(context, "after the load")
+
+
+def roll_back(context: Context) -> None:
+    """Write rows outside history, go back under load, and require every one of them in the old table."""
+    context.writers.ensure("rollback")
+    for spec in context.plan.tables:
+        find_mismatch(context, spec)
+    outside = {spec.name: write_outside(context, spec) for spec in context.plan.tables}
+    before = {spec.name: read_now(context, spec) for spec in context.plan.tables}
+    decided = time.monotonic()
+    for spec in context.plan.tables:
+        context.switchover(spec).roll_back()
+    results = smoke_all(context, "rollback")
+    seconds, limit = time.monotonic() - decided, context.plan.gates.rollback_max_s
+    observed = f"{seconds:.1f} s from the decision to every server answering (limit {limit:.0f} s)"
+    context.run.record("rollback-time", "by the way back", seconds <= limit, observed, seconds=seconds)
+    record_restore_time(context, limit)
+    judge_locks(context)
+    for spec in context.plan.tables:
+        record_way_back(context, spec, outside[spec.name], before[spec.name])
+    context.row_counts("rolled back")
+    settled = context.writers.settle("rollback", [(spec, [split_name(spec.name)]) for spec in context.plan.tables])
+    good = settled.is_clean and all(one.passed for one in results)
+    answered = f"{sum(one.passed is True for one in results)} of {len(results)} requests answered well"
+    context.run.record("rollback", "service", good, f"{settled.lost} acknowledged writes lost, {answered}")
+
+
+def write_outside(context: Context, spec: TableSpec) -> int:
+    """Write rows of the rehearsal's own outside history; return how many are there, whoever wrote them."""
+    with context.session("witnesses") as conn:
+        attach = context.switchover(spec).attach
+        parent = Catalog(conn, context.files).read(split_name(spec.name))
+        drop_witnesses(conn, parent.name, spec)
+        make_witnesses(conn, context.files, parent, spec, attach.statements(conn).split.until, WITNESSES)
+        return attach.attached(conn).outside_rows(conn)
+
+
+def read_now(context: Context, spec: TableSpec) -> Untouched:
+    """Return the untouched rows as they are just now."""
+    with context.session("content") as conn:
+        return reader_of(context, spec)[0].read(conn, split_name(spec.name))
+
+
+def record_way_back(context: Context, spec: TableSpec, outside: int, before: Untouched) -> None:
+    """Compare the old table with what there was in all partitions; then take the rehearsal's own rows out of it."""
+    after = read_now(context, spec)
+    with context.session("witnesses") as conn:
+        plain = Catalog(conn, context.files).read(split_name(spec.name)).kind == "r"
+        drop_witnesses(conn, split_name(spec.name), spec)
+    observed = f"{outside} rows were outside history; before {before}; after {after}"
+    passed = (plain and after == before) if outside else None
+    context.run.record("rollback", f"{spec.name} content", passed, observed, outside=outside)
+
+
+def find_mismatch(context: Context, spec: TableSpec) -> None:
+    """Take rows out within a transaction that is rolled back, and require the comparison to see that.
+
+    Raises:
+        StopHere: it did not see it, so no comparison of this run is worth anything.
+    """
+    reader, _ = reader_of(context, spec)
+    table = split_name(spec.name)
+    with context.session("mismatch") as conn, taken_back(conn):
+        before = reader.read(conn, table)
+        taken = take_rows(conn, spec, reader)
+        after = reader.read(conn, table)
+    seen = taken > 0 and after.rows == before.rows - taken and after.digest != before.digest
+    observed = f"{taken} rows taken out in a transaction that was rolled back: {before}; then {after}"
+    context.run.record("mismatch-found", spec.name, seen if taken else None, observed, taken=taken)
+    if not seen:
+        raise StopHere
+
+
+@contextmanager
+def taken_back(conn: Connection) -> Iterator[None]:
+    """Run the block in one snapshot that is rolled back."""
+    with conn.transaction(force_rollback=True):
+        conn.execute("set transaction isolation level repeatable read")
+        yield
+
+
+def take_rows(conn: Connection, spec: TableSpec, reader: Reader) -> int:
+    """Delete rows that no writer owns, in the caller's transaction; return how many.
+
+    Raises:
+        CannotSee: the plan names no marker column, so rows of the load cannot be told apart.
+    """
+    if spec.marker is None:
+        message = f"table {spec.name} has no marker column in the plan, so rows of the load cannot be told apart"
+        raise CannotSee(message)
+    names = {"t": sql.Identifier(*split_name(spec.name)), "pk": sql.Identifier(reader.primary)}
+    statement = sql.SQL(
+        "delete from {t} where {pk} in (select {pk} from {t} where {pk} <= {upto} and ({marker} is null or "
+        "{marker} not like {prefix}) order by {pk} limit {limit})"
+    ).format(
+        marker=sql.Identifier(spec.marker),
+        prefix=sql.Literal(f"{MARKER_PREFIX}%"),
+        upto=sql.Literal(reader.upto),
+        limit=sql.Literal(INJECTED),
+        **names,
+    )
+    return conn.execute(statement).rowcount
+
+
+def forward_again(context: Context) -> None:
+    """Prepare and cut over again under load, and prove once more that nothing is lost."""
+    context.writers.ensure("forward-again")
+    for spec in context.plan.tables:
+        context.switchover(spec).prepare()
+        context.switchover(spec).switch()
+    judge_locks(context)
+    results = smoke_all(context, "forward-again")
+    settled = context.writers.settle("forward-again", settled_relations(context))
+    same = check_content(context, "forward again")
+    good = same and settled.is_clean and all(one.passed for one in results)
+    observed = f"{settled.lost} acknowledged writes lost, content {'the same' if same else 'CHANGED'}"
+    context.run.record("forward-again", "service", good, observed)
+    context.writers.stop()
+    context.writers.settle("at the end", settled_relations(context))
+    context.row_counts("at the end")

@@ -1,0 +1,99 @@
+"""Regrain: history is split into fine partitions while writers are at work."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+
+from rehearsal import state
+from rehearsal.catalog import Catalog, Name
+from rehearsal.environment import Database
+from rehearsal.errors import PreconditionError
+from rehearsal.evidence import Run
+from rehearsal.history import Split
+from rehearsal.postgres import Connection, scalar
+from rehearsal.regrain import Regrain
+from rehearsal.sqlfiles import SqlFiles
+from tests.fix_tables import deploy, difference, make_plan, make_switchover, writing
+
+ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
+ON_LEAVES_ALONE = """
+select count(*) from pg_catalog.pg_constraint as c join pg_catalog.pg_class as r on r.oid = c.conrelid
+where c.contype = 'f' and (c.conparentid = 0 or not c.convalidated) and r.relispartition
+"""
+
+
+@pytest.fixture
+def attached(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Regrain:
+    """The events table, attached."""
+    assert events
+    plan = make_plan("attach")
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    work.switch()
+    return Regrain(database, sql_files, plan, plan.tables[0], run)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_history_is_split_under_writers(
+    database: Database,
+    conn: Connection,
+    sql_files: SqlFiles,
+    events: Name,
+    attached: Regrain,
+    isolation: psycopg.IsolationLevel,
+) -> None:
+    """Every acknowledged write is there, in the partition of its month; history is detached and kept."""
+    found = state.read_migration(conn, events)
+    until = datetime.fromisoformat(Split.of_detail(found.detail).until)
+    before = Catalog(conn, sql_files).read(events)
+
+    with (
+        writing(database, events, isolation=isolation) as old,
+        writing(database, events, isolation=isolation, first=until - timedelta(days=35)) as wide,
+    ):
+        assert attached.split()
+        assert not attached.split()
+
+    for one in (old, wide):
+        assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
+        assert one.lost(conn, events) == []
+        assert set(one.failed) <= {"40001", "40P01"}
+    after = Catalog(conn, sql_files).read(events)
+    names = {leaf.name[1] for leaf in after.partitions}
+    assert {'We"ird Events_y2026m01', 'We"ird Events_y2026m02', 'We"ird Events_older'} <= names
+    assert attached.history.source[1] not in names
+    assert (after.columns, after.indexes, after.foreign_keys) == (before.columns, before.indexes, before.foreign_keys)
+    assert scalar(conn, ON_LEAVES_ALONE) == 0
+    assert after.triggers == ()
+    assert Catalog(conn, sql_files).find(attached.history.source) is not None
+    assert scalar(conn, "select count(*) from rehearsal.migration") == 1
+    assert scalar(conn, "select count(*) from pg_tables where schemaname = 'rehearsal' and tablename ~ 'log'") == 0
+    conn.execute(
+        'insert into public."We""ird Events" ("Created At", "unit id", amount) values (%s, 1, 1)', ["1999-01-01"]
+    )
+
+
+def test_without_writers_history_and_its_partitions_are_the_same(
+    conn: Connection, events: Name, attached: Regrain
+) -> None:
+    """The retired history table has what the partitions have, row by row."""
+    attached.split()
+
+    assert difference(conn, events, attached.history.source) == (0, 0)
+    assert scalar(conn, 'select count(*) from public."We""ird Events"') == 4000
+
+
+def test_a_table_that_is_not_attached_is_refused(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """There is no history to split yet."""
+    plan = make_plan("attach")
+    deploy(conn, sql_files, plan)
+
+    with pytest.raises(PreconditionError, match="once it is attached"):
+        Regrain(database, sql_files, plan, plan.tables[0], run).split()
+    assert events
