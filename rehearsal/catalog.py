@@ -37,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index, and the constraint that it backs, if any."""
+    """An index, and the constraint that it backs, if any; `tail` is its definition from USING up to the predicate."""
 
     name: str
     definition: str
@@ -50,6 +50,12 @@ class Index:
     key_columns: tuple[str, ...]
     has_expressions: bool
     is_attached: bool
+    tail: str
+    predicate: str | None
+    included: tuple[str, ...]
+    options: tuple[str, ...]
+    tablespace: str | None
+    deferrable: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +226,7 @@ PLAIN = (
 
 
 def _index(row: dict[str, Any]) -> Index:
-    row["key_columns"] = tuple(row["key_columns"])
-    return Index(**row)
+    return Index(**{**row, **{name: tuple(row[name]) for name in ("key_columns", "included", "options")}})
 
 
 def _constraint(row: dict[str, Any]) -> Constraint:

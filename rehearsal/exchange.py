@@ -14,6 +14,7 @@ from typing import Any, LiteralString
 from psycopg import sql
 
 from rehearsal import state
+from rehearsal.carry import exchange_values, read_carried, statistics_names
 from rehearsal.catalog import Catalog, Constraint, Name, Table
 from rehearsal.drain import Drain, drain_to_zero
 from rehearsal.indexes import plan_indexes
@@ -45,10 +46,11 @@ class Exchange:
         names = self.shape.names
         return Drain(self.files, self.shape, names.reverse_log, names.source, names.retired)
 
-    def swap_sql(self, source: Table, target: Table) -> str:
+    def swap_sql(self, conn: Connection, source: Table, target: Table) -> str:
         """Return the statements of the swap."""
-        values = self._values(source)
+        values = self._values(conn, source)
         values["indexes"] = self._index_names(source)
+        values["statistics"] = self._statistics_names(conn, source)
         values["weak_keys"] = [
             f"alter table {quote_ident(leaf.name)} add constraint {quote_ident(key.name)} {_strong(key)} not valid"
             for key in source.foreign_keys
@@ -61,23 +63,27 @@ class Exchange:
         catalog, names = Catalog(conn, self.files), self.shape.names
         parted = catalog.read(names.source)
         stored = state.read_migration(conn, names.source).detail
-        values = self._values(parted)
+        values = self._values(conn, parted)
         values["indexes"] = stored["indexes"]
+        values["statistics"] = stored.get("statistics", [])
         values["weak_keys"] = stored["foreign_keys"]
         values["leaf_keys"] = _leaf_keys(conn, parted)
         return self.files.render("steps/swap_back.sql.j2", **values)
 
-    def _values(self, live: Table) -> dict[str, Any]:
+    def _statistics_names(self, conn: Connection, source: Table) -> list[dict[str, Name]]:
+        return statistics_names(read_carried(conn, self.files, source.oid)["statistics"])
+
+    def _values(self, conn: Connection, live: Table) -> dict[str, Any]:
         names = self.shape.names
         return {
             "source": names.source,
             "target": names.target,
             "retired": names.retired,
             "foreign_keys": [key.name for key in live.foreign_keys],
-            "sequences": [{"name": one.sequence, "column": one.name} for one in live.columns if one.sequence],
             "capture_trigger": names.capture_trigger,
             "reverse_capture_trigger": names.reverse_capture_trigger,
             "truncate_trigger": names.truncate_trigger,
+            **exchange_values(conn, self.files, live),
         }
 
     def _index_names(self, source: Table) -> list[dict[str, Name]]:
@@ -107,10 +113,12 @@ class Exchange:
             catalog = Catalog(held, self.files)
             source = catalog.read(self.shape.names.source)
             lock_referenced(held, source.foreign_keys)
-            held.execute(as_query(self.swap_sql(source, catalog.read(self.shape.names.target))))
+            statistics = self._statistics_names(held, source)
+            held.execute(as_query(self.swap_sql(held, source, catalog.read(self.shape.names.target))))
             keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
             indexes = self._index_names(source)
-            state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes)
+            detail = {"foreign_keys": keys, "indexes": indexes, "statistics": statistics}
+            state.set_state(held, self.migration, state.SWAPPED, **detail)
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 

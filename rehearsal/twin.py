@@ -13,9 +13,10 @@ from typing import Any
 from psycopg import sql
 
 from rehearsal.bounds import Interval, make_bounds
+from rehearsal.carry import carry_values
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.errors import PreconditionError, SqlFileError
-from rehearsal.names import Names
+from rehearsal.names import Names, fit
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, checksum, quote_ident
@@ -124,21 +125,23 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
     oldest, newest = read_key_range(conn, table.name, spec.key)
     bounds = make_bounds(Interval.parse(spec.interval), key_type, oldest, newest, now=now, premake=spec.premake)
     names = shape.names
+    leaves = [{"name": names.leaf(one.suffix), "lower": one.lower, "upper": one.upper} for one in bounds]
+    default_leaf = names.default_leaf if spec.default_partition else None
     return {
         "source": table.name,
         "source_text": dotted(table.name),
         "target": names.target,
         "key": spec.key,
-        "leaves": [{"name": names.leaf(one.suffix), "lower": one.lower, "upper": one.upper} for one in bounds],
-        "default_leaf": names.default_leaf if spec.default_partition else None,
-        "options": ", ".join(table.options),
-        "primary_key": f"{names.target[1][:58]}_pkey",
+        "leaves": leaves,
+        "default_leaf": default_leaf,
+        "relations": [*(leaf["name"] for leaf in leaves), *([default_leaf] if default_leaf else [])],
+        "primary_key": fit(names.target[1], "_pkey"),
         "identity": shape.identity,
-        "grants": read_grants(conn, table.oid),
         "owner": table.owner if table.owner != scalar(conn, "select current_user") else None,
         "comment": table.comment,
         "plan": plan.name,
         "strategy": plan.strategy,
+        **carry_values(conn, files, table, plan.strategy, names),
     }
 
 
@@ -199,23 +202,3 @@ def read_key_range(conn: Connection, table: Name, key: str) -> tuple[Any, Any]:
     query = sql.SQL("select min({key}), max({key}) from {table} where {key} > '-infinity' and {key} < 'infinity'")
     row = conn.execute(query.format(key=sql.Identifier(key), table=sql.Identifier(*table))).fetchone()
     return row or (None, None)
-
-
-GRANTS = """
-select string_agg(lower(a.privilege_type), ', ' order by a.privilege_type) as privileges,
-       case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee,
-       a.is_grantable as grantable
-from pg_catalog.pg_class as c, pg_catalog.aclexplode(c.relacl) as a
-where c.oid = %s::oid and a.grantee <> c.relowner
-group by a.grantee, a.is_grantable
-order by 2, 3
-"""
-
-
-def read_grants(conn: Connection, oid: int) -> list[dict[str, Any]]:
-    """Return the grants on a table but those of its owner."""
-    rows = conn.execute(GRANTS, [oid]).fetchall()
-    return [
-        {"privileges": privileges, "grantee": grantee, "grantable": grantable}
-        for privileges, grantee, grantable in rows
-    ]
