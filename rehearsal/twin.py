@@ -6,6 +6,7 @@ catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,7 +35,10 @@ class RenderedChange:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is needed to write rows of a source and its twin: names and columns."""
+    """What is needed to write rows of a source and its twin: names and columns.
+
+    `always` are identity columns GENERATED ALWAYS: such a column of the source can be inserted, but never updated.
+    """
 
     names: Names
     key: str
@@ -42,6 +46,7 @@ class Shape:
     identity: tuple[str, ...]
     identity_types: tuple[str, ...]
     columns: tuple[str, ...]
+    always: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, table: Table, key: str, names: Names | None = None) -> Shape:
@@ -57,7 +62,8 @@ class Shape:
         table.column(key)
         identity = primary if key in primary else (*primary, key)
         types = tuple(table.column(name).type for name in identity)
-        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns)
+        always = tuple(column.name for column in table.columns if column.identity == "a")
+        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns, always)
 
 
 def shape_of(catalog: Catalog, spec: TableSpec) -> Shape:
@@ -171,7 +177,8 @@ def mirror_values_of(shape: Shape, strategy: str) -> dict[str, Any]:
         "new_primary": records("new", shape.primary),
         "target_identity": records("t", shape.identity),
         "new_columns": records("new", shape.columns),
-        "assignments": ", ".join(f"{quote_ident(one)} = excluded.{quote_ident(one)}" for one in shape.columns),
+        "assignments": assignments(shape.columns),
+        "source_assignments": assignments(one for one in shape.columns if one not in shape.always),
         "forward_log": names.forward_log,
         "reverse_log": names.reverse_log,
         "capture_forward": names.function("capture_forward"),
@@ -190,6 +197,11 @@ def mirror_values_of(shape: Shape, strategy: str) -> dict[str, Any]:
 def records(record: str, columns: tuple[str, ...]) -> str:
     """Write columns of a record: `old."id", old."key"`."""
     return ", ".join(f"{record}.{quote_ident(one)}" for one in columns)
+
+
+def assignments(columns: Iterable[str]) -> str:
+    """Write what ON CONFLICT sets."""
+    return ", ".join(f"{quote_ident(one)} = excluded.{quote_ident(one)}" for one in columns)
 
 
 def log_columns(shape: Shape) -> tuple[str, ...]:
