@@ -21,7 +21,7 @@ from rehearsal.indexes import plan_indexes
 from rehearsal.names import fit
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_literal
 from rehearsal.twin import Shape
 
 
@@ -115,7 +115,7 @@ class Exchange:
             lock_referenced(held, source.foreign_keys)
             statistics = self._statistics_names(held, source)
             held.execute(as_query(self.swap_sql(held, source, catalog.read(self.shape.names.target))))
-            keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
+            keys = [kept_key(key) for key in source.foreign_keys]
             indexes = self._index_names(source)
             detail = {"foreign_keys": keys, "indexes": indexes, "statistics": statistics}
             state.set_state(held, self.migration, state.SWAPPED, **detail)
@@ -182,6 +182,11 @@ def refuse_old_snapshots(conn: Connection) -> None:
         raise TryAgain(message)
 
 
+def kept_key(key: Constraint) -> dict[str, str | None]:
+    """Return what is kept of a foreign key while it is off: name, definition, comment."""
+    return {"name": key.name, "definition": _strong(key), "comment": key.comment}
+
+
 def _strong(key: Constraint) -> str:
     return key.definition.removesuffix(" NOT VALID")
 
@@ -206,8 +211,16 @@ def _leaf_keys(conn: Connection, parted: Table) -> list[dict[str, Any]]:
     return [{"table": (schema, name), "name": key} for schema, name, key in rows]
 
 
+def adopt_sql(table: Name, key: dict[str, str | None]) -> str:
+    """Return the statements by which a parent adopts the foreign key of its leaves, comment included."""
+    name, where = quote_ident(key["name"] or ""), quote_ident(table)
+    text = f"alter table {where} add constraint {name} {key['definition']}"
+    comment = key.get("comment")
+    return text + (f"; comment on constraint {name} on {where} is {quote_literal(comment)}" if comment else "")
+
+
 def finish_foreign_keys(
-    conn: Connection, files: SqlFiles, table: Name, keys: list[dict[str, str]], policy: LockPolicy
+    conn: Connection, files: SqlFiles, table: Name, keys: list[dict[str, str | None]], policy: LockPolicy
 ) -> int:
     """Validate the foreign keys of a table and of its leaves, and let the parent adopt those of the leaves.
 
@@ -226,10 +239,10 @@ def finish_foreign_keys(
     there = {one.name for one in found.foreign_keys}
     for key in keys:
         if found.partitions and key["name"] not in there:
-            name, definition = quote_ident(key["name"]), key["definition"]
+            text = adopt_sql(table, key)
 
-            def adopt(held: Connection, name: str = name, definition: str = definition) -> None:
-                held.execute(as_query(f"alter table {quote_ident(table)} add constraint {name} {definition}"))
+            def adopt(held: Connection, text: str = text) -> None:
+                held.execute(as_query(text))
 
             with_lock(conn, f"adopt foreign key {key['name']}", adopt, policy=policy)
             done += 1

@@ -24,7 +24,7 @@ from rehearsal.drain import Drain, settle_sql
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, Run, utc_now
-from rehearsal.exchange import Exchange, finish_foreign_keys, lock_referenced
+from rehearsal.exchange import Exchange, finish_foreign_keys, kept_key, lock_referenced
 from rehearsal.indexes import IndexBuilder, foreign_key_sql, plan_indexes
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
@@ -314,7 +314,7 @@ class Switchover:
         source, target = catalog.read(self.names.source), catalog.read(self.names.target)
         there = {key.name for leaf in target.partitions for key in catalog.read(leaf.name).foreign_keys}
         weak, _, _ = foreign_key_sql(source, target)
-        keys = [{"name": key.name, "definition": key.definition} for key in source.foreign_keys]
+        keys = [kept_key(key) for key in source.foreign_keys]
 
         def work(held: Connection) -> None:
             if source.foreign_keys and not there:

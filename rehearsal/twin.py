@@ -6,6 +6,7 @@ catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,6 +38,7 @@ class RenderedChange:
 class Shape:
     """What is needed to write rows of a source and its twin: names and columns.
 
+    `log_types` are the types of the identity in a key log: with their collation, since equal must mean the same there.
     `always` are identity columns GENERATED ALWAYS: such a column of the source can be inserted, but never updated.
     """
 
@@ -47,6 +49,7 @@ class Shape:
     identity_types: tuple[str, ...]
     columns: tuple[str, ...]
     always: tuple[str, ...] = ()
+    log_types: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, table: Table, key: str, names: Names | None = None) -> Shape:
@@ -63,7 +66,12 @@ class Shape:
         identity = primary if key in primary else (*primary, key)
         types = tuple(table.column(name).type for name in identity)
         always = tuple(column.name for column in table.columns if column.identity == "a")
-        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns, always)
+        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns, always, _log_types(table, identity))
+
+
+def _log_types(table: Table, identity: tuple[str, ...]) -> tuple[str, ...]:
+    columns = (table.column(name) for name in identity)
+    return tuple(one.type + (f" collate {one.collation}" if one.collation else "") for one in columns)
 
 
 def shape_of(catalog: Catalog, spec: TableSpec) -> Shape:
@@ -83,7 +91,7 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
     applied = read_applied(conn)
     changes: list[RenderedChange] = []
     for spec in plan.tables:
-        base = f"{plan.name}/{split_name(spec.name)[1]}"
+        base = f"{plan.name}/{change_name(split_name(spec.name))}"
         for number, part in (("010", "target"), ("020", "mirror")):
             name = f"{base}/{number}_{part}"
             template = f"steps/{part}.sql.j2"
@@ -104,6 +112,20 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
                 raise SqlFileError(message)
             changes.append(RenderedChange(name, body))
     return changes
+
+
+def change_name(name: Name) -> str:
+    """Return the part of a change's name, and of its file's, that stands for a table.
+
+    >>> change_name(("public", "revenues"))
+    'revenues'
+    >>> change_name(("public", "We/ird"))
+    'we_ird_2b7bc1df'
+    """
+    if name[0] == "public" and re.fullmatch(r"[a-z0-9_]+", name[1]):
+        return name[1]
+    plain = re.sub(r"[^a-z0-9]+", "_", name[1].lower()).strip("_")
+    return f"{plain}_{checksum(dotted(name))[:8]}".lstrip("_")
 
 
 def spec_stamp(spec: TableSpec, plan: Plan) -> str:
@@ -168,7 +190,7 @@ def mirror_values_of(shape: Shape, strategy: str) -> dict[str, Any]:
         "target": names.target,
         "columns": shape.columns,
         "identity": shape.identity,
-        "identity_types": shape.identity_types,
+        "identity_types": shape.log_types,
         "primary": shape.primary,
         "log_columns": ", ".join(log_columns(shape)),
         "old_identity": records("old", shape.identity),
