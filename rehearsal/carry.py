@@ -79,7 +79,9 @@ def _shared_sequences(conn: Connection, files: SqlFiles, table: Table) -> list[d
     ]
 
 
-def late_values(conn: Connection, files: SqlFiles, source: Table, target: Table, names: Mapping[str, str]) -> dict[str, Any]:
+def late_values(
+    conn: Connection, files: SqlFiles, source: Table, target: Table, names: Mapping[str, str]
+) -> dict[str, Any]:
     """Return what `steps/carry.sql.j2` carries once the rows are copied and the indexes built.
 
     `names` leads from an index of the source to the same one of the twin.
@@ -112,7 +114,9 @@ def exchange_values(conn: Connection, files: SqlFiles, live: Table) -> dict[str,
     return {
         "identities": [{**one, "kind": kinds[identity[one["column"]]]} for one in sequences if one["is_identity"]],
         "sequences": [one for one in sequences if not one["is_identity"]],
-        "triggers": [{"name": one["name"], "enable": ENABLE[one["enabled"]]} for one in triggers if one["enabled"] != "D"],
+        "triggers": [
+            {"name": one["name"], "enable": ENABLE[one["enabled"]]} for one in triggers if one["enabled"] != "D"
+        ],
     }
 
 

@@ -19,6 +19,7 @@ from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents, quote_options
 from rehearsal.twin import Shape
 
+
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
     """One index of the source as the twin shall have it."""

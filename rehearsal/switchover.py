@@ -306,7 +306,9 @@ class Switchover:
     def _remember(self, conn: Connection, migration: int) -> None:
         """Keep what the table is, right before it is switched and outside of any lock: reading takes a while."""
         with conn.transaction():
-            remember(conn, migration, read_definition(conn, self.files, Catalog(conn, self.files).read(self.names.source)))
+            remember(
+                conn, migration, read_definition(conn, self.files, Catalog(conn, self.files).read(self.names.source))
+            )
 
     def _weak_keys(self, conn: Connection) -> None:
         """Add the source's foreign keys to the leaves, NOT VALID, all in one short transaction."""

@@ -66,7 +66,16 @@ class Shape:
         identity = primary if key in primary else (*primary, key)
         types = tuple(table.column(name).type for name in identity)
         always = tuple(column.name for column in table.columns if column.identity == "a")
-        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns, always, _log_types(table, identity))
+        return cls(
+            names or Names(table.name),
+            key,
+            primary,
+            identity,
+            types,
+            table.stored_columns,
+            always,
+            _log_types(table, identity),
+        )
 
 
 def _log_types(table: Table, identity: tuple[str, ...]) -> tuple[str, ...]:

@@ -29,10 +29,11 @@ ROLES = ("zoo reader", "zoo_writer", 'Zoo "Ops"', "zoo_owner")
 
 @dataclass(frozen=True)
 class Specimen:
-    """One table. The file's comments at its top are TOML: `name`, `key`, ... as in a plan's table, and
-    `strategies`, `since` (server version). Then come the parts, each under a line `-- # setup`, `-- # writes`
-    (`:table` is the table that is written, `:round` the number of the round) and `-- # holds` (queries that must
-    answer true at any time).
+    """One table, one file.
+
+    The comments at the file's top are TOML: `name`, `key`, ... as in a plan's table, and `strategies`, `since` (server
+    version). Then come the parts, each under a line `-- # setup`, `-- # writes` (`:table` is the table that is written,
+    `:round` the number of the round) and `-- # holds` (queries that must answer true at any time).
     """
 
     name: str
