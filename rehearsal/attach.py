@@ -28,7 +28,7 @@ from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
-from rehearsal.twin import Shape, target_values
+from rehearsal.twin import Shape, placed, target_values
 
 NO_WAY_BACK = (
     "history of {table} is split into partitions, and with that the way back ended: the old table does not follow. "
@@ -303,5 +303,5 @@ def parent_sql(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
     values = target_values(conn, files, plan, spec, datetime.now(UTC))
     bounds = [Bound(one["suffix"], one["lower"], one["upper"]) for one in split.leaves]
     leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
-    text = files.render("steps/target.sql.j2", **{**values, "leaves": leaves})
+    text = files.render("steps/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])})
     return [text, *parent_statements(table, Shape.of(table, spec.key, names))]

@@ -164,7 +164,7 @@ class _Acts:
         exchange = Exchange(self.files, self.plan, self.shape, migration)
         moved = exchange.moves(self.conn, self.source)
         locks = "".join(f"{statement};\n" for statement in moved.locks)
-        return locks + exchange.swap_sql(self.source, self.target, moved)
+        return locks + exchange.swap_sql(self.conn, self.source, self.target, moved)
 
     def _copying(self) -> list[Planned]:
         values = mirror_values_of(self.shape, self.plan.strategy)

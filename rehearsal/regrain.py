@@ -28,7 +28,7 @@ from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import Switchover
-from rehearsal.twin import Shape, mirror_values_of, target_values
+from rehearsal.twin import Shape, mirror_values_of, placed, target_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Regrain:
         shape = Shape.of(table, self.spec.key, self.history)
         older = {"older": self.names.leaf("older"), "target": self.history.target, "first": bounds[0].lower}
         return [
-            self.files.render("steps/target.sql.j2", **{**values, "leaves": leaves}),
+            self.files.render("steps/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])}),
             self.files.render("steps/regrain_older.sql.j2", **older),
             self.files.render("steps/mirror.sql.j2", **mirror_values_of(shape, "swap")),
         ]

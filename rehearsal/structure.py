@@ -72,14 +72,14 @@ def check_structure(
 
 
 def _partitions(twin: Twin) -> Iterator[str]:
-    wanted = f"{twin.method.upper()} ({_plain(twin.key)})"
+    wanted = f"{twin.method.upper()} ({plain(twin.key)})"
     if twin.target.partition_key not in (wanted, f"{twin.method.upper()} ({quote_ident(twin.key)})"):
         yield f"partitioned by {twin.target.partition_key} instead of {wanted}"
-    plain = [one for one in twin.target.partitions if not one.is_default]
-    found = {one.limits for one in plain}
+    bounded = [one for one in twin.target.partitions if not one.is_default]
+    found = {one.limits for one in bounded}
     show = SHOWN[twin.method]
     yield from (f"no partition {show(bound)}" for bound in twin.bounds if bound not in found)
-    yield from (f"{one.name[1]} {show(one.limits)} is not expected" for one in plain if one.limits not in twin.bounds)
+    yield from (f"{one.name[1]} {show(one.limits)} is not expected" for one in bounded if one.limits not in twin.bounds)
     yield from (f"{one.name[1]} is being detached" for one in twin.target.partitions if one.detach_pending)
     if twin.method == "range":
         yield from _gaps(twin.bounds)
@@ -147,11 +147,11 @@ def _indexes(twin: Twin) -> Iterator[str]:
 
 def index_shape(index: Index, *, with_key: str | None = None) -> str:
     """Return an index's definition without names; with the partition key added where a unique index needs it."""
-    head, _, tail = index.definition.partition(" USING ")
+    tail = index.tail.removeprefix("USING ")
     if with_key and index.is_unique and with_key not in index.key_columns:
         end = closing(tail)
-        tail = f"{tail[:end]}, {_plain(with_key)}{tail[end:]}"
-    return ("unique " if head.startswith("CREATE UNIQUE") else "") + tail
+        tail = f"{tail[:end]}, {plain(with_key)}{tail[end:]}"
+    return ("unique " if index.is_unique else "") + tail + (f" WHERE {index.predicate}" if index.predicate else "")
 
 
 def closing(text: str) -> int:
@@ -169,7 +169,7 @@ def closing(text: str) -> int:
     return len(text)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Quote a name where PostgreSQL's rendering would; a column named like a keyword costs a false alarm only."""
     return name if name.isidentifier() and name.islower() and name.isascii() else quote_ident(name)
 

@@ -24,7 +24,7 @@ from rehearsal.references import Reference, values_of
 from rehearsal.regrain import Regrain
 from rehearsal.repair import resync_sql
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover import Switchover, clear_target_sql
+from rehearsal.switchover import Switchover, carry_sql, clear_target_sql
 from rehearsal.twin import mirror_values_of, render_changes
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 
@@ -79,7 +79,7 @@ def _swap(work: Switchover, conn: Connection) -> str:
     catalog = Catalog(conn, work.files)
     source, target = catalog.read(work.names.source), catalog.read(work.names.target)
     exchange = _exchange(work, conn)
-    return exchange.swap_sql(source, target, exchange.moves(conn, source))
+    return exchange.swap_sql(conn, source, target, exchange.moves(conn, source))
 
 
 def _swap_back(work: Switchover, conn: Connection) -> str:
@@ -101,6 +101,12 @@ def _loose(step: str) -> Render:
         return work.files.render(f"steps/{step}.sql.j2", **values_of(one, source))
 
     return render
+
+
+def _carry(work: Switchover, conn: Connection) -> str:
+    catalog = Catalog(conn, work.files)
+    source, target = catalog.read(work.names.source), catalog.read(work.names.target)
+    return carry_sql(conn, work.files, work.shape(conn), source, target)
 
 
 def _registry(part: str) -> Render:
@@ -134,6 +140,7 @@ CASES: dict[str, tuple[str, str, Render]] = {
         lambda work, conn: settle_sql(work.files, work.shape(conn), work.names.forward_log, work.names.target),
     ),
     "resync": ("both tables", "deployed", lambda work, conn: resync_sql(_exchange(work, conn).forward)),
+    "carry": ("source", "following", _carry),
     "swap": ("source", "following", _swap),
     "guard_on": ("guarded table", "following", lambda work, conn: _exchange(work, conn).guard.on_sql("1")),
     "guard_off": (
