@@ -42,7 +42,6 @@ select c.relkind::text as kind, c.relispartition as is_partition, c.relpersisten
        ) as wraparound_vacuum,
        pg_catalog.pg_total_relation_size(c.oid) as total_bytes,
        array(
-       array(
            select con.conname::text from pg_catalog.pg_constraint as con
            where con.conrelid = c.oid and con.contype = 'x'
        ) as exclusions
