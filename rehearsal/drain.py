@@ -98,6 +98,14 @@ class Drain:
                 on_progress(done, done + max(0, left - batch))
         return done
 
+    def once(self, conn: Connection, batch: int) -> int:
+        """Drain one batch in a transaction of its own, however short the log is; return how many were taken.
+
+        Raises:
+            StepFailed: see `until`.
+        """
+        return self._one(conn, batch)
+
     def _one(self, conn: Connection, batch: int) -> int:
         try:
             with conn.transaction():

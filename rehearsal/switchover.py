@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 from psycopg import sql
@@ -28,7 +27,9 @@ from rehearsal.names import Names
 from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
+from rehearsal.sessions import run_in_sessions
 from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.statistics import refresh_statistics
 from rehearsal.twin import Shape, mirror_values_of
 
 CLEAR_MS = 600_000
@@ -93,7 +94,7 @@ class Switchover:
             self._step(conn, found.id, "settle", lambda: self._settle(conn, shape))
             self._step(conn, found.id, "indexes", lambda: self._indexes(shape))
             self._step(conn, found.id, "drain", lambda: self._drain(conn, self.drain(conn)))
-            self._step(conn, found.id, "statistics", lambda: self._statistics(conn))
+            self._step(conn, found.id, "statistics", lambda: self._statistics(conn, shape))
             with conn.transaction():
                 state.set_state(conn, found.id, state.FOLLOWING)
             return True
@@ -271,21 +272,11 @@ class Switchover:
         copying = self.plan.copying
         return drain.until(conn, copying.drain_until if rest is None else rest, copying.drain_batch, tell)
 
-    def _statistics(self, conn: Connection) -> int:
-        """Vacuum the leaves that have rows, in parallel, then analyze the parent, which takes the leaves along.
-
-        Autovacuum never analyzes a parent; without a visibility map there are no index-only scans.
-        """
+    def _statistics(self, conn: Connection, shape: Shape) -> int:
         target = Catalog(conn, self.files).read(self.names.target)
-
-        def vacuum(leaf: tuple[str, str]) -> None:
-            with connect(self.database, role="statistics") as own:
-                own.execute(sql.SQL("vacuum (freeze) {}").format(sql.Identifier(*leaf)))
-
-        with ThreadPoolExecutor(self.plan.copying.workers) as pool:
-            list(pool.map(vacuum, _filled(conn, target)))
-        conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*target.name)))
-        return len(target.partitions)
+        with self._pacer("vacuum", shape) as turns:
+            workers = self.plan.copying.workers
+            return refresh_statistics(self.database, conn, target, workers, turns)
 
     def _swap(self, conn: Connection, migration: int) -> None:
         exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
@@ -328,7 +319,13 @@ class Switchover:
             found = state.read_migration(conn, self.names.source)
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()
-        done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []), self.policy)
+
+        def validate(statements: list[str]) -> None:
+            queries = [as_query(one) for one in statements]
+            run_in_sessions(self.database, "validate", queries, self.plan.copying.workers)
+
+        keys = found.detail.get("foreign_keys", [])
+        done = finish_foreign_keys(conn, self.files, table, keys, self.policy, validate)
         if done:
             ms = round((time.monotonic() - started) * 1e3, 1)
             self.run.event("step", table=self.spec.name, name="foreign-keys", ms=ms, result=done)
@@ -339,6 +336,8 @@ class Switchover:
     def _drainer(self, conn: Connection, drain: Drain) -> Callable[[], None]:
         def between() -> None:
             self._drain(conn, drain)
+            # What was left is drained without the lock; under it, what came during this one batch.
+            drain.once(conn, self.plan.copying.drain_batch)
 
         return between
 
