@@ -132,7 +132,8 @@ def drain_to_zero(drain: Drain, conn: Connection) -> None:
     if (left := drain.pending(conn)) > MOST_KEYS_UNDER_LOCK:
         message = f"{left} keys are left in the log, more than {MOST_KEYS_UNDER_LOCK}"
         raise TryAgain(message)
-    drain.batch(conn, EVERYTHING)
+    if left:
+        drain.batch(conn, EVERYTHING)
 
 
 def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:

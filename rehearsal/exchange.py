@@ -101,13 +101,14 @@ class Exchange:
         Raises:
             LockNotAcquired: the budget is spent; nothing changed.
         """
+        # The twin is ours alone, so it is read before anybody waits; the source may have changed until the lock.
+        target = Catalog(conn, self.files).read(self.shape.names.target)
 
         def work(held: Connection) -> None:
             drain_to_zero(self.forward, held)
-            catalog = Catalog(held, self.files)
-            source = catalog.read(self.shape.names.source)
+            source = Catalog(held, self.files).read(self.shape.names.source)
             lock_referenced(held, source.foreign_keys)
-            held.execute(as_query(self.swap_sql(source, catalog.read(self.shape.names.target))))
+            held.execute(as_query(self.swap_sql(source, target)))
             keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
             indexes = self._index_names(source)
             state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes)
