@@ -101,6 +101,14 @@ class Drain:
                 on_progress(done, done + max(0, left - batch))
         return done
 
+    def once(self, conn: Connection, batch: int) -> int:
+        """Drain one batch in a transaction of its own, however short the log is; return how many were taken.
+
+        Raises:
+            StepFailed: see `until`.
+        """
+        return self._one(conn, batch)
+
     def _one(self, conn: Connection, batch: int) -> int:
         try:
             with conn.transaction():
@@ -127,6 +135,8 @@ def drain_to_zero(drain: Drain, conn: Connection) -> None:
     if (left := drain.pending(conn)) > MOST_KEYS_UNDER_LOCK:
         message = f"{left} keys are left in the log, more than {MOST_KEYS_UNDER_LOCK}"
         raise TryAgain(message)
+    if not left:
+        return
     try:
         drain.batch(conn, EVERYTHING)
     except errors.UniqueViolation as exc:

@@ -26,6 +26,7 @@ from rehearsal.indexes import foreign_key_sql, index_statements
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles, quote_ident
+from rehearsal.statistics import vacuum_sql
 from rehearsal.switchover import clear_target_sql
 from rehearsal.twin import Shape, mirror_values_of, read_applied, render_changes, target_values
 
@@ -194,7 +195,7 @@ class _Acts:
     def _drain(self) -> list[Planned]:
         drain = Exchange(self.files, self.plan, self.shape, 0).forward
         text = f"{drain.take_sql(self.plan.copying.drain_batch).strip()};\n{drain.put_sql().strip()}"
-        vacuum = ";\n".join(f"vacuum (freeze) {quote_ident(leaf.name)}" for leaf in self.target.partitions)
+        vacuum = ";\n".join(vacuum_sql(leaf.name).as_string(None) for leaf in self.target.partitions)
         vacuum += f";\nanalyze {quote_ident(self.target.name)}"
         lock = "SHARE UPDATE EXCLUSIVE on one leaf: nobody waits"
         return [

@@ -119,11 +119,12 @@ class Exchange:
             PreconditionError: something points at the source that cannot be moved; nothing changed.
             StepFailed: something would be left behind; nothing changed.
         """
+        # The twin is ours alone, so it is read before anybody waits; the source may have changed until the lock.
+        target = Catalog(conn, self.files).read(self.shape.names.target)
 
         def work(held: Connection) -> None:
             drain_to_zero(self.forward, held)
-            catalog = Catalog(held, self.files)
-            source, target = catalog.read(self.shape.names.source), catalog.read(self.shape.names.target)
+            source = Catalog(held, self.files).read(self.shape.names.source)
             moved = self.moves(held, source)
             lock_referenced(held, source.foreign_keys)
             statistics = self._statistics_names(held, source)
@@ -245,23 +246,41 @@ def adopt_sql(table: Name, key: dict[str, str | None]) -> str:
     return text + (f"; comment on constraint {name} on {where} is {quote_literal(comment)}" if comment else "")
 
 
+UNVALIDATED = """
+select n.nspname, c.relname, con.conname from pg_catalog.pg_constraint as con
+join pg_catalog.pg_class as c on c.oid = con.conrelid
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where con.contype = 'f' and not con.convalidated and con.conrelid = any(%s::oid[])
+order by con.conname, n.nspname, c.relname  -- two sessions meet on different leaves
+"""
+
+
+def validations(conn: Connection, table: Table) -> list[str]:
+    """Return what validates the foreign keys of a table, or of its leaves, that are not validated yet."""
+    oids = [leaf.oid for leaf in table.partitions] or [table.oid]
+    return [
+        f"alter table {quote_ident((schema, name))} validate constraint {quote_ident(key)}"
+        for schema, name, key in conn.execute(UNVALIDATED, [oids])
+    ]
+
+
 def finish_foreign_keys(
-    conn: Connection, files: SqlFiles, table: Name, keys: list[dict[str, str | None]], policy: LockPolicy
+    conn: Connection,
+    files: SqlFiles,
+    table: Name,
+    keys: list[dict[str, str | None]],
+    policy: LockPolicy,
+    validate: Callable[[list[str]], None],
 ) -> int:
     """Validate the foreign keys of a table and of its leaves, and let the parent adopt those of the leaves.
 
-    Locks: SHARE UPDATE EXCLUSIVE on each leaf while it is validated, SHARE ROW EXCLUSIVE for the adoption (ms).
+    `validate` runs the validations, which may go on side by side. Locks: SHARE UPDATE EXCLUSIVE on each leaf while it
+    is validated, SHARE ROW EXCLUSIVE for the adoption (ms).
     Returns how many statements were needed; a second run needs none.
     """
-    catalog = Catalog(conn, files)
-    done = 0
-    found = catalog.read(table)
-    for name in (*(leaf.name for leaf in found.partitions), *(() if found.partitions else (table,))):
-        for constraint in catalog.read(name).foreign_keys:
-            if not constraint.is_validated:
-                statement = f"alter table {quote_ident(name)} validate constraint {quote_ident(constraint.name)}"
-                conn.execute(as_query(statement))
-                done += 1
+    found = Catalog(conn, files).read(table)
+    done = len(statements := validations(conn, found))
+    validate(statements)
     there = {one.name for one in found.foreign_keys}
     for key in keys:
         if found.partitions and key["name"] not in there:

@@ -7,9 +7,7 @@ performance.md). Every function may be repeated: what is there already is left a
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rehearsal.catalog import Catalog, Index, Name, Table
@@ -17,6 +15,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.names import fit
 from rehearsal.postgres import Connection, connect
+from rehearsal.sessions import run_in_sessions
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents, quote_options
 from rehearsal.structure import closing
 from rehearsal.turns import FREE, Turns
@@ -148,38 +147,12 @@ class IndexBuilder:
             there = _leaf_indexes(conn, target)
             work = index_statements(source, target, self.shape)
             missing = [one for leaves, _ in work for one in leaves if _index_name(one) not in there]
-            self._build(missing)
+            statements = [as_query(one) for one in missing]
+            run_in_sessions(self.database, "index", statements, self.workers, self.turns, self.on_progress)
             for _, parent in work:
                 if parent:
                     conn.execute(as_query(parent))
         return len(missing)
-
-    def _build(self, statements: Sequence[str]) -> None:
-        done = 0
-        connections = [connect(self.database, role="index") for _ in range(min(self.workers, len(statements)))]
-        idle = list(connections)
-        stop = threading.Event()
-
-        def build(statement: str) -> None:
-            conn = idle.pop()
-            try:
-                with self.turns.turn(conn, stop) as granted:
-                    if granted:
-                        conn.execute(as_query(statement))
-            except BaseException:
-                stop.set()
-                raise
-            finally:
-                idle.append(conn)
-
-        try:
-            with ThreadPoolExecutor(max(1, len(connections)), thread_name_prefix="index") as pool:
-                for _ in pool.map(build, statements):
-                    done += 1
-                    self.on_progress(done, len(statements))
-        finally:
-            for conn in connections:
-                conn.close()
 
 
 def _index_name(statement: str) -> str:

@@ -232,6 +232,9 @@ class Pacer:
         self._judge(reading)
 
     def _judge(self, reading: Reading) -> None:
+        if self.pauses.is_paused:
+            # Nothing of ours is at work, so nothing that is felt now is ours.
+            return
         crowd = Crowd(self.pace.cores or self.signals.cores, self.places, self._calm_ms)
         slow = reasons(reading, self.pace, crowd)
         calm = not slow and not reasons(reading, self.pace, crowd, CALM)

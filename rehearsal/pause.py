@@ -59,6 +59,11 @@ class PauseWatch:
     _told: Pause | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether somebody who waits was told of a pause."""
+        return self._told is not None
+
     def wait(self, conn: Connection, stop: threading.Event | None = None) -> bool:
         """Return once the plan may go on, or false when `stop` was set before."""
         stop = stop or threading.Event()

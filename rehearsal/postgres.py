@@ -146,7 +146,8 @@ def with_lock(
     `between` runs before each new try, with no lock held. `deadlock_timeout` is set below `lock_timeout` where the
     role may do so, since autovacuum yields only after `deadlock_timeout` (research: lock_timeout 500 ms against the
     default of 1 s failed 3 of 3 times). Where it may not, autovacuum is asked to yield before the next try, in a lock
-    mode that the application does not feel. The connection must be idle and in autocommit mode.
+    mode that the application does not feel. The commit waits for no disk and no standby while the lock is held; it is
+    durable when this returns. The connection must be idle and in autocommit mode.
 
     Raises:
         LockNotAcquired: the budget is spent; names the sessions that blocked it, as PostgreSQL sees them.
@@ -203,13 +204,19 @@ def _locked(
     with conn.transaction():
         conn.execute(sql.SQL("set local lock_timeout = {}").format(timeout_ms))
         conn.execute(sql.SQL("set local idle_in_transaction_session_timeout = '10s'"))
+        # The application must not wait for our commit to reach a disk or a standby: its own next commit flushes ours,
+        # which comes before it in the log, so nothing acknowledged can survive a crash without it.
+        conn.execute(sql.SQL("set local synchronous_commit = off"))
         _lower_deadlock_timeout(conn, timeout_ms)
         if lock is not None:
             conn.execute(lock)
         granted = time.monotonic()
         conn.execute(sql.SQL("set local statement_timeout = {}").format(hold_ms))
         result = work(conn)
-    return result, (granted - asked) * 1e3, (time.monotonic() - granted) * 1e3
+    held_ms = (time.monotonic() - granted) * 1e3
+    # Now that nobody waits: a commit that is waited for, so that what is reported as done is durable.
+    conn.execute("select pg_catalog.pg_logical_emit_message(true, 'pg-rehearsal', 'flush')")
+    return result, (granted - asked) * 1e3, held_ms
 
 
 def _lower_deadlock_timeout(conn: Connection, timeout_ms: int) -> None:

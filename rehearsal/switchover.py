@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
@@ -35,7 +34,9 @@ from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, told_clearly, with_lock
 from rehearsal.references import from_stored, validate_restored
+from rehearsal.sessions import run_in_sessions
 from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.statistics import refresh_statistics
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, mirror_values_of
 
@@ -114,7 +115,7 @@ class Switchover:
             self._step(conn, found.id, "indexes", lambda: self._indexes(shape))
             self._step(conn, found.id, "carry", lambda: self._carry(conn, shape))
             self._step(conn, found.id, "drain", lambda: self._drain(conn, self.drain(conn)))
-            self._step(conn, found.id, "statistics", lambda: self._statistics(conn))
+            self._step(conn, found.id, "statistics", lambda: self._statistics(conn, shape))
             with conn.transaction():
                 state.set_state(conn, found.id, state.FOLLOWING)
             return True
@@ -304,21 +305,11 @@ class Switchover:
         copying = self.plan.copying
         return drain.until(conn, copying.drain_until if rest is None else rest, copying.drain_batch, tell)
 
-    def _statistics(self, conn: Connection) -> int:
-        """Vacuum the leaves that have rows, in parallel, then analyze the parent, which takes the leaves along.
-
-        Autovacuum never analyzes a parent; without a visibility map there are no index-only scans.
-        """
+    def _statistics(self, conn: Connection, shape: Shape) -> int:
         target = Catalog(conn, self.files).read(self.names.target)
-
-        def vacuum(leaf: tuple[str, str]) -> None:
-            with connect(self.database, role="statistics") as own:
-                own.execute(sql.SQL("vacuum (freeze) {}").format(sql.Identifier(*leaf)))
-
-        with ThreadPoolExecutor(self.plan.copying.workers) as pool:
-            list(pool.map(vacuum, _filled(conn, target)))
-        conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*target.name)))
-        return len(target.partitions)
+        with self._pacer("vacuum", shape) as turns:
+            workers = self.plan.copying.workers
+            return refresh_statistics(self.database, conn, target, workers, turns)
 
     def _swap(self, conn: Connection, migration: int) -> None:
         exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
@@ -392,7 +383,13 @@ class Switchover:
             found = state.read_migration(conn, self.names.source)
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()
-        done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []), self.policy)
+
+        def validate(statements: list[str]) -> None:
+            queries = [as_query(one) for one in statements]
+            run_in_sessions(self.database, "validate", queries, self.plan.copying.workers)
+
+        keys = found.detail.get("foreign_keys", [])
+        done = finish_foreign_keys(conn, self.files, table, keys, self.policy, validate)
         if found.state == state.FOLLOWING:
             oid = Catalog(conn, self.files).read(self.names.source).oid
             done += validate_restored(conn, self.files, oid, from_stored(found.detail))
@@ -406,6 +403,8 @@ class Switchover:
     def _drainer(self, conn: Connection, drain: Drain) -> Callable[[], None]:
         def between() -> None:
             self._drain(conn, drain)
+            # What was left is drained without the lock; under it, what came during this one batch.
+            drain.once(conn, self.plan.copying.drain_batch)
 
         return between
 

@@ -147,7 +147,22 @@ def _series(history: History, phase: str, what: str, events: Sequence[Event]) ->
     total = _number(events[-1].fields, "total") or 0.0
     points = [(history.second(event.at), _number(event.fields, "done") or 0.0) for event in events]
     unit = str(events[-1].fields.get("unit", ""))
-    return Series(title=f"{what} ({phase})" if phase else what, unit=unit, total=total, points=points)
+    title = f"{what} ({phase})" if phase else what
+    return Series(title=title, unit=unit, total=total, points=points, paused_s=_paused(history, what, points))
+
+
+def _paused(history: History, what: str, points: Sequence[tuple[float, float]]) -> float:
+    """Return the seconds between the first and the last point in which a work was paused by command."""
+    total, since = 0.0, None
+    for event in history.of("pace"):
+        if event.fields.get("what") != what.replace(" ", " of ", 1) or "paused" not in event.fields:
+            continue
+        at = min(max(history.second(event.at), points[0][0]), points[-1][0])
+        if event.fields["paused"]:
+            since = at
+        elif since is not None:
+            total, since = total + at - since, None
+    return round(total + (points[-1][0] - since if since is not None else 0.0), 3)
 
 
 def _latency_lines(folder: Path) -> Iterable[dict[str, Any]]:

@@ -92,6 +92,7 @@ class Series(Part):
     unit: str
     total: float
     points: list[tuple[float, float]]
+    paused_s: float = 0.0
 
 
 class Bar(Part):

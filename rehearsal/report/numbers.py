@@ -87,7 +87,7 @@ def estimate(progress: Sequence[Series], kind: str) -> str:
     if not copies:
         return "withheld: no copy of rows was measured in this run"
     rows = sum(one.points[-1][1] - one.points[0][1] for one in copies)
-    seconds = sum(one.points[-1][0] - one.points[0][0] for one in copies)
+    seconds = sum(one.points[-1][0] - one.points[0][0] - one.paused_s for one in copies)
     if rows < MIN_ROWS or seconds < MIN_SECONDS:
         return f"withheld: {rows:,.0f} rows in {seconds:.1f} s are too few to judge a long copy by"
     minutes = 100_000_000 / (rows / seconds) / 60

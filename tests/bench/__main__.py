@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import statistics
 import sys
 from collections.abc import Callable
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     if unknown := [one for one in parts if one not in PARTS]:
         print(f"no part {', '.join(unknown)}; the parts are: {', '.join(PARTS)}", file=sys.stderr)
         return 2
+    # Ended from outside, it takes its server along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"making {words.rows:,} rows", flush=True)
     world = World(words.rows)
     try:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 from psycopg import sql
 
+from fleet.cluster import Cluster
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired, PreconditionError
-from rehearsal.postgres import Connection, LockPolicy, advisory_lock, connect, with_lock
+from rehearsal.postgres import Connection, LockPolicy, advisory_lock, connect, scalar, with_lock
 
 
 def test_with_lock_gives_up_within_its_budget_and_names_the_blocker(database: Database, conn: Connection) -> None:
@@ -108,3 +113,32 @@ def test_work_that_is_too_slow_under_the_lock_is_not_tried_forever(conn: Connect
         with_lock(conn, "slow work", work, policy=LockPolicy(hold_ms=20, attempts=40))
 
     assert len(tries) == 3
+
+
+@pytest.mark.slow
+def test_what_with_lock_reported_survives_a_crash() -> None:
+    """The commit under the lock waits for no disk; the lock function does, before it says that it is done."""
+    base = Path(tempfile.mkdtemp(prefix="pgr-crash-"))
+    base.chmod(0o711)
+    cluster = Cluster(base)
+    try:
+        cluster.start(settings={"wal_writer_delay": "10s", "wal_writer_flush_after": "0"})
+        server = Database("127.0.0.1", cluster.facts()["port"], "postgres", "postgres", cluster.password())
+        with connect(server) as conn:
+            conn.execute("create table public.posts (id int)")
+            lock = sql.SQL("lock table public.posts in access exclusive mode")
+            seen: list[str] = []
+
+            def work(held: Connection) -> None:
+                held.execute("alter table public.posts rename to renamed")
+                seen.append(scalar(held, "select current_setting('synchronous_commit')"))
+
+            with_lock(conn, "rename", work, lock=lock)
+            cluster.stop("immediate")
+        cluster.start()
+        with connect(server) as conn:
+            assert scalar(conn, "select to_regclass('public.renamed') is not null")
+        assert seen == ["off"]
+    finally:
+        cluster.destroy()
+        shutil.rmtree(base, ignore_errors=True)

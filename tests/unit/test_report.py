@@ -289,6 +289,21 @@ def test_estimate_is_withheld_for_a_copy_too_small_to_judge_by(tmp_path: Path) -
     assert read(player.run).estimate == "withheld: 500 rows in 2.0 s are too few to judge a long copy by"
 
 
+def test_time_in_a_pause_does_not_count_in_the_estimate(tmp_path: Path) -> None:
+    """A copy of a million rows in 10 s, paused for an hour amid them: 100 million take 17 minutes."""
+    player = Player(tmp_path / "run")
+    player.event("progress", what="copy posts", done=0, total=1_000_000, unit="rows")
+    player.second += 5
+    player.event("pace", what="copy of posts", text="paused", paused=True)
+    player.second += 3600
+    player.event("pace", what="copy of posts", text="goes on", paused=False)
+    player.second += 5
+    player.event("progress", what="copy posts", done=1_000_000, total=1_000_000, unit="rows")
+
+    report = read(player.run)
+    assert report.estimate.startswith("17 minutes for 100 million rows at 100,000 rows a second")
+
+
 def test_next_steps_follow_verdict_and_environment(tmp_path: Path) -> None:
     def steps(name: str, kind: str, **result: bool | None) -> str:
         return " ".join(read(play(tmp_path / name, mutate=dict(result)), kind).next_steps)

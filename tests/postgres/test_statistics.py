@@ -1,0 +1,37 @@
+"""Vacuum and statistics of the twin: every leaf once, and the parent, which nothing else analyzes."""
+
+from __future__ import annotations
+
+from rehearsal.catalog import Catalog, Name
+from rehearsal.environment import Database
+from rehearsal.evidence import Run
+from rehearsal.postgres import Connection, scalar
+from rehearsal.sqlfiles import SqlFiles, as_query
+from tests.fix_tables import deploy, make_plan, make_switchover, names_of
+
+LEAVES = """
+select c.relname, c.reltuples, c.relallvisible = c.relpages,
+       pg_catalog.pg_stat_get_analyze_count(c.oid) as analyzed,
+       (select count(*) from pg_catalog.pg_statistic as s where s.starelid = c.oid)
+from pg_catalog.pg_inherits as i join pg_catalog.pg_class as c on c.oid = i.inhrelid
+where i.inhparent = %s::oid
+"""
+
+
+def test_each_leaf_is_analyzed_once_and_the_parent_as_well(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """The parent's own pass leaves the leaves alone and samples their rows all the same."""
+    plan = make_plan("swap")
+    deploy(conn, sql_files, plan)
+
+    make_switchover(database, sql_files, plan, run).prepare()
+
+    target = Catalog(conn, sql_files).read(names_of(events).target)
+    leaves = conn.execute(as_query(LEAVES), [target.oid]).fetchall()
+    assert [one[0] for one in leaves if one[3] != 1] == []
+    assert [one[0] for one in leaves if not one[2]] == []
+    assert sum(one[1] for one in leaves) == 4000
+    assert all(one[4] > 0 for one in leaves if one[1])
+    inherited = "select count(*) from pg_catalog.pg_statistic where starelid = %s::oid and stainherit"
+    assert scalar(conn, inherited, [target.oid]) == len(target.columns)
