@@ -21,7 +21,7 @@ from rehearsal.moves import Moves, read_moves
 from rehearsal.names import fit
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
-from rehearsal.references import stored
+from rehearsal.references import require_prepared, stored
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.twin import Shape
 
@@ -113,6 +113,7 @@ class Exchange:
             catalog = Catalog(held, self.files)
             source, target = catalog.read(self.shape.names.source), catalog.read(self.shape.names.target)
             moved = self.moves(held, source)
+            require_prepared(moved.references, self.shape.key)
             lock_referenced(held, source.foreign_keys)
             held.execute(as_query(self.swap_sql(source, target, moved)))
             moved.check(held, self.files, source, target)

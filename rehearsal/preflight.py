@@ -191,7 +191,7 @@ def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
     """Foreign keys that point at the table: replaced at a swap as the plan says, untouched by dual-write."""
     found = read_references(conn, files, facts.table.oid)
     for one in found:
-        problem = problem_of(one, facts.plan, facts.spec)
+        problem = problem_of(one, facts.plan, facts.spec, conn.info.server_version)
         if facts.plan.strategy == "dual-write":
             yield Finding("own-reference" if one.is_own else "stays-reference", "blocker" if one.is_own else "warning",
                           facts.spec.name, f"{one.label} points at it", "the source keeps it, the twin cannot have it",
@@ -199,8 +199,10 @@ def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
         elif problem:
             yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", *problem)
         else:
-            yield Finding("moves-reference", "warning", facts.spec.name, f"{one.label} points at it", "triggers "
-                          "stand in for it; they do not hold against REPEATABLE READ deletes and replication roles",
+            effect = "its table gets the partition key as well, filled by a trigger; changes of the key cascade"
+            if facts.spec.references[one.name] == "loose":
+                effect = "triggers stand in for it; not against REPEATABLE READ deletes and replication roles"
+            yield Finding("moves-reference", "warning", facts.spec.name, f"{one.label} points at it", effect,
                           "review it in the dry run; every comparison looks for orphans")  # fmt: skip
     for name in unknown_references(found, facts.spec):
         yield Finding("reference-unknown", "blocker", facts.spec.name, f"references names {name}", "there is no such "

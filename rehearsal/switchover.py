@@ -16,6 +16,7 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
+from rehearsal.composite import Composite, prepare_composites
 from rehearsal.copying import Copier, plan_chunks
 from rehearsal.drain import Drain, settle_sql
 from rehearsal.environment import Database
@@ -26,7 +27,7 @@ from rehearsal.indexes import IndexBuilder, foreign_key_sql
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
-from rehearsal.references import from_stored, validate_restored
+from rehearsal.references import from_stored, read_references, require_decided, validate_references
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.twin import Shape, mirror_values_of
 
@@ -91,6 +92,7 @@ class Switchover:
             self._step(conn, found.id, "copy", lambda: self._copy(shape, found.id))
             self._step(conn, found.id, "settle", lambda: self._settle(conn, shape))
             self._step(conn, found.id, "indexes", lambda: self._indexes(shape))
+            self._step(conn, found.id, "references", lambda: self._composites(conn))
             self._step(conn, found.id, "drain", lambda: self._drain(conn, self.drain(conn)))
             self._step(conn, found.id, "statistics", lambda: self._statistics(conn))
             with conn.transaction():
@@ -319,13 +321,33 @@ class Switchover:
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()
         done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []), self.policy)
-        if found.state == state.FOLLOWING:
-            oid = Catalog(conn, self.files).read(self.names.source).oid
-            done += validate_restored(conn, self.files, oid, from_stored(found.detail))
+        if found.strategy == "swap":
+            done += self._finish_references(conn, found)
         if done:
             ms = round((time.monotonic() - started) * 1e3, 1)
             self.run.event("step", table=self.spec.name, name="foreign-keys", ms=ms, result=done)
         return done
+
+    def _composites(self, conn: Connection) -> int:
+        """Give the tables that refer to this one its partition key, where the plan wants composite foreign keys."""
+        if self.plan.strategy != "swap":
+            return 0
+        source = Catalog(conn, self.files).read(self.names.source)
+        found = read_references(conn, self.files, source.oid)
+        found = require_decided(found, self.plan, self.spec, conn.info.server_version)
+        wanted = [one for one in found if one.decision == "composite"]
+        where = (source.name, self.spec.key)
+        return prepare_composites(conn, self.files, wanted, *where, self.policy, self._lock_event)
+
+    def _finish_references(self, conn: Connection, found: state.Migration) -> int:
+        """Mend and validate what the last exchange made in the place of foreign keys."""
+        references = from_stored(found.detail)
+        live = Catalog(conn, self.files).read(self.names.source)
+        there = {one.name for one in read_references(conn, self.files, live.oid) if not one.validated}
+        for one in references:
+            if found.state == state.SWAPPED and one.decision == "composite" and one.name in there:
+                Composite(self.files, one, live.name, self.spec.key).fill(conn)
+        return validate_references(conn, self.files, live.oid, references)
 
     # ── reporting ────────────────────────────────────────────────────────────────────────────────────────────────
 
