@@ -60,7 +60,7 @@ class JsonFact(FactBase[dict[str, Any]]):
 
 
 class FileState(FactBase[dict[str, str]]):
-    """SHA-256, mode and owner of a file; empty if there is none."""
+    """SHA-256, mode, owner and group of a file; empty if there is none."""
 
     default = dict
 
@@ -68,7 +68,7 @@ class FileState(FactBase[dict[str, str]]):
         """Return the command."""
         script = (
             'test -f "$1" || exit 0; (sha256sum "$1" 2>/dev/null || shasum -a 256 "$1") | cut -c1-64; '
-            'stat -c "%a %U" "$1" 2>/dev/null || stat -f "%Lp %Su" "$1"'
+            'stat -c "%a %U %G" "$1" 2>/dev/null || stat -f "%Lp %Su %Sg" "$1"'
         )
         return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(path))
 
@@ -77,8 +77,8 @@ class FileState(FactBase[dict[str, str]]):
         lines = list(output)
         if len(lines) < 2:
             return {}
-        mode, owner = lines[1].split(" ", 1)
-        return {"sha256": lines[0], "mode": mode.zfill(3), "owner": owner}
+        mode, owner, group = lines[1].split(" ", 2)
+        return {"sha256": lines[0], "mode": mode.zfill(3), "owner": owner, "group": group}
 
 
 class EnvFlags(FactBase[dict[str, str]]):
@@ -97,18 +97,62 @@ class EnvFlags(FactBase[dict[str, str]]):
         return {name: value.strip().strip("'\"") for name, value in pairs}
 
 
-class StaleService(FactBase[bool]):
-    """Whether a systemd unit is down, or was started before its env file got its present contents."""
+class FlagState(FactBase[dict[str, Any]]):
+    """Everything that a flip has to know of a server, by one command: its flags, a problem, whether its app is stale.
 
-    def command(self, unit: str, env_file: str) -> StringCommand:
-        """Return the command."""
+    `source` is a shell text that prints the env file, or the lines NAME=value of wherever else the flags are; only
+    the lines of the flags leave the host, since the file holds a password.
+    """
+
+    @staticmethod
+    def default() -> dict[str, Any]:
+        """Return what is known of a host that did not answer."""
+        return {"flags": {}, "problem": "the host did not answer", "stale": False}
+
+    def command(self, source: str, names: tuple[str, ...], stale: str) -> StringCommand:
+        """Return the command; what went wrong is on a line of its own that begins with `!`."""
         script = (
-            'systemctl is-active --quiet "$1" || { echo stale; exit 0; }; '
-            'started=$(date -d "$(systemctl show --timestamp=us -P ActiveEnterTimestamp "$1")" +%s%N); '
-            'test "$(stat -c %.9Y "$2" | tr -d .)" -lt "$started" || echo stale'
+            "set +e; exec 2>&1; said=$({ " + source + "\n}); code=$?\n"
+            f"printf '%s\\n' \"$said\" | grep -E '^({'|'.join(names)})='; "
+            'test "$code" -eq 0 || printf "%s\\n" "$said" | tail -n 1 | sed "s/^/!/"; ' + stale
         )
-        return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(unit), QuoteString(env_file))
+        return StringCommand("sh", "-c", QuoteString(script + "\ntrue"))
+
+    def process(self, output: Iterable[str]) -> dict[str, Any]:
+        """Return what was found."""
+        lines = [line.strip() for line in output]
+        problem = next((line[1:] for line in lines if line.startswith("!")), None)
+        return {"flags": EnvFlags().process(lines), "problem": problem, "stale": "stale" in lines}
+
+
+class StaleService(FactBase[bool]):
+    """Whether a systemd unit is down, or was started before one of its files got its present contents."""
+
+    def command(self, unit: str, env_file: str, files: tuple[str, ...] = ()) -> StringCommand:
+        """Return the command; `files` are further ones that the process reads once, at its start."""
+        script = (
+            'unit=$1; shift; systemctl is-active --quiet "$unit" || { echo stale; exit 0; }; '
+            'started=$(date -d "$(systemctl show --timestamp=us -P ActiveEnterTimestamp "$unit")" +%s%N); '
+            'for file in "$@"; do '
+            'test "$(stat -c %.9Y "$file" | tr -d .)" -lt "$started" || { echo stale; exit 0; }; done'
+        )
+        words = (script, "sh", unit, env_file, *files)
+        return StringCommand("sh", "-c", *(QuoteString(word) for word in words))
 
     def process(self, output: Iterable[str]) -> bool:
         """Return whether the unit must be restarted."""
         return any(line == "stale" for line in output)
+
+
+class Lines(FactBase[list[str]]):
+    """What a shell script prints, as lines; none if it fails. Its words are `$1`, `$2`, …."""
+
+    default = list
+
+    def command(self, script: str, words: tuple[str, ...] = ()) -> StringCommand:
+        """Return the command."""
+        return StringCommand("sh", "-c", *(QuoteString(word) for word in (script, "sh", *words)), "2>/dev/null || true")
+
+    def process(self, output: Iterable[str]) -> list[str]:
+        """Return the lines that are not empty."""
+        return [line.strip() for line in output if line.strip()]

@@ -6,6 +6,7 @@ socket, never by name.
     python -m fleet.local start   --base DIR                    # supervisord up, with the programs as configured
     python -m fleet.local restart --base DIR --program app1     # so that it runs with its present files
     python -m fleet.local status  --base DIR
+    python -m fleet.local stale   --base DIR --program app1     # says so if it does not run with its present files
     python -m fleet.local stop    --base DIR                    # programs, supervisord and the cluster; idempotent
 """
 
@@ -123,6 +124,10 @@ class Manager:
         programs = {info["name"]: {**self._program(info), "state": info["statename"]} for info in infos}
         return {"running": up, "current": up and self.is_current(), "programs": programs}
 
+    def is_fresh(self, program: str) -> bool:
+        """Return whether a program runs, and with its present files."""
+        return bool(self.status()["programs"].get(program, {}).get("current"))
+
     def stop(self) -> bool:
         """Stop the programs and supervisord; return whether it ran."""
         pid = self._pid()
@@ -229,12 +234,15 @@ def stop(base: Path) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; prints what runs as JSON."""
     parser = argparse.ArgumentParser(prog="fleet.local", description="the process manager of the environment local")
-    parser.add_argument("verb", choices=["start", "restart", "status", "stop"])
+    parser.add_argument("verb", choices=["start", "restart", "status", "stale", "stop"])
     parser.add_argument("--base", type=Path, required=True, help="folder of the environment")
     parser.add_argument("--program", help="name of an app server")
     words = parser.parse_args(argv)
     manager = Manager(words.base.absolute())
     try:
+        if words.verb == "stale":
+            print("" if manager.is_fresh(words.program) else "stale")  # noqa: T201 -- a command line
+            return 0
         changed = _do(manager, words.verb, words.program)
         print(json.dumps({"changed": changed, **manager.status()}))  # noqa: T201 -- a command line
     except (LocalError, ClusterError) as exc:

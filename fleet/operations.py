@@ -8,16 +8,19 @@ ends the run of every host.
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sys
 from collections.abc import Generator
 from io import StringIO
+from typing import Any
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, QuoteString, StringCommand, operation
 from pyinfra.api.command import PyinfraCommand
 
 from fleet.changes import Change, find_refusals
-from fleet.facts import AppliedChanges, EnvFlags, FileState, JsonFact, SqlRows, StaleService
+from fleet.facts import AppliedChanges, FileState, FlagState, JsonFact, SqlRows, StaleService
+from fleet.managers import manager_of
 from fleet.passwords import is_verifier_of, scram_verifier
 from fleet.psql import Session, ident, literal
 
@@ -57,17 +60,22 @@ def generated_password(path: str) -> Commands:
 
 
 @operation()
-def private_file(path: str, text: str, mode: str = "600") -> Commands:
-    """Write a file that may hold secrets: never readable by others, replaced in one step."""
+def private_file(path: str, text: str, mode: str = "600", owner: str | None = None) -> Commands:
+    """Write a file that may hold secrets: never readable by others, replaced in one step.
+
+    `owner` is USER:GROUP; without it the file is that of the user who logs in.
+    """
     have = host.get_fact(FileState, path=path)
-    if have and have["sha256"] == hashlib.sha256(text.encode()).hexdigest() and have["mode"] == mode:
+    same = have and have["sha256"] == hashlib.sha256(text.encode()).hexdigest() and have["mode"] == mode
+    if same and owner in (None, f"{have['owner']}:{have['group']}"):
         host.noop(f"{path} is as wanted")
         return
     new = path + ".new"
     made = 'umask 077 && mkdir -p "$(dirname "$1")" && : >"$1" && chmod 600 "$1"'
     yield StringCommand("sh", "-c", QuoteString(made), "sh", QuoteString(new))
     yield FileUploadCommand(StringIO(text), new)
-    yield StringCommand("chmod", mode, QuoteString(new), "&&", "mv", "-f", QuoteString(new), QuoteString(path))
+    given = ["chown", QuoteString(owner), QuoteString(new), "&&"] if owner else []
+    yield StringCommand(*given, "chmod", mode, QuoteString(new), "&&", "mv", "-f", QuoteString(new), QuoteString(path))
 
 
 @operation()
@@ -185,24 +193,55 @@ def change(
     yield session.run_with_retries(text, LOCK_TRIES)
 
 
+# The new file is made beside the old one, with its mode and owner before it gets its contents; a link stays a link.
+WRITE_FLAGS = """\
+file=$(readlink -f "$1"); names=$2; shift 2
+trap 'rm -f "$file.new"' EXIT
+cp -p "$file" "$file.new"
+grep -vE "^($names)=" "$file" >"$file.new" || test "$?" -eq 1
+printf '%s\\n' "$@" >>"$file.new"
+mv -f "$file.new" "$file"
+"""
+
+
+def flags_source(data: Any) -> str:
+    """Return the shell text that prints the flags of a server: its own command, or its env file."""
+    return str(data.get("app_flags_now") or f"cat {shlex.quote(data.env_file)}")
+
+
 @operation()
-def env_flags(path: str, flags: dict[str, bool]) -> Commands:
-    """Set variables in an env file to true or false in one step, and leave every other line alone."""
-    have = host.get_fact(EnvFlags, path=path, names=tuple(sorted(flags)))
-    wanted = {name: "true" if value else "false" for name, value in flags.items()}
-    if have == wanted:
-        host.noop(f"{path} has these flags")
+def routing_flags(data: Any, flags: dict[str, bool], *, restart: bool = False) -> Commands:
+    """Set flags of a server where they are kept, and restart its app if it runs with others; one fact, one command.
+
+    A file is replaced in one step, and every other line of it stays. The app is restarted if a flag changed, if
+    `restart` says that it answers with other flags, or if its manager knows that it is older than its env file.
+    """
+    try:
+        manager = manager_of(data)
+    except ValueError as exc:
+        yield refuse(str(exc))
         return
-    # `cp -p` first: the new file gets mode and owner of the old one before it gets its contents.
-    script = (
-        "set -e; file=$1; shift; "
-        'test -f "$file" || { echo "there is no env file $file; deploy the app first" >&2; exit 1; }; '
-        'cp -p "$file" "$file.new"; names=$1; shift; { grep -vE "^($names)=" "$file" || true; printf "%s\\n" "$@"; } '
-        '>"$file.new"; mv -f "$file.new" "$file"'
-    )
-    lines = [f"{name}={value}" for name, value in sorted(wanted.items())]
-    words = (script, "sh", path, "|".join(sorted(wanted)), *lines)
-    yield StringCommand("sh", "-c", *(QuoteString(word) for word in words))
+    have = host.get_fact(FlagState, source=flags_source(data), names=tuple(sorted(flags)), stale=manager.stale)
+    wanted = {name: "true" if value else "false" for name, value in flags.items()}
+    if have["problem"]:
+        yield refuse(f"cannot read the flags: {have['problem']}; deploy the app first")
+    elif have["flags"] == wanted and not restart and not have["stale"]:
+        host.noop("the app runs with these flags")
+    else:
+        yield _flip(data, {} if have["flags"] == wanted else wanted, manager.restart)
+
+
+def _flip(data: Any, flags: dict[str, str], restart: str) -> StringCommand:
+    """Return the command that writes these flags, if any, and then restarts; it says which of the two failed."""
+    lines = [f"{name}={value}" for name, value in sorted(flags.items())]
+    words = ("sh", data.env_file, "|".join(sorted(flags)), *lines) if data.get("env_file") else ("sh",)
+    write = f"( set -e\n{WRITE_FLAGS})"
+    if command := data.get("app_flags_set"):
+        write = f"( set -e\n{str(command).replace('{flags}', ' '.join(shlex.quote(one) for one in lines))}\n)"
+    failed = '{ code=$?; echo "%s failed with exit code $code" >&2; exit 1; }'
+    script = [f"{write} || {failed % 'writing the flags'}"] if flags else []
+    script.append(f"( set -e\n{restart}\n) || {failed % 'restarting the app'}")
+    return StringCommand("sh", "-c", *(QuoteString(word) for word in ("\n".join(script), *words)))
 
 
 @operation()
@@ -228,9 +267,12 @@ def program(base: str, program: str) -> Commands:
 
 
 @operation()
-def service(unit: str, env_file: str, restart: str | None = None) -> Commands:
-    """Restart a systemd unit that is down or runs with an older env file; `restart` replaces the usual command."""
-    if not host.get_fact(StaleService, unit=unit, env_file=env_file):
-        host.noop(f"{unit} runs with its present env file")
+def service(unit: str, env_file: str, restart: str | None = None, files: tuple[str, ...] = ()) -> Commands:
+    """Restart a systemd unit that is down or runs with an older env file; `restart` replaces the usual command.
+
+    `files` are further files that the unit reads once, at its start.
+    """
+    if not host.get_fact(StaleService, unit=unit, env_file=env_file, files=files):
+        host.noop(f"{unit} runs with its present files")
         return
     yield StringCommand(restart) if restart else StringCommand("systemctl", "restart", QuoteString(unit))

@@ -7,17 +7,27 @@ key is exchanged for one over both columns; validated afterwards. Column and fil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
-from rehearsal.catalog import Catalog, Name
+from rehearsal.catalog import Catalog, Name, split_name
 from rehearsal.names import STATE_SCHEMA, fit
+from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, scalar, with_lock
-from rehearsal.references import Reference, composite_column, values_of
+from rehearsal.references import (
+    Reference,
+    composite_column,
+    from_stored,
+    read_references,
+    require_decided,
+    validate_references,
+    values_of,
+)
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.state import SWAPPED, Migration
 
 BLOCKS = 200
 
@@ -76,32 +86,63 @@ def _quiet(conn: Connection) -> None:
         conn.execute("set local session_replication_role = replica")
 
 
-def prepare_composites(
-    conn: Connection,
-    files: SqlFiles,
-    found: Sequence[Reference],
-    parent: Name,
-    key: str,
-    policy: LockPolicy,
-    on_lock: Callable[[LockReport], None],
-) -> int:
-    """Prepare every composite foreign key of a table; return how many rows were filled. A second run fills none.
+@dataclass(frozen=True, slots=True)
+class Composites:
+    """All composite foreign keys that point at one table of a plan."""
 
-    Locks: ACCESS EXCLUSIVE on each referencing table, SHARE ROW EXCLUSIVE on the referenced one, for milliseconds.
+    files: SqlFiles
+    plan: Plan
+    spec: TableSpec
 
-    Raises:
-        LockNotAcquired: the budget is spent; those before are prepared.
-    """
-    type_sql, filled = Catalog(conn, files).read(parent).column(key).type, 0
-    for one in found:
-        work = Composite(files, one, parent, key)
+    @property
+    def parent(self) -> Name:
+        """The table that they point at."""
+        return split_name(self.spec.name)
+
+    def prepare(self, conn: Connection, on_lock: Callable[[LockReport], None]) -> int:
+        """Give the referencing tables the partition key; return how many rows were filled. A second run fills none.
+
+        Locks: ACCESS EXCLUSIVE on each referencing table, SHARE ROW EXCLUSIVE on the referenced one, for milliseconds.
+
+        Raises:
+            PreconditionError: the plan does not decide for a foreign key.
+            LockNotAcquired: the budget is spent; those before are prepared.
+        """
+        if self.plan.strategy != "swap":
+            return 0
+        source = Catalog(conn, self.files).read(self.parent)
+        found = read_references(conn, self.files, source.oid)
+        filled = 0
+        for one in require_decided(found, self.plan, self.spec, conn.info.server_version):
+            if one.decision == "composite":
+                work = Composite(self.files, one, self.parent, self.spec.key)
+                on_lock(self._add(conn, work, source.column(self.spec.key).type))
+                filled += work.fill(conn)
+        return filled
+
+    def _add(self, conn: Connection, work: Composite, type_sql: str) -> LockReport:
         text = work.prepare_sql(type_sql)
+        policy = LockPolicy(**self.plan.locks.model_dump())
+        lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*work.one.child))
 
-        def prepare(held: Connection, text: str = text) -> None:
+        def add(held: Connection) -> None:
             held.execute(as_query(text))
 
-        lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*one.child))
-        _, report = with_lock(conn, f"partition key for {one.label}", prepare, lock=lock, policy=policy)
-        on_lock(report)
-        filled += work.fill(conn)
-    return filled
+        _, report = with_lock(conn, f"partition key for {work.one.label}", add, lock=lock, policy=policy)
+        return report
+
+    def finish(self, conn: Connection, found: Migration) -> int:
+        """Validate what the last exchange made in the place of foreign keys; return how much there was to do.
+
+        A key that got past the triggers is mended before. Locks: SHARE UPDATE EXCLUSIVE on the referencing tables.
+
+        Raises:
+            ForeignKeyViolation: a row points at nothing.
+        """
+        references = from_stored(found.detail)
+        live = Catalog(conn, self.files).read(self.parent)
+        weak = {one.name for one in read_references(conn, self.files, live.oid) if not one.validated}
+        for one in references:
+            if found.state == SWAPPED and one.decision == "composite" and one.name in weak:
+                Composite(self.files, one, self.parent, self.spec.key).fill(conn)
+        return validate_references(conn, self.files, live.oid, references)

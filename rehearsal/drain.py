@@ -45,7 +45,8 @@ class Drain:
 
     def _values(self) -> dict[str, Any]:
         columns = log_columns(self.shape)
-        arrays = (f"%s::text[]::{kind}[]" for kind in self.shape.identity_types)
+        # Cast one by one: an array of arrays, or of a composite type, is no array of the type.
+        typed = (f"v.{one}::{kind} as {one}" for one, kind in zip(columns, self.shape.identity_types, strict=True))
         return {
             "log": self.log,
             "follower": self.follower,
@@ -57,7 +58,8 @@ class Drain:
             "log_identity": ", ".join(f"l.{one}" for one in columns),
             "target_identity": records("t", self.shape.identity),
             "key_arrays": ", ".join(f"array_agg({one}::text)" for one in columns),
-            "unnest_arrays": ", ".join(arrays),
+            "unnest_arrays": ", ".join("%s::text[]" for _ in columns),
+            "typed_keys": ", ".join(typed),
         }
 
     def batch(self, conn: Connection, limit: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
+from rehearsal.chunks import Limits
 from rehearsal.composite import BLOCKS, Composite
 from rehearsal.copying import chunk_sql
 from rehearsal.drain import settle_sql
@@ -105,6 +106,9 @@ class _Acts:
         weak, validate, adopt = foreign_key_sql(self.source, self.target)
         if self.plan.strategy == "swap":
             acts.append(self._act("swap", self._swap_sql(migration), 0.05))
+            guard = Exchange(self.files, self.plan, self.shape, migration).guard
+            acts.append(self._act("guard, within the swap, with its transaction's number", guard.on_sql("0"), 0.01))
+            acts.append(self._act("end of the guard", guard.off_sql(self.shape.names.source), 0.01))
         else:
             barrier = Barrier(self.files, self.plan, self.shape, migration)
             acts.append(self._act("barrier", barrier.sync_on_sql(), 0.05))
@@ -140,7 +144,7 @@ class _Acts:
     def _copying(self) -> list[Planned]:
         values = mirror_values_of(self.shape, self.plan.strategy)
         names, blocks = self.shape.names, max(1, self.source.pages)
-        per_chunk = max(1, round(self.plan.copying.chunk_rows * blocks / max(1, self.source.estimated_rows)))
+        per_chunk = Limits.of(self.plan.copying).most_blocks(self.source.estimated_rows, blocks)
         chunks = -(-blocks // per_chunk)
         chunk = chunk_sql(self.files, self.shape, names.source, names.target, 0, min(per_chunk, blocks))
         return [

@@ -16,6 +16,7 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.catalog import Catalog, Constraint, Name, Table
 from rehearsal.drain import Drain, drain_to_zero
+from rehearsal.guard import Guard
 from rehearsal.indexes import plan_indexes
 from rehearsal.moves import Moves, read_moves
 from rehearsal.names import fit
@@ -46,6 +47,11 @@ class Exchange:
         """Partitioned table (which has the source's name) to the retired one, after the swap."""
         names = self.shape.names
         return Drain(self.files, self.shape, names.reverse_log, names.source, names.retired)
+
+    @property
+    def guard(self) -> Guard:
+        """Guard against snapshots from before the exchange."""
+        return Guard(self.files, self.shape.names, self.migration)
 
     def swap_sql(self, source: Table, target: Table, moved: Moves) -> str:
         """Return the statements of the swap; `moved` goes along."""
@@ -118,11 +124,13 @@ class Exchange:
             held.execute(as_query(self.swap_sql(source, target, moved)))
             moved.check(held, self.files, source, target)
             keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
-            indexes = self._index_names(source)
-            references = stored(moved.references)
-            state.set_state(
-                held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes, references=references
-            )
+            detail = {
+                "foreign_keys": keys,
+                "indexes": self._index_names(source),
+                "references": stored(moved.references),
+                "guard": self.guard.move(held, self.shape.names.retired),
+            }
+            state.set_state(held, self.migration, state.SWAPPED, **detail)
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
@@ -140,7 +148,7 @@ class Exchange:
             lock_referenced(held, parted.foreign_keys)
             held.execute(as_query(self.swap_back_sql(held, moved)))
             moved.check(held, self.files, parted, retired)
-            state.set_state(held, self.migration, state.FOLLOWING)
+            state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
 
         return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
 

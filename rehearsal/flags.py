@@ -1,25 +1,28 @@
-"""The routing flags of the app servers: show them, and flip them one server at a time.
+"""The routing flags of the app servers, looked at: in the file, in the process, and as the inventory wants them.
 
-Owns the order of a flip, its health gate and its way back. Must not know how a host stores flags or restarts an app:
-that is the phase `flags` of the host layer.
+Owns what a server is asked and what counts as agreement. Must not change anything: `rehearsal.flip` does.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, cast
 
 import httpx
 
 from rehearsal.environment import AppServer, Environment
-from rehearsal.errors import CannotSee, RehearsalError
-from rehearsal.evidence import Run
-from rehearsal.hosts import HostsResult, flag_names, run_pyinfra, try_pyinfra
+from rehearsal.errors import CannotSee, UsageError
+from rehearsal.hosts import HostsResult, flag_names, try_pyinfra
 from rehearsal.plan import Plan
 
 POLL_S = 0.05
 REQUEST_TIMEOUT_S = 3.0
+AT_ONCE = 32
+SIDES = {True: "partitioned", False: "legacy"}
+WORDS = {"on": True, "off": False, "true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,90 +34,58 @@ class Routing:
 
     def __str__(self) -> str:
         """Name both sides, as a health answer does."""
-        sides = {True: "partitioned", False: "legacy"}
-        return f"reads {sides[self.reads]}, writes {sides[self.writes]}"
+        return f"reads {SIDES[self.reads]}, writes {SIDES[self.writes]}"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFlags:
-    """Flags of one server: as its env file says and as its process says; None is what could not be seen."""
+    """Flags of one server: as its env file says and as its process says; None is what could not be seen.
+
+    `wish` is what the inventory wants of it, if it says so.
+    """
 
     server: str
     file: Routing | None
     process: Routing | None
     problem: str | None = None
+    wish: Routing | None = None
 
     @property
     def drift(self) -> bool | None:
         """Whether the process runs with other flags than the file says; None if one of them could not be seen."""
         return None if self.file is None or self.process is None else self.file != self.process
 
-
-@dataclass(frozen=True, slots=True)
-class ServerFlip:
-    """What a flip did to one server."""
-
-    server: str
-    before: ServerFlags
-    after: ServerFlags | None = None
-    restarted: bool = False
-    seconds: float = 0.0
-    error: str | None = None
-    reverted: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FlipResult:
-    """What a flip did, server by server in the order of the inventory; a server that was not reached yet is absent."""
-
-    wanted: Routing
-    servers: tuple[ServerFlip, ...]
-    error: str | None = None
-
     @property
-    def ok(self) -> bool:
-        """Whether every server runs with the wanted flags."""
-        return self.error is None
-
-    @property
-    def reverted(self) -> bool | None:
-        """Whether everything that was touched is back as it was; None if the flip went well."""
-        return None if self.ok else all(one.reverted is not False for one in self.servers)
+    def unwished(self) -> bool:
+        """Whether file or process is seen to differ from what the inventory wants."""
+        return self.wish is not None and any(one not in (None, self.wish) for one in (self.file, self.process))
 
 
-def show_flags(env: Environment, plan: Plan) -> list[ServerFlags]:
-    """Read each server's flags from its env file and from its process; changes nothing."""
-    result = try_pyinfra(env.inventory, "flags-show", plan=plan)
-    return [_server_flags(server, result, plan) for server in env.app_servers]
+def show_flags(env: Environment, plan: Plan, servers: Sequence[AppServer] | None = None) -> list[ServerFlags]:
+    """Read each server's flags from its env file and from its process; changes nothing.
 
-
-def set_flags(
-    env: Environment, plan: Plan, *, reads: bool, writes: bool, run: Run | None = None, restart_timeout_s: float = 30
-) -> FlipResult:
-    """Flip the flags of every app server, one at a time in the order of the inventory.
-
-    A server whose process runs with its file's flags already is not restarted. Each server must report the wanted
-    routing at its health endpoint before the next one is touched. At the first failure the flip stops, and the servers
-    touched so far go back to what they had, the last one first; after Ctrl-C likewise.
-
-    Raises:
-        CannotSee: the environment has no app server, or the flags of one cannot be read before anything is touched.
+    A server that cannot be reached is said so, and does not keep the others from being looked at.
     """
-    before = show_flags(env, plan)
-    _require_seen(env, before)
-    wanted, way = Routing(reads, writes), _Way(env, plan, run, restart_timeout_s)
-    done: list[ServerFlip] = []
-    for server, flags in zip(env.app_servers, before, strict=True):
-        try:
-            flip = _flip(way, server, flags, wanted)
-        except KeyboardInterrupt:
-            _revert(way, [*done, ServerFlip(server.name, flags)])
-            raise
-        done.append(flip)
-        _tell(run, flip, wanted)
-        if flip.error:
-            return FlipResult(wanted, _revert(way, done), f"{server.name}: {flip.error}")
-    return FlipResult(wanted, tuple(done))
+    chosen = env.app_servers if servers is None else servers
+    if not chosen:
+        return []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        processes = pool.map(read_routing, chosen)  # asked while pyinfra starts
+        names = [one.name for one in chosen]
+        result = try_pyinfra(env.inventory, "flags-show", plan=plan, limit=names, all_or_none=False)
+    return [_server_flags(one, process, result, plan) for one, process in zip(chosen, processes, strict=True)]
+
+
+def disagreements(servers: Sequence[ServerFlags]) -> list[str]:
+    """Say where file, process, inventory and fleet are seen to disagree; what was not seen is no disagreement."""
+    found = [f"{one.server}: the file says {one.file}, the process runs with {one.process}"
+             for one in servers if one.drift]  # fmt: skip
+    found += [f"{one.server}: the inventory wants {one.wish}" for one in servers if one.unwished]
+    seen = {one.process: one.server for one in reversed(servers) if one.process}
+    if len(seen) > 1:
+        parts = "; ".join(f"{routing} as {server}" for routing, server in reversed(seen.items()))
+        found.append(f"the fleet disagrees: some servers run with {parts}")
+    return found
 
 
 def wait_for_servers(env: Environment, *, timeout_s: float = 30) -> None:
@@ -125,10 +96,10 @@ def wait_for_servers(env: Environment, *, timeout_s: float = 30) -> None:
     """
     deadline = time.monotonic() + timeout_s
     for server in env.app_servers:
-        routing, problem = _await_routing(server, None, deadline)
+        routing, problem = await_routing(server, None, deadline)
         if routing is None:
             where = f"{server.name} does not answer at {server.url}/health within {timeout_s:.0f} s"
-            message = f"{where}: {problem}; {_log(server)}"
+            message = f"{where}: {problem}; {where_to_look(server)}"
             raise CannotSee(message)
 
 
@@ -136,77 +107,23 @@ def read_routing(server: AppServer) -> tuple[Routing | None, str]:
     """Ask a server for the routing that its process runs with; None and the reason if it does not say."""
     try:
         answer = httpx.get(f"{server.url}/health", timeout=REQUEST_TIMEOUT_S, trust_env=False)
+        if answer.is_server_error:
+            return None, f"{answer.status_code} {answer.reason_phrase}: {answer.text[:200]}"
         answer.raise_for_status()
-        routing = cast("dict[str, Any]", answer.json())["routing"]
-        return Routing(_side(routing["reads"]), _side(routing["writes"])), ""
+        said = cast("dict[str, Any]", answer.json())
+        routing = Routing(_side(said["routing"]["reads"]), _side(said["routing"]["writes"]))
     except httpx.HTTPError as exc:
         return None, f"{type(exc).__name__}: {exc}"
     except (ValueError, KeyError, TypeError) as exc:
         return None, f"its health answer does not say its routing ({exc!r})"
+    expected, name = server.data.get("app_server"), said.get("server")
+    if expected and name and name != expected:
+        # Two servers with one address, or the address of the balancer: one of them would never be asked.
+        return None, f"{server.url} is answered by {name!r}, not by {expected!r}; correct `app_url` in the inventory"
+    return routing, ""
 
 
-def _side(word: Any) -> bool:
-    return {"partitioned": True, "legacy": False}[word]
-
-
-def _server_flags(server: AppServer, result: HostsResult, plan: Plan) -> ServerFlags:
-    process, problem = read_routing(server)
-    report = result.reports.get(server.name)
-    if report is None:
-        return ServerFlags(server.name, None, process, result.reason or "the host reported nothing")
-    reads, writes = (report["flags"].get(name) for name in flag_names(plan))
-    file = Routing(reads == "true", writes == "true") if reads is not None or writes is not None else None
-    return ServerFlags(server.name, file, process, problem or None)
-
-
-def _require_seen(env: Environment, before: list[ServerFlags]) -> None:
-    if not before:
-        message = f"the environment {env.name} has no app server to flip; add one to the group `app` of {env.inventory}"
-        raise CannotSee(message)
-    if blind := [one for one in before if one.file is None]:
-        problem = blind[0].problem or "its env file has none"
-        message = f"cannot read the flags of {blind[0].server}: {problem}; deploy the app first"
-        raise CannotSee(message)
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How each server is flipped: where, for which plan, and how long its health may take."""
-
-    env: Environment
-    plan: Plan
-    run: Run | None
-    timeout_s: float
-
-
-def _flip(way: _Way, server: AppServer, before: ServerFlags, wanted: Routing) -> ServerFlip:
-    started = time.monotonic()
-    flip = ServerFlip(server.name, before)
-    if before.file == before.process == wanted:
-        return replace(flip, after=before)
-    try:
-        result = run_pyinfra(
-            way.env.inventory,
-            "flags",
-            plan=way.plan,
-            limit=[server.name],
-            data={"reads": wanted.reads, "writes": wanted.writes},
-            run=way.run,
-        )
-    except RehearsalError as exc:
-        return replace(flip, seconds=time.monotonic() - started, error=str(exc))
-    routing, problem = _await_routing(server, wanted, time.monotonic() + way.timeout_s)
-    error = None if routing == wanted else f"not healthy within {way.timeout_s:.0f} s: {problem}; {_log(server)}"
-    return replace(
-        flip,
-        after=ServerFlags(server.name, wanted, routing, problem or None),
-        restarted=any(one.changed and one.name.startswith("Restart") for one in result.operations),
-        seconds=time.monotonic() - started,
-        error=error,
-    )
-
-
-def _await_routing(server: AppServer, wanted: Routing | None, deadline: float) -> tuple[Routing | None, str]:
+def await_routing(server: AppServer, wanted: Routing | None, deadline: float) -> tuple[Routing | None, str]:
     """Ask until the server reports the wanted routing (any, if None) or the time is up; return the last answer."""
     while True:
         routing, problem = read_routing(server)
@@ -219,38 +136,38 @@ def _await_routing(server: AppServer, wanted: Routing | None, deadline: float) -
         time.sleep(POLL_S)  # HTTP has no way to be told when an answer changes
 
 
-def _revert(way: _Way, done: list[ServerFlip]) -> tuple[ServerFlip, ...]:
-    """Put the flags back that each touched server had, the last one first, and check its health again."""
-    servers = {server.name: server for server in way.env.app_servers}
-    reverted = list(done)
-    for index, flip in reversed(list(enumerate(done))):
-        if flip.before.file is None:
-            continue
-        now = replace(flip.before, process=None)  # what it was before the flip must not pass for what it is now
-        back = _flip(way, servers[flip.server], now, flip.before.file)
-        _tell(way.run, back, flip.before.file, reverting=True)
-        error = (
-            flip.error if back.error is None else f"{flip.error or 'reverting'}; the way back failed too: {back.error}"
-        )
-        reverted[index] = replace(flip, after=back.after, error=error, reverted=back.error is None)
-    return tuple(reverted)
-
-
-def _tell(run: Run | None, flip: ServerFlip, wanted: Routing, *, reverting: bool = False) -> None:
-    if run:
-        run.event(
-            "flags",
-            server=flip.server,
-            before=str(flip.before.process or "unseen"),
-            wanted=str(wanted),
-            after=str((flip.after and flip.after.process) or "unseen"),
-            restarted=flip.restarted,
-            seconds=round(flip.seconds, 3),
-            ok=flip.error is None,
-            error=flip.error,
-            reverting=reverting,
-        )
-
-
-def _log(server: AppServer) -> str:
+def where_to_look(server: AppServer) -> str:
+    """Return where the reason of an unhealthy server stands."""
     return f"look in {server.log}" if server.log else "look in the app's log"
+
+
+def wish_of(server: AppServer) -> Routing | None:
+    """Return the flags that the inventory wants of a server (`app_flags`), if it says so.
+
+    Raises:
+        UsageError: the inventory says something else than on or off for reads and writes.
+    """
+    said = server.data.get("app_flags")
+    if said is None:
+        return None
+    try:
+        return Routing(*(WORDS[str(said[key]).lower()] for key in ("reads", "writes")))
+    except (KeyError, TypeError) as exc:
+        message = f'`app_flags` of {server.name} is {said!r}; it must be {{"reads": "on|off", "writes": "on|off"}}'
+        raise UsageError(message) from exc
+
+
+def _side(word: Any) -> bool:
+    return {"partitioned": True, "legacy": False}[word]
+
+
+def _server_flags(
+    server: AppServer, process: tuple[Routing | None, str], result: HostsResult, plan: Plan
+) -> ServerFlags:
+    report = result.reports.get(server.name)
+    if report is None:
+        return ServerFlags(server.name, None, process[0], result.problem_of(server.name), wish_of(server))
+    reads, writes = (report["flags"].get(name) for name in flag_names(plan))
+    file = Routing(reads == "true", writes == "true") if reads is not None or writes is not None else None
+    problem = report["problem"] or (None if file else "its env file has no flags") or process[1] or None
+    return ServerFlags(server.name, file, process[0], problem, wish_of(server))

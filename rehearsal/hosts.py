@@ -25,12 +25,14 @@ from rehearsal.plan import Plan
 
 PROJECT = Path(__file__).resolve().parent.parent
 GROUPS = {
-    "cluster": "database",
-    "roles": "database",
-    "migrate": "database",
-    "app": "app",
-    "flags": "app",
-    "flags-show": "app",
+    "hosts": ("database", "app", "monitor"),
+    "cluster": ("database",),
+    "roles": ("database",),
+    "migrate": ("database",),
+    "app": ("app",),
+    "app-log": ("app",),
+    "flags": ("app",),
+    "flags-show": ("app",),
 }
 DEFAULT_FLAGS = ("USE_PARTITIONED_TABLES", "ENABLE_PARTITION_ROUTING")
 STOP_TIMEOUT_S = 10
@@ -74,6 +76,21 @@ class HostsResult:
     def ok(self) -> bool:
         """Whether every expected host is in the wanted state."""
         return not self.reason
+
+    def problem_of(self, host: str) -> str | None:
+        """Why one host is not in the wanted state: its operation's error, what pyinfra said of it, or the run's reason.
+
+        None if every operation that it was to do went well.
+        """
+        own = [one for one in self.operations if one.host == host]
+        if broken := next((one for one in own if not one.ok), None):
+            return f"{_sentence(broken.name)} failed: {last_lines(broken.stderr)}"
+        if own and host not in self.failed:
+            return None
+        said = [line.strip().removeprefix(f"[{host}]").strip() for line in self.log.splitlines() if f"[{host}]" in line]
+        if said and host in self.failed:
+            return " | ".join(said[-STDERR_LINES:])
+        return self.reason or "the host reported nothing"
 
     @property
     def reason(self) -> str | None:
@@ -126,16 +143,21 @@ def try_pyinfra(
     dry: bool = False,
     run: Run | None = None,
     timeout: float = 600,
+    all_or_none: bool = True,
 ) -> HostsResult:
-    """Do what `run_pyinfra` does, and return a failure instead of raising it."""
+    """Do what `run_pyinfra` does, and return a failure instead of raising it.
+
+    Unless `all_or_none`, a host that cannot be reached does not keep the others from what is to be done there.
+    """
     if phase not in GROUPS:
         message = f"unknown phase {phase!r} of the hosts; there are {', '.join(GROUPS)}"
         raise UsageError(message)
     reads, writes = flag_names(plan)
     values = {"phase": phase, "plan": plan.name, "flag_reads": reads, "flag_writes": writes, **(data or {})}
-    command = [sys.executable, "-m", "pyinfra", str(inventory.absolute()), "deploy.py", "--fail-percent", "0"]
+    command = [sys.executable, "-m", "pyinfra", str(inventory.absolute()), "deploy.py"]
+    command += ["--fail-percent", "0" if all_or_none else "100"]
     command.append("--dry" if dry else "-y")
-    for name in limit or (GROUPS[phase],):
+    for name in limit or GROUPS[phase]:
         command += ["--limit", name]
     for key, value in values.items():
         command += ["--data", f"{key}={json.dumps(value)}"]

@@ -7,6 +7,7 @@ performance.md). Every function may be repeated: what is there already is left a
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from rehearsal.names import fit
 from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents
 from rehearsal.structure import closing
+from rehearsal.turns import FREE, Turns
 from rehearsal.twin import Shape
 
 DEFINITION = re.compile(r"^CREATE (UNIQUE )?INDEX (?:\"(?:[^\"]|\"\")*\"|\S+) ON (?:ONLY )?(?P<rest>.*)$", re.DOTALL)
@@ -126,6 +128,7 @@ class IndexBuilder:
     shape: Shape
     workers: int
     on_progress: Callable[[int, int], None]
+    turns: Turns = FREE
 
     def run(self) -> int:
         """Build what is missing; return how many indexes of leaves were built."""
@@ -145,11 +148,17 @@ class IndexBuilder:
         done = 0
         connections = [connect(self.database, role="index") for _ in range(min(self.workers, len(statements)))]
         idle = list(connections)
+        stop = threading.Event()
 
         def build(statement: str) -> None:
             conn = idle.pop()
             try:
-                conn.execute(as_query(statement))
+                with self.turns.turn(conn, stop) as granted:
+                    if granted:
+                        conn.execute(as_query(statement))
+            except BaseException:
+                stop.set()
+                raise
             finally:
                 idle.append(conn)
 

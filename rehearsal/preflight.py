@@ -8,47 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from rehearsal.catalog import Catalog, Table, split_name
+from rehearsal.catalog import Catalog, split_name
 from rehearsal.dependents import PROBLEMS, read_dependents
+from rehearsal.findings import Facts, Finding
+from rehearsal.keychecks import check_key, check_key_values
+from rehearsal.keys import read_key
 from rehearsal.names import Names
-from rehearsal.plan import Plan, TableSpec
+from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
 from rehearsal.references import problem_of, read_references, unknown_references
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import SWAPPED, find_migration
-from rehearsal.twin import KEY_TYPES
 from rehearsal.uniques import unknown_decisions, without_key
 
-Severity = Literal["blocker", "warning"]
 OLDEST = 140000
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing found: what it is, what it would do, what to do about it."""
-
-    id: str
-    severity: Severity
-    subject: str
-    condition: str
-    effect: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the checks of one table look at."""
-
-    plan: Plan
-    spec: TableSpec
-    table: Table
-    row: Mapping[str, Any]
 
 
 def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: int | None = None) -> list[Finding]:
@@ -76,7 +54,7 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
         findings += [found for check in CHECKS for found in check(facts)]
         findings += _check_dependents(conn, files, facts)
         findings += _check_references(conn, files, facts)
-        findings += _check_key_values(conn, facts)
+        findings += _check_key(conn, files, facts)
         findings += _check_statements(conn, facts)
         need += facts.row["total_bytes"]
         leaves += 30 * (1 + len(table.indexes))
@@ -130,20 +108,6 @@ def _no_primary_key(facts: Facts) -> Iterator[Finding]:
                       "add a primary key")  # fmt: skip
 
 
-def _key(facts: Facts) -> Iterator[Finding]:
-    column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
-    subject = f"{facts.spec.name}.{facts.spec.key}"
-    if column is None:
-        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
-                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
-    elif column.type_name not in KEY_TYPES:
-        yield Finding("key-type", "blocker", subject, f"type {column.type}", "bounds cannot be made",
-                      f"choose a key of type {', '.join(sorted(KEY_TYPES))}")  # fmt: skip
-    elif column.generated:
-        yield Finding("key-generated", "blocker", subject, "a generated column", "PostgreSQL refuses it as a key",
-                      "choose a stored column")  # fmt: skip
-
-
 def _rights(facts: Facts) -> Iterator[Finding]:
     if not facts.row["is_owner"]:
         yield Finding("right-owner", "blocker", facts.spec.name, f"owned by {facts.table.owner}", "triggers and "
@@ -159,7 +123,10 @@ def _unique_without_key(facts: Facts) -> Iterator[Finding]:
         decision = facts.spec.uniques.get(index.name)
         if index.constraint_sql and index.constraint_sql.startswith("EXCLUDE"):
             continue
-        if decision is None:
+        if facts.plan.strategy == "attach":
+            yield Finding("unique-without-key", "blocker", subject, condition, "the parent cannot hold it, and history "
+                          "would alone", "choose swap, or drop it")  # fmt: skip
+        elif decision is None:
             yield Finding("unique-without-key", "blocker", subject, condition, "a partitioned table cannot hold it "
                           "over all partitions", f'decide in the plan: uniques = {{ "{index.name}" = "add-key" }} or '
                           '"per-partition"; or drop it')  # fmt: skip
@@ -192,7 +159,10 @@ def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
     found = read_references(conn, files, facts.table.oid)
     for one in found:
         problem = problem_of(one, facts.plan, facts.spec, conn.info.server_version)
-        if facts.plan.strategy == "dual-write":
+        if facts.plan.strategy == "attach":
+            yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", "it would point at "
+                          "the history partition alone", "choose swap, or drop it")  # fmt: skip
+        elif facts.plan.strategy == "dual-write":
             yield Finding("own-reference" if one.is_own else "stays-reference", "blocker" if one.is_own else "warning",
                           facts.spec.name, f"{one.label} points at it", "the source keeps it, the twin cannot have it",
                           "drop it before" if one.is_own else "decide when the source is given up")  # fmt: skip
@@ -212,6 +182,7 @@ def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
 def _not_carried(facts: Facts) -> Iterator[Finding]:
     names = Names(split_name(facts.spec.name))
     ours = {names.sync_trigger, names.capture_trigger, names.truncate_trigger}
+    ours |= {one.name for one in facts.table.triggers if one.name.startswith("reference_follow_")}
     lists = {
         "trigger": [one.name for one in facts.table.triggers if one.name not in ours],
         "column-grant": facts.row["column_grants"],
@@ -226,15 +197,17 @@ def _not_carried(facts: Facts) -> Iterator[Finding]:
 
 
 def _wraparound(facts: Facts) -> Iterator[Finding]:
-    if facts.row["frozen_age"] > 0.9 * facts.row["freeze_max_age"]:
-        yield Finding("wraparound", "blocker", facts.spec.name, f"age {facts.row['frozen_age']:,} transactions",
-                      "an anti-wraparound vacuum never yields a lock", "vacuum (freeze) the table first")  # fmt: skip
+    share, vacuum = facts.row["wraparound_share"], facts.row["wraparound_vacuum"]
+    if vacuum or (share or 0) > 0.9:
+        seen = "a vacuum to prevent wraparound is at it" if vacuum else f"{share:.0%} of the age that forces a vacuum"
+        yield Finding("wraparound", "blocker", facts.spec.name, f"{seen} (age {facts.row['frozen_age']:,})",
+                      "a vacuum to prevent wraparound never yields a lock",
+                      "vacuum (freeze) the table first")  # fmt: skip
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _not_plain,
     _no_primary_key,
-    _key,
     _rights,
     _unique_without_key,
     _invalid_index,
@@ -248,7 +221,10 @@ def _check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
     """Name what points at the table: moved with its name by a swap, left on the equal source by dual-write."""
     for one in read_dependents(conn, files, facts.table.oid, facts.spec.key):
         kind = one.kind.replace(" ", "-")
-        if facts.plan.strategy == "dual-write":
+        if facts.plan.strategy == "attach":
+            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, str(one), "it would stay on the history "
+                          "partition", "choose swap, or drop it before and make it again after")  # fmt: skip
+        elif facts.plan.strategy == "dual-write":
             # A mirror writes by INSERT … ON CONFLICT, which PostgreSQL refuses on a table with rules.
             stuck = one.kind == "rule" and one.before_sql is not None
             effect = (
@@ -269,27 +245,18 @@ def _check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
             yield Finding(f"moves-{kind}", "warning", facts.spec.name, str(one), effect, "review it in the dry run")
 
 
-def _check_key_values(conn: Connection, facts: Facts) -> Iterator[Finding]:
-    """Look for keys that have no place in a range (traps 14 and 15); one scan at most."""
+def _check_key(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
     column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
-    if column is None or column.type_name not in KEY_TYPES:
+    if column is None:
+        subject = f"{facts.spec.name}.{facts.spec.key}"
+        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
+                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
         return
-    query = sql.SQL(
-        "select count(*) filter (where {key} is null), count(*) filter (where {key} in ('infinity', "
-        "'-infinity')) from {table}"
-    ).format(key=sql.Identifier(facts.spec.key), table=sql.Identifier(*facts.table.name))
-    row = conn.execute(query).fetchone()
-    nulls, infinite = row or (0, 0)
-    subject = f"{facts.spec.name}.{facts.spec.key}"
-    if nulls:
-        yield Finding("key-null", "blocker", subject, f"{nulls} rows have no key", "they fit no partition",
-                      "give them a key, then set the column not null")  # fmt: skip
-    elif not column.not_null:
-        yield Finding("key-nullable", "blocker", subject, "the column may be null", "it cannot be in a primary key",
-                      "alter column … set not null")  # fmt: skip
-    if infinite:
-        yield Finding("key-infinite", "blocker", subject, f"{infinite} rows have an infinite key", "they would all be "
-                      "in the default partition", "give them a real key")  # fmt: skip
+    key = read_key(conn, files, facts.table, facts.spec)
+    findings = list(check_key(key, column))
+    yield from findings
+    if not findings:
+        yield from check_key_values(conn, files, key, facts.table)
 
 
 def _check_statements(conn: Connection, facts: Facts) -> Iterator[Finding]:

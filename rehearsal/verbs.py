@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from psycopg import sql
 
@@ -21,11 +22,13 @@ from rehearsal.doctor import examine
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.evidence import Run, runs_folder
-from rehearsal.flags import set_flags, show_flags
+from rehearsal.flip import set_flags
 from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
+from rehearsal.machines import log_in, manage, require_docker, stand_up
 from rehearsal.manifest import Change
 from rehearsal.parity import ParityReport, compare, parity_text
+from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import require_go
@@ -86,7 +89,8 @@ def alone(context: Context) -> Generator[Connection]:
 def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
     """Bring hosts, roles, database, registry and app servers to the wanted state; a second run changes nothing.
 
-    With `fresh`, the plan's database of a throwaway environment is dropped and made anew.
+    With `fresh`, the plan's database of a throwaway environment is dropped and made anew. With `dry`, nothing is
+    changed, and the exit code is 1 if anything would be.
 
     Raises:
         UsageError: `fresh` where the database is not ours to drop.
@@ -101,15 +105,17 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
         run.listen(terminal)
         changed = 0
         if dry:
-            for phase in ("cluster", "roles", "app"):
+            first = "cluster" if env.kind == "local" else "hosts" if env.settings.get("provisioned") else None
+            for phase in filter(None, (first, "roles", "app")):
                 result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
                 for host, operation in result.would_change:
                     run.event("note", text=f"{host}: would change: {operation}")
                 changed += len(result.would_change)
             run.event("note", text=f"{changed} operations would change something")
-            return DONE
-        for phase in ("cluster", "roles"):
-            changed += run_pyinfra(env.inventory, phase, plan=plan, run=run).changed
+            return FAILED if changed else DONE
+        changed += stand_up(env, plan, run)
+        env = load_environment(target.env, plan.name, target.root, secrets=False)
+        changed += run_pyinfra(env.inventory, "roles", plan=plan, run=run).changed
         with ExitStack() as stack:
             if env.is_throwaway:
                 files = SqlFiles(target.root / "sql")
@@ -169,19 +175,54 @@ def code_of(context: Context) -> int:
     return FAILED if False in seen else UNSEEN if None in seen else DONE
 
 
-def stop_hosts(target: Target) -> int:
+def stop_hosts(target: Target, *, images: bool = False) -> int:
     """Stop what runs on this machine for `local`; the data stays. A second run finds nothing to stop.
+
+    Hosts on Docker are removed; keys, passwords and snapshots stay, so that the next `up` takes seconds.
 
     Raises:
         UsageError: the environment does not run on this machine.
     """
     plan = load_plan(find_plan(target.plan, target.root))
     env = load_environment(target.env, plan.name, target.root, secrets=False)
-    if env.kind != "local":
-        message = f"environment {env.name} is of kind {env.kind}; only what `local` started is ours to stop"
+    if not env.is_throwaway:
+        message = f"environment {env.name} is of kind {env.kind}; only what `local` and `docker` made is ours to stop"
         raise UsageError(message)
+    if env.kind == "docker":
+        return _tell_hosts(manage("down", *(["--images"] if images else [])))
     print("app servers and database stopped" if stop_local(env) else "no change: nothing was running")
     return DONE
+
+
+def manage_hosts(target: Target, verb: str) -> int:
+    """Make (`up`), look at (`status`) or reset (`reset`) the hosts of an environment on Docker.
+
+    Raises:
+        UsageError: the hosts of the environment are not made by us.
+        HostsFailed: Docker or a host failed; says why.
+    """
+    require_docker(load_environment(target.env, target.plan, target.root, secrets=False))
+    return _tell_hosts(manage(verb), looked=verb == "status")
+
+
+def log_in_to(target: Target, host: str, command: str) -> int:
+    """Be an SSH client on a host of an environment on Docker.
+
+    Raises:
+        UsageError: the hosts of the environment are not made by us.
+    """
+    require_docker(load_environment(target.env, target.plan, target.root, secrets=False))
+    return log_in(host, command)
+
+
+def _tell_hosts(found: dict[str, Any], *, looked: bool = False) -> int:
+    """Print what was done to hosts, and how they are now; a host that was looked at and is not up is a failure."""
+    print("\n".join(found["changed"]) or ("" if looked else "no change"))
+    for one in found["hosts"]:
+        kept = "snapshot" if one["snapshot"] else "no snapshot"
+        answers = "ssh answers" if one["ssh"] else "no ssh"
+        print(f"{one['name']:<10} {one['group']:<10} {one['address']:<16} {one['state']:<10} {answers:<12} {kept}")
+    return FAILED if looked and not found["running"] else DONE
 
 
 def migrate(target: Target, *, dry: bool = False) -> int:
@@ -265,6 +306,28 @@ def dry_run(context: Context) -> int:
     return DONE if before == after else FAILED
 
 
+def pause(target: Target, reason: str) -> int:
+    """Pause the plan's copies and index builds, running or to come; a second pause changes nothing.
+
+    It takes effect before the next chunk and the next index. Writes stay captured: the key log grows meanwhile.
+    """
+    with opened(target, "pause") as context, context.session("pause") as conn:
+        require_mark(context, conn)
+        changed = set_pause(conn, context.plan.name, reason)
+        found = read_pause(conn, context.plan.name)
+        context.run.event("note", text=f"{context.plan.name} {found}{'' if changed else '; no change'}")
+    return DONE
+
+
+def resume(target: Target) -> int:
+    """Let the plan's copies and index builds go on; on a plan that is not paused, changes nothing."""
+    with opened(target, "resume") as context, context.session("resume") as conn:
+        require_mark(context, conn)
+        changed = end_pause(conn, context.plan.name)
+        context.run.event("note", text=f"{context.plan.name} goes on" if changed else "no change: it was not paused")
+    return DONE
+
+
 def roll_back(target: Target) -> int:
     """Take the switch back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
     with opened(target, "rollback") as context:
@@ -316,32 +379,6 @@ def run_load(target: Target, seconds: float | None, rate: float) -> int:
                 f"{name:<40} {one.ok:>8} ok {one.failed:>6} failed {one.unknown:>5} unknown  p99 {one.p99_ms:>8.1f} ms"
             )
         return code_of(context)
-
-
-def show_routing(target: Target) -> int:
-    """Print the routing flags of every server: in its file, in its process."""
-    plan = load_plan(find_plan(target.plan, target.root))
-    env = load_environment(target.env, plan.name, target.root)
-    servers = show_flags(env, plan)
-    for one in servers:
-        print(f"{one.server:<24} file: {one.file or 'unseen'}   process: {one.process or 'unseen'}", one.problem or "")
-    if any(one.drift for one in servers):
-        print("file and process differ; `invoke flags.set` brings them together")
-        return FAILED
-    return UNSEEN if any(one.process is None for one in servers) else DONE
-
-
-def set_routing(target: Target, *, reads: bool, writes: bool) -> int:
-    """Set the routing flags on all servers, one at a time, health-gated, reverted on failure."""
-    with opened(target, "flags") as context:
-        flip = set_flags(context.env, context.plan, reads=reads, writes=writes, run=context.run)
-        for one in flip.servers:
-            after = one.after.process if one.after else "unseen"
-            restarted = "restarted" if one.restarted else "not restarted"
-            print(
-                f"{one.server:<24} {one.before.process} -> {after}, {restarted}, {one.seconds:.1f} s", one.error or ""
-            )
-        return DONE if flip.ok else FAILED
 
 
 def doctor(target: Target, *, fix: bool) -> int:

@@ -3,7 +3,9 @@
 from pyinfra import host
 
 from fleet import recorder
-from fleet.facts import EnvFlags
+from fleet.facts import FlagState
+from fleet.operations import flags_source
 
-names = (host.data.flag_reads, host.data.flag_writes)
-recorder.report(flags=host.get_fact(EnvFlags, path=host.data.env_file, names=names))
+names = tuple(sorted((host.data.flag_reads, host.data.flag_writes)))
+found = host.get_fact(FlagState, source=flags_source(host.data), names=names, stale="")
+recorder.report(flags=found["flags"], problem=found["problem"])

@@ -9,7 +9,8 @@ from rehearsal import state
 from rehearsal.catalog import Name, Table, split_name
 from rehearsal.errors import CannotSee
 from rehearsal.figures import read_figures
-from rehearsal.flags import FlipResult, set_flags, show_flags
+from rehearsal.flags import show_flags
+from rehearsal.flip import FlipResult, set_flags
 from rehearsal.inspection import inspect
 from rehearsal.names import Names
 from rehearsal.parity import compare, parity_text
@@ -235,7 +236,8 @@ def compare_speed(context: Context) -> None:
         return
     with context.session("queries") as conn:
         tables = {spec.name: context.pair(conn, spec) for spec in context.plan.tables}
-    results = compare_queries(context.env.database, context.files, context.plan.queries, tables)
+    specs = context.plan.tables
+    results = compare_queries(context.env.database, context.files, context.plan.queries, tables, specs=specs)
     context.run.attach("performance_results.txt", performance_results_text(results))
     for one in results:
         record_query(context, one)

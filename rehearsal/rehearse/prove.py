@@ -9,7 +9,7 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.catalog import Name, Table, split_name
 from rehearsal.errors import CannotSee, StepFailed
-from rehearsal.flags import set_flags
+from rehearsal.flip import set_flags
 from rehearsal.names import Names
 from rehearsal.parity import compare
 from rehearsal.plan import TableSpec

@@ -86,6 +86,7 @@ def build_sections(history: History) -> list[Section]:
         "switchover": [
             *history.table("step", "Steps"),
             *history.table("lock", "Locks that block the application"),
+            *history.table("pace", "Pace: slower, paused, and why"),
         ],
     }
     return [_section(chapter, tables.get(chapter.id, ())) for chapter in CHAPTERS]

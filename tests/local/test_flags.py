@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rehearsal.flags import FlipResult, Routing, read_routing, set_flags, show_flags
+from rehearsal.flags import Routing, read_routing, show_flags
+from rehearsal.flip import FlipResult, Rollout, set_flags
 from tests.local.conftest import PLAN, Local
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def seen(place: Local, number: int) -> tuple[Routing, Routing | None]:
 
 
 def flip(place: Local, *, timeout_s: float = 10) -> FlipResult:
-    return set_flags(place.env, PLAN, reads=True, writes=True, run=place.run, restart_timeout_s=timeout_s)
+    return set_flags(place.env, PLAN, reads=True, writes=True, run=place.run, rollout=Rollout(timeout_s=timeout_s))
 
 
 def test_a_flip_changes_what_differs_and_restarts_nobody_else(flags: Local) -> None:

@@ -12,7 +12,7 @@ from tests.mutants import defects
 from tests.mutants.defects import READINGS, REFUSE, RETIRED, REVENUES, SLOW, SWALLOW, Defect
 from tests.mutants.worlds import Scene, Worlds
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 # Evidence of these needs what this machine has not; see the tests that are named.
 ELSEWHERE = {

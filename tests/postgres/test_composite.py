@@ -183,7 +183,7 @@ def test_preparation_may_be_repeated_and_mends_what_is_wrong(
 
 def again(work: Switchover, conn: Connection) -> int:
     """Run the preparation once more."""
-    return work._composites(conn)  # pyright: ignore[reportPrivateUsage]
+    return work.composites.prepare(conn, lambda _: None)
 
 
 def test_what_cannot_be_composite_is_refused(

@@ -148,6 +148,12 @@ CASES: dict[str, tuple[str, str, Render]] = {
     ),
     "resync": ("both tables", "deployed", lambda work, conn: resync_sql(_exchange(work, conn).forward)),
     "swap": ("source", "following", _swap),
+    "guard_on": ("guarded table", "following", lambda work, conn: _exchange(work, conn).guard.on_sql("1")),
+    "guard_off": (
+        "guarded table",
+        "guarded",
+        lambda work, conn: _exchange(work, conn).guard.off_sql(work.names.source),
+    ),
     "swap_back": ("partitioned table", "swapped", _swap_back),
     "loosen": ("referenced", "deployed", _loose("loosen")),
     "composite": ("referenced", "deployed", _composite("composite")),
@@ -165,7 +171,9 @@ CASES: dict[str, tuple[str, str, Render]] = {
 def work(database: Database, sql_files: SqlFiles, run: Run, request: pytest.FixtureRequest) -> Switchover:
     """The switchover that the step belongs to."""
     step: str = request.param
-    return make_switchover(database, sql_files, make_plan("swap" if "swap" in step else "dual-write"), run)
+    return make_switchover(
+        database, sql_files, make_plan("swap" if "swap" in step or "guard" in step else "dual-write"), run
+    )
 
 
 def bring(work: Switchover, conn: Connection, wanted: str) -> None:
@@ -174,6 +182,8 @@ def bring(work: Switchover, conn: Connection, wanted: str) -> None:
         conn.execute(as_query(_registry("target")(work, conn)))
     elif wanted != "bare":
         deploy(conn, work.files, work.plan)
+    if wanted == "guarded":
+        conn.execute(as_query(_exchange(work, conn).guard.on_sql("1")))
     if wanted in ("following", "swapped"):
         work.prepare()
     if wanted == "swapped":

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rehearsal.errors import UsageError
-from rehearsal.flags import FlipResult, Routing, ServerFlags, ServerFlip
+from rehearsal.flags import Routing, ServerFlags
+from rehearsal.flip import FlipResult, ServerFlip
 from rehearsal.hosts import HostsResult, OperationResult, run_pyinfra
 from rehearsal.inventory import find_inventory, load_environment
 from rehearsal.plan import Plan, TableSpec
