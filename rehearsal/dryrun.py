@@ -18,6 +18,7 @@ from rehearsal.attached import Attached
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
 from rehearsal.chunks import Limits
+from rehearsal.composite import BLOCKS, Composite
 from rehearsal.copying import chunk_sql
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange
@@ -140,7 +141,7 @@ class _Acts:
     target: Table
 
     def all(self, migration: int) -> list[Planned]:
-        acts = [*self._copying(), *self._indexes(), *self._drain()]
+        acts = [*self._copying(), *self._indexes(), *self._composites(migration), *self._drain()]
         weak, validate, adopt = foreign_key_sql(self.source, self.target)
         if self.plan.strategy == "swap":
             acts.append(self._act("swap", self._swap_sql(migration), 0.05))
@@ -159,6 +160,18 @@ class _Acts:
             acts.append(self._act("validate", ";\n".join(validate), self._time("validate"), lock))
             lock = "SHARE ROW EXCLUSIVE on the twin and the referenced table, for milliseconds"
             acts.append(self._act("adopt", ";\n".join(adopt), 0.01 * len(adopt), lock))
+        return acts
+
+    def _composites(self, migration: int) -> list[Planned]:
+        if self.plan.strategy != "swap":
+            return []
+        acts: list[Planned] = []
+        for one in Exchange(self.files, self.plan, self.shape, migration).moves(self.conn, self.source).references:
+            if one.decision == "composite":
+                work = Composite(self.files, one, self.source.name, self.spec.key)
+                text = work.prepare_sql(self.source.column(self.spec.key).type)
+                acts.append(self._act(f"partition key for {one.label}", text, 0.05))
+                acts.append(self._act("fill it, the first blocks", work.fill_sql(0, BLOCKS), 0.5))
         return acts
 
     def _swap_sql(self, migration: int) -> str:

@@ -23,7 +23,7 @@ from rehearsal.moves import Moves, read_moves
 from rehearsal.names import fit
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
-from rehearsal.references import stored
+from rehearsal.references import require_prepared, stored
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_literal
 from rehearsal.twin import Shape
 
@@ -126,6 +126,7 @@ class Exchange:
             drain_to_zero(self.forward, held)
             source = Catalog(held, self.files).read(self.shape.names.source)
             moved = self.moves(held, source)
+            require_prepared(moved.references, self.shape.key)
             lock_referenced(held, source.foreign_keys)
             statistics = self._statistics_names(held, source)
             held.execute(as_query(self.swap_sql(held, source, target, moved)))

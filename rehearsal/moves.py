@@ -18,8 +18,8 @@ from rehearsal.references import (
     References,
     from_stored,
     lock_children,
-    loosen,
     read_references,
+    replace_keys,
     require_decided,
     restore,
 )
@@ -62,8 +62,9 @@ def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live:
         references = from_stored(state.read_migration(conn, table).detail)
         before, after = restore(files, references, table)
     else:
-        references = require_decided(read_references(conn, files, live.oid), plan, spec)
-        before, after = loosen(files, references, table)
+        found = read_references(conn, files, live.oid)
+        references = require_decided(found, plan, spec, conn.info.server_version)
+        before, after = replace_keys(files, references, table, spec.key)
     return Moves(
         key=spec.key,
         dependents=dependents,

@@ -127,7 +127,10 @@ def _unique_without_key(facts: Facts) -> Iterator[Finding]:
         decision = facts.spec.uniques.get(index.name)
         if index.constraint_sql and index.constraint_sql.startswith("EXCLUDE"):
             continue
-        if decision is None:
+        if facts.plan.strategy == "attach":
+            yield Finding("unique-without-key", "blocker", subject, condition, "the parent cannot hold it, and history "
+                          "would alone", "choose swap, or drop it")  # fmt: skip
+        elif decision is None:
             yield Finding("unique-without-key", "blocker", subject, condition, "a partitioned table cannot hold it "
                           "over all partitions", f'decide in the plan: uniques = {{ "{index.name}" = "add-key" }} or '
                           '"per-partition"; or drop it')  # fmt: skip
@@ -209,16 +212,21 @@ def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
     """Foreign keys that point at the table: replaced at a swap as the plan says, untouched by dual-write."""
     found = read_references(conn, files, facts.table.oid)
     for one in found:
-        problem = problem_of(one, facts.plan, facts.spec)
-        if facts.plan.strategy == "dual-write":
+        problem = problem_of(one, facts.plan, facts.spec, conn.info.server_version)
+        if facts.plan.strategy == "attach":
+            yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", "it would point at "
+                          "the history partition alone", "choose swap, or drop it")  # fmt: skip
+        elif facts.plan.strategy == "dual-write":
             yield Finding("own-reference" if one.is_own else "stays-reference", "blocker" if one.is_own else "warning",
                           facts.spec.name, f"{one.label} points at it", "the source keeps it, the twin cannot have it",
                           "drop it before" if one.is_own else "decide when the source is given up")  # fmt: skip
         elif problem:
             yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", *problem)
         else:
-            yield Finding("moves-reference", "warning", facts.spec.name, f"{one.label} points at it", "triggers "
-                          "stand in for it; they do not hold against REPEATABLE READ deletes and replication roles",
+            effect = "its table gets the partition key as well, filled by a trigger; changes of the key cascade"
+            if facts.spec.references[one.name] == "loose":
+                effect = "triggers stand in for it; not against REPEATABLE READ deletes and replication roles"
+            yield Finding("moves-reference", "warning", facts.spec.name, f"{one.label} points at it", effect,
                           "review it in the dry run; every comparison looks for orphans")  # fmt: skip
     for name in unknown_references(found, facts.spec):
         yield Finding("reference-unknown", "blocker", facts.spec.name, f"references names {name}", "there is no such "
@@ -274,8 +282,8 @@ def _check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
     for one in read_dependents(conn, files, facts.table.oid, facts.spec.key):
         kind = one.kind.replace(" ", "-")
         if facts.plan.strategy == "attach":
-            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, str(one), "it would stay on the history",
-                          'drop it before and make it again after, or choose strategy = "swap"')  # fmt: skip
+            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, str(one), "it would stay on the history "
+                          "partition", "choose swap, or drop it before and make it again after")  # fmt: skip
         elif facts.plan.strategy == "dual-write":
             # A mirror writes by INSERT … ON CONFLICT, which PostgreSQL refuses on a table with rules.
             stuck = one.kind == "rule" and one.before_sql is not None

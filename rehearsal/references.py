@@ -4,13 +4,14 @@ A foreign key needs a unique index on what it refers to, and a partitioned table
 `loose` puts triggers on both sides in the place of the foreign key, with its ON DELETE and ON UPDATE, its name in the
 errors and its deferral; rows that point at nothing are looked for in every comparison, since two cases get past
 triggers: a REPEATABLE READ transaction that deletes a row which was referred to after its snapshot, and sessions with
-session_replication_role = replica. The way back restores the foreign key, validated after the commit.
+session_replication_role = replica. `composite` (`composite`) gives the referencing table the partition key too, so
+that a real foreign key stays. The way back restores the foreign key, validated after the commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from psycopg.rows import class_row
@@ -20,13 +21,16 @@ from rehearsal.errors import PreconditionError
 from rehearsal.names import STATE_SCHEMA, fit
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents
 from rehearsal.twin import records
 
 REMEDY = (
-    'decide in the plan: references = { "%s" = "loose" } (triggers on both sides); '
-    "or add the partition key to the referencing table yourself; or drop the foreign key"
+    'decide in the plan: references = { "%s" = "composite" } (the referencing table gets the partition key as well) '
+    'or "loose" (triggers on both sides); or drop the foreign key'
 )
+LOOSE = "make it loose"
+COMPOSITE_SINCE = 150000
+ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,14 @@ class Reference:
     on_delete: str
     on_update: str
     match: str
+    is_primary: bool
     deferrable: bool
     deferred: bool
     validated: bool
     definition: str
     is_owner: bool
+    has: list[str]
+    decision: str = ""
 
     @property
     def child(self) -> Name:
@@ -69,38 +76,42 @@ def read_references(conn: Connection, files: SqlFiles, oid: int) -> References:
         return tuple(cursor.execute(files.query("queries/references.sql"), {"oid": oid}).fetchall())
 
 
-def problem_of(one: Reference, plan: Plan, spec: TableSpec) -> tuple[str, str] | None:
+def problem_of(one: Reference, plan: Plan, spec: TableSpec, version: int) -> tuple[str, str] | None:
     """Return why a foreign key cannot be handled as the plan says, and the remedy; None if it can."""
     decision = spec.references.get(one.name)
     if decision is None:
         return "it would go on pointing at the retired table, and the plan does not decide for it", REMEDY % one.name
-    if decision == "composite":
-        return "composite is not built yet", REMEDY % one.name
     planned = not one.is_own and dotted(one.child) in {other.name for other in plan.tables}
     some = " SET NULL (" in one.definition or " SET DEFAULT (" in one.definition
     full = one.match == "f" and len(one.columns) > 1
+    old = version < COMPOSITE_SINCE
+    composite, alone = decision == "composite", "per-partition" in spec.uniques.values() and not one.is_primary
     problems = {
         "the referencing table is not an ordinary one": (one.kind != "r", "drop it, partition that table later"),
         "both tables change their shape in one plan": (planned, "split the plan, switch one after the other"),
         "MATCH FULL over several columns is not carried": (full, "make it MATCH SIMPLE with a check constraint"),
         "ON DELETE sets only some of its columns": (some, "let it set all of them"),
         "the role does not own the referencing table": (not one.is_owner, "grant its owner to the role"),
+        "the table's own foreign key cannot be composite": (composite and one.is_own, LOOSE),
+        "a deferrable foreign key cannot be composite": (composite and one.deferrable, LOOSE),
+        "composite needs PostgreSQL 15, before it a row that moves counts as deleted": (composite and old, LOOSE),
+        "it refers to a unique index that the plan keeps per partition": (composite and alone, LOOSE),
     }
     return next(((reason, remedy) for reason, (stands, remedy) in problems.items() if stands), None)
 
 
-def require_decided(found: References, plan: Plan, spec: TableSpec) -> References:
-    """Return the same; somebody may have made a foreign key since preflight.
+def require_decided(found: References, plan: Plan, spec: TableSpec, version: int) -> References:
+    """Return the same with their decisions; somebody may have made a foreign key since preflight.
 
     Raises:
         PreconditionError: names each one that the plan does not carry, and what to do.
     """
-    stuck = [(one, problem) for one in found if (problem := problem_of(one, plan, spec))]
+    stuck = [(one, problem) for one in found if (problem := problem_of(one, plan, spec, version))]
     if stuck:
         told = ". ".join(f"{one.label}: {reason}; {remedy}" for one, (reason, remedy) in stuck)
         message = f"{spec.name} cannot change its name while it is referred to: {told}"
         raise PreconditionError(message)
-    return found
+    return tuple(replace(one, decision=spec.references[one.name]) for one in found)
 
 
 def unknown_references(found: References, spec: TableSpec) -> list[str]:
@@ -143,15 +154,52 @@ def _any_null(record: str, columns: Iterable[str]) -> str:
     return " or ".join(f"{record}.{quote_ident(column)} is null" for column in columns)
 
 
-def loosen(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
+def composite_column(one: Reference, key: str) -> str:
+    """Return the name of the column that holds the partition key beside a foreign key's own columns."""
+    return fit("_".join([*one.columns, key]))
+
+
+def replace_keys(files: SqlFiles, found: References, parent: Name, key: str) -> tuple[list[str], list[str]]:
     """Return the statements of the swap for each foreign key: before the renames, and after them."""
     before = [f"alter table {quote_ident(one.child)} drop constraint {quote_ident(one.name)}" for one in found]
-    return before, [files.render("steps/loosen.sql.j2", **values_of(one, parent)) for one in found]
+    return before, [_replacement(files, one, parent, key) for one in found]
+
+
+def require_prepared(found: References, key: str) -> None:
+    """Refuse a swap whose composite foreign keys were not prepared.
+
+    Raises:
+        PreconditionError: the foreign key was made, or decided on, since the copy.
+    """
+    late = [one for one in found if one.decision == "composite" and composite_column(one, key) not in one.has]
+    if late:
+        names = ", ".join(one.label for one in late)
+        message = f"no column for the partition key beside {names}: made since the copy; drop it until after the swap"
+        raise PreconditionError(message)
+
+
+def _replacement(files: SqlFiles, one: Reference, parent: Name, key: str) -> str:
+    if one.decision == "loose":
+        return files.render("steps/loosen.sql.j2", **values_of(one, parent))
+    columns = quote_idents([*one.columns, composite_column(one, key)])
+    referenced = f"{quote_ident(parent)} ({quote_idents([*one.referenced, key])})"
+    # The key of a referenced row may change, whatever may become of the rest: so always ON UPDATE CASCADE.
+    actions = f"on delete {ACTIONS[one.on_delete]} on update cascade"
+    name = quote_ident(one.name)
+    return (
+        f"alter table {quote_ident(one.child)} add constraint {name} foreign key ({columns}) references {referenced} "
+        f"{actions} not valid"
+    )
 
 
 def restore(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
-    """Return the statements of the way back: the triggers go before the renames, the foreign keys come after them."""
-    before = [files.render("steps/loose_off.sql.j2", **values_of(one, parent)) for one in found]
+    """Return the statements of the way back: what replaced a key goes before the renames, the key comes after them."""
+    before = [
+        files.render("steps/loose_off.sql.j2", **values_of(one, parent))
+        if one.decision == "loose"
+        else f"alter table {quote_ident(one.child)} drop constraint {quote_ident(one.name)}"
+        for one in found
+    ]
     return before, [f"{_add(one)} not valid" for one in found]
 
 
@@ -175,8 +223,8 @@ def from_stored(detail: dict[str, Any]) -> References:
     return tuple(Reference(**one) for one in detail.get("references", []))
 
 
-def validate_restored(conn: Connection, files: SqlFiles, oid: int, wanted: Sequence[Reference]) -> int:
-    """Validate the foreign keys that a way back restored and that were valid before; return how many needed it.
+def validate_references(conn: Connection, files: SqlFiles, oid: int, wanted: Sequence[Reference]) -> int:
+    """Validate the foreign keys that a swap or a way back made and that were valid before; return how many needed it.
 
     Locks: SHARE UPDATE EXCLUSIVE on the referencing, ROW SHARE on the referenced table: nobody waits.
 

@@ -20,6 +20,7 @@ from rehearsal.carried import remember
 from rehearsal.carry import late_values
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.chunks import Limits
+from rehearsal.composite import Composites
 from rehearsal.copying import Copier, Progress, plan_chunks
 from rehearsal.definition import read_definition
 from rehearsal.drain import Drain, settle_sql
@@ -33,7 +34,6 @@ from rehearsal.names import Names
 from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, told_clearly, with_lock
-from rehearsal.references import from_stored, validate_restored
 from rehearsal.sessions import run_in_sessions
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.statistics import refresh_statistics
@@ -90,6 +90,11 @@ class Switchover:
         table = Catalog(conn, self.files).read(self.names.retired if swapped else self.names.source)
         return Shape.of(table, self.spec.key, self.names, self.spec.uniques)
 
+    @property
+    def composites(self) -> Composites:
+        """Foreign keys that point at the table and stay real ones."""
+        return Composites(self.files, self.plan, self.spec)
+
     def prepare(self) -> bool:
         """Bring the twin to follow the source: capture, copy, indexes, drain, statistics.
 
@@ -114,6 +119,7 @@ class Switchover:
             self._step(conn, found.id, "settle", lambda: self._settle(conn, shape))
             self._step(conn, found.id, "indexes", lambda: self._indexes(shape))
             self._step(conn, found.id, "carry", lambda: self._carry(conn, shape))
+            self._step(conn, found.id, "references", lambda: self.composites.prepare(conn, self._lock_event))
             self._step(conn, found.id, "drain", lambda: self._drain(conn, self.drain(conn)))
             self._step(conn, found.id, "statistics", lambda: self._statistics(conn, shape))
             with conn.transaction():
@@ -390,9 +396,8 @@ class Switchover:
 
         keys = found.detail.get("foreign_keys", [])
         done = finish_foreign_keys(conn, self.files, table, keys, self.policy, validate)
-        if found.state == state.FOLLOWING:
-            oid = Catalog(conn, self.files).read(self.names.source).oid
-            done += validate_restored(conn, self.files, oid, from_stored(found.detail))
+        if found.strategy == "swap":
+            done += self.composites.finish(conn, found)
         if done:
             ms = round((time.monotonic() - started) * 1e3, 1)
             self.run.event("step", table=self.spec.name, name="foreign-keys", ms=ms, result=done)

@@ -10,9 +10,16 @@ select con.conname as name, n.nspname as schema, c.relname as "table", c.relkind
            join pg_catalog.pg_attribute as a on a.attrelid = con.confrelid and a.attnum = k.attnum order by k.position
        ) as referenced,
        con.confdeltype::text as on_delete, con.confupdtype::text as on_update, con.confmatchtype::text as match,
+       exists (
+           select from pg_catalog.pg_index as x where x.indexrelid = con.conindid and x.indisprimary
+       ) as is_primary,
        con.condeferrable as deferrable, con.condeferred as deferred, con.convalidated as validated,
        pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(con.oid), ' NOT VALID$', '') as definition,
-       pg_catalog.pg_has_role(c.relowner, 'USAGE') as is_owner
+       pg_catalog.pg_has_role(c.relowner, 'USAGE') as is_owner,
+       array(
+           select a.attname::text from pg_catalog.pg_attribute as a
+           where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum
+       ) as has
 from pg_catalog.pg_constraint as con
 join pg_catalog.pg_class as c on c.oid = con.conrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

@@ -11,11 +11,12 @@ from rehearsal import state
 from rehearsal.catalog import Catalog, Name
 from rehearsal.dryrun import plan_statements
 from rehearsal.environment import Database
-from rehearsal.errors import PreconditionError
+from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
+from rehearsal.findings import Finding
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.preflight import Finding, run_preflight
+from rehearsal.preflight import run_preflight
 from rehearsal.references import count_orphans, from_stored, read_references
 from rehearsal.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
@@ -202,7 +203,7 @@ def test_orphans_are_found_and_named_by_the_way_back(
     found = {one.name: one for one in from_stored(state.read_migration(conn, referred).detail)}
     assert count_orphans(conn, sql_files, found["gone_event_fkey"], referred) == (1, ["-77"])
 
-    with pytest.raises(Violation, match="gone_event_fkey"):
+    with pytest.raises(StepFailed, match="gone_event_fkey"):
         work.roll_back()
     assert Catalog(conn, sql_files).read(referred).kind == "r"
     conn.execute("delete from public.gone where event = -77")

@@ -12,6 +12,7 @@ import pytest
 from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Name
+from rehearsal.composite import Composite
 from rehearsal.copying import chunk_sql
 from rehearsal.drain import Drain, settle_sql
 from rehearsal.dryrun import catalog_digest
@@ -88,17 +89,33 @@ def _swap_back(work: Switchover, conn: Connection) -> str:
     return exchange.swap_back_sql(conn, exchange.moves(conn, live))
 
 
+CHILD = Reference(
+    "fk", "public", "child", "r", False, ["event"], ["id"], "c", "a", "s", True, False, False, True, "", True, []
+)
+
+
 def _loose(step: str) -> Render:
     def render(work: Switchover, conn: Connection) -> str:
         source = work.names.source
         first = scalar(conn, "select to_regclass('public.child') is null")
         conn.execute("create table if not exists public.child (event bigint)")
-        one = Reference(
-            "fk", "public", "child", "r", False, ["event"], ["id"], "c", "a", "s", False, False, True, "", True
-        )
         if step == "loose_off" and first:
-            conn.execute(as_query(work.files.render("steps/loosen.sql.j2", **values_of(one, source))))
-        return work.files.render(f"steps/{step}.sql.j2", **values_of(one, source))
+            conn.execute(as_query(work.files.render("steps/loosen.sql.j2", **values_of(CHILD, source))))
+        return work.files.render(f"steps/{step}.sql.j2", **values_of(CHILD, source))
+
+    return render
+
+
+def _composite(step: str) -> Render:
+    def render(work: Switchover, conn: Connection) -> str:
+        composite = Composite(work.files, CHILD, work.names.source, work.spec.key)
+        first = scalar(conn, "select to_regclass('public.child') is null")
+        conn.execute("create table if not exists public.child (event bigint)")
+        if step == "composite_fill" and first:
+            conn.execute(as_query(composite.prepare_sql("timestamptz")))
+            conn.execute("alter table public.child disable trigger user")
+            conn.execute("insert into public.child values (7)")
+        return composite.prepare_sql("timestamptz") if step == "composite" else composite.fill_sql(0, 10)
 
     return render
 
@@ -150,6 +167,8 @@ CASES: dict[str, tuple[str, str, Render]] = {
     ),
     "swap_back": ("partitioned table", "swapped", _swap_back),
     "loosen": ("referenced", "deployed", _loose("loosen")),
+    "composite": ("referenced", "deployed", _composite("composite")),
+    "composite_fill": ("referenced", "deployed", _composite("composite_fill")),
     "loose_off": ("referenced", "deployed", _loose("loose_off")),
     "sync_on": (
         "source",

@@ -9,10 +9,11 @@ from rehearsal.catalog import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
+from rehearsal.findings import Finding
 from rehearsal.inspection import inspect
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
-from rehearsal.preflight import Finding, run_preflight
+from rehearsal.preflight import run_preflight
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.uniques import Duplicates, find_duplicates, leaf_statements
 from tests.fix_tables import EVENTS, deploy, difference, make_plan, make_switchover, names_of, writing
