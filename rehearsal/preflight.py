@@ -225,7 +225,7 @@ def _references(facts: Facts) -> Iterator[Finding]:
 
 def _not_carried(facts: Facts) -> Iterator[Finding]:
     version = facts.row["version"]
-    lists = {
+    lists: dict[str, list[str]] = {
         "publication": facts.row["publications"],
         "exclusion": facts.row["exclusions"] if version < 170000 else [],
         "view": facts.row["views"] if facts.plan.strategy == "swap" else [],
