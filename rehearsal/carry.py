@@ -66,8 +66,7 @@ def statistics_name(one: Carried, suffix: str) -> Name:
 
 def trigger_sql(trigger: Carried, table: Name) -> str:
     """Return the statement that makes a trigger on another table."""
-    head: str = trigger["head"]
-    rest: str = trigger["rest"]
+    head, rest = str(trigger["head"]), str(trigger["rest"])
     return head + rest.replace(trigger["place"], f" ON {quote_ident(table)} ", 1)
 
 
@@ -89,6 +88,7 @@ def late_values(
     """
     carried = read_carried(conn, files, source.oid)
     leaves: dict[str, list[dict[str, Name]]] = {}
+    parent: str
     for parent, table, index in conn.execute(files.query("queries/leaf_indexes.sql"), {"oid": target.oid}):
         place = {"table": (target.name[0], table), "index": (target.name[0], index)}
         leaves.setdefault(parent, []).append(place)

@@ -259,7 +259,9 @@ PLAIN = (
 
 
 def _index(row: dict[str, Any]) -> Index:
-    return Index(**{**row, **{name: tuple(row[name]) for name in ("key_columns", "included", "options")}})
+    for name in ("key_columns", "included", "options"):
+        row[name] = tuple(row[name])
+    return Index(**row)
 
 
 def _constraint(row: dict[str, Any]) -> Constraint:

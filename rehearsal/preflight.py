@@ -183,8 +183,8 @@ def _triggers(facts: Facts) -> Iterator[Finding]:
 
 def _policies(facts: Facts) -> Iterator[Finding]:
     for name in facts.row["own_policies"]:
-        yield Finding("policy-self", "blocker", f"{facts.spec.name}: policy {name}", "selects from its own table",
-                      "it would go on reading the retired table", "ask a SECURITY DEFINER function instead")  # fmt: skip
+        yield Finding("policy-self", "blocker", f"{facts.spec.name}: policy {name}", "selects from its own table", "it "
+                      "would go on reading the retired one", "ask a SECURITY DEFINER function instead")  # fmt: skip
     if facts.row["is_forced"] and not facts.row["bypasses_policies"]:
         yield Finding("policy-forced", "blocker", facts.spec.name, "row security is forced on the owner too",
                       "the copy would not see all rows", "give the migrating role bypassrls")  # fmt: skip
@@ -235,7 +235,7 @@ def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterat
 
 def _not_carried(facts: Facts) -> Iterator[Finding]:
     version = facts.row["version"]
-    lists = {
+    lists: dict[str, list[str]] = {
         "exclusion": facts.row["exclusions"] if version < 170000 else [],
         "type": facts.row["of_type"],
         "security-label": facts.row["labels"],

@@ -26,6 +26,7 @@ from rehearsal.keys import read_key_range
 from rehearsal.names import Names, fit
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
+from rehearsal.sessions import run_in_sessions
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import Switchover
 from rehearsal.twin import Shape, mirror_values_of, placed, target_values
@@ -233,7 +234,12 @@ class Regrain:
         if report:
             self._lock_event(report)
         keys: list[dict[str, Any]] = found.detail.get("foreign_keys", [])
-        done = finish_foreign_keys(conn, self.files, self.names.source, keys, self.policy)
+
+        def validate(statements: list[str]) -> None:
+            queries = [as_query(one) for one in statements]
+            run_in_sessions(self.database, "validate", queries, self.plan.copying.workers)
+
+        done = finish_foreign_keys(conn, self.files, self.names.source, keys, self.policy, validate)
         if not state.is_done(conn, found.id, "regrain-statistics"):
             conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*self.names.source)))
             with conn.transaction():

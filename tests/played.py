@@ -65,6 +65,7 @@ SEEN: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("target-structure", "public.revenues_partitioned", "17 partitions, 3 indexes each", "target",
      {"table": {"columns": ["partition", "lower", "indexes"],
                 "rows": [[name, f"2025-{i + 1:02}-01", 3] for i, name in enumerate(MONTHS[:4])]}}),
+    ("definition", "public.revenues after the switch", "no difference that nobody wants; 3 wanted", "parity-after", {}),
     ("default-empty", "revenues_default", "0 rows", "parity-after", {}),
     ("triggers-enabled", "sync_to_partitioned_revenues", "ENABLE ALWAYS", "triggers", {}),
     ("trigger-tests", "public.revenues", "12 of 12 passed", "triggers", {}),

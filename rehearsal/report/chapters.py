@@ -39,7 +39,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     Chapter(
         "structure",
         "Target structure",
-        ("target-structure", "default-empty"),
+        ("target-structure", "definition", "default-empty"),
         text="Expected sets are computed from source and plan; they are compared with the catalog.",
     ),
     Chapter("triggers", "Triggers", ("triggers-enabled", "trigger-tests")),

@@ -175,7 +175,7 @@ MUTANTS = [
         "statistics target gone on the twin",
         "definition",
         FINANCE_AFTER,
-        do(f"alter table {REVENUES} alter amount set statistics 400"),
+        do(f"alter table {REVENUES} alter amount_cents set statistics 400"),
     ),
     Mutant(
         "way back that leaves something",

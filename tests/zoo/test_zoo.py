@@ -72,6 +72,7 @@ def forward(zoo: Zoo) -> None:
     assert zoo.digest() == settled
     assert zoo.unwanted() == []
     assert len(zoo.judged()) >= 1, "the table is not partitioned"
+    assert zoo.misshapen() == []
     zoo.write()
     if zoo.strategy == "dual-write":
         zoo.write(zoo.names.target)
