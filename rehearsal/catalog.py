@@ -22,7 +22,10 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; `generated` is '' or 's' (or 'v'), `identity` is '', 'a' (ALWAYS) or 'd' (BY DEFAULT)."""
+    """A column; `generated` is '' or 's' (or 'v'), `identity` is '', 'a' (ALWAYS) or 'd' (BY DEFAULT).
+
+    `collation` is quoted, and None where it is the default one or there is none.
+    """
 
     name: str
     type: str
@@ -33,11 +36,12 @@ class Column:
     type_name: str
     type_kind: str
     sequence: str | None
+    collation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index, and the constraint that it backs, if any."""
+    """An index, and the constraint that it backs, if any; `tail` is its definition from USING up to the predicate."""
 
     name: str
     definition: str
@@ -50,6 +54,12 @@ class Index:
     key_columns: tuple[str, ...]
     has_expressions: bool
     is_attached: bool
+    tail: str
+    predicate: str | None
+    included: tuple[str, ...]
+    options: tuple[str, ...]
+    tablespace: str | None
+    deferrable: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,7 @@ class Constraint:
     is_inherited: bool
     is_own: bool
     other: Name | None
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +172,31 @@ class Table:
         raise PreconditionError(message)
 
 
+QUOTED_SCHEMA = re.compile(r'"((?:[^"]|"")+)"\.(.+)', re.DOTALL)
+
+
 def dotted(name: Name) -> str:
-    """Show a name to people (not to PostgreSQL)."""
-    return ".".join(name)
+    """Show a name to people, and to `split_name` (not to PostgreSQL).
+
+    >>> dotted(("my.schema", "revenues"))
+    '"my.schema".revenues'
+    """
+    schema, *rest = name
+    if "." in schema or schema.startswith('"'):
+        schema = '"' + schema.replace('"', '""') + '"'
+    return ".".join([schema, *rest])
 
 
 def split_name(text: str) -> Name:
-    """Split a plan's `schema.table`.
+    """Split a plan's `schema.table`; a schema with a dot in its name stands in quotes.
 
     >>> split_name("public.revenues")
     ('public', 'revenues')
+    >>> split_name('"my.schema".revenues')
+    ('my.schema', 'revenues')
     """
+    if quoted := QUOTED_SCHEMA.fullmatch(text):
+        return quoted[1].replace('""', '"'), quoted[2]
     schema, _, name = text.partition(".")
     return schema, name
 
@@ -234,8 +259,7 @@ PLAIN = (
 
 
 def _index(row: dict[str, Any]) -> Index:
-    row["key_columns"] = tuple(row["key_columns"])
-    return Index(**row)
+    return Index(**{**row, **{name: tuple(row[name]) for name in ("key_columns", "included", "options")}})
 
 
 def _constraint(row: dict[str, Any]) -> Constraint:

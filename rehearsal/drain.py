@@ -41,12 +41,13 @@ class Drain:
 
     def put_sql(self) -> str:
         """Return the statement that brings the authority's rows; its parameters are arrays of keys as text."""
-        return self.files.render("steps/drain_put.sql.j2", **self._values())
+        # The statement takes parameters, so a percent sign in a name is doubled; NUL can be in no name.
+        text = self.files.render("steps/drain_put.sql.j2", **self._values())
+        return text.replace("%", "%%").replace("\0", "%s")
 
     def _values(self) -> dict[str, Any]:
         columns = log_columns(self.shape)
-        # Cast one by one: an array of arrays, or of a composite type, is no array of the type.
-        typed = (f"v.{one}::{kind} as {one}" for one, kind in zip(columns, self.shape.identity_types, strict=True))
+        typed = zip(columns, self.shape.log_types, strict=True)
         return {
             "log": self.log,
             "follower": self.follower,
@@ -58,8 +59,8 @@ class Drain:
             "log_identity": ", ".join(f"l.{one}" for one in columns),
             "target_identity": records("t", self.shape.identity),
             "key_arrays": ", ".join(f"array_agg({one}::text)" for one in columns),
-            "unnest_arrays": ", ".join("%s::text[]" for _ in columns),
-            "typed_keys": ", ".join(typed),
+            "arrays": ", ".join("\0::text[]" for _ in columns),
+            "typed_columns": ", ".join(f"u.{one}::{kind} as {one}" for one, kind in typed),
         }
 
     def batch(self, conn: Connection, limit: int) -> int:

@@ -104,7 +104,7 @@ class _Acts:
         weak, validate, adopt = foreign_key_sql(self.source, self.target)
         if self.plan.strategy == "swap":
             exchange = Exchange(self.files, self.plan, self.shape, migration)
-            acts.append(self._act("swap", exchange.swap_sql(self.source, self.target), 0.05))
+            acts.append(self._act("swap", exchange.swap_sql(self.conn, self.source, self.target), 0.05))
         else:
             barrier = Barrier(self.files, self.plan, self.shape, migration)
             acts.append(self._act("barrier", barrier.sync_on_sql(), 0.05))

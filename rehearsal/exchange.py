@@ -14,13 +14,14 @@ from typing import Any, LiteralString
 from psycopg import sql
 
 from rehearsal import state
+from rehearsal.carry import exchange_values, read_carried, statistics_names
 from rehearsal.catalog import Catalog, Constraint, Name, Table
 from rehearsal.drain import Drain, drain_to_zero
 from rehearsal.indexes import plan_indexes
 from rehearsal.names import fit
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_literal
 from rehearsal.twin import Shape
 
 
@@ -45,10 +46,11 @@ class Exchange:
         names = self.shape.names
         return Drain(self.files, self.shape, names.reverse_log, names.source, names.retired)
 
-    def swap_sql(self, source: Table, target: Table) -> str:
+    def swap_sql(self, conn: Connection, source: Table, target: Table) -> str:
         """Return the statements of the swap."""
-        values = self._values(source)
+        values = self._values(conn, source)
         values["indexes"] = self._index_names(source)
+        values["statistics"] = self._statistics_names(conn, source)
         values["weak_keys"] = [
             f"alter table {quote_ident(leaf.name)} add constraint {quote_ident(key.name)} {_strong(key)} not valid"
             for key in source.foreign_keys
@@ -61,23 +63,27 @@ class Exchange:
         catalog, names = Catalog(conn, self.files), self.shape.names
         parted = catalog.read(names.source)
         stored = state.read_migration(conn, names.source).detail
-        values = self._values(parted)
+        values = self._values(conn, parted)
         values["indexes"] = stored["indexes"]
+        values["statistics"] = stored.get("statistics", [])
         values["weak_keys"] = stored["foreign_keys"]
         values["leaf_keys"] = _leaf_keys(conn, parted)
         return self.files.render("steps/swap_back.sql.j2", **values)
 
-    def _values(self, live: Table) -> dict[str, Any]:
+    def _statistics_names(self, conn: Connection, source: Table) -> list[dict[str, Name]]:
+        return statistics_names(read_carried(conn, self.files, source.oid)["statistics"])
+
+    def _values(self, conn: Connection, live: Table) -> dict[str, Any]:
         names = self.shape.names
         return {
             "source": names.source,
             "target": names.target,
             "retired": names.retired,
             "foreign_keys": [key.name for key in live.foreign_keys],
-            "sequences": [{"name": one.sequence, "column": one.name} for one in live.columns if one.sequence],
             "capture_trigger": names.capture_trigger,
             "reverse_capture_trigger": names.reverse_capture_trigger,
             "truncate_trigger": names.truncate_trigger,
+            **exchange_values(conn, self.files, live),
         }
 
     def _index_names(self, source: Table) -> list[dict[str, Name]]:
@@ -107,10 +113,12 @@ class Exchange:
             catalog = Catalog(held, self.files)
             source = catalog.read(self.shape.names.source)
             lock_referenced(held, source.foreign_keys)
-            held.execute(as_query(self.swap_sql(source, catalog.read(self.shape.names.target))))
-            keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
+            statistics = self._statistics_names(held, source)
+            held.execute(as_query(self.swap_sql(held, source, catalog.read(self.shape.names.target))))
+            keys = [kept_key(key) for key in source.foreign_keys]
             indexes = self._index_names(source)
-            state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes)
+            detail = {"foreign_keys": keys, "indexes": indexes, "statistics": statistics}
+            state.set_state(held, self.migration, state.SWAPPED, **detail)
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
@@ -174,6 +182,11 @@ def refuse_old_snapshots(conn: Connection) -> None:
         raise TryAgain(message)
 
 
+def kept_key(key: Constraint) -> dict[str, str | None]:
+    """Return what is kept of a foreign key while it is off: name, definition, comment."""
+    return {"name": key.name, "definition": _strong(key), "comment": key.comment}
+
+
 def _strong(key: Constraint) -> str:
     return key.definition.removesuffix(" NOT VALID")
 
@@ -198,8 +211,16 @@ def _leaf_keys(conn: Connection, parted: Table) -> list[dict[str, Any]]:
     return [{"table": (schema, name), "name": key} for schema, name, key in rows]
 
 
+def adopt_sql(table: Name, key: dict[str, str | None]) -> str:
+    """Return the statements by which a parent adopts the foreign key of its leaves, comment included."""
+    name, where = quote_ident(key["name"] or ""), quote_ident(table)
+    text = f"alter table {where} add constraint {name} {key['definition']}"
+    comment = key.get("comment")
+    return text + (f"; comment on constraint {name} on {where} is {quote_literal(comment)}" if comment else "")
+
+
 def finish_foreign_keys(
-    conn: Connection, files: SqlFiles, table: Name, keys: list[dict[str, str]], policy: LockPolicy
+    conn: Connection, files: SqlFiles, table: Name, keys: list[dict[str, str | None]], policy: LockPolicy
 ) -> int:
     """Validate the foreign keys of a table and of its leaves, and let the parent adopt those of the leaves.
 
@@ -218,10 +239,10 @@ def finish_foreign_keys(
     there = {one.name for one in found.foreign_keys}
     for key in keys:
         if found.partitions and key["name"] not in there:
-            name, definition = quote_ident(key["name"]), key["definition"]
+            text = adopt_sql(table, key)
 
-            def adopt(held: Connection, name: str = name, definition: str = definition) -> None:
-                held.execute(as_query(f"alter table {quote_ident(table)} add constraint {name} {definition}"))
+            def adopt(held: Connection, text: str = text) -> None:
+                held.execute(as_query(text))
 
             with_lock(conn, f"adopt foreign key {key['name']}", adopt, policy=policy)
             done += 1

@@ -16,10 +16,8 @@ from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.names import fit
 from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents
+from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents, quote_options
 from rehearsal.twin import Shape
-
-DEFINITION = re.compile(r"^CREATE (UNIQUE )?INDEX (?:\"(?:[^\"]|\"\")*\"|\S+) ON (?:ONLY )?(?P<rest>.*)$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class IndexPlan:
 
     def parent_name(self, target: Name) -> str:
         """Name of the index on the parent, before any switchover."""
-        return f"{target[1][:58]}_pkey" if self.is_primary else fit(self.source_name, "_partitioned")
+        return fit(target[1], "_pkey") if self.is_primary else fit(self.source_name, "_partitioned")
 
     def leaf_name(self, leaf: Name) -> str:
         """Name of the index on a leaf."""
@@ -46,8 +44,7 @@ class IndexPlan:
         """Return the statement that makes this index on the parent or on a leaf."""
         where = quote_ident(table)
         if self.is_constraint:
-            definition = f"primary key ({quote_idents(self.columns)})" if self.is_primary else self.constraint_sql
-            return f"alter table {where} add constraint {quote_ident(name)} {definition}"
+            return f"alter table {where} add constraint {quote_ident(name)} {self.constraint_sql}"
         unique = "unique " if self.is_unique else ""
         return f"create {unique}index {quote_ident(name)} on {where} {self.rest}"
 
@@ -62,11 +59,6 @@ def plan_indexes(source: Table, shape: Shape) -> tuple[IndexPlan, ...]:
 
 
 def _plan_index(index: Index, shape: Shape) -> IndexPlan:
-    match = DEFINITION.match(index.definition)
-    rest = index.definition[index.definition.index(" USING ") + 1 :] if match else ""
-    if not rest:
-        message = f"cannot read the definition of index {index.name}: {index.definition}"
-        raise PreconditionError(message)
     columns = shape.identity if index.is_primary else index.key_columns
     if index.is_unique and not index.is_primary and shape.key not in columns:
         message = (
@@ -75,8 +67,26 @@ def _plan_index(index: Index, shape: Shape) -> IndexPlan:
         )
         raise PreconditionError(message)
     is_constraint = index.constraint_name is not None
-    definition = index.constraint_sql
+    space = f" tablespace {quote_ident(index.tablespace)}" if index.tablespace else ""
+    rest = index.tail + space + (f" where {index.predicate}" if index.predicate else "")
+    definition = _constraint_sql(index, columns) if is_constraint else None
     return IndexPlan(index.name, index.is_primary, index.is_unique, is_constraint, rest, columns, definition)
+
+
+def _constraint_sql(index: Index, columns: tuple[str, ...]) -> str:
+    """Return the definition of a constraint in full: PostgreSQL's own leaves options and tablespace out."""
+    told = index.constraint_sql or ""
+    if told.startswith("EXCLUDE"):
+        return told
+    nulls = " nulls not distinct" if told.startswith("UNIQUE NULLS NOT DISTINCT") else ""
+    parts = [
+        f"primary key ({quote_idents(columns)})" if index.is_primary else f"unique{nulls} ({quote_idents(columns)})",
+        f"include ({quote_idents(index.included)})" if index.included else "",
+        f"with ({quote_options(index.options)})" if index.options else "",
+        f"using index tablespace {quote_ident(index.tablespace)}" if index.tablespace else "",
+        index.deferrable,
+    ]
+    return " ".join(filter(None, parts))
 
 
 def index_statements(source: Table, target: Table, shape: Shape) -> list[tuple[list[str], str]]:

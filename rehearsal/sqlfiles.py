@@ -50,6 +50,16 @@ def quote_idents(names: Iterable[Name]) -> Quoted:
     return Quoted(", ".join(quote_ident(name) for name in names))
 
 
+def quote_options(options: Iterable[str]) -> Quoted:
+    """Write storage options, as pg_class keeps them, with their values as literals.
+
+    >>> quote_options(["fillfactor=70", "autovacuum_enabled=off"])
+    "fillfactor = '70', autovacuum_enabled = 'off'"
+    """
+    pairs = (one.partition("=") for one in options)
+    return Quoted(", ".join(f"{name} = {quote_literal(value)}" for name, _, value in pairs))
+
+
 def _finalize(value: object) -> str:
     if not isinstance(value, Quoted):
         message = f"unquoted value in an SQL template: {value!r}; filter it by | ident, | literal or | raw"
@@ -67,6 +77,7 @@ def _environment(folder: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     env.filters.update(ident=quote_ident, idents=quote_idents, literal=quote_literal, raw=Quoted)
+    env.filters.update(options=quote_options)
     return env
 
 

@@ -63,9 +63,9 @@ def check_structure(
 
 
 def _partitions(twin: Twin) -> Iterator[str]:
-    wanted = f"{twin.method.upper()} ({_plain(twin.key)})"
-    if twin.target.partition_key not in (wanted, f"{twin.method.upper()} ({quote_ident(twin.key)})"):
-        yield f"partitioned by {twin.target.partition_key} instead of {wanted}"
+    wanted = [f"{twin.method.upper()} ({name})" for name in (quote_ident(twin.key), twin.key)]
+    if twin.target.partition_key not in wanted:
+        yield f"partitioned by {twin.target.partition_key} instead of {wanted[0]}"
     plain = [one for one in twin.target.partitions if not one.is_default]
     found = {one.limits for one in plain}
     show = SHOWN[twin.method]
@@ -135,14 +135,14 @@ def _indexes(twin: Twin) -> Iterator[str]:
 
 def index_shape(index: Index, *, with_key: str | None = None) -> str:
     """Return an index's definition without names; with the partition key added where a unique index needs it."""
-    head, _, tail = index.definition.partition(" USING ")
+    tail = index.tail.removeprefix("USING ")
     if with_key and index.is_unique and with_key not in index.key_columns:
-        end = _closing(tail)
-        tail = f"{tail[:end]}, {_plain(with_key)}{tail[end:]}"
-    return ("unique " if head.startswith("CREATE UNIQUE") else "") + tail
+        end = closing(tail)
+        tail = f"{tail[:end]}, {plain(with_key)}{tail[end:]}"
+    return ("unique " if index.is_unique else "") + tail + (f" WHERE {index.predicate}" if index.predicate else "")
 
 
-def _closing(text: str) -> int:
+def closing(text: str) -> int:
     """Return where the first parenthesis of an index definition closes; quoted names may hold any sign."""
     depth, quote = 0, ""
     for place, sign in enumerate(text):
@@ -157,7 +157,7 @@ def _closing(text: str) -> int:
     return len(text)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Quote a name where PostgreSQL's rendering would; a column named like a keyword costs a false alarm only."""
     return name if name.isidentifier() and name.islower() and name.isascii() else quote_ident(name)
 

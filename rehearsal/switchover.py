@@ -15,14 +15,17 @@ from psycopg import sql
 
 from rehearsal import state
 from rehearsal.barrier import Barrier
+from rehearsal.carried import remember
+from rehearsal.carry import late_values
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.copying import Copier, plan_chunks
+from rehearsal.definition import read_definition
 from rehearsal.drain import Drain, settle_sql
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, Run, utc_now
-from rehearsal.exchange import Exchange, finish_foreign_keys, lock_referenced
-from rehearsal.indexes import IndexBuilder, foreign_key_sql
+from rehearsal.exchange import Exchange, finish_foreign_keys, kept_key, lock_referenced
+from rehearsal.indexes import IndexBuilder, foreign_key_sql, plan_indexes
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
@@ -90,6 +93,7 @@ class Switchover:
             self._step(conn, found.id, "copy", lambda: self._copy(shape, found.id))
             self._step(conn, found.id, "settle", lambda: self._settle(conn, shape))
             self._step(conn, found.id, "indexes", lambda: self._indexes(shape))
+            self._step(conn, found.id, "carry", lambda: self._carry(conn, shape))
             self._step(conn, found.id, "drain", lambda: self._drain(conn, self.drain(conn)))
             self._step(conn, found.id, "statistics", lambda: self._statistics(conn))
             with conn.transaction():
@@ -253,6 +257,12 @@ class Switchover:
 
         return IndexBuilder(self.database, self.files, shape, self.plan.copying.workers, tell).run()
 
+    def _carry(self, conn: Connection, shape: Shape) -> None:
+        catalog = Catalog(conn, self.files)
+        text = carry_sql(conn, self.files, shape, catalog.read(self.names.source), catalog.read(self.names.target))
+        with conn.transaction():
+            conn.execute(as_query(text))
+
     def _drain(self, conn: Connection, drain: Drain, rest: int | None = None) -> int:
         def tell(done: int, total: int) -> None:
             self._progress("drain", done, total, "keys")
@@ -279,17 +289,26 @@ class Switchover:
     def _swap(self, conn: Connection, migration: int) -> None:
         exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
         between = self._drainer(conn, exchange.forward)
+        self._remember(conn, migration)
         between()
         self._lock_event(exchange.swap(conn, self.policy, between))
 
     def _raise_barrier(self, conn: Connection, migration: int) -> None:
         barrier = Barrier(self.files, self.plan, self.shape(conn), migration)
         between = self._drainer(conn, barrier.drain)
+        self._remember(conn, migration)
         between()
         if not state.is_done(conn, migration, "sync-on"):
             self._lock_event(barrier.raise_sync(conn, self.policy, between))
         self._lock_event(barrier.end_capture(conn, self.policy, between))
         self._weak_keys(conn)
+
+    def _remember(self, conn: Connection, migration: int) -> None:
+        """Keep what the table is, right before it is switched and outside of any lock: reading takes a while."""
+        with conn.transaction():
+            remember(
+                conn, migration, read_definition(conn, self.files, Catalog(conn, self.files).read(self.names.source))
+            )
 
     def _weak_keys(self, conn: Connection) -> None:
         """Add the source's foreign keys to the leaves, NOT VALID, all in one short transaction."""
@@ -297,7 +316,7 @@ class Switchover:
         source, target = catalog.read(self.names.source), catalog.read(self.names.target)
         there = {key.name for leaf in target.partitions for key in catalog.read(leaf.name).foreign_keys}
         weak, _, _ = foreign_key_sql(source, target)
-        keys = [{"name": key.name, "definition": key.definition} for key in source.foreign_keys]
+        keys = [kept_key(key) for key in source.foreign_keys]
 
         def work(held: Connection) -> None:
             if source.foreign_keys and not there:
@@ -353,7 +372,14 @@ def clear_target_sql(files: SqlFiles, target: Table) -> str:
         target=target.name,
         constraints=[one.constraint_name for one in target.indexes if one.constraint_name],
         indexes=[(schema, one.name) for one in target.indexes if not one.constraint_name],
+        late_checks=[one.name for one in target.constraints if one.kind == "c" and not one.is_validated],
     )
+
+
+def carry_sql(conn: Connection, files: SqlFiles, shape: Shape, source: Table, target: Table) -> str:
+    """Return the statements that carry what hangs on the indexes and late constraints of the source."""
+    names = {plan.source_name: plan.parent_name(target.name) for plan in plan_indexes(source, shape)}
+    return files.render("steps/carry.sql.j2", **late_values(conn, files, source, target, names))
 
 
 def switchovers(database: Database, files: SqlFiles, plan: Plan, run: Run) -> Iterator[Switchover]:

@@ -7,14 +7,17 @@ catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes not
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rehearsal.catalog import Catalog, Table, dotted, split_name
+from rehearsal.carry import carry_values
+from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.errors import PreconditionError, SqlFileError
 from rehearsal.keys import plan_bounds
-from rehearsal.names import Names
+from rehearsal.names import Names, fit
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, checksum, quote_ident
@@ -30,7 +33,11 @@ class RenderedChange:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is needed to write rows of a source and its twin: names and columns."""
+    """What is needed to write rows of a source and its twin: names and columns.
+
+    `log_types` are the types of the identity in a key log: with their collation, since equal must mean the same there.
+    `always` are identity columns GENERATED ALWAYS: such a column of the source can be inserted, but never updated.
+    """
 
     names: Names
     key: str
@@ -38,6 +45,8 @@ class Shape:
     identity: tuple[str, ...]
     identity_types: tuple[str, ...]
     columns: tuple[str, ...]
+    always: tuple[str, ...] = ()
+    log_types: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, table: Table, key: str, names: Names | None = None) -> Shape:
@@ -53,7 +62,22 @@ class Shape:
         table.column(key)
         identity = primary if key in primary else (*primary, key)
         types = tuple(table.column(name).type for name in identity)
-        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns)
+        always = tuple(column.name for column in table.columns if column.identity == "a")
+        return cls(
+            names or Names(table.name),
+            key,
+            primary,
+            identity,
+            types,
+            table.stored_columns,
+            always,
+            _log_types(table, identity),
+        )
+
+
+def _log_types(table: Table, identity: tuple[str, ...]) -> tuple[str, ...]:
+    columns = (table.column(name) for name in identity)
+    return tuple(one.type + (f" collate {one.collation}" if one.collation else "") for one in columns)
 
 
 def shape_of(catalog: Catalog, spec: TableSpec) -> Shape:
@@ -73,7 +97,7 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
     applied = read_applied(conn)
     changes: list[RenderedChange] = []
     for spec in plan.tables:
-        base = f"{plan.name}/{split_name(spec.name)[1]}"
+        base = f"{plan.name}/{change_name(split_name(spec.name))}"
         for number, part in (("010", "target"), ("020", "mirror")):
             name = f"{base}/{number}_{part}"
             template = f"steps/{part}.sql.j2"
@@ -94,6 +118,20 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
                 raise SqlFileError(message)
             changes.append(RenderedChange(name, body))
     return changes
+
+
+def change_name(name: Name) -> str:
+    """Return the part of a change's name, and of its file's, that stands for a table.
+
+    >>> change_name(("public", "revenues"))
+    'revenues'
+    >>> change_name(("public", "We/ird"))
+    'we_ird_2b7bc1df'
+    """
+    if name[0] == "public" and re.fullmatch(r"[a-z0-9_]+", name[1]):
+        return name[1]
+    plain = re.sub(r"[^a-z0-9]+", "_", name[1].lower()).strip("_")
+    return f"{plain}_{checksum(dotted(name))[:8]}".lstrip("_")
 
 
 def spec_stamp(spec: TableSpec, plan: Plan) -> str:
@@ -119,22 +157,24 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
     shape = Shape.of(table, spec.key)
     bounds = plan_bounds(conn, files, spec, table, now)
     names = shape.names
+    leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
+    default_leaf = names.default_leaf if spec.default_partition else None
     return {
         "source": table.name,
         "source_text": dotted(table.name),
         "target": names.target,
         "method": spec.method,
         "key": spec.key,
-        "leaves": [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds],
-        "default_leaf": names.default_leaf if spec.default_partition else None,
-        "options": ", ".join(table.options),
-        "primary_key": f"{names.target[1][:58]}_pkey",
+        "leaves": leaves,
+        "default_leaf": default_leaf,
+        "relations": [*(leaf["name"] for leaf in leaves), *([default_leaf] if default_leaf else [])],
+        "primary_key": fit(names.target[1], "_pkey"),
         "identity": shape.identity,
-        "grants": read_grants(conn, table.oid),
         "owner": table.owner if table.owner != scalar(conn, "select current_user") else None,
         "comment": table.comment,
         "plan": plan.name,
         "strategy": plan.strategy,
+        **carry_values(conn, files, table, plan.strategy, names),
     }
 
 
@@ -155,7 +195,7 @@ def mirror_values_of(shape: Shape, strategy: str) -> dict[str, Any]:
         "target": names.target,
         "columns": shape.columns,
         "identity": shape.identity,
-        "identity_types": shape.identity_types,
+        "identity_types": shape.log_types,
         "primary": shape.primary,
         "log_columns": ", ".join(log_columns(shape)),
         "old_identity": records("old", shape.identity),
@@ -164,7 +204,8 @@ def mirror_values_of(shape: Shape, strategy: str) -> dict[str, Any]:
         "new_primary": records("new", shape.primary),
         "target_identity": records("t", shape.identity),
         "new_columns": records("new", shape.columns),
-        "assignments": ", ".join(f"{quote_ident(one)} = excluded.{quote_ident(one)}" for one in shape.columns),
+        "assignments": assignments(shape.columns),
+        "source_assignments": assignments(one for one in shape.columns if one not in shape.always),
         "forward_log": names.forward_log,
         "reverse_log": names.reverse_log,
         "capture_forward": names.function("capture_forward"),
@@ -185,26 +226,11 @@ def records(record: str, columns: tuple[str, ...]) -> str:
     return ", ".join(f"{record}.{quote_ident(one)}" for one in columns)
 
 
+def assignments(columns: Iterable[str]) -> str:
+    """Write what ON CONFLICT sets."""
+    return ", ".join(f"{quote_ident(one)} = excluded.{quote_ident(one)}" for one in columns)
+
+
 def log_columns(shape: Shape) -> tuple[str, ...]:
     """Columns of a key log that hold the identity."""
     return tuple(f"k{number}" for number in range(1, len(shape.identity) + 1))
-
-
-GRANTS = """
-select string_agg(lower(a.privilege_type), ', ' order by a.privilege_type) as privileges,
-       case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee,
-       a.is_grantable as grantable
-from pg_catalog.pg_class as c, pg_catalog.aclexplode(c.relacl) as a
-where c.oid = %s::oid and a.grantee <> c.relowner
-group by a.grantee, a.is_grantable
-order by 2, 3
-"""
-
-
-def read_grants(conn: Connection, oid: int) -> list[dict[str, Any]]:
-    """Return the grants on a table but those of its owner."""
-    rows = conn.execute(GRANTS, [oid]).fetchall()
-    return [
-        {"privileges": privileges, "grantee": grantee, "grantable": grantable}
-        for privileges, grantee, grantable in rows
-    ]

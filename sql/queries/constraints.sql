@@ -2,6 +2,7 @@
 select con.conname as name, con.contype::text as kind, pg_catalog.pg_get_constraintdef(con.oid) as definition,
        con.convalidated as is_validated, con.conparentid <> 0 as is_inherited,
        con.conrelid = %(oid)s::oid as is_own,
+       pg_catalog.obj_description(con.oid, 'pg_constraint') as comment,
        n.nspname as other_schema, c.relname as other_name
 from pg_catalog.pg_constraint as con
 left join pg_catalog.pg_class as c

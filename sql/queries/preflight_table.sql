@@ -1,7 +1,23 @@
 -- Facts about one table that can stop a switchover; catalogs only
 select c.relkind::text as kind, c.relispartition as is_partition, c.relpersistence::text as persistence,
-       c.relrowsecurity or exists (select from pg_catalog.pg_policy as p where p.polrelid = c.oid) as has_policies,
-       c.relreplident::text as replica_identity,
+       c.relforcerowsecurity as is_forced,
+       (select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles as r where r.rolname = current_user) as bypasses_policies,
+       pg_catalog.current_setting('server_version_num')::int as version,
+       array(select p.polname::text from pg_catalog.pg_policy as p
+             where p.polrelid = c.oid
+                   and coalesce(p.polqual::text, '') || coalesce(p.polwithcheck::text, '') like '%%:relid ' || c.oid || ' %%') as own_policies,
+       array(
+           select pg_catalog.jsonb_build_object('name', t.tgname, 'is_row', t.tgtype & 1 = 1, 'on_update', t.tgtype & 16 = 16,
+                                                'has_transition_tables', t.tgoldtable is not null or t.tgnewtable is not null)
+           from pg_catalog.pg_trigger as t join pg_catalog.pg_proc as p on p.oid = t.tgfoid
+           where t.tgrelid = c.oid and not t.tgisinternal and p.pronamespace is distinct from pg_catalog.to_regnamespace('rehearsal')
+           order by t.tgname
+       ) as own_triggers,
+       array(select con.conname::text from pg_catalog.pg_constraint as con
+             where con.conrelid = c.oid and con.contype = 'n' and not con.convalidated) as not_null_not_valid,
+       array(select c.reloftype::regtype::text where c.reloftype <> 0) as of_type,
+       array(select l.provider from pg_catalog.pg_seclabel as l
+             where l.classoid = 'pg_catalog.pg_class'::regclass and l.objoid = c.oid) as labels,
        exists (select from pg_catalog.pg_inherits as i where i.inhrelid = c.oid or i.inhparent = c.oid) as is_inherited,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') as is_owner,
        pg_catalog.has_schema_privilege(c.relnamespace, 'CREATE') as may_create,
@@ -21,10 +37,6 @@ select c.relkind::text as kind, c.relispartition as is_partition, c.relpersisten
            left join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = c.oid
            where p.puballtables or r.oid is not null
        ) as publications,
-       array(
-           select a.attname::text from pg_catalog.pg_attribute as a
-           where a.attrelid = c.oid and a.attacl is not null and not a.attisdropped
-       ) as column_grants,
        array(
            select con.conname::text from pg_catalog.pg_constraint as con
            where con.conrelid = c.oid and con.contype = 'x'

@@ -72,7 +72,7 @@ def _plain(step: str) -> Render:
 
 def _swap(work: Switchover, conn: Connection) -> str:
     catalog = Catalog(conn, work.files)
-    return _exchange(work, conn).swap_sql(catalog.read(work.names.source), catalog.read(work.names.target))
+    return _exchange(work, conn).swap_sql(conn, catalog.read(work.names.source), catalog.read(work.names.target))
 
 
 def _registry(part: str) -> Render:

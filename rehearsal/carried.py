@@ -1,0 +1,77 @@
+"""Whether everything that a table is was carried through a switchover, and through the way back.
+
+Owns the definition that is remembered in `rehearsal.migration`, and which two definitions are compared in which state.
+Reads only, but for `remember`, which writes in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.catalog import Catalog, Table, split_name
+from rehearsal.definition import Definition, Difference, compare, read_definition
+from rehearsal.errors import CannotSee
+from rehearsal.expected import expect, renamed, twin_names
+from rehearsal.names import Names
+from rehearsal.plan import Plan, TableSpec
+from rehearsal.postgres import Connection, scalar
+from rehearsal.sqlfiles import SqlFiles
+from rehearsal.state import Migration
+from rehearsal.twin import Shape
+
+
+def find_differences(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec) -> list[Difference]:
+    """Return every difference between what the table was and what the application has now, each with its reason.
+
+    After a swap, and after its way back, with the definition from before it; where both tables live, of the two.
+
+    Raises:
+        CannotSee: no definition was remembered.
+    """
+    names = Names(split_name(spec.name))
+    found, catalog = state.read_migration(conn, names.source), Catalog(conn, files)
+    live = catalog.read(names.source)
+    if found.state == state.SWAPPED:
+        source = catalog.read(names.retired)
+        return _judge(conn, plan, spec, source, _remembered(found), read_definition(conn, files, live))
+    if plan.strategy == "dual-write":
+        target = catalog.read(names.target)
+        twin = renamed(read_definition(conn, files, target), twin_names(live, target, Shape.of(live, spec.key, names)))
+        return _judge(conn, plan, spec, live, read_definition(conn, files, live), twin)
+    return find_leftovers(conn, files, spec)
+
+
+def find_leftovers(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[Difference]:
+    """Return what the way back has left: the difference to the definition from before the switch, none expected.
+
+    Raises:
+        CannotSee: no definition was remembered.
+    """
+    name = split_name(spec.name)
+    remembered = _remembered(state.read_migration(conn, name))
+    return compare(remembered, read_definition(conn, files, Catalog(conn, files).read(name)))
+
+
+def _judge(
+    conn: Connection, plan: Plan, spec: TableSpec, source: Table, before: Definition, after: Definition
+) -> list[Difference]:
+    key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
+    wanted = expect(before, Shape.of(source, spec.key), plan.strategy, key, spec.method)
+    return compare(before, after, wanted.facts, wanted.reasons, spec.accepted)
+
+
+def _remembered(found: Migration) -> Definition:
+    definition: Definition | None = found.detail.get("definition")
+    if definition is None:
+        message = (
+            f"the definition of {found.source} from before its switch was not kept; switch again with this version"
+        )
+        raise CannotSee(message)
+    return definition
+
+
+def remember(conn: Connection, migration: int, definition: Definition) -> None:
+    """Keep the definition from before a switch, in the caller's transaction; a later one replaces it."""
+    found = conn.execute("select state from rehearsal.migration where id = %s", [migration]).fetchone()
+    state.set_state(conn, migration, found[0] if found else state.FOLLOWING, definition=definition)

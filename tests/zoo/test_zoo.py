@@ -1,0 +1,95 @@
+"""Every specimen goes forward, back and forward again, with writes all the time; its definition stays what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from psycopg import sql
+
+from rehearsal.definition import compare, read_definition
+from rehearsal.environment import Database
+from rehearsal.evidence import Run
+from rehearsal.postgres import Connection, connect
+from rehearsal.preflight import run_preflight
+from rehearsal.sqlfiles import SqlFiles
+from tests.fix_tables import deploy
+from tests.zoo.world import ROLES, SPECIMENS, Specimen, Zoo
+
+CASES = [(one, strategy) for one in SPECIMENS for strategy in one.strategies]
+
+
+@pytest.fixture(scope="session")
+def zoo_roles(server: Database) -> Iterator[None]:
+    """Roles and a tablespace that specimens speak of; they belong to the cluster, not to a database."""
+    with connect(server) as conn:
+        for role in ROLES:
+            conn.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
+        if conn.info.server_version >= 150000:
+            conn.execute("set allow_in_place_tablespaces = on")
+            conn.execute("create tablespace \"zoo space\" location ''")
+    yield
+
+
+@pytest.fixture
+def zoo(
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run, zoo_roles: None, request: pytest.FixtureRequest
+) -> Zoo:
+    """The specimen of the test, made on a database of its own."""
+    specimen: Specimen
+    specimen, strategy = request.param
+    if conn.info.server_version < specimen.since * 10_000:
+        pytest.skip(f"needs PostgreSQL {specimen.since}")
+    return Zoo(database, conn, sql_files, specimen, strategy, run)
+
+
+def test_there_are_at_least_forty() -> None:
+    """The zoo has as many tables as it promises, and no strategy of its list is left out."""
+    assert len(SPECIMENS) >= 40
+    assert {strategy for _, strategy in CASES} >= {"swap", "dual-write"}
+
+
+@pytest.mark.parametrize("zoo", CASES, ids=lambda one: f"{one[0].name}-{one[1]}", indirect=True)
+def test_forward_back_and_forward_again(zoo: Zoo, conn: Connection, sql_files: SqlFiles) -> None:
+    """Nothing of the definition is lost, no row either, and each step's second run changes nothing."""
+    assert [one for one in run_preflight(conn, sql_files, zoo.plan) if one.severity == "blocker"] == []
+    deploy(conn, sql_files, zoo.plan)
+    zoo.write()
+
+    assert zoo.work.prepare()
+    assert not zoo.work.prepare()
+    zoo.write()
+    zoo.holds()
+    forward(zoo)
+
+    back(zoo)
+    forward(zoo)
+
+
+def forward(zoo: Zoo) -> None:
+    """Switch, twice; the definition is what it was but for what the strategy says of it, and the rows are equal."""
+    mirrored = zoo.mirrored
+    assert zoo.work.switch() is not mirrored
+    settled = zoo.digest()
+    assert not zoo.work.switch()
+    assert zoo.digest() == settled
+    assert zoo.unwanted() == []
+    assert len(zoo.judged()) >= 1, "the table is not partitioned"
+    zoo.write()
+    if zoo.strategy == "dual-write":
+        zoo.write(zoo.names.target)
+    zoo.rows_are_equal()
+    zoo.holds()
+    assert zoo.unwanted() == []
+
+
+def back(zoo: Zoo) -> None:
+    """Go back, twice; the definition is exactly what it was in the beginning."""
+    assert zoo.work.roll_back() is (zoo.strategy == "swap")
+    assert not zoo.work.roll_back()
+    source = zoo.read(zoo.name)
+    assert source.kind == "r"
+    assert [one.id for one in compare(zoo.original, read_definition(zoo.conn, zoo.files, source))] == []
+    zoo.write()
+    zoo.rows_are_equal()
+    zoo.holds()
