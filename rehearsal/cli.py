@@ -13,6 +13,7 @@ from pathlib import Path
 from rehearsal import explain, verbs
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
+from rehearsal.newplan import new_plan
 from rehearsal.rehearse.command import Request, newest, open_report, rehearse
 from rehearsal.signature import sign, verify
 from rehearsal.verbs import Target
@@ -140,6 +141,12 @@ def _add_rest(commands: AddCommand) -> None:
                       _set_flags)  # fmt: skip
     parser.add_argument("--reads", choices=list(FLAG), required=True, help="read the partitioned tables")
     parser.add_argument("--writes", choices=list(FLAG), required=True, help="write the partitioned tables")
+    parser = _command(commands, "plan-new", "write a first plan from a live table, with the reasons", _plan_new,
+                      plan=False)  # fmt: skip
+    parser.add_argument("--env", default="local", help="name of an inventory in inventories/ (default: local)")
+    parser.add_argument("--table", required=True, help="schema-qualified name of the table")
+    parser.add_argument("--name", default="", help="name of the plan (default: of the table)")
+    parser.add_argument("--database", default="", help="database to look at (default: as the inventory says)")
     parser = _command(commands, "report-open", "open a report in a browser", _open, plan=False)
     parser.add_argument("--run", help="name of the run (default: the newest)")
     parser = _command(commands, "report-sign", "sign a report: name, date and fingerprint", _sign, plan=False)
@@ -157,6 +164,10 @@ def _add_rest(commands: AddCommand) -> None:
 
 def _set_flags(words: argparse.Namespace) -> int:
     return verbs.set_routing(_target(words), reads=FLAG[words.reads], writes=FLAG[words.writes])
+
+
+def _plan_new(words: argparse.Namespace) -> int:
+    return new_plan(ROOT, words.env, words.table, name=words.name, database=words.database)
 
 
 def _folder(words: argparse.Namespace) -> Path:
