@@ -9,6 +9,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from rehearsal import state
+from rehearsal.carry import read_carried
 from rehearsal.catalog import Catalog, Table, split_name
 from rehearsal.definition import Definition, Difference, compare, read_definition
 from rehearsal.errors import CannotSee
@@ -37,7 +38,9 @@ def find_differences(conn: Connection, files: SqlFiles, plan: Plan, spec: TableS
         return _judge(conn, plan, spec, source, _remembered(found), read_definition(conn, files, live))
     if plan.strategy == "dual-write":
         target = catalog.read(names.target)
-        twin = renamed(read_definition(conn, files, target), twin_names(live, target, Shape.of(live, spec.key, names)))
+        statistics = read_carried(conn, files, live.oid)["statistics"]
+        mapping = twin_names(live, target, Shape.of(live, spec.key, names), statistics)
+        twin = renamed(read_definition(conn, files, target), mapping)
         return _judge(conn, plan, spec, live, read_definition(conn, files, live), twin)
     return find_leftovers(conn, files, spec)
 

@@ -66,8 +66,8 @@ def statistics_name(one: Carried, suffix: str) -> Name:
 
 def trigger_sql(trigger: Carried, table: Name) -> str:
     """Return the statement that makes a trigger on another table."""
-    rest: str = trigger["rest"]
-    return trigger["head"] + rest.replace(trigger["place"], f" ON {quote_ident(table)} ", 1)
+    head, rest = str(trigger["head"]), str(trigger["rest"])
+    return head + rest.replace(trigger["place"], f" ON {quote_ident(table)} ", 1)
 
 
 def _shared_sequences(conn: Connection, files: SqlFiles, table: Table) -> list[dict[str, str]]:

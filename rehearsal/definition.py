@@ -87,13 +87,15 @@ def compare(
     """Return every difference of two definitions.
 
     `expected` is what the strategy makes of `before`, with its reason for each subject that it touches: a difference
-    that leads exactly there has that reason. One whose id is in `accepted` has the plan for its reason.
+    that leads exactly there has that reason, and one that should be there and is not is a difference too. One whose
+    id is in `accepted` has the plan for its reason.
     """
-    found = [*_differences(before, after)]
-    unexplained = {(one.subject, one.facet, one.after) for one in _differences(expected or before, after)}
+    wanted = expected if expected is not None else before
+    unwanted = {(one.subject, one.facet): one for one in _differences(wanted, after)}
+    found = {(one.subject, one.facet): one for one in _differences(before, after)}
     result: list[Difference] = []
-    for one in found:
-        reason = None if (one.subject, one.facet, one.after) in unexplained else (reasons or {}).get(one.subject)
+    for place, one in sorted({**unwanted, **found}.items()):
+        reason = None if place in unwanted else (reasons or {}).get(one.subject)
         reason = "accepted in the plan" if reason is None and one.id in accepted else reason
         result.append(replace(one, reason=reason))
     return result

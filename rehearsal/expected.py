@@ -5,18 +5,16 @@ Owns the list; it is shown in the report and never accepted in silence. Pure, bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rehearsal.carry import bare_check
+from rehearsal.carry import Carried, bare_check, statistics_names
 from rehearsal.catalog import Table
 from rehearsal.definition import Definition
 from rehearsal.indexes import plan_indexes
 from rehearsal.sqlfiles import quote_ident
 from rehearsal.structure import closing
 from rehearsal.twin import Shape
-
-POINTING = ("foreign key ", "publication ", "view ", "materialized view ", "rule ", "function ", "type ", "column ")
 
 
 @dataclass(slots=True)
@@ -65,12 +63,11 @@ def _add_key(wanted: Expected, shape: Shape, key_sql: str) -> None:
     if shape.key in shape.primary:
         return
     reason = "the primary key of a partitioned table holds the partition key"
-    for subject, facts in [*wanted.facts.items()]:
-        if subject.startswith("primary key "):
-            for one in (subject, "index " + subject.removeprefix("primary key ")):
-                text = wanted.facts[one]["definition"]
-                end = closing(text)
-                wanted.change(one, "definition", f"{text[:end]}, {key_sql}{text[end:]}", reason)
+    for subject in [one for one in wanted.facts if one.startswith("primary key ")]:
+        for one in (subject, "index " + subject.removeprefix("primary key ")):
+            text = wanted.facts[one]["definition"]
+            end = closing(text)
+            wanted.change(one, "definition", f"{text[:end]}, {key_sql}{text[end:]}", reason)
 
 
 def _stays(wanted: Expected, before: Definition) -> None:
@@ -89,18 +86,20 @@ def _stays(wanted: Expected, before: Definition) -> None:
 
 def _points(subject: str) -> bool:
     """Whether a subject is an object of its own that points at the table."""
-    return subject.startswith(("publication ", "view ", "materialized view ", "function ", "type ")) or (
+    return subject.startswith(("publication ", "view ", "materialized view ", "function ", "type ", "table ")) or (
         subject.startswith("foreign key ") and '" of ' in subject
     )
 
 
-def twin_names(source: Table, target: Table, shape: Shape) -> dict[str, str]:
-    """Return the subjects of a twin's own names -> those of the source: indexes and the primary key."""
+def twin_names(source: Table, target: Table, shape: Shape, statistics: Sequence[Carried]) -> dict[str, str]:
+    """Return the subjects of a twin's own names -> those of the source: indexes, their constraints, statistics."""
     names: dict[str, str] = {}
     for plan in plan_indexes(source, shape):
         ours, theirs = quote_ident(plan.source_name), quote_ident(plan.parent_name(target.name))
         for noun in ("index", "primary key", "unique constraint", "exclusion constraint"):
             names[f"{noun} {theirs}"] = f"{noun} {ours}"
+    for one in statistics_names(statistics):
+        names[f"statistics {quote_ident(one['target'])}"] = f"statistics {quote_ident(one['source'])}"
     return names
 
 

@@ -84,6 +84,14 @@ GATES: tuple[Gate, ...] = (
         ("G3", "P5"),
     ),
     Gate(
+        "definition",
+        "Everything that the table was, it still is",
+        "The catalog's facts about the table before and after the switch, or after the way back, differ unexplained",
+        "A grant, policy, trigger, default, statistics target or dependent view is gone, and nobody was told",
+        "Each difference is named by its id: mend it, or write the id into `accepted` of the table in the plan",
+        ("G3", "G10", "P5"),
+    ),
+    Gate(
         "triggers-enabled",
         "Capture and sync triggers are enabled",
         "A trigger of the migration is missing, disabled or not ENABLE ALWAYS in the catalog",

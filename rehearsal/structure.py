@@ -6,10 +6,12 @@ said by parity (`ParityReport.in_default`).
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rehearsal.carry import bare_check
 from rehearsal.catalog import Column, Constraint, Index, Table, dotted
 from rehearsal.sqlfiles import quote_ident
 
@@ -116,11 +118,8 @@ def _unlike(ours: Column, theirs: Column | None, key: str) -> Iterator[str]:
 
 
 def _other_default(ours: Column, theirs: Column) -> Iterator[str]:
-    # An identity may have become a default that draws from the same sequence.
-    if ours.identity:
-        if not theirs.identity and not theirs.default_sql:
-            yield "draws no numbers"
-    elif ours.default_sql != theirs.default_sql:
+    # An identity becomes a default that draws from the same sequence, or comes with the name (gate `definition`).
+    if not ours.identity and ours.default_sql != theirs.default_sql:
         yield f"has default {theirs.default_sql} instead of {ours.default_sql}"
 
 
@@ -171,7 +170,8 @@ def _check_constraints(twin: Twin) -> Iterator[str]:
 
 
 def _checks(table: Table) -> tuple[Constraint, ...]:
-    return tuple(one for one in table.constraints if one.kind == "c")
+    checks = (one for one in table.constraints if one.kind == "c")
+    return tuple(dataclasses.replace(one, definition=bare_check(one.definition)) for one in checks)
 
 
 def _constraints(twin: Twin, of: Callable[[Table], tuple[Constraint, ...]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from rehearsal import state
+from rehearsal.carried import find_differences, find_leftovers
 from rehearsal.catalog import Name, Table, split_name
 from rehearsal.errors import CannotSee
 from rehearsal.figures import read_figures
@@ -92,6 +93,7 @@ def parity_after(context: Context) -> None:
             source, target = context.pair(conn, spec)
             check_shape(context, conn, spec, source, target)
             compare_figures(context, conn, spec, target)
+    check_definition(context, "after the switch")
     context.row_counts("parity after")
     context.writers.settle("parity-after", settled_relations(context))
     if any(report.unexplained for report in reports):
@@ -154,6 +156,25 @@ def check_shape(context: Context, conn: Connection, spec: TableSpec, source: Tab
             "" if one.passed else f"; {len(one.problems)} problems, the first: {one.problems[0]}"
         )
         context.run.record("target-structure", f"{spec.name} {one.check}", one.passed, observed, problems=one.problems)
+
+
+def check_definition(context: Context, stage: str, *, back: bool = False) -> None:
+    """Compare what each table is with what it was before the switch; after the way back nothing may differ at all."""
+    with context.session("definition") as conn:
+        for spec in context.plan.tables:
+            if back:
+                found = find_leftovers(conn, context.files, spec)
+            else:
+                found = find_differences(conn, context.files, context.plan, spec)
+            unwanted = [one.id for one in found if one.reason is None]
+            told = "; ".join(unwanted) if unwanted else "no difference that nobody wants"
+            context.run.record(
+                "definition",
+                f"{spec.name} {stage}",
+                not unwanted,
+                f"{told}; {len(found) - len(unwanted)} wanted",
+                table={"columns": ["difference", "wanted because"], "rows": [[one.id, one.reason] for one in found]},
+            )
 
 
 def compare_figures(context: Context, conn: Connection, spec: TableSpec, target: Table) -> None:

@@ -16,6 +16,7 @@ from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection, with_lock
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.perform import (
+    check_definition,
     check_drift,
     compare_all,
     judge_locks,
@@ -66,6 +67,7 @@ def roll_back(context: Context) -> None:
         check_drift(context, expected=False)
     else:
         judge_locks(context)
+    check_definition(context, "after the way back", back=True)
     context.row_counts("rolled back")
     settled = context.writers.settle("rollback", [(spec, [split_name(spec.name)]) for spec in context.plan.tables])
     good = settled.is_clean and all(one.passed for one in results)
@@ -171,6 +173,7 @@ def forward_again(context: Context) -> None:
         check_drift(context, expected=True)
     else:
         judge_locks(context)
+    check_definition(context, "forward again")
     results = smoke_all(context, "forward-again")
     check_triggers(context)
     settled = context.writers.settle("forward-again", settled_relations(context))

@@ -7,7 +7,7 @@ select c.relkind::text as kind, c.relispartition as is_partition, c.relpersisten
              where p.polrelid = c.oid
                    and coalesce(p.polqual::text, '') || coalesce(p.polwithcheck::text, '') like '%%:relid ' || c.oid || ' %%') as own_policies,
        array(
-           select pg_catalog.jsonb_build_object('name', t.tgname, 'is_row', t.tgtype & 1 = 1, 'on_update', t.tgtype & 16 = 16,
+           select pg_catalog.jsonb_build_object('name', t.tgname, 'is_row', t.tgtype & 1 = 1, 'on_update', t.tgtype & 16 = 16, 'is_before', t.tgtype & 2 = 2,
                                                 'has_transition_tables', t.tgoldtable is not null or t.tgnewtable is not null)
            from pg_catalog.pg_trigger as t join pg_catalog.pg_proc as p on p.oid = t.tgfoid
            where t.tgrelid = c.oid and not t.tgisinternal and p.pronamespace is distinct from pg_catalog.to_regnamespace('rehearsal')

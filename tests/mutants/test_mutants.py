@@ -42,6 +42,7 @@ SMOKE = Scene("sensor_readings", "switched", "smoke", app=True)
 ROLLBACK = Scene("sensor_readings", "switched", "rollback", app=True)
 FORWARD = Scene("sensor_readings", "switched", "forward-again", app=True)
 FINANCE = Scene("hospitality", "switched", "switchover")
+FINANCE_AFTER = Scene("hospitality", "switched", "parity-after")
 FINANCE_SMOKE = Scene("hospitality", "switched", "smoke", app=True)
 FLAGS_ON = Scene("hospitality", "switched", "flags-on", app=True)
 
@@ -158,6 +159,20 @@ MUTANTS = [
     Mutant("rows deleted on both sides", "stats-unchanged", AFTER, do(f"delete from {READINGS} where id in ({OLD})")),
     Mutant("leaf without index", "target-structure", AFTER, defects.leaf_without_index),
     Mutant("index gone", "target-structure", AFTER, do("drop index public.sensor_readings_device")),
+    Mutant("grant gone", "definition", AFTER, do(f"revoke delete on {READINGS} from current_user")),
+    Mutant("default gone", "definition", AFTER, do(f"alter table {READINGS} alter source drop default")),
+    Mutant(
+        "statistics target gone on the twin",
+        "definition",
+        FINANCE_AFTER,
+        do(f"alter table {REVENUES} alter amount_cents set statistics 400"),
+    ),
+    Mutant(
+        "way back that leaves something",
+        "definition",
+        ROLLBACK,
+        do(f"alter table {RETIRED} alter source set statistics 400"),
+    ),
     Mutant(
         "sync trigger off",
         "triggers-enabled",

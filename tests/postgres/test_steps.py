@@ -19,7 +19,7 @@ from rehearsal.exchange import Exchange
 from rehearsal.postgres import Connection, scalar
 from rehearsal.repair import resync_sql
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover import Switchover, clear_target_sql
+from rehearsal.switchover import Switchover, carry_sql, clear_target_sql
 from rehearsal.twin import mirror_values_of, render_changes
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 
@@ -75,6 +75,12 @@ def _swap(work: Switchover, conn: Connection) -> str:
     return _exchange(work, conn).swap_sql(conn, catalog.read(work.names.source), catalog.read(work.names.target))
 
 
+def _carry(work: Switchover, conn: Connection) -> str:
+    catalog = Catalog(conn, work.files)
+    source, target = catalog.read(work.names.source), catalog.read(work.names.target)
+    return carry_sql(conn, work.files, work.shape(conn), source, target)
+
+
 def _registry(part: str) -> Render:
     def render(work: Switchover, conn: Connection) -> str:
         return next(one.body for one in render_changes(conn, work.files, work.plan, NOW) if one.name.endswith(part))
@@ -106,6 +112,7 @@ CASES: dict[str, tuple[str, str, Render]] = {
         lambda work, conn: settle_sql(work.files, work.shape(conn), work.names.forward_log, work.names.target),
     ),
     "resync": ("both tables", "deployed", lambda work, conn: resync_sql(_exchange(work, conn).forward)),
+    "carry": ("source", "following", _carry),
     "swap": ("source", "following", _swap),
     "swap_back": ("partitioned table", "swapped", lambda work, conn: _exchange(work, conn).swap_back_sql(conn)),
     "sync_on": (

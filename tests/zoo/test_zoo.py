@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from psycopg import sql
 
@@ -20,7 +18,7 @@ CASES = [(one, strategy) for one in SPECIMENS for strategy in one.strategies]
 
 
 @pytest.fixture(scope="session")
-def zoo_roles(server: Database) -> Iterator[None]:
+def zoo_roles(server: Database) -> None:
     """Roles and a tablespace that specimens speak of; they belong to the cluster, not to a database."""
     with connect(server) as conn:
         for role in ROLES:
@@ -28,7 +26,6 @@ def zoo_roles(server: Database) -> Iterator[None]:
         if conn.info.server_version >= 150000:
             conn.execute("set allow_in_place_tablespaces = on")
             conn.execute("create tablespace \"zoo space\" location ''")
-    yield
 
 
 @pytest.fixture
@@ -75,6 +72,7 @@ def forward(zoo: Zoo) -> None:
     assert zoo.digest() == settled
     assert zoo.unwanted() == []
     assert len(zoo.judged()) >= 1, "the table is not partitioned"
+    assert zoo.misshapen() == []
     zoo.write()
     if zoo.strategy == "dual-write":
         zoo.write(zoo.names.target)

@@ -16,6 +16,7 @@ from rehearsal.catalog import Catalog, Name, Table, split_name
 from rehearsal.definition import Difference, read_definition
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
+from rehearsal.inspection import inspect
 from rehearsal.names import Names
 from rehearsal.parity import compare as compare_rows
 from rehearsal.plan import Plan
@@ -29,10 +30,11 @@ ROLES = ("zoo reader", "zoo_writer", 'Zoo "Ops"', "zoo_owner")
 
 @dataclass(frozen=True)
 class Specimen:
-    """One table. The file's comments at its top are TOML: `name`, `key`, ... as in a plan's table, and
-    `strategies`, `since` (server version). Then come the parts, each under a line `-- # setup`, `-- # writes`
-    (`:table` is the table that is written, `:round` the number of the round) and `-- # holds` (queries that must
-    answer true at any time).
+    """One table, one file.
+
+    The comments at the file's top are TOML: `name`, `key`, ... as in a plan's table, and `strategies`, `since` (server
+    version). Then come the parts, each under a line `-- # setup`, `-- # writes` (`:table` is the table that is written,
+    `:round` the number of the round) and `-- # holds` (queries that must answer true at any time).
     """
 
     name: str
@@ -155,6 +157,12 @@ class Zoo:
     def unwanted(self) -> list[str]:
         """Return the differences that neither the strategy nor the plan wants, as the gate sees them."""
         return [one.id for one in self.judged() if one.reason is None]
+
+    def misshapen(self) -> list[str]:
+        """Return what the structure of the partitions lacks; their bounds are made as of the fixtures' day."""
+        source, target = (self.other, self.name) if self.other == self.names.retired else (self.name, self.other)
+        found = inspect(self.conn, self.files, self.plan.tables[0], self.read(source), self.read(target))
+        return [said for one in found if one.check != "partitions" for said in one.problems]
 
     def judged(self) -> list[Difference]:
         """Return all differences of the definition just now, as the gate sees them."""
