@@ -81,7 +81,7 @@ def test_every_key_that_tells_time_has_exactly_one_leaf(
     """Whatever the type, the zone and the interval; now and the periods made ahead have a place as well."""
     keys = [spell(one, kind, epoch) for one in moments]
     width = Interval.parse(interval)
-    oldest, newest = min(keys), max(keys)  # type: ignore[type-var]  # all of one kind
+    oldest, newest = min(keys), max(keys)
     bounds = make_bounds(width, kind, oldest, newest, now=NOW, premake=premake, epoch=epoch)
     check_contiguous(bounds)
     ahead = width.add(width.floor(max(NOW, *moments)), premake)
