@@ -123,6 +123,21 @@ def data(_: Context, env: str = "local", plan: str = PLANS[0], rows: str = "") -
     _rehearsal("data", *_on(plan, env, *_flags(rows=rows)))
 
 
+@task(
+    auto_shortflags=False,
+    name="new",
+    help={
+        "env": HELP["env"],
+        "table": "schema-qualified name of the table",
+        "name": "name of the plan (default: of the table)",
+        "database": "database to look at (default: as the inventory says)",
+    },
+)
+def plan_new(_: Context, table: str, env: str = "local", name: str = "", database: str = "") -> None:
+    """Write a first plan from a live table, with advice and its reasons; never overwrites one."""
+    _rehearsal("plan-new", "--env", env, *_flags(table=table, name=name, database=database))
+
+
 @task(auto_shortflags=False, help={"env": HELP["env"]})
 def up(_: Context, env: str = "docker") -> None:
     """Make the hosts of `docker`, with systemd, sshd and keys of their own; a second run changes nothing."""
@@ -366,6 +381,7 @@ namespace = Collection(rehearse, provision, doctor, gates, explain, test, bench,
 namespace.add_collection(
     Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, regrain, cleanup)
 )
+namespace.add_collection(Collection("plan", plan_new))
 namespace.add_collection(Collection("hosts", up, status, ssh, reset, down))
 namespace.add_collection(Collection("load", load_run))
 namespace.add_collection(Collection("flags", show, set_))

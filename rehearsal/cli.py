@@ -16,6 +16,7 @@ from rehearsal import explain, flag_verbs, verbs
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
 from rehearsal.flip import Rollout
+from rehearsal.newplan import new_plan
 from rehearsal.postgres import clear_error
 from rehearsal.rehearse.command import Request, newest, open_report, rehearse
 from rehearsal.signature import sign, verify
@@ -185,6 +186,12 @@ def _add_rest(commands: AddCommand) -> None:
     parser.add_argument(
         "--timeout", type=float, default=30.0, help="seconds until a server must be healthy (default: 30)"
     )
+    parser = _command(commands, "plan-new", "write a first plan from a live table, with the reasons", _plan_new,
+                      plan=False)  # fmt: skip
+    parser.add_argument("--env", default="local", help="name of an inventory in inventories/ (default: local)")
+    parser.add_argument("--table", required=True, help="schema-qualified name of the table")
+    parser.add_argument("--name", default="", help="name of the plan (default: of the table)")
+    parser.add_argument("--database", default="", help="database to look at (default: as the inventory says)")
     parser = _command(commands, "report-open", "open a report in a browser", _open, plan=False)
     parser.add_argument("--run", help="name of the run (default: the newest)")
     parser = _command(commands, "report-sign", "sign a report: name, date and fingerprint", _sign, plan=False)
@@ -205,6 +212,10 @@ def _set_flags(words: argparse.Namespace) -> int:
     rollout = Rollout(names, words.canary, words.batch, words.timeout)
     reads, writes = FLAG[words.reads], FLAG[words.writes]
     return flag_verbs.set_routing(_target(words), reads=reads, writes=writes, rollout=rollout)
+
+
+def _plan_new(words: argparse.Namespace) -> int:
+    return new_plan(ROOT, words.env, words.table, name=words.name, database=words.database)
 
 
 def _folder(words: argparse.Namespace) -> Path:

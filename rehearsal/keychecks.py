@@ -197,7 +197,7 @@ def _outside(values: Values) -> str:
 
 def _histogram(values: Values) -> Sequence[int]:
     """Count the keys in equal parts of their range."""
-    place = sql.SQL(PLACES["time" if values.key.is_time else values.key.base]).format(values.column)
+    place = as_query(PLACES["time" if values.key.is_time else values.key.base]).format(values.column)
     query = sql.SQL(
         "with p as (select {place} as at from {table}), e as (select min(at) as low, max(at) as high from p) "
         "select least(pg_catalog.width_bucket(at, low, high, {parts}), {parts}), count(*) "

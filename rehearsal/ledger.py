@@ -51,14 +51,18 @@ def parse_marker(run: str, text: str) -> tuple[int, int] | None:
     return int(words[1]), int(words[2])
 
 
-def key_text(key: datetime | date) -> str:
+def key_text(key: object) -> str:
     """Return the one text of a key, whatever the type of its column: UTC, microseconds.
 
     >>> key_text(date(2026, 1, 31)), key_text(datetime(2026, 1, 31, 12, tzinfo=UTC))
     ('2026-01-31', '2026-01-31T12:00:00.000000')
+    >>> key_text(True), key_text(7), key_text("de")
+    ('true', '7', 'de')
     """
+    if isinstance(key, bool):
+        return str(key).lower()
     if not isinstance(key, datetime):
-        return key.isoformat()
+        return key.isoformat() if isinstance(key, date) else str(key)
     return (key.astimezone(UTC).replace(tzinfo=None) if key.tzinfo else key).isoformat(timespec="microseconds")
 
 

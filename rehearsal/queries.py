@@ -101,7 +101,7 @@ def compare_queries(
         conn.execute(sql.SQL("set search_path = {}").format(sql.SQL(", ").join(map(sql.Identifier, schemas))))
         conn.execute("set default_transaction_read_only = on")
         dice = random.Random(seed)  # noqa: S311 -- an order that can be repeated, not a secret
-        epochs = {one.name: one.epoch for one in specs}
+        epochs: dict[str, Epoch | None] = {one.name: one.epoch for one in specs}
         return [
             _compare_one(conn, files, query, tables, epochs.get(query.table), runs=runs, dice=dice) for query in queries
         ]

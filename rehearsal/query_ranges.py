@@ -160,8 +160,8 @@ def expected_leaves(
 def _home(conn: Connection, files: SqlFiles, source: Table, target: Table, key: str, value: str) -> str:
     """Return the leaf that a key belongs into."""
     pair = read_pair(conn, files, source.name, target.name, key)
-    bucket = scalar(conn, files.query("parity/home.sql.j2", pair=pair, value=value))
-    oid = pair.oids[bucket]
+    bucket: int = scalar(conn, files.query("parity/home.sql.j2", pair=pair, value=value))
+    oid: int = pair.oids[bucket]
     return next((leaf.name[1] for leaf in pair.leaves if leaf.oid == oid), "")
 
 

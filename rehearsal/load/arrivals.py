@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import heapq
 import random
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from rehearsal.load.config import KeyRange
 from rehearsal.plan import Operation
 
-Key = datetime | date
+Key = datetime | date | int | str
 _NOW_SHARE = 0.5
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def arrivals(operation: Operation, rng: random.Random, rate: float = 1.0) -> Iterator[float]:
@@ -51,7 +53,10 @@ def edges(lower: datetime, upper: datetime) -> list[datetime]:
 
 
 class KeyChooser:
-    """Draws keys of one table: half of them now, as an application writes, half at the edges of months."""
+    """Draws keys of one table: half of them now, as an application writes, half at the edges of months.
+
+    Keys that tell no time are drawn evenly from those that have a place.
+    """
 
     def __init__(self, wanted: KeyRange, rng: random.Random) -> None:
         self._wanted = wanted
@@ -59,7 +64,7 @@ class KeyChooser:
         self._edges = edges(_aware(wanted.lower), _aware(wanted.upper) if wanted.upper else datetime.now(UTC))
 
     def draw(self, *, other_than: Key | None = None) -> Key:
-        """Return a key, in the type of the column; never `other_than`."""
+        """Return a key, in the type of the column; never `other_than` if there is any other."""
         for _ in range(20):
             key = self._one()
             if key != other_than:
@@ -67,22 +72,45 @@ class KeyChooser:
         return self._shifted(other_than) if other_than is not None else self._one()
 
     def _one(self) -> Key:
+        wanted = self._wanted
+        if wanted.type == "number":
+            return self._rng.randint(*wanted.numbers)
+        if wanted.type == "choice":
+            return self._rng.choice(wanted.choices)
+        if wanted.type == "uuid":
+            return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        return self._typed(self._instant())
+
+    def _instant(self) -> datetime:
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         within = self._wanted.upper is None or now <= _aware(self._wanted.upper)
         recent = not self._edges or (within and self._rng.random() < _NOW_SHARE)
         if not recent:
-            return self._typed(self._rng.choice(self._edges))
-        return self._typed(now if within else _aware(self._wanted.lower))
+            return self._rng.choice(self._edges)
+        return now if within else _aware(self._wanted.lower)
 
     def _shifted(self, key: Key) -> Key:
+        if isinstance(key, int):
+            return key + 1 if self._wanted.type == "epoch" else key
+        if isinstance(key, str):
+            return key
         step = timedelta(days=1) if self._wanted.type == "date" else timedelta(milliseconds=1)
-        return key + step if key <= self._typed(_aware(self._wanted.lower)) else key - step
+        lower = _aware(self._wanted.lower)
+        least = lower.date() if self._wanted.type == "date" else self._typed(lower)
+        return key + step if key <= least else key - step  # type: ignore[operator]  # both of the column's type
 
     def _typed(self, instant: datetime) -> Key:
-        if self._wanted.type == "date":
+        kind = self._wanted.type
+        if kind == "epoch":
+            return (instant - _EPOCH) // timedelta(microseconds=1) * self._wanted.per_second // 1_000_000
+        if kind == "uuid7":
+            millis = (instant - _EPOCH) // timedelta(milliseconds=1)
+            low = self._rng.getrandbits(80) & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62
+            return str(uuid.UUID(int=millis << 80 | low))
+        if kind == "date":
             return instant.date()
-        return instant if self._wanted.type == "timestamptz" else instant.replace(tzinfo=None)
+        return instant if kind == "timestamptz" else instant.replace(tzinfo=None)
 
 
 def _aware(instant: datetime) -> datetime:

@@ -5,7 +5,7 @@ Owns the shape of that file. The generator reads it once and removes it.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,17 +14,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rehearsal.errors import UsageError
 from rehearsal.plan import Operation
 
-KeyType = Literal["timestamptz", "timestamp", "date"]
+KeyType = Literal["timestamptz", "timestamp", "date", "epoch", "uuid7", "number", "choice", "uuid"]
 
 
 class KeyRange(BaseModel):
-    """Where the keys of a table may lie: from `lower` to `upper`, or to the present."""
+    """Where the keys of a table may lie: from `lower` to `upper`, or to the present.
+
+    Keys that tell no time are drawn from `numbers` (both ends inclusive) or from `choices`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: KeyType
-    lower: datetime
+    lower: datetime = datetime(2000, 1, 1, tzinfo=UTC)
     upper: datetime | None = None
+    per_second: int = Field(default=1, description="epoch: what the number counts")
+    numbers: tuple[int, int] = (0, 0)
+    choices: tuple[str, ...] = ()
 
 
 class Server(BaseModel):

@@ -16,20 +16,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from psycopg import errors, sql
-
-from rehearsal.environment import Database, Environment
-from rehearsal.errors import CannotSee, PreconditionError, StepFailed, UsageError
+from rehearsal.environment import Environment
+from rehearsal.errors import CannotSee, StepFailed, UsageError
 from rehearsal.evidence import Event, Run, utc_now
-from rehearsal.load.config import KeyRange, KeyType, LoadConfig, Server
+from rehearsal.load.config import KeyRange, LoadConfig, Server
+from rehearsal.load.keyranges import read_key_ranges
 from rehearsal.load.summary import LoadSummary, summarize_files
 from rehearsal.plan import Operation, Plan
-from rehearsal.postgres import connect
 
 READY_S = 30.0
 STOP_S = 20.0
@@ -38,58 +35,6 @@ STOP_S = 20.0
 def ledger_folder(run: Run) -> Path:
     """Return where the generators of a run write their ledgers and latencies."""
     return run.folder / "ledger"
-
-
-def read_key_ranges(database: Database, plan: Plan) -> dict[str, KeyRange]:
-    """Read type and least value of the key of each planned table; keys lie between that and the present.
-
-    Raises:
-        PreconditionError: a table or its key is not there, or the key is of no type that the load can make.
-    """
-    with connect(database, role="load keys") as conn:
-        conn.execute("set statement_timeout = '5s'")
-        found: dict[str, KeyRange] = {}
-        for table in plan.tables:
-            name = sql.Identifier(*table.name.split("."))
-            row = conn.execute(_KEY_TYPE, [name.as_string(conn), table.key]).fetchone()
-            lower = _least(conn.execute, name, table.key) if row else None
-            found[table.name] = KeyRange(type=_key_type(table.name, table.key, row), lower=lower or _this_month())
-        return found
-
-
-_KEY_TYPE = """
-select pg_catalog.format_type(a.atttypid, null)
-from pg_catalog.pg_attribute as a
-where a.attrelid = pg_catalog.to_regclass(%s) and a.attname = %s and not a.attisdropped
-"""
-_TYPES: Mapping[str, KeyType] = {
-    "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp",
-    "date": "date",
-}
-
-
-def _key_type(table: str, key: str, row: Any) -> KeyType:
-    if row is None:
-        message = f"table {table} with column {key} is not there; the load needs it before it starts"
-        raise PreconditionError(message)
-    if row[0] not in _TYPES:
-        message = f"the load cannot make keys of type {row[0]} ({table}.{key}); it makes {', '.join(_TYPES)}"
-        raise PreconditionError(message)
-    return _TYPES[row[0]]
-
-
-def _least(execute: Callable[..., Any], name: sql.Identifier, key: str) -> datetime | None:
-    template = sql.SQL("select min({key})::timestamptz from {name} where isfinite({key})")
-    query = template.format(key=sql.Identifier(key), name=name)
-    try:
-        return cast("datetime | None", execute(query).fetchone()[0])
-    except errors.QueryCanceled:
-        return None  # a big table without an index on its key: the load then keeps to this month
-
-
-def _this_month() -> datetime:
-    return datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 class LoadProcess:

@@ -80,4 +80,6 @@ def _left_behind(ledger: Ledger, key_types: dict[str, str]) -> Iterable[Subject]
 def _parse_key(text: str, key_type: str) -> Key:
     if key_type == "date":
         return date.fromisoformat(text)
-    return datetime.fromisoformat(text + "+00:00" if key_type == "timestamptz" else text)
+    if key_type in ("timestamptz", "timestamp"):
+        return datetime.fromisoformat(text + "+00:00" if key_type == "timestamptz" else text)
+    return int(text) if key_type in ("epoch", "number") else text

@@ -81,9 +81,8 @@ def test_every_key_that_tells_time_has_exactly_one_leaf(
     """Whatever the type, the zone and the interval; now and the periods made ahead have a place as well."""
     keys = [spell(one, kind, epoch) for one in moments]
     width = Interval.parse(interval)
-    bounds = make_bounds(
-        width, kind, min(keys), max(keys), now=NOW, premake=premake, epoch=epoch  # type: ignore[type-var]
-    )  # fmt: skip
+    oldest, newest = min(keys), max(keys)
+    bounds = make_bounds(width, kind, oldest, newest, now=NOW, premake=premake, epoch=epoch)
     check_contiguous(bounds)
     ahead = width.add(width.floor(max(NOW, *moments)), premake)
     for key in (*keys, spell(NOW, kind, epoch), spell(ahead, kind, epoch)):

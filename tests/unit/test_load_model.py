@@ -6,6 +6,7 @@ import doctest
 import itertools
 import json
 import random
+import uuid
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -56,8 +57,10 @@ def test_keys_stay_in_their_range_and_visit_the_edges_of_months(key_type: str, w
     """Month starts and the moments before are where a wrong bound shows."""
     lower = datetime.now(UTC) - timedelta(days=100)
     chooser = KeyChooser(KeyRange.model_validate({"type": key_type, "lower": lower}), random.Random(1))
-    keys = [chooser.draw() for _ in range(300)]
+    drawn = [chooser.draw() for _ in range(300)]
+    keys = [key for key in drawn if isinstance(key, date)]
 
+    assert len(keys) == len(drawn)
     assert all(isinstance(key, wanted) for key in keys)
     assert sum(1 for key in keys if key.day == 1) > 10
     assert all(lower.date() <= (key.date() if isinstance(key, datetime) else key) for key in keys)
@@ -265,3 +268,20 @@ def test_mark_is_passed_on() -> None:
     told: list[str] = []
     obey(Controls(told.append, lambda phase, _: told.append(phase)), '{"cmd": "mark", "phase": "swap", "at": 1.5}')
     assert told == ["swap"]
+
+
+def test_keys_that_tell_no_time_are_drawn_from_those_that_have_a_place() -> None:
+    """Numbers between two ends, listed values, uuids of the wanted version; epochs count what they shall."""
+
+    def draw(**wanted: object) -> set[object]:
+        chooser = KeyChooser(KeyRange.model_validate(wanted), random.Random(1))
+        return {chooser.draw() for _ in range(200)}
+
+    lower = datetime.now(UTC) - timedelta(days=100)
+    assert draw(type="number", numbers=(-1, 2)) == {-1, 0, 1, 2}
+    assert draw(type="choice", choices=("de", "fr")) == {"de", "fr"}
+    assert {uuid.UUID(str(key)).version for key in draw(type="uuid")} == {4}
+    v7 = draw(type="uuid7", lower=lower)
+    assert {uuid.UUID(str(key)).int >> 76 & 0xF for key in v7} == {7}
+    assert min(uuid.UUID(str(key)).int >> 80 for key in v7) >= lower.timestamp() * 1_000
+    assert min(map(str, draw(type="epoch", lower=lower, per_second=1_000))) >= str(int(lower.timestamp() * 1_000))
