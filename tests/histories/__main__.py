@@ -53,7 +53,7 @@ def main() -> int:
     server = Database("127.0.0.1", cluster.facts()["port"], "postgres", "postgres", cluster.password())
     started, counts, failed, done = time.monotonic(), Counter[str](), [], 0
     try:
-        strategies = [mutant.strategy] if words.mutant else ["swap", "dual-write"]
+        strategies = ["swap"] if words.mutant else ["swap", "dual-write"]
         templates = {
             (strategy, with_pairs): make_template(server, strategy, with_pairs, mutant.in_database)
             for strategy, with_pairs in itertools.product(strategies, (False, True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rehearsal import barrier
 from rehearsal.drain import Drain
 from rehearsal.guard import Guard
 from rehearsal.postgres import Connection, scalar
@@ -22,7 +21,6 @@ class Mutant:
 
     in_process: Callable[[], None] = lambda: None
     in_database: Callable[[Connection], None] = _nothing
-    strategy: str = "swap"
 
 
 def only_new_keys(conn: Connection) -> None:
@@ -47,14 +45,8 @@ def no_guard() -> None:
     Guard.on_sql = lambda *_: "select 1"  # type: ignore[method-assign]
 
 
-def no_wait() -> None:
-    """The capture ends at the barrier, whoever has an older snapshot."""
-    barrier.older_snapshots = lambda *_: ()
-
-
 MUTANTS: dict[str, Mutant] = {
     "only-new-keys": Mutant(in_database=only_new_keys),
     "keep-what-is-there": Mutant(keep_what_is_there),
     "no-guard": Mutant(no_guard),
-    "no-wait": Mutant(no_wait, strategy="dual-write"),
 }

@@ -164,7 +164,7 @@ def _put(rows: list[Any]) -> list[Effect]:
 
 def _plain(text: str, kind: str = "plain", mark: str = "") -> Act:
     def send(conn: Connection) -> list[Any]:
-        conn.execute(sql.SQL(text))  # type: ignore[arg-type]
+        conn.execute(sql.SQL(text))
         return []
 
     return Act(text, send, lambda _rows: [], (), kind, mark)

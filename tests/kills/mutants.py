@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from rehearsal import state
 from rehearsal.copying import Copier
@@ -29,13 +30,13 @@ def state_apart() -> None:
     """The state `swapped` is not written with the swap."""
     plain = state.set_state
 
-    def set_state(conn: Connection, migration: int, wanted: str, **detail: object) -> None:
-        if wanted == state.SWAPPED:
+    def set_state(conn: Connection, migration: int, state_: str, **detail: Any) -> None:
+        if state_ == state.SWAPPED:
             conn.execute("update rehearsal.migration set detail = detail || '{}' where id = %s", [migration])
             return
-        plain(conn, migration, wanted, **detail)
+        plain(conn, migration, state_, **detail)
 
-    state.set_state = set_state
+    state.set_state = set_state  # type: ignore[assignment]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {"ledger-first": ledger_first, "state-apart": state_apart}
