@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--major", type=int)
     parser.add_argument("--mutant", choices=list(MUTANTS))
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no history after that time")
     parser.add_argument("--trace", action="store_true")
     words = parser.parse_args()
     mutant = MUTANTS.get(words.mutant, Mutant())
@@ -59,6 +60,8 @@ def main() -> int:
             for strategy, with_pairs in itertools.product(strategies, (False, True))
         }
         for seed in range(words.seed, words.seed + words.count):
+            if time.monotonic() - started > words.seconds:
+                break
             told = play(server, base / "runs", seed, templates)
             counts.update(told.counts)
             done += 1

@@ -56,13 +56,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--strategy", choices=list(JOURNEYS), action="append")
     parser.add_argument("--major", type=int)
+    parser.add_argument("--only", metavar="STEP", help="kill in this step only")
     parser.add_argument("--mutant", choices=list(MUTANTS), help="put a defect in; the report must not be clean")
     words = parser.parse_args()
     base, chance = Path(tempfile.mkdtemp(prefix="pgr-kills-")), random.Random(words.seed)
     cluster, server = start_cluster(base, words.major)
     started = time.monotonic()
     try:
-        driver = Driver(Arms(cluster, server, chance), base, chance, MUTANTS.get(words.mutant))
+        driver = Driver(Arms(cluster, server, chance), base, chance, MUTANTS.get(words.mutant), words.only)
         with contextlib.suppress(KeyboardInterrupt):
             driver.run(words.kills, tuple(words.strategy or JOURNEYS))
         report = driver.report

@@ -69,6 +69,7 @@ class Driver:
     base: Path
     chance: random.Random
     mutate: Callable[[], None] | None = None
+    only: str | None = None
     report: Report = field(default_factory=Report)
     quiet: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     whole: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
@@ -124,7 +125,8 @@ class Driver:
     def _target(self, strategy: str, leg: Leg, rank: int) -> Target | None:
         """Choose a statement of the next steps, of the one that was killed least."""
         counts = self.quiet.get((strategy, leg.name), [])
-        steps = [one for one in range(rank, len(counts)) if counts[one]][:NEXT_STEPS]
+        steps = [one for one in range(rank, len(counts)) if counts[one] and self.only in (None, leg.order[one])]
+        steps = steps[:NEXT_STEPS]
         if not steps:
             return None
         at = min(steps, key=lambda one: (self._killed(strategy, leg, one), self.chance.random()))
