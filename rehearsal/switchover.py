@@ -206,7 +206,7 @@ class Switchover:
         swapped = found.state == state.SWAPPED
         source = names.retired if swapped else names.source
         target = names.source if swapped else names.target
-        wanted: list[tuple[Name, str, str]] = [(source, names.truncate_trigger, "O")]
+        wanted: list[tuple[Name, str, str]] = [(source, names.truncate_trigger, "A")]
         if found.strategy == "dual-write":
             prepared, mirrored = found.state == state.PREPARED, found.state == state.MIRRORED
             # Between the barrier's two locks mirrors and key log are on: the step says so, the state does not yet.

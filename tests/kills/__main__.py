@@ -8,6 +8,7 @@ Exit code 0: nothing lost, nothing to repair, nothing left over, every error cle
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import shutil
 import sys
@@ -37,14 +38,14 @@ def text_of(report: Report, seconds: float) -> str:
     lines += ["", f"{report.kills.total()} kills in {report.journeys} journeys, {seconds:.0f} s"]
     lines.append("writes: " + ", ".join(f"{count} {what}" for what, count in sorted(report.writes.items())))
     lines.append("told at the end of a life: " + ", ".join(f"{n} {one}" for one, n in report.errors.most_common()))
-    for title, found in (
+    for title, told in (
         ("lost writes", report.lost),
         ("journeys whose tables differ", report.differing),
         ("manual repairs", report.repairs),
         ("unclear errors", report.unclear),
         ("leftovers", report.leftovers),
     ):
-        lines += [f"{title}: {len(found)}", *(f"  {one}" for one in found[:20])]
+        lines += [f"{title}: {len(told)}", *(f"  {one}" for one in told[:20])]
     return "\n".join(lines)
 
 
@@ -55,14 +56,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--strategy", choices=list(JOURNEYS), action="append")
     parser.add_argument("--major", type=int)
+    parser.add_argument("--only", metavar="STEP", help="kill in this step only")
     parser.add_argument("--mutant", choices=list(MUTANTS), help="put a defect in; the report must not be clean")
     words = parser.parse_args()
     base, chance = Path(tempfile.mkdtemp(prefix="pgr-kills-")), random.Random(words.seed)
     cluster, server = start_cluster(base, words.major)
     started = time.monotonic()
     try:
-        driver = Driver(Arms(cluster, server, chance), base, chance, MUTANTS.get(words.mutant))
-        report = driver.run(words.kills, tuple(words.strategy or JOURNEYS))
+        driver = Driver(Arms(cluster, server, chance), base, chance, MUTANTS.get(words.mutant), words.only)
+        with contextlib.suppress(KeyboardInterrupt):
+            driver.run(words.kills, tuple(words.strategy or JOURNEYS))
+        report = driver.report
     finally:
         cluster.destroy()
         shutil.rmtree(base, ignore_errors=True)

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_switchover
@@ -53,6 +53,15 @@ class Report:
 
 
 @dataclass
+class Ledger:
+    """What the writers of a journey were told; empty until they have ended."""
+
+    rows: dict[str, str | None] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    missed: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Driver:
     """Kills journeys on one cluster."""
 
@@ -60,6 +69,7 @@ class Driver:
     base: Path
     chance: random.Random
     mutate: Callable[[], None] | None = None
+    only: str | None = None
     report: Report = field(default_factory=Report)
     quiet: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     whole: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
@@ -115,7 +125,8 @@ class Driver:
     def _target(self, strategy: str, leg: Leg, rank: int) -> Target | None:
         """Choose a statement of the next steps, of the one that was killed least."""
         counts = self.quiet.get((strategy, leg.name), [])
-        steps = [one for one in range(rank, len(counts)) if counts[one]][:NEXT_STEPS]
+        steps = [one for one in range(rank, len(counts)) if counts[one] and self.only in (None, leg.order[one])]
+        steps = steps[:NEXT_STEPS]
         if not steps:
             return None
         at = min(steps, key=lambda one: (self._killed(strategy, leg, one), self.chance.random()))
@@ -134,14 +145,14 @@ class Driver:
             where = f"{strategy} {leg.name}, {end.struck_in}, {target.kind}"
             self.report.unclear.append(f"{where}: {end.error}: {end.message}")
 
-    def _judge(self, database: Database, strategy: str, run: Run, ledger: dict[str, object]) -> None:
+    def _judge(self, database: Database, strategy: str, run: Run, ledger: Ledger) -> None:
         files, report = SqlFiles(ROOT / "sql"), self.report
         work = make_switchover(database, files, plan_of(strategy), run)
         with self.arms.open(database) as conn:
             where = f"journey {self._number} ({strategy})"
             if work.log_now(conn) is not None:
                 work.follow()
-            report.writes.update(ledger["counts"])  # type: ignore[arg-type]
+            report.writes.update(ledger.counts)
             report.lost += [f"{where}: {text}" for text in _lost(conn, ledger)]
             if (apart := difference(conn, *pair(strategy))) != (0, 0):
                 report.differing.append(f"{where}: {apart[0]} rows only in the plain, {apart[1]} in the partitioned")
@@ -171,7 +182,7 @@ class Driver:
 
 
 @contextmanager
-def _writing(database: Database) -> Iterator[dict[str, object]]:
+def _writing(database: Database) -> Iterator[Ledger]:
     """Keep writers at work for the block; the ledger is filled at its end."""
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.kills.writers"],
@@ -183,22 +194,18 @@ def _writing(database: Database) -> Iterator[dict[str, object]]:
     assert child.stdin
     child.stdin.write(json.dumps(dataclasses.asdict(database)) + "\n")
     child.stdin.flush()
-    ledger: dict[str, object] = {}
+    ledger = Ledger()
     try:
         yield ledger
     finally:
         with contextlib.suppress(BrokenPipeError):
             out, _ = child.communicate(timeout=60)
-            ledger.update(json.loads(out))
+            vars(ledger).update(json.loads(out))
 
 
-def _lost(conn: Connection, ledger: dict[str, object]) -> list[str]:
-    rows: dict[str, str | None] = ledger["rows"]  # type: ignore[assignment]
-    missed: list[str] = ledger["missed"]  # type: ignore[assignment]
+def _lost(conn: Connection, ledger: Ledger) -> list[str]:
     query = sql.SQL("select id, note from {} where id = any(%s)").format(sql.Identifier(*NAME))
-    have = dict(conn.execute(query, [[int(one) for one in rows]]).fetchall())
-    wrong = [f"row {row} is {have.get(int(row))!r}, acknowledged was {note!r}" for row, note in rows.items()
+    have: dict[int, str | None] = dict(conn.execute(query, [[int(one) for one in ledger.rows]]).fetchall())
+    wrong = [f"row {row} is {have.get(int(row))!r}, acknowledged was {note!r}" for row, note in ledger.rows.items()
              if have.get(int(row)) != note]  # fmt: skip
-    if not scalar(conn, "select true"):
-        wrong.append("cannot see")
-    return [*missed, *wrong]
+    return [*ledger.missed, *wrong]

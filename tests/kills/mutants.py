@@ -1,41 +1,30 @@
-"""Defects of an engine that is not safe to kill; the driver must find each."""
+"""Defects of an engine that is exact in peace and not safe to kill; the driver must find each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from rehearsal import state
-from rehearsal.copying import Copier
-from rehearsal.postgres import Connection, connect
+from rehearsal.copying import CLAIM, Copier, chunk_sql
+from rehearsal.postgres import Connection
+from rehearsal.sqlfiles import as_query
 
 
 def ledger_first() -> None:
-    """A chunk is written off in a transaction before that of its rows."""
-    plain = Copier._chunk
+    """A chunk is written off in one transaction, and its rows come in the next."""
 
     def chunk(self: Copier, conn: Connection, skip: str) -> int | None:
-        with connect(self.database) as own:
-            own.execute(
-                "update rehearsal.chunk set done_at = now(), rows = 0 where migration = %s and done_at is null "
-                "and number = (select min(number) + 1 from rehearsal.chunk where done_at is null)",
-                [self.migration],
-            )
-        return plain(self, conn, skip)
+        with conn.transaction():
+            row = conn.execute(as_query(CLAIM.format(skip=skip)), [self.migration]).fetchone()
+            if row is None:
+                return None
+            number, lower, upper = row
+            done = "update rehearsal.chunk set done_at = now() where migration = %s and number = %s"
+            conn.execute(done, [self.migration, number])
+        names = self.shape.names
+        text = chunk_sql(self.files, self.shape, names.source, names.target, lower, upper)
+        return conn.execute(as_query(text)).rowcount
 
     Copier._chunk = chunk  # type: ignore[method-assign]
 
 
-def state_apart() -> None:
-    """The state `swapped` is not written with the swap."""
-    plain = state.set_state
-
-    def set_state(conn: Connection, migration: int, wanted: str, **detail: object) -> None:
-        if wanted == state.SWAPPED:
-            conn.execute("update rehearsal.migration set detail = detail || '{}' where id = %s", [migration])
-            return
-        plain(conn, migration, wanted, **detail)
-
-    state.set_state = set_state
-
-
-MUTANTS: dict[str, Callable[[], None]] = {"ledger-first": ledger_first, "state-apart": state_apart}
+MUTANTS: dict[str, Callable[[], None]] = {"ledger-first": ledger_first}

@@ -2,7 +2,9 @@
 
     python -m tests.kills.writers < database.json     (ends with the end of its input, and prints the ledger)
 
-A commit whose answer never came is settled by pg_xact_status: only the server knows.
+A commit whose answer never came is settled by reading: a row has one writer, and each write leaves a note of its own.
+pg_xact_status is asked as well, and cannot be trusted after a crash: a transaction of which nothing reached the disk
+leaves its number to another, and the server answers for that one. How often that was seen is counted.
 """
 
 from __future__ import annotations
@@ -96,19 +98,34 @@ class Writer:
         self.rows[row] = None if action == "delete" else note
 
     def _settle(self, action: str, row: int, note: str, xid: str) -> None:
-        """Ask until the server knows what became of a commit."""
-        while True:
-            try:
-                with connect(self.database, role="writer") as conn:
-                    (status,) = conn.execute("select pg_catalog.pg_xact_status(%s::xid8)", [xid]).fetchone() or (None,)
-            except (PreconditionError, psycopg.Error):
-                status = "in progress"
-            if status != "in progress":
-                break
+        """Look, once the server is up again and nothing of the old session is left."""
+        while (found := self._look(row, xid)) is None:
             threading.Event().wait(PAUSE_S)
-        self.counts[f"in doubt, {status}"] += 1
-        if status == "committed":
+        status, have = found
+        is_done = have is None if action == "delete" else have == note
+        self.counts[f"in doubt, {'done' if is_done else 'not done'}"] += 1
+        if (status == "committed") != is_done:
+            self.counts["in doubt, and its number was another's"] += 1
+        if is_done:
             self._acknowledge(action, row, note)
+
+    def _look(self, row: int, xid: str) -> tuple[str | None, str | None] | None:
+        """Return what pg_xact_status says and the note that the row has; None while the server is down."""
+        query = f"select (select note from {TABLE} where id = %s), pg_catalog.pg_xact_status(%s::xid8)"
+        try:
+            with connect(self.database, role="writer") as conn:
+                note, status = conn.execute(as_query(query), [row, xid]).fetchone() or (None, None)
+        except errors.InvalidParameterValue:
+            # The number lies in the server's future: it has not been given to anybody yet.
+            status, note = None, self._note_of(row)
+        except (PreconditionError, psycopg.Error):
+            return None
+        return status, note
+
+    def _note_of(self, row: int) -> str | None:
+        with connect(self.database, role="writer") as conn:
+            found = conn.execute(as_query(f"select note from {TABLE} where id = %s"), [row]).fetchone()
+        return found[0] if found else None
 
 
 def main() -> None:

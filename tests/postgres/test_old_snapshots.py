@@ -11,6 +11,7 @@ from psycopg import IsolationLevel, errors
 
 from rehearsal.catalog import Name
 from rehearsal.environment import Database
+from rehearsal.errors import LockNotAcquired
 from rehearsal.evidence import Run
 from rehearsal.guard import Guard
 from rehearsal.postgres import Connection, connect, scalar
@@ -163,3 +164,37 @@ def test_a_guard_that_was_restored_from_a_backup_lets_everybody_in(
     conn.execute("begin isolation level repeatable read")
     assert conn.execute(as_query(WRITES["update"]), [7]).rowcount == 1
     conn.execute("commit")
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_barrier_keeps_the_key_log_for_snapshots_from_before(
+    database: Database,
+    conn: Connection,
+    sql_files: SqlFiles,
+    events: Name,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    waits: bool,
+) -> None:
+    """Its delete does not see the twin's row, which came later; the key log brings it. The mutant differs."""
+    if not waits:
+        monkeypatch.setattr("rehearsal.barrier.older_snapshots", lambda *_: ())
+    plan = make_plan("dual-write", locks={"budget_s": 1.0})
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    row = scalar(conn, as_query(ADD))
+
+    with connect(database, autocommit=False, role="app") as old:
+        old.isolation_level = IsolationLevel.REPEATABLE_READ
+        old.execute("select 1")
+        if waits:
+            with pytest.raises(LockNotAcquired, match=f"pid {old.info.backend_pid} "):
+                work.switch()
+        else:
+            work.switch()
+        assert old.execute(as_query(WRITES["delete"]), [row]).rowcount == 1
+        old.commit()
+
+    assert work.switch() is waits
+    assert (difference(conn, events, names_of(events).target) == (0, 0)) is waits

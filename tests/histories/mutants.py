@@ -1,0 +1,52 @@
+"""Defects of an engine that is not exact; the histories must find each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rehearsal.drain import Drain
+from rehearsal.guard import Guard
+from rehearsal.postgres import Connection, scalar
+from rehearsal.sqlfiles import as_query
+
+
+def _nothing(_conn: Connection) -> None:
+    """Leave the database as it is."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A defect in the engine's process, or in the database that histories are cloned from."""
+
+    in_process: Callable[[], None] = lambda: None
+    in_database: Callable[[Connection], None] = _nothing
+
+
+def only_new_keys(conn: Connection) -> None:
+    """The capture logs the new key of a row that moves, and forgets the old one."""
+    for (function,) in conn.execute("select oid from pg_proc where proname like 'capture_%'").fetchall():
+        text = str(scalar(conn, "select pg_get_functiondef(%s::oid)", [function]))
+        conn.execute(as_query(text.replace("if tg_op <> 'INSERT' then", "if tg_op = 'DELETE' then", 1)))
+
+
+def keep_what_is_there() -> None:
+    """The drain brings new rows and leaves those that the follower has."""
+    plain = Drain.put_sql
+    Drain.put_sql = lambda self: plain(self) + "\non conflict do nothing"  # type: ignore[method-assign]
+    take = Drain.take_sql
+    Drain.take_sql = lambda self, limit: take(self, limit).replace(  # type: ignore[method-assign]
+        "as t using keys as l where", "as t using keys as l where false and"
+    )
+
+
+def no_guard() -> None:
+    """Nobody is refused whose snapshot is older than the swap."""
+    Guard.on_sql = lambda *_: "select 1"  # type: ignore[method-assign]
+
+
+MUTANTS: dict[str, Mutant] = {
+    "only-new-keys": Mutant(in_database=only_new_keys),
+    "keep-what-is-there": Mutant(keep_what_is_there),
+    "no-guard": Mutant(no_guard),
+}
