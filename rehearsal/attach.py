@@ -27,6 +27,7 @@ from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, read_key_range, target_values
+from rehearsal.unsplit import undo_split
 
 NO_WAY_BACK = (
     "history of {table} is split into partitions, and with that the way back ended: the old table does not follow. "
@@ -129,6 +130,8 @@ class Attach:
             if found.state == state.ATTACHED:
                 attached = self.attached(conn)
                 attached.refuse_duplicates(conn)
+                if undone := undo_split(conn, Names(self.extra.history), self.policy):
+                    self.lock_event(undone)
                 self._ensure_back_index(conn, attached.statements)
                 self.lock_event(attached.way_back(conn, self.policy, found.id))
                 self._end_fence(conn)

@@ -106,8 +106,11 @@ def end_attach(context: Context, conn: Connection) -> None:
         PreconditionError: too early, or not attached; then nothing was dropped.
     """
     pairs = [(spec, state.read_migration(conn, split_name(spec.name))) for spec in context.plan.tables]
-    for _, found in pairs:
+    for spec, found in pairs:
         require_stable(conn, found, context.plan.stable_days)
+        if state.find_migration(conn, HistoryNames(Names(split_name(spec.name))).history):
+            message = f"the history of {found.source} is being split; `invoke db.regrain` goes on with it"
+            raise PreconditionError(message)
     for spec, found in pairs:
         extra = HistoryNames(Names(split_name(spec.name)))
         index = sql.Identifier(extra.history[0], extra.back_index)

@@ -28,6 +28,7 @@ from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import Switchover
 from rehearsal.twin import Shape, mirror_values_of, read_key_range, target_values
+from rehearsal.unsplit import forget_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class Regrain:
             self._swap_partitions(held)
             keys = [{"name": key.name, "definition": key.definition} for key in parent.foreign_keys]
             state.set_state(held, migration, state.REGRAINED, foreign_keys=keys)
-            self._forget_copy(held, sub.id)
+            forget_copy(held, self.history, sub.id)
 
         between()
         tables = sql.Identifier(*self.history.target), sql.Identifier(*self.names.source)
@@ -215,15 +216,6 @@ class Regrain:
         if read:
             message = f"split of {self.spec.name}: rows of {read[0]} were read to check its bounds; nothing was changed"
             raise StepFailed(message)
-
-    def _forget_copy(self, held: Connection, sub: int) -> None:
-        """Drop what the copy needed, in the transaction of the exchange: nothing follows history from now on."""
-        for log in (self.history.forward_log, self.history.reverse_log):
-            held.execute(sql.SQL("drop table {}").format(sql.Identifier(*log)))
-        for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
-            name = sql.Identifier(*self.history.function(role))
-            held.execute(sql.SQL("drop function {}() cascade").format(name))
-        held.execute("delete from rehearsal.migration where id = %s", [sub])
 
     def _finish(self, conn: Connection) -> bool:
         """Validate the foreign keys and let the parent adopt them; take the fence off; statistics of the parent."""
