@@ -18,6 +18,7 @@ from rehearsal.parity import compare
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection, with_lock
 from rehearsal.rehearse.context import Context
+from rehearsal.unsplit import forget_copy
 
 
 def clean_up(context: Context, conn: Connection) -> None:
@@ -108,7 +109,8 @@ def end_attach(context: Context, conn: Connection) -> None:
     pairs = [(spec, state.read_migration(conn, split_name(spec.name))) for spec in context.plan.tables]
     for spec, found in pairs:
         require_stable(conn, found, context.plan.stable_days)
-        if state.find_migration(conn, HistoryNames(Names(split_name(spec.name))).history):
+        sub = state.find_migration(conn, HistoryNames(Names(split_name(spec.name))).history)
+        if sub and sub.state != state.SWAPPED:
             message = f"the history of {found.source} is being split; `invoke db.regrain` goes on with it"
             raise PreconditionError(message)
     for spec, found in pairs:
@@ -117,6 +119,7 @@ def end_attach(context: Context, conn: Connection) -> None:
         conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
         with conn.transaction():
             if found.state == state.REGRAINED:
+                forget_copy(conn, Names(extra.history), state.read_migration(conn, extra.history).id)
                 conn.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
             conn.execute("delete from rehearsal.migration where id = %s", [found.id])
         context.run.event("note", text=f"{found.source} stays partitioned; its way back has ended")

@@ -137,6 +137,12 @@ def later_bounds(spec: TableSpec, key_type: str, end: datetime, now: datetime) -
     return make_bounds(interval, key_type, end, last, now=end, premake=0)
 
 
+def fine_bounds(spec: TableSpec, split: Split, oldest: datetime | None) -> tuple[Bound, ...]:
+    """Return the partitions that history is split into; rows older than the first have one of their own."""
+    last = as_utc(datetime.fromisoformat(split.until)) - timedelta(microseconds=1)
+    return make_bounds(Interval.parse(spec.interval), split.key_type, oldest, None, now=last, premake=0)
+
+
 def is_near(split: Split, now: datetime) -> bool:
     """Return whether now is so near to the end of history that rows could be refused before the cut-over."""
     end = datetime.fromisoformat(split.until)
@@ -201,7 +207,7 @@ class Statements:
 
     def render(self, step: str, **more: Any) -> str:
         """Return one step's SQL."""
-        return self.files.render(f"steps/{step}.sql.j2", **self._values(), **more)
+        return self.files.render(f"steps/{step}.sql.j2", **{**self._values(), **more})
 
     def unique_index(self, table: Name, name: str) -> str:
         """Return the statement that builds the unique index of the new primary key, or the copy of the old one."""
@@ -220,6 +226,7 @@ class Statements:
         ]
         return {
             "source": names.source,
+            "of": names.source,
             "target": names.target,
             "history": extra.history,
             "bound": extra.bound,

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from rehearsal.bounds import Interval, make_bounds
 from rehearsal.catalog import Catalog, Constraint, Table, split_name
-from rehearsal.history import HistoryNames, Split, plain
+from rehearsal.history import HistoryNames, Split, fine_bounds, plain
 from rehearsal.names import Names
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles
-from rehearsal.state import ATTACHED, SWAPPED, read_migration
+from rehearsal.state import ATTACHED, REGRAINED, SWAPPED, Migration, read_migration
 from rehearsal.structure import Finding, check_structure
 from rehearsal.twin import read_key_range
 
@@ -25,10 +25,9 @@ def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, t
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
     migration = read_migration(conn, split_name(spec.name))
-    if migration.state == ATTACHED:
-        split = Split.of_detail(migration.detail)
-        bare = plain(source, HistoryNames(Names(split_name(spec.name))))
-        return check_structure(bare, target, leaves, spec.key, split.bounds)
+    if migration.state in (ATTACHED, REGRAINED):
+        bare = plain(_whole(conn, spec, source), HistoryNames(Names(split_name(spec.name))))
+        return check_structure(bare, target, leaves, spec.key, history_bounds(conn, spec, source, migration))
     return check_structure(_whole(conn, spec, source), target, leaves, spec.key, expected_bounds(conn, spec, source))
 
 
@@ -40,10 +39,23 @@ def expected_bounds(conn: Connection, spec: TableSpec, source: Table) -> list[tu
     return [(one.lower, one.upper) for one in bounds]
 
 
+def history_bounds(
+    conn: Connection, spec: TableSpec, history: Table, migration: Migration
+) -> list[tuple[str | None, str | None]]:
+    """Return the bounds that an attached table must have: history, whole or split, and the partitions after it."""
+    split = Split.of_detail(migration.detail)
+    if migration.state == ATTACHED:
+        return split.bounds
+    oldest, _ = read_key_range(conn, history.name, spec.key)
+    fine = fine_bounds(spec, split, oldest)
+    parts = [(one.lower, one.upper) for one in fine]
+    return [(None, parts[0][0]), *parts, *split.bounds[1:]]
+
+
 def _whole(conn: Connection, spec: TableSpec, source: Table) -> Table:
     """Give a retired table the foreign keys back that the swap took off it: the live one must have them."""
     migration = read_migration(conn, split_name(spec.name))
-    if migration.state != SWAPPED:
+    if migration.state not in (SWAPPED, REGRAINED):
         return source
     keys = tuple(
         Constraint(key["name"], "f", key["definition"], is_validated=True, is_inherited=False, is_own=True, other=None)

@@ -82,7 +82,7 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
 def test_regrain_killed_at_statement_after_statement_ends_exact(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, tmp_path: Path
 ) -> None:
-    """Writers go on all the time; in the end every row is in its month and nothing of the split is left."""
+    """Writers go on all the time; every row is in its month, and after the way back nothing of the split is left."""
     plan = make_plan("attach")
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)
@@ -95,6 +95,10 @@ def test_regrain_killed_at_statement_after_statement_ends_exact(
     assert min(writers.acknowledged.get(one, 0) for one in ("insert", "update", "move", "delete")) > 0
     assert writers.lost(conn, events) == []
     assert state.read_migration(conn, events).state == state.REGRAINED
+    with writing(database, events, writers=2) as back:
+        assert live(database, tmp_path, "7", "back") >= 6
+    assert back.lost(conn, events) == []
+    assert Catalog(conn, sql_files).read(events).kind == "r"
     assert_nothing_of_a_split_is_left(conn, events)
 
 
