@@ -120,7 +120,8 @@ class Attach:
         A history that was split becomes one partition again first.
 
         Raises:
-            PreconditionError: rows outside history have a primary key that history has too; names them.
+            PreconditionError: rows outside history have a primary key that history has too (names them), or there are
+                too many of them for the lock's budget.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
         with connect(self.database) as conn:
@@ -132,6 +133,7 @@ class Attach:
                 finish_split(conn, self.files, self.spec, self.policy, self.lock_event)
                 attached = self.attached(conn)
                 attached.refuse_duplicates(conn)
+                attached.refuse_many(conn, self.policy)
                 if undone := undo_split(conn, Names(self.extra.history), self.policy):
                     self.lock_event(undone)
                 self._ensure_back_index(conn, attached.statements)
