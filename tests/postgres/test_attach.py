@@ -341,7 +341,7 @@ def test_more_rows_outside_history_than_the_lock_allows_are_refused_with_their_p
     )
     small = replace(work, plan=make_plan("attach", locks={"hold_ms": 10}))
 
-    with pytest.raises(PreconditionError, match="600 rows .* 12 ms at least"):
+    with pytest.raises(PreconditionError, match=r"600 rows .* 12 ms at least"):
         small.roll_back()
 
     assert state.read_migration(conn, events).state == state.ATTACHED

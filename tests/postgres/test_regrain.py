@@ -9,15 +9,18 @@ import pytest
 
 from rehearsal import state
 from rehearsal.catalog import Catalog, Name
-from rehearsal.environment import Database
+from rehearsal.cleanup import end_attach
+from rehearsal.environment import Database, Environment
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
 from rehearsal.history import Split
 from rehearsal.inspection import inspect
 from rehearsal.postgres import Connection, scalar
 from rehearsal.regrain import Regrain
+from rehearsal.rehearse.context import Context
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.unsplit import SplitBack
+from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, writing
 
 ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
@@ -152,3 +155,27 @@ def test_a_table_that_is_not_attached_is_refused(
     with pytest.raises(PreconditionError, match="once it is attached"):
         Regrain(database, sql_files, plan, plan.tables[0], run).split()
     assert events
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_clean_up_ends_the_way_back_and_keeps_the_table(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, attached: Regrain, *, split: bool
+) -> None:
+    """After the stable days nothing of ours is left but the partitions; before them it is refused."""
+    plan = attached.plan
+    env = Environment("local", "local", ROOT, database, database, "@process/db", (), ROOT, "root@localhost", None)
+    context = Context(ROOT, plan, env, attached.run, sql_files, "")
+    if split:
+        attached.split()
+    with pytest.raises(PreconditionError, match="may be dropped from"):
+        end_attach(context, conn)
+    conn.execute("update rehearsal.migration set changed_at = now() - interval '30 days'")
+
+    end_attach(context, conn)
+
+    assert (Catalog(conn, sql_files).find(attached.history.source) is None) is split
+    assert scalar(conn, "select count(*) from rehearsal.migration") == 0
+    assert scalar(conn, "select count(*) from pg_class where relname ~ '_rehearsal_|^log_'") == 0
+    assert scalar(conn, "select count(*) from pg_trigger where tgname ~ 'rehearsal'") == 0
+    assert scalar(conn, 'select count(*) from public."We""ird Events"') == 4000
+    conn.execute('update public."We""ird Events" set note = %s where id = 7', ["after"])
