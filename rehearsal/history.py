@@ -84,8 +84,9 @@ class Split:
         if not found:
             message = "this table's history has no end yet; run `invoke db.switchover` first"
             raise PreconditionError(message)
-        several = {name: tuple(found[name]) for name in ("leaves", "indexes", "columns")}
-        return cls(**{**found, **several})
+        several: dict[str, Any] = {name: tuple(found[name]) for name in ("leaves", "indexes", "columns")}
+        values: dict[str, Any] = {**found, **several}
+        return cls(**values)
 
 
 def split_table(table: Table, spec: TableSpec, shape: Shape, newest: datetime | None, now: datetime) -> Split:
