@@ -29,11 +29,8 @@ from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, placed, target_values
+from rehearsal.unsplit import SplitBack, finish_split, undo_split
 
-NO_WAY_BACK = (
-    "history of {table} is split into partitions, and with that the way back ended: the old table does not follow. "
-    "Its rows as they were then are in the retired history table; later ones are in the backup"
-)
 INDEX_STATE = """
 select x.indisvalid from pg_catalog.pg_index as x
 join pg_catalog.pg_class as i on i.oid = x.indexrelid
@@ -122,21 +119,29 @@ class Attach:
     def roll_back(self) -> bool:
         """Give the old table its name again with every row written since; or undo a preparation. Second run: nothing.
 
+        A history that was split becomes one partition again first.
+
         Raises:
-            PreconditionError: rows outside history have a primary key that history has too; names them.
+            PreconditionError: rows outside history have a primary key that history has too (names them), or there are
+                too many of them for the lock's budget.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
         with connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
+            if found.state == state.REGRAINED:
+                SplitBack(self.files, self.plan, self.spec, self.statements(conn), self.lock_event).go(conn, found.id)
+                found = state.read_migration(conn, self.names.source)
             if found.state == state.ATTACHED:
+                finish_split(conn, self.files, self.spec, self.policy, self.lock_event)
                 attached = self.attached(conn)
                 attached.refuse_duplicates(conn)
+                attached.refuse_many(conn, self.policy)
+                if undone := undo_split(conn, Names(self.extra.history), self.policy):
+                    self.lock_event(undone)
                 self._ensure_back_index(conn, attached.statements)
                 self.lock_event(attached.way_back(conn, self.policy, found.id))
                 self._end_fence(conn)
                 return True
-            if found.state == state.REGRAINED:
-                raise PreconditionError(NO_WAY_BACK.format(table=self.spec.name))
             fenced = self._end_fence(conn)
             return self._undo(conn, found) or fenced
 

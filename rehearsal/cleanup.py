@@ -20,6 +20,7 @@ from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection, with_lock
 from rehearsal.rehearse.context import Context
 from rehearsal.sqlfiles import as_query
+from rehearsal.unsplit import forget_copy
 
 
 def clean_up(context: Context, conn: Connection) -> None:
@@ -109,14 +110,19 @@ def end_attach(context: Context, conn: Connection) -> None:
         PreconditionError: too early, or not attached; then nothing was dropped.
     """
     pairs = [(spec, state.read_migration(conn, split_name(spec.name))) for spec in context.plan.tables]
-    for _, found in pairs:
+    for spec, found in pairs:
         require_stable(conn, found, context.plan.stable_days)
+        sub = state.find_migration(conn, HistoryNames(Names(split_name(spec.name))).history)
+        if sub and sub.state != state.SWAPPED:
+            message = f"the history of {found.source} is being split; `invoke db.regrain` goes on with it"
+            raise PreconditionError(message)
     for spec, found in pairs:
         extra = HistoryNames(Names(split_name(spec.name)))
         index = sql.Identifier(extra.history[0], extra.back_index)
         conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
         with conn.transaction():
             if found.state == state.REGRAINED:
+                forget_copy(conn, Names(extra.history), state.read_migration(conn, extra.history).id)
                 conn.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
             conn.execute("delete from rehearsal.migration where id = %s", [found.id])
         context.run.event("note", text=f"{found.source} stays partitioned; its way back has ended")

@@ -84,8 +84,9 @@ class Split:
         if not found:
             message = "this table's history has no end yet; run `invoke db.switchover` first"
             raise PreconditionError(message)
-        several = {name: tuple(found[name]) for name in ("leaves", "indexes", "columns")}
-        return cls(**{**found, **several})
+        several: dict[str, Any] = {name: tuple(found[name]) for name in ("leaves", "indexes", "columns")}
+        values: dict[str, Any] = {**found, **several}
+        return cls(**values)
 
 
 def split_table(table: Table, spec: TableSpec, shape: Shape, newest: datetime | None, now: datetime) -> Split:
@@ -135,6 +136,12 @@ def later_bounds(spec: TableSpec, key_type: str, end: datetime, now: datetime) -
     interval = Interval.parse(spec.interval)
     last = max(end, interval.add(interval.floor(now), spec.premake))
     return make_bounds(interval, key_type, end, last, now=end, premake=0)
+
+
+def fine_bounds(spec: TableSpec, split: Split, oldest: datetime | None) -> tuple[Bound, ...]:
+    """Return the partitions that history is split into; rows older than the first have one of their own."""
+    last = as_utc(datetime.fromisoformat(split.until)) - timedelta(microseconds=1)
+    return make_bounds(Interval.parse(spec.interval), split.key_type, oldest, None, now=last, premake=0)
 
 
 def is_near(split: Split, now: datetime) -> bool:
@@ -201,7 +208,7 @@ class Statements:
 
     def render(self, step: str, **more: Any) -> str:
         """Return one step's SQL."""
-        return self.files.render(f"steps/{step}.sql.j2", **self._values(), **more)
+        return self.files.render(f"steps/{step}.sql.j2", **{**self._values(), **more})
 
     def unique_index(self, table: Name, name: str) -> str:
         """Return the statement that builds the unique index of the new primary key, or the copy of the old one."""
@@ -220,6 +227,7 @@ class Statements:
         ]
         return {
             "source": names.source,
+            "of": names.source,
             "target": names.target,
             "history": extra.history,
             "bound": extra.bound,

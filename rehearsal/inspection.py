@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 from rehearsal.bounds import Limits
 from rehearsal.catalog import Catalog, Constraint, Table, split_name
-from rehearsal.history import HistoryNames, Split, plain
-from rehearsal.keys import plan_bounds
+from rehearsal.history import HistoryNames, Split, fine_bounds, plain
+from rehearsal.keys import plan_bounds, read_key_range
 from rehearsal.names import Names
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles
-from rehearsal.state import ATTACHED, SWAPPED, read_migration
+from rehearsal.state import ATTACHED, REGRAINED, SWAPPED, Migration, read_migration
 from rehearsal.structure import Finding, check_structure
 from rehearsal.uniques import leaf_only
 
@@ -26,12 +26,11 @@ def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, t
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
     migration = read_migration(conn, split_name(spec.name))
-    if migration.state == ATTACHED:
-        split = Split.of_detail(migration.detail)
-        bare = plain(source, HistoryNames(Names(split_name(spec.name))))
-        return check_structure(bare, target, leaves, spec.key, split.bounds)
-    bounds = expected_bounds(conn, files, spec, source, target)
-    whole, alone = _whole(conn, spec, source), leaf_only(spec)
+    whole = _whole(conn, spec, source)
+    if migration.state in (ATTACHED, REGRAINED):
+        bare = plain(whole, HistoryNames(Names(split_name(spec.name))))
+        return check_structure(bare, target, leaves, spec.key, history_bounds(conn, spec, source, migration))
+    bounds, alone = expected_bounds(conn, files, spec, source, target), leaf_only(spec)
     return check_structure(whole, target, leaves, spec.key, bounds, method=spec.method, per_partition=alone)
 
 
@@ -55,10 +54,23 @@ def _left_ahead(conn: Connection, files: SqlFiles, spec: TableSpec, source: Tabl
     return sum(newest.upper is not None and int(one.lower or 0) >= int(newest.upper) for one in ranges)
 
 
+def history_bounds(
+    conn: Connection, spec: TableSpec, history: Table, migration: Migration
+) -> list[tuple[str | None, str | None]]:
+    """Return the bounds that an attached table must have: history, whole or split, and the partitions after it."""
+    split = Split.of_detail(migration.detail)
+    if migration.state == ATTACHED:
+        return split.bounds
+    oldest, _ = read_key_range(conn, history.name, spec.key)
+    fine = fine_bounds(spec, split, oldest)
+    parts = [(one.lower, one.upper) for one in fine]
+    return [(None, parts[0][0]), *parts, *split.bounds[1:]]
+
+
 def _whole(conn: Connection, spec: TableSpec, source: Table) -> Table:
     """Give a retired table the foreign keys back that the swap took off it: the live one must have them."""
     migration = read_migration(conn, split_name(spec.name))
-    if migration.state != SWAPPED:
+    if migration.state not in (SWAPPED, REGRAINED):
         return source
     keys = tuple(
         Constraint(key["name"], "f", key["definition"], is_validated=True, is_inherited=False, is_own=True, other=None)

@@ -250,6 +250,22 @@ def _attach(facts: Facts) -> Iterator[Finding]:
     if facts.plan.strategy == "attach":
         for one in refusals(facts.spec, facts.table):
             yield Finding(one.id, "blocker", one.subject, one.condition, one.effect, one.remedy)
+        yield from _stays_on_history(facts)
+
+
+def _stays_on_history(facts: Facts) -> Iterator[Finding]:
+    """What a swap moves to the table that takes the name, and attach does not yet."""
+    table = facts.table
+    found = {
+        "identity": [f"column {one.name}" for one in table.columns if one.identity],
+        "trigger": [str(one["name"]) for one in facts.row["own_triggers"]],
+        "policy": ["row security"] if table.row_security else [],
+        "replica-identity": [] if table.replica_identity == "d" else ["not the primary key"],
+    }
+    for kind, names in found.items():
+        for name in names:
+            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, f"{kind.replace('-', ' ')}: {name}",
+                          "it would stay on the history partition", 'choose strategy = "swap"')  # fmt: skip
 
 
 def _wraparound(facts: Facts) -> Iterator[Finding]:

@@ -7,29 +7,27 @@ drained. Only the end differs: instead of a name, partitions are exchanged. Owns
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 from psycopg import errors, sql
 
 from rehearsal import state
-from rehearsal.bounds import Interval, as_utc, make_bounds
-from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
+from rehearsal.catalog import Catalog, Name, dotted, split_name
 from rehearsal.drain import drain_to_zero
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
-from rehearsal.exchange import Exchange, finish_foreign_keys, lock_referenced, refuse_old_snapshots
-from rehearsal.fence import current_transaction, take_off
-from rehearsal.history import HistoryNames, Split
+from rehearsal.exchange import Exchange, lock_referenced, refuse_old_snapshots
+from rehearsal.fence import current_transaction
+from rehearsal.history import HistoryNames, Split, fine_bounds
 from rehearsal.keys import read_key_range
 from rehearsal.names import Names, fit
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
-from rehearsal.sessions import run_in_sessions
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
 from rehearsal.twin import Shape, mirror_values_of, placed, target_values
+from rehearsal.unsplit import finish_split, weak_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class Regrain:
     def split(self) -> bool:
         """Split history into partitions of the plan's interval. Returns whether anything was done.
 
-        The old history table is kept, detached, until `invoke db.cleanup`. Resumes after a kill at any point.
+        The old history table is kept, detached, and follows until `invoke db.cleanup`. Resumes after any kill.
         Locks: SHARE ROW EXCLUSIVE on history for milliseconds, then ACCESS EXCLUSIVE on the table for the exchange.
 
         Raises:
@@ -122,10 +120,7 @@ class Regrain:
         copying = self.copying
         values = target_values(conn, self.files, copying.plan, copying.spec, datetime.now(UTC))
         oldest, _ = read_key_range(conn, self.history.source, self.spec.key)
-        end = as_utc(datetime.fromisoformat(split.until))
-        interval = Interval.parse(self.spec.interval)
-        last = end - timedelta(microseconds=1)
-        bounds = make_bounds(interval, split.key_type, oldest, None, now=last, premake=0)
+        bounds = fine_bounds(self.spec, split, oldest)
         leaves = [{"name": self.names.leaf(one.suffix), "bound": one.sql} for one in bounds]
         table = Catalog(conn, self.files).read(self.history.source)
         shape = Shape.of(table, self.spec.key, self.history)
@@ -168,9 +163,12 @@ class Regrain:
             twin=self.history.target,
             fine=[asdict(leaf) for leaf in fine],
             foreign_keys=[key.name for key in parent.foreign_keys],
-            weak_keys=_weak_keys(parent, leaves),
+            weak_keys=weak_keys(parent, leaves),
             capture_trigger=self.history.capture_trigger,
             truncate_trigger=self.history.truncate_trigger,
+            reverse_capture_trigger=self.history.reverse_capture_trigger,
+            capture_reverse=self.history.function("capture_reverse"),
+            refuse_truncate=self.history.function("refuse_truncate"),
             fence=self.names.fence_trigger,
             transaction=transaction,
         )
@@ -181,17 +179,19 @@ class Regrain:
         drain = Exchange(self.files, copying.plan, copying.shape(conn), sub.id).forward
 
         def between() -> None:
-            copying.follow()
+            copying.follow(rest=self.plan.copying.drain_until)
 
         def work(held: Connection) -> None:
             refuse_old_snapshots(held)
             drain_to_zero(drain, held)
             parent = Catalog(held, self.files).read(self.names.source)
             lock_referenced(held, parent.foreign_keys)
+            leaves = [leaf.name for leaf in self.fine(held)]
             self._swap_partitions(held)
             keys = [{"name": key.name, "definition": key.definition} for key in parent.foreign_keys]
-            state.set_state(held, migration, state.REGRAINED, foreign_keys=keys)
-            self._forget_copy(held, sub.id)
+            fine = [dotted(leaf) for leaf in leaves]
+            state.set_state(held, migration, state.REGRAINED, foreign_keys=keys, fine=fine)
+            state.set_state(held, sub.id, state.SWAPPED)
 
         between()
         tables = sql.Identifier(*self.history.target), sql.Identifier(*self.names.source)
@@ -218,43 +218,16 @@ class Regrain:
             message = f"split of {self.spec.name}: rows of {read[0]} were read to check its bounds; nothing was changed"
             raise StepFailed(message)
 
-    def _forget_copy(self, held: Connection, sub: int) -> None:
-        """Drop what the copy needed, in the transaction of the exchange: nothing follows history from now on."""
-        for log in (self.history.forward_log, self.history.reverse_log):
-            held.execute(sql.SQL("drop table {}").format(sql.Identifier(*log)))
-        for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
-            name = sql.Identifier(*self.history.function(role))
-            held.execute(sql.SQL("drop function {}() cascade").format(name))
-        held.execute("delete from rehearsal.migration where id = %s", [sub])
-
     def _finish(self, conn: Connection) -> bool:
         """Validate the foreign keys and let the parent adopt them; take the fence off; statistics of the parent."""
+        done = finish_split(conn, self.files, self.spec, self.policy, self._lock_event)
         found = state.read_migration(conn, self.names.source)
-        report = take_off(conn, self.names.source, self.names.fence_trigger, self.policy)
-        if report:
-            self._lock_event(report)
-        keys: list[dict[str, Any]] = found.detail.get("foreign_keys", [])
-
-        def validate(statements: list[str]) -> None:
-            queries = [as_query(one) for one in statements]
-            run_in_sessions(self.database, "validate", queries, self.plan.copying.workers)
-
-        done = finish_foreign_keys(conn, self.files, self.names.source, keys, self.policy, validate)
-        if not state.is_done(conn, found.id, "regrain-statistics"):
-            conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*self.names.source)))
-            with conn.transaction():
-                state.mark_done(conn, found.id, "regrain-statistics")
-            return True
-        return done > 0
+        if state.is_done(conn, found.id, "regrain-statistics"):
+            return done > 0
+        conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*self.names.source)))
+        with conn.transaction():
+            state.mark_done(conn, found.id, "regrain-statistics")
+        return True
 
     def _lock_event(self, report: LockReport) -> None:
         self.run.event("lock", table=self.spec.name, **asdict(report))
-
-
-def _weak_keys(parent: Table, leaves: list[Name]) -> list[str]:
-    """Return the foreign keys of the parent for each leaf, not validated: enforced from this moment on."""
-    return [
-        f"alter table {quote_ident(leaf)} add constraint {quote_ident(key.name)} {key.definition} not valid"
-        for key in parent.foreign_keys
-        for leaf in leaves
-    ]

@@ -1,6 +1,6 @@
 """A switchover that is killed by SIGKILL at statement after statement, each life going on where the last one died.
 
-    python -m tests.killed FOLDER STRATEGY STRIDE [back] < database.json
+    python -m tests.killed FOLDER STRATEGY STRIDE [switch | back | regrain [LIVES]] < database.json
 
 Life n dies at its statement n * STRIDE, before it is sent or after it is done in turns. The last line printed is the
 number of lives.
@@ -20,6 +20,7 @@ import psycopg
 
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
+from rehearsal.regrain import Regrain
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_postgres import ROOT
 from tests.fix_tables import make_plan, make_switchover
@@ -41,8 +42,11 @@ def die_at(statement: int) -> None:
     psycopg.Cursor.execute = execute  # type: ignore[method-assign]
 
 
-def main(folder: str, strategy: str, stride: int, *, back: bool = False) -> None:
-    """Live and die until one life reaches the end: that of the switchover, or that of its way back."""
+def main(folder: str, strategy: str, stride: int, act: str = "switch", lives: int = 0) -> None:
+    """Live and die until one life reaches the end: of the switchover, its way back, or the split of history.
+
+    With `lives` it is over after so many, wherever the last one died.
+    """
     database = Database(**json.load(sys.stdin))
     run = Run.create(Path(folder), "local", "killed")
     for life in count(1):
@@ -50,14 +54,16 @@ def main(folder: str, strategy: str, stride: int, *, back: bool = False) -> None
         if child == 0:
             die_at(life * stride)
             work = make_switchover(database, SqlFiles(ROOT / "sql"), make_plan(strategy), run)
-            if back:
+            if act == "back":
                 work.roll_back()
+            elif act == "regrain":
+                Regrain(work.database, work.files, work.plan, work.spec, run).split()
             else:
                 work.prepare()
                 work.switch()
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        if status == 0:
+        if status == 0 or life == lives:
             sys.stdout.write(f"{life}\n")
             return
         if os.WIFEXITED(status):
@@ -65,4 +71,5 @@ def main(folder: str, strategy: str, stride: int, *, back: bool = False) -> None
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), back="back" in sys.argv[4:])
+    folder, strategy, stride, act, lives, *_ = [*sys.argv[1:], *("switch", "0")[max(0, len(sys.argv) - 4) :]]
+    main(folder, strategy, int(stride), act, int(lives))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from psycopg import sql
@@ -153,7 +153,7 @@ def find_mismatch(context: Context, spec: TableSpec) -> None:
 
 
 @contextmanager
-def taken_back(conn: Connection) -> Iterator[None]:
+def taken_back(conn: Connection) -> Generator[None]:
     """Run the block in one snapshot that is rolled back."""
     with conn.transaction(force_rollback=True):
         conn.execute("set transaction isolation level repeatable read")

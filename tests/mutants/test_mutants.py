@@ -46,6 +46,8 @@ FINANCE = Scene("hospitality", "switched", "switchover")
 FINANCE_AFTER = Scene("hospitality", "switched", "parity-after")
 FINANCE_SMOKE = Scene("hospitality", "switched", "smoke", app=True)
 FLAGS_ON = Scene("hospitality", "switched", "flags-on", app=True)
+HISTORY = Scene("sensor_readings_attach", "switched", "history")
+WAY_BACK = Scene("sensor_readings_attach", "switched", "rollback", app=True)
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,39 @@ MUTANTS = [
             f"create trigger zz before insert on {READINGS} for each row when (new.source like '%smoke') "
             "execute function public.refuse()",
         ),
+    ),
+    Mutant("row of history gone", "history-unchanged", HISTORY, do(f"delete from {READINGS} where id in ({OLD})")),
+    Mutant(
+        "row of history changed",
+        "history-unchanged",
+        HISTORY,
+        do(f"update {READINGS} set temperature = temperature + 0.01 where id in ({OLD})"),
+    ),
+    Mutant(
+        "index that a later partition lacks",
+        "target-structure",
+        HISTORY,
+        do("create index on public.sensor_readings_history (battery)"),
+    ),
+    Mutant(
+        "way back that leaves rows behind",
+        "rollback",
+        WAY_BACK,
+        do(
+            SWALLOW,
+            "create trigger zz before insert on public.sensor_readings_history for each row "
+            "when (new.source like '%witness%') execute function public.swallow()",
+        ),
+    ),
+    Mutant(
+        "content that cannot be told apart",
+        "mismatch-found",
+        WAY_BACK,
+        do(
+            SWALLOW,
+            f"create trigger zz before delete on {READINGS} for each row execute function public.swallow()",
+        ),
+        UNSEEN,
     ),
     Mutant("file edited meanwhile", "fingerprint", ROWS, defects.file_edited),
 ]

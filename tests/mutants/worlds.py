@@ -26,7 +26,7 @@ from tests.fix_app import running_app
 from tests.fix_tables import deploy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SHARE = {"sensor_readings": 0.02, "hospitality": 0.01}
+SHARE = {"sensor_readings": 0.02, "sensor_readings_attach": 0.02, "hospitality": 0.01}
 RATE = 25  # of each write by SQL, so that a second has enough of them
 INVENTORY = """
 app = ([("@process/app1", {{"env_file": {env_file!r}}})], {{"app_manager": "none", "app_server": "app1", "base": "/"}})

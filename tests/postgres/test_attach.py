@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import psycopg
@@ -325,3 +326,23 @@ def test_the_digest_of_untouched_rows_sees_one_value(
     conn.execute('update public."We""ird Events" set amount = amount + 1 where id = 8')
     assert reader.read(conn, events).rows == before.rows
     assert reader.read(conn, events) != before
+
+
+def test_more_rows_outside_history_than_the_lock_allows_are_refused_with_their_price(
+    conn: Connection, events: Name, work: Attach
+) -> None:
+    """The application would wait for longer than the plan allows, so nobody waits at all."""
+    work.prepare()
+    work.switch()
+    conn.execute(
+        'insert into public."We""ird Events" ("Created At", "unit id", amount) '
+        "select %s::timestamptz + n * interval '1 second', 1, 1 from generate_series(1, 600) as n",
+        [end_of(conn, events)],
+    )
+    small = replace(work, plan=make_plan("attach", locks={"hold_ms": 10}))
+
+    with pytest.raises(PreconditionError, match=r"600 rows .* 12 ms at least"):
+        small.roll_back()
+
+    assert state.read_migration(conn, events).state == state.ATTACHED
+    assert work.roll_back()

@@ -15,7 +15,7 @@ from rehearsal import state
 from rehearsal.catalog import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection
+from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
@@ -77,6 +77,65 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
         assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
     assert writers.lost(conn, events) == []
     assert wide.lost(conn, events) == []
+
+
+def test_regrain_killed_at_statement_after_statement_ends_exact(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, tmp_path: Path
+) -> None:
+    """Writers go on all the time; every row is in its month, and after the way back nothing of the split is left."""
+    plan = make_plan("attach")
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    work.switch()
+
+    with writing(database, events, writers=2) as writers:
+        assert live(database, tmp_path, "23", "regrain") >= 6
+
+    assert min(writers.acknowledged.get(one, 0) for one in ("insert", "update", "move", "delete")) > 0
+    assert writers.lost(conn, events) == []
+    assert state.read_migration(conn, events).state == state.REGRAINED
+    with writing(database, events, writers=2) as back:
+        assert live(database, tmp_path, "7", "back") >= 6
+    assert back.lost(conn, events) == []
+    assert Catalog(conn, sql_files).read(events).kind == "r"
+    assert_nothing_of_a_split_is_left(conn, events)
+
+
+def test_a_split_that_was_killed_does_not_stand_in_the_way_back(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, tmp_path: Path
+) -> None:
+    """Half of the rows are copied when somebody decides to go back."""
+    plan = make_plan("attach")
+    deploy(conn, sql_files, plan)
+    before = Catalog(conn, sql_files).read(events)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    work.switch()
+
+    with writing(database, events, writers=2) as writers:
+        live(database, tmp_path, "40", "regrain", "2")
+        assert scalar(conn, "select count(*) from rehearsal.migration") == 2
+        assert work.roll_back()
+
+    after = Catalog(conn, sql_files).read(events)
+    assert (after.columns, after.indexes, after.triggers) == (before.columns, before.indexes, before.triggers)
+    assert writers.lost(conn, events) == []
+    assert_nothing_of_a_split_is_left(conn, events)
+    assert work.prepare()
+    assert work.switch()
+
+
+def assert_nothing_of_a_split_is_left(conn: Connection, events: Name) -> None:
+    """No log, no function, no trigger, no half-made partition, no state but the table's own."""
+    assert scalar(conn, "select count(*) from rehearsal.migration") == 1
+    assert scalar(conn, "select count(*) from pg_tables where schemaname = 'rehearsal' and tablename ~ '^log_'") == 0
+    assert scalar(conn, "select count(*) from pg_trigger where tgname ~ 'rehearsal'") == 0
+    assert scalar(conn, "select count(*) from pg_proc where proname ~ '^(capture|refuse_truncate)'") == 0
+    assert scalar(conn, "select count(*) from pg_class where relname ~ '_history_partitioned'") == 0
+    assert scalar(conn, "select count(*) from pg_constraint where conname ~ 'rehearsal'") == 0
+    assert scalar(conn, "select count(*) from pg_index where not indisvalid") == 0
+    assert events
 
 
 def live(database: Database, folder: Path, *more: str) -> int:

@@ -9,13 +9,18 @@ import pytest
 
 from rehearsal import state
 from rehearsal.catalog import Catalog, Name
-from rehearsal.environment import Database
+from rehearsal.cleanup import end_attach
+from rehearsal.environment import Database, Environment
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
 from rehearsal.history import Split
+from rehearsal.inspection import inspect
 from rehearsal.postgres import Connection, scalar
 from rehearsal.regrain import Regrain
+from rehearsal.rehearse.context import Context
 from rehearsal.sqlfiles import SqlFiles
+from rehearsal.unsplit import SplitBack
+from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, writing
 
 ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
@@ -52,8 +57,8 @@ def test_history_is_split_under_writers(
     before = Catalog(conn, sql_files).read(events)
 
     with (
-        writing(database, events, isolation=isolation) as old,
-        writing(database, events, isolation=isolation, first=until - timedelta(days=35)) as wide,
+        writing(database, events, writers=1, isolation=isolation) as old,
+        writing(database, events, writers=1, isolation=isolation, first=until - timedelta(days=35)) as wide,
     ):
         assert attached.split()
         assert not attached.split()
@@ -69,9 +74,9 @@ def test_history_is_split_under_writers(
     assert (after.columns, after.indexes, after.foreign_keys) == (before.columns, before.indexes, before.foreign_keys)
     assert scalar(conn, ON_LEAVES_ALONE) == 0
     assert after.triggers == ()
-    assert Catalog(conn, sql_files).find(attached.history.source) is not None
-    assert scalar(conn, "select count(*) from rehearsal.migration") == 1
-    assert scalar(conn, "select count(*) from pg_tables where schemaname = 'rehearsal' and tablename ~ 'log'") == 0
+    history = Catalog(conn, sql_files).read(attached.history.source)
+    findings = inspect(conn, sql_files, attached.spec, history, after)
+    assert [problem for one in findings for problem in one.problems] == []
     conn.execute(
         'insert into public."We""ird Events" ("Created At", "unit id", amount) values (%s, 1, 1)', ["1999-01-01"]
     )
@@ -87,6 +92,59 @@ def test_without_writers_history_and_its_partitions_are_the_same(
     assert scalar(conn, 'select count(*) from public."We""ird Events"') == 4000
 
 
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_the_way_back_of_a_split_loses_nothing(
+    database: Database,
+    conn: Connection,
+    sql_files: SqlFiles,
+    events: Name,
+    attached: Regrain,
+    isolation: psycopg.IsolationLevel,
+) -> None:
+    """Written since the split, in fine partitions and later ones: everything is in the old table."""
+    until = datetime.fromisoformat(Split.of_detail(state.read_migration(conn, events).detail).until)
+    work = make_switchover(database, sql_files, attached.plan, attached.run)
+
+    with (
+        writing(database, events, writers=1, isolation=isolation) as old,
+        writing(database, events, writers=1, isolation=isolation, first=until - timedelta(days=35)) as wide,
+    ):
+        attached.split()
+        assert work.roll_back()
+        assert not work.roll_back()
+        plain = Catalog(conn, sql_files).read(events)
+        assert work.prepare()
+        assert work.switch()
+        assert attached.split()
+
+    assert plain.kind == "r"
+    assert plain.primary_key == ("id",)
+    for one in (old, wide):
+        assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
+        assert one.lost(conn, events) == []
+        assert set(one.failed) <= {"40001", "40P01", "23514"}
+    assert scalar(conn, ON_LEAVES_ALONE) == 0
+
+
+def test_history_that_was_split_follows_its_partitions(conn: Connection, events: Name, attached: Regrain) -> None:
+    """A row that moves out of history's range leaves it; TRUNCATE of a partition is refused."""
+    attached.split()
+    until = Split.of_detail(state.read_migration(conn, events).detail).until
+    conn.execute('update public."We""ird Events" set "Created At" = %s where id = 7', [until])
+    conn.execute("""update public."We""ird Events" set "Created At" = '2026-01-20' where id = 4000""")
+    conn.execute('delete from public."We""ird Events" where id = 9')
+    with pytest.raises(psycopg.errors.ObjectInUse, match="TRUNCATE"):
+        conn.execute('truncate public."We""ird Events"')
+
+    work = make_switchover(attached.database, attached.files, attached.plan, attached.run)
+    back = SplitBack(attached.files, attached.plan, attached.spec, work.attach.statements(conn), lambda _: None)
+    back.drain(conn).until(conn, 0, 100)
+
+    assert difference(conn, events, attached.history.source) == (1, 0)
+    assert work.roll_back()
+    assert scalar(conn, 'select count(*) from public."We""ird Events"') == 3999
+
+
 def test_a_table_that_is_not_attached_is_refused(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
 ) -> None:
@@ -97,3 +155,27 @@ def test_a_table_that_is_not_attached_is_refused(
     with pytest.raises(PreconditionError, match="once it is attached"):
         Regrain(database, sql_files, plan, plan.tables[0], run).split()
     assert events
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_clean_up_ends_the_way_back_and_keeps_the_table(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, attached: Regrain, *, split: bool
+) -> None:
+    """After the stable days nothing of ours is left but the partitions; before them it is refused."""
+    plan = attached.plan
+    env = Environment("local", "local", ROOT, database, database, "@process/db", (), ROOT, "root@localhost", None)
+    context = Context(ROOT, plan, env, attached.run, sql_files, "")
+    if split:
+        attached.split()
+    with pytest.raises(PreconditionError, match="may be dropped from"):
+        end_attach(context, conn)
+    conn.execute("update rehearsal.migration set changed_at = now() - interval '30 days'")
+
+    end_attach(context, conn)
+
+    assert (Catalog(conn, sql_files).find(attached.history.source) is None) is split
+    assert scalar(conn, "select count(*) from rehearsal.migration") == 0
+    assert scalar(conn, "select count(*) from pg_class where relname ~ '_rehearsal_|^log_'") == 0
+    assert scalar(conn, "select count(*) from pg_trigger where tgname ~ 'rehearsal'") == 0
+    assert scalar(conn, 'select count(*) from public."We""ird Events"') == 4000
+    conn.execute('update public."We""ird Events" set note = %s where id = 7', ["after"])

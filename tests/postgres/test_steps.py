@@ -27,6 +27,7 @@ from rehearsal.repair import resync_sql
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import Switchover, carry_sql, clear_target_sql
 from rehearsal.twin import mirror_values_of, render_changes
+from rehearsal.unsplit import SplitBack
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 
 STEPS = Path(__file__).resolve().parents[2] / "sql" / "steps"
@@ -207,6 +208,12 @@ def _unique_index(work: Switchover, conn: Connection) -> str:
     return work.attach.statements(conn).unique_index(work.names.source, work.attach.extra.key_index)
 
 
+def _split_back(work: Switchover, conn: Connection) -> str:
+    back = SplitBack(work.files, work.plan, work.spec, work.attach.statements(conn), lambda _: None)
+    back._prove_bound(conn)
+    return back.sql(conn, Catalog(conn, work.files).read(work.names.source), "1")
+
+
 CASES |= {
     "attach_register": ("source", "bare", _registry("attach_register")),
     "attach_index": ("source", "parent", _unique_index),
@@ -218,6 +225,7 @@ CASES |= {
     "attach_back": ("partitioned table", "attached", _way_back),
     "regrain_older": ("source", "fine", lambda work, conn: _regrain(work).twin_sql(conn, _split(work, conn))[1]),
     "regrain_check": ("source", "fine", _check),
+    "regrain_back": ("partitioned table", "regrained", _split_back),
     "regrain": ("partitioned table", "split", lambda work, conn: _regrain(work).exchange_sql(conn, "1")),
 }
 OUTSIDE_TRANSACTIONS = {"attach_index"}
@@ -256,12 +264,14 @@ def bring_to_history(work: Switchover, conn: Connection, wanted: str) -> None:
         attach._build_parent(conn, state.read_migration(conn, work.names.source).id)
     if wanted == "bound":
         attach._bound(conn)
-    if wanted in ("ready", "attached", "fine", "split"):
+    if wanted in ("ready", "attached", "fine", "split", "regrained"):
         attach.prepare()
-    if wanted in ("attached", "fine", "split"):
+    if wanted in ("attached", "fine", "split", "regrained"):
         attach.switch()
     if wanted == "fine":
         conn.execute(as_query(_regrain(work).twin_sql(conn, _split(work, conn))[0]))
+    if wanted == "regrained":
+        _regrain(work).split()
     if wanted == "split":
         regrain = _regrain(work)
         regrain._make_twin(conn, _split(work, conn))
