@@ -69,6 +69,7 @@ class Server:
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
     sshd: subprocess.Popen[bytes] | None = None
     command: tuple[str, ...] = ()
+    verbose: bool = False
 
     @property
     def env_file(self) -> Path:
@@ -103,7 +104,8 @@ class Server:
         """Start the host's sshd, and wait until it listens."""
         assert SSHD is not None
         config = self.folder / f"{self.name}.sshd"
-        config.write_text(SSHD_CONFIG.format(port=self.ssh_port, folder=self.folder, name=self.name))
+        text = SSHD_CONFIG.format(port=self.ssh_port, folder=self.folder, name=self.name)
+        config.write_text(text + ("LogLevel VERBOSE\n" if self.verbose else ""))
         with (self.folder / f"{self.name}.sshd.log").open("ab") as log:
             self.sshd = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stdout=log, stderr=log)
         while True:

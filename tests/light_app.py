@@ -52,7 +52,8 @@ def main() -> None:
             with client:
                 line = client.recv(65536).decode("latin-1").split("\r\n")[0]
                 status, body = answer(line)
-                head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
+                head = f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n"
                 client.sendall((head + body).encode())
 
 
