@@ -15,9 +15,19 @@ PHASES = {
     "roles": ("database", "tasks/roles.py"),
     "migrate": ("database", "tasks/migrate.py"),
     "app": ("app", "tasks/app.py"),
+    "app-log": ("app", "tasks/app_log.py"),
     "flags": ("app", "tasks/flags.py"),
     "flags-show": ("app", "tasks/flags_show.py"),
 }
-group, tasks = PHASES[host.data.phase]
-if group in host.groups:
-    local.include(tasks)
+# Hosts that are ours from the ground up. A line each, not a loop: pyinfra orders operations by the lines that they
+# stand on, and two files included on one line would mix.
+if host.data.phase == "hosts":
+    if "database" in host.groups:
+        local.include("tasks/server.py")
+    if "app" in host.groups:
+        local.include("tasks/app_host.py")
+    local.include("tasks/firewall.py")
+else:
+    group, tasks = PHASES[host.data.phase]
+    if group in host.groups:
+        local.include(tasks)

@@ -124,9 +124,36 @@ def data(_: Context, env: str = "local", plan: str = PLANS[0], rows: str = "") -
 
 
 @task(auto_shortflags=False, help={"env": HELP["env"]})
-def down(_: Context, env: str = "local") -> None:
-    """Stop the app servers and the database of `local`; their data stays, `db.provision` starts them again."""
-    _rehearsal("hosts-down", *_on(PLANS[0], env))
+def up(_: Context, env: str = "docker") -> None:
+    """Make the hosts of `docker`, with systemd, sshd and keys of their own; a second run changes nothing."""
+    _rehearsal("hosts-up", *_on(PLANS[0], env))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"]})
+def status(_: Context, env: str = "docker") -> None:
+    """Look at the hosts of `docker`: address, state, SSH, snapshot; exit code 1 if one is not up."""
+    _rehearsal("hosts-status", *_on(PLANS[0], env))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"]})
+def reset(_: Context, env: str = "docker") -> None:
+    """Throw the hosts of `docker` away and start them from their provisioned snapshots, in seconds."""
+    _rehearsal("hosts-reset", *_on(PLANS[0], env))
+
+
+@task(
+    auto_shortflags=False,
+    help={"env": HELP["env"], "host": "name of the host, as in hosts.status", "command": "command instead of a shell"},
+)
+def ssh(_: Context, env: str = "docker", host: str = "db", command: str = "") -> None:
+    """Log in to a host of `docker` as root, by the environment's own key."""
+    _rehearsal("hosts-ssh", *_on(PLANS[0], env, *_flags(host=host, command=command)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "images": "docker: remove the snapshots of its hosts too"})
+def down(_: Context, env: str = "local", images: bool = False) -> None:
+    """Stop the servers of `local`, or remove the hosts of `docker`; `db.provision` starts or makes them again."""
+    _rehearsal("hosts-down", *_on(PLANS[0], env, *_flags(images=images)))
 
 
 @task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
@@ -148,6 +175,21 @@ def verify(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
 def switchover(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False, yes: bool = False) -> None:
     """Copy, follow and switch every table of the plan; goes on where a killed run stopped."""
     _rehearsal("switchover", *_on(plan, env, *_flags(dry_run=dry_run), yes=yes))
+
+
+@task(
+    auto_shortflags=False,
+    help={"env": HELP["env"], "plan": HELP["plan"], "reason": "shown to whoever watches the copy"},
+)
+def pause(_: Context, env: str = "local", plan: str = PLANS[0], reason: str = "") -> None:
+    """Hold up the plan's copies and index builds, running or to come, until `db.resume`."""
+    _rehearsal("pause", *_on(plan, env, *_flags(reason=reason)))
+
+
+@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"]})
+def resume(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
+    """Let paused copies and index builds go on."""
+    _rehearsal("resume", *_on(plan, env))
 
 
 @task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
@@ -264,13 +306,31 @@ def test(_: Context, only: str = "", major: str = "", all: bool = False) -> None
     """Run the tests on a real PostgreSQL of their own."""
     if major:
         os.environ["REHEARSAL_TEST_MAJOR"] = major
-    _end(_python("-m", "pytest", *([only] if only else [] if all else ["-m", "not long"])))
+    if only:
+        _end(_python("-m", "pytest", only))
+        return
+    # Two workers, each with a cluster of its own; then, one by one, the tests that measure what the machine can do.
+    long = "" if all else " and not long"
+    shared = _python("-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", f"not alone{long}")
+    _end(max(shared, _python("-m", "pytest", "-m", f"alone{long}")))
 
 
-@task(auto_shortflags=False, help={"rows": "rows of the table", "rounds": "times that each way is measured"})
-def bench(_: Context, rows: str = "1000000", rounds: str = "3") -> None:
-    """Measure a whole migration against the raw floor and the playbook's loop, in one run."""
-    _end(_python("-m", "tests.bench.migration", rows, rounds))
+@task(
+    auto_shortflags=False,
+    help={
+        "rows": "rows of the table",
+        "rounds": "times that each way is measured",
+        "parts": "of whole,copy,attach,loops,partman,capture,stall,foreground,parity (default: all)",
+        "peers_up_to": "leave the slow peers out above so many rows",
+        "to": "file that the Markdown is written to as well",
+    },
+)
+def bench(
+    _: Context, rows: str = "1000000", rounds: str = "3", parts: str = "", peers_up_to: str = "1000000", to: str = ""
+) -> None:
+    """Measure a migration against the raw floor, the playbooks' loops and pg_partman, in one run."""
+    words = _flags(rows=rows, rounds=rounds, parts=parts, peers_up_to=peers_up_to, to=to)
+    _end(_python("-m", "tests.bench", *words))
 
 
 @task
@@ -297,8 +357,10 @@ def check(_: Context) -> None:
 
 
 namespace = Collection(rehearse, provision, doctor, gates, explain, test, bench, check)
-namespace.add_collection(Collection("db", provision, data, migrate, verify, switchover, rollback, cleanup))
-namespace.add_collection(Collection("hosts", down))
+namespace.add_collection(
+    Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, cleanup)
+)
+namespace.add_collection(Collection("hosts", up, status, ssh, reset, down))
 namespace.add_collection(Collection("load", load_run))
 namespace.add_collection(Collection("flags", show, set_))
 namespace.add_collection(Collection("report", open_, sign, verify_report))

@@ -1,7 +1,8 @@
-"""Serve the app on 127.0.0.1: `python -m example_app`, settings in the environment.
+"""Serve the app: `python -m example_app`, settings in the environment.
 
-DATABASE_URL, PORT, SERVER_NAME, USE_PARTITIONED_TABLES and ENABLE_PARTITION_ROUTING (true or false) are read once, at
-start; a change of routing needs a restart. Exit code 2: a setting is wrong.
+ADDRESS (127.0.0.1 if there is none), DATABASE_URL, PORT, SERVER_NAME, USE_PARTITIONED_TABLES and
+ENABLE_PARTITION_ROUTING (true or false) are read once, at start; a change of routing needs a restart. Exit code 2: a
+setting is wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.run(
         make_service(settings),
-        host="127.0.0.1",
+        host=settings.address,
         port=settings.port,
         access_log=False,
         log_config=None,

@@ -22,6 +22,7 @@ class Settings:
     server_name: str
     reads_partitioned: bool
     writes_partitioned: bool
+    address: str = "127.0.0.1"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -36,6 +37,7 @@ class Settings:
             server_name=environment.get("SERVER_NAME") or "app",
             reads_partitioned=_switch(environment, "USE_PARTITIONED_TABLES"),
             writes_partitioned=_switch(environment, "ENABLE_PARTITION_ROUTING"),
+            address=environment.get("ADDRESS") or "127.0.0.1",
         )
 
 

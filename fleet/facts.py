@@ -60,7 +60,7 @@ class JsonFact(FactBase[dict[str, Any]]):
 
 
 class FileState(FactBase[dict[str, str]]):
-    """SHA-256, mode and owner of a file; empty if there is none."""
+    """SHA-256, mode, owner and group of a file; empty if there is none."""
 
     default = dict
 
@@ -68,7 +68,7 @@ class FileState(FactBase[dict[str, str]]):
         """Return the command."""
         script = (
             'test -f "$1" || exit 0; (sha256sum "$1" 2>/dev/null || shasum -a 256 "$1") | cut -c1-64; '
-            'stat -c "%a %U" "$1" 2>/dev/null || stat -f "%Lp %Su" "$1"'
+            'stat -c "%a %U %G" "$1" 2>/dev/null || stat -f "%Lp %Su %Sg" "$1"'
         )
         return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(path))
 
@@ -77,8 +77,8 @@ class FileState(FactBase[dict[str, str]]):
         lines = list(output)
         if len(lines) < 2:
             return {}
-        mode, owner = lines[1].split(" ", 1)
-        return {"sha256": lines[0], "mode": mode.zfill(3), "owner": owner}
+        mode, owner, group = lines[1].split(" ", 2)
+        return {"sha256": lines[0], "mode": mode.zfill(3), "owner": owner, "group": group}
 
 
 class EnvFlags(FactBase[dict[str, str]]):
@@ -130,17 +130,33 @@ class FlagState(FactBase[dict[str, Any]]):
 
 
 class StaleService(FactBase[bool]):
-    """Whether a systemd unit is down, or was started before its env file got its present contents."""
+    """Whether a systemd unit is down, or was started before one of its files got its present contents."""
 
-    def command(self, unit: str, env_file: str) -> StringCommand:
-        """Return the command."""
+    def command(self, unit: str, env_file: str, files: tuple[str, ...] = ()) -> StringCommand:
+        """Return the command; `files` are further ones that the process reads once, at its start."""
         script = (
-            'systemctl is-active --quiet "$1" || { echo stale; exit 0; }; '
-            'started=$(date -d "$(systemctl show --timestamp=us -P ActiveEnterTimestamp "$1")" +%s%N); '
-            'test "$(stat -c %.9Y "$2" | tr -d .)" -lt "$started" || echo stale'
+            'unit=$1; shift; systemctl is-active --quiet "$unit" || { echo stale; exit 0; }; '
+            'started=$(date -d "$(systemctl show --timestamp=us -P ActiveEnterTimestamp "$unit")" +%s%N); '
+            'for file in "$@"; do '
+            'test "$(stat -c %.9Y "$file" | tr -d .)" -lt "$started" || { echo stale; exit 0; }; done'
         )
-        return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(unit), QuoteString(env_file))
+        words = (script, "sh", unit, env_file, *files)
+        return StringCommand("sh", "-c", *(QuoteString(word) for word in words))
 
     def process(self, output: Iterable[str]) -> bool:
         """Return whether the unit must be restarted."""
         return any(line == "stale" for line in output)
+
+
+class Lines(FactBase[list[str]]):
+    """What a shell script prints, as lines; none if it fails. Its words are `$1`, `$2`, …."""
+
+    default = list
+
+    def command(self, script: str, words: tuple[str, ...] = ()) -> StringCommand:
+        """Return the command."""
+        return StringCommand("sh", "-c", *(QuoteString(word) for word in (script, "sh", *words)), "2>/dev/null || true")
+
+    def process(self, output: Iterable[str]) -> list[str]:
+        """Return the lines that are not empty."""
+        return [line.strip() for line in output if line.strip()]

@@ -60,17 +60,22 @@ def generated_password(path: str) -> Commands:
 
 
 @operation()
-def private_file(path: str, text: str, mode: str = "600") -> Commands:
-    """Write a file that may hold secrets: never readable by others, replaced in one step."""
+def private_file(path: str, text: str, mode: str = "600", owner: str | None = None) -> Commands:
+    """Write a file that may hold secrets: never readable by others, replaced in one step.
+
+    `owner` is USER:GROUP; without it the file is that of the user who logs in.
+    """
     have = host.get_fact(FileState, path=path)
-    if have and have["sha256"] == hashlib.sha256(text.encode()).hexdigest() and have["mode"] == mode:
+    same = have and have["sha256"] == hashlib.sha256(text.encode()).hexdigest() and have["mode"] == mode
+    if same and owner in (None, f"{have['owner']}:{have['group']}"):
         host.noop(f"{path} is as wanted")
         return
     new = path + ".new"
     made = 'umask 077 && mkdir -p "$(dirname "$1")" && : >"$1" && chmod 600 "$1"'
     yield StringCommand("sh", "-c", QuoteString(made), "sh", QuoteString(new))
     yield FileUploadCommand(StringIO(text), new)
-    yield StringCommand("chmod", mode, QuoteString(new), "&&", "mv", "-f", QuoteString(new), QuoteString(path))
+    given = ["chown", QuoteString(owner), QuoteString(new), "&&"] if owner else []
+    yield StringCommand(*given, "chmod", mode, QuoteString(new), "&&", "mv", "-f", QuoteString(new), QuoteString(path))
 
 
 @operation()
@@ -267,9 +272,12 @@ def program(base: str, program: str) -> Commands:
 
 
 @operation()
-def service(unit: str, env_file: str, restart: str | None = None) -> Commands:
-    """Restart a systemd unit that is down or runs with an older env file; `restart` replaces the usual command."""
-    if not host.get_fact(StaleService, unit=unit, env_file=env_file):
-        host.noop(f"{unit} runs with its present env file")
+def service(unit: str, env_file: str, restart: str | None = None, files: tuple[str, ...] = ()) -> Commands:
+    """Restart a systemd unit that is down or runs with an older env file; `restart` replaces the usual command.
+
+    `files` are further files that the unit reads once, at its start.
+    """
+    if not host.get_fact(StaleService, unit=unit, env_file=env_file, files=files):
+        host.noop(f"{unit} runs with its present files")
         return
     yield StringCommand(restart) if restart else StringCommand("systemctl", "restart", QuoteString(unit))

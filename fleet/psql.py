@@ -5,7 +5,7 @@ pyinfra's `_env` would not do: it becomes `sh -c "export PGPASSWORD=…"`, which
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyinfra.api import QuoteString, StringCommand
@@ -23,7 +23,7 @@ done"""
 
 @dataclass(frozen=True)
 class Session:
-    """Where and as whom psql connects."""
+    """Where and as whom psql connects; `run_as` is the user of the host who runs it, if not the one who logged in."""
 
     host: str
     port: int
@@ -31,17 +31,19 @@ class Session:
     database: str
     passfile: str
     psql: str = "psql"
+    run_as: str | None = None
 
     def on(self, database: str) -> Session:
         """Return the same session on another database."""
-        return Session(self.host, self.port, self.user, database, self.passfile, self.psql)
+        return replace(self, database=database)
 
     def command(self, *words: str) -> StringCommand:
         """Return a psql command that stops at the first error, reads no start-up file and never asks for a password."""
         base = [self.psql, "-XAtqw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
         place = ["-h", self.host, "-p", str(self.port), "-U", self.user, "-d", self.database]
         environment = [f"PGPASSFILE={self.passfile}", "PGCONNECT_TIMEOUT=10", "PGAPPNAME=pg-rehearsal hosts"]
-        return StringCommand("env", *(QuoteString(word) for word in (*environment, *base, *place, *words)))
+        first = ["runuser", "-u", self.run_as, "--", "env"] if self.run_as else ["env"]
+        return StringCommand(*(QuoteString(word) for word in (*first, *environment, *base, *place, *words)))
 
     def run(self, text: str) -> StringCommand:
         """Return a command that runs SQL given over standard input."""
@@ -57,12 +59,13 @@ class Session:
 def session(data: Any, role: str) -> Session:
     """Return the session of a role named by the inventory (`superuser`, `migrator`) on the plan's database."""
     return Session(
-        host=data.db_host,
+        host=data.get("db_psql_host") or data.db_host,
         port=int(data.db_port),
         user=data.get(f"db_{role}"),
         database=database_name(data),
         passfile=data.passfile,
         psql=f"{data.get('db_bin')}/psql" if data.get("db_bin") else "psql",
+        run_as=data.get("db_superuser_runs_as") if role == "superuser" else None,
     )
 
 

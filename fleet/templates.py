@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import jinja2
 
@@ -25,10 +25,14 @@ def render(template: str, **values: Any) -> str:
     return env.get_template(template).render(**values)
 
 
-def database_url(host: str, port: int, database: str, user: str, password: str) -> str:
-    """Return a connection URL with every part quoted.
+def database_url(host: str, port: int, database: str, user: str, password: str, **options: str | None) -> str:
+    """Return a connection URL with every part quoted; an option that is None is left out.
 
     >>> database_url("h", 1, "d", "app", "p@ss'word")
     'postgresql://app:p%40ss%27word@h:1/d'
+    >>> database_url("h", 1, "d", "app", "p", sslmode="verify-full", sslrootcert=None)
+    'postgresql://app:p@h:1/d?sslmode=verify-full'
     """
-    return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(database, safe='')}"
+    place = f"{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(database, safe='')}"
+    query = urlencode({name: value for name, value in options.items() if value is not None})
+    return f"postgresql://{place}{'?' if query else ''}{query}"

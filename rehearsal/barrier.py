@@ -7,7 +7,6 @@ them (trap 4). When the last such transaction has ended, the second lock drains 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,22 +15,11 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.drain import Drain, drain_to_zero
 from rehearsal.errors import LockNotAcquired
+from rehearsal.guard import older_snapshots
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, scalar, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.twin import Shape, mirror_values_of
-
-OLDER_SNAPSHOTS = """
-select format('pid %%s (%%s, %%s since %%s)', pid, application_name, state, xact_start)
-from pg_catalog.pg_stat_activity
-where datname = current_database() and pid <> pg_backend_pid() and backend_xmin is not null
-      and age(backend_xmin) >= age(%(barrier)s::text::xid)
-      and backend_type not in ('autovacuum worker', 'parallel worker', 'walsender')
-union all
-select format('prepared transaction %%s of %%s', gid, owner)
-from pg_catalog.pg_prepared_xacts
-where database = current_database() and age(transaction) >= age(%(barrier)s::text::xid)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +82,11 @@ class Barrier:
             "select detail ->> 'barrier' from rehearsal.step where migration = %s and name = 'sync-on'",
             [self.migration],
         )
-        deadline = time.monotonic() + budget_s
-        while old := [row[0] for row in conn.execute(OLDER_SNAPSHOTS, {"barrier": barrier})]:
-            if time.monotonic() > deadline:
-                message = (
-                    f"transactions from before the barrier are still open after {budget_s:.0f} s: {'; '.join(old[:3])}"
-                )
-                raise LockNotAcquired(message, blockers=tuple(old[:3]))
-            # PostgreSQL offers no event for the end of a snapshot; the condition is polled.
-            time.sleep(0.05)
+        if old := older_snapshots(conn, barrier, budget_s):
+            message = (
+                f"transactions from before the barrier are still open after {budget_s:.0f} s: {'; '.join(old[:3])}"
+            )
+            raise LockNotAcquired(message, blockers=old[:3])
 
     def _locked(
         self,

@@ -17,7 +17,10 @@ LOOK_EVERY_S = 0.03
 BLOCKING = """
 select case when b.pid = 0 then 'a prepared transaction; see pg_prepared_xacts' else
     format('pid %%s (%%s, %%s, transaction age %%s): %%s', a.pid, a.application_name, coalesce(a.state, a.backend_type),
-           date_trunc('milliseconds', clock_timestamp() - a.xact_start), left(a.query, 80)) end
+           date_trunc('milliseconds', clock_timestamp() - a.xact_start), left(a.query, 80)) end,
+    array(select l.relation::bigint from pg_catalog.pg_locks as l
+          where l.pid = b.pid and l.locktype = 'relation' and l.granted and l.mode = 'ShareUpdateExclusiveLock'
+                and l.database = (select oid from pg_catalog.pg_database where datname = current_database()))
 from (select distinct unnest(pg_catalog.pg_blocking_pids(%s))) as b (pid)
 left join pg_catalog.pg_stat_activity as a on a.pid = b.pid
 where b.pid = 0 or a.pid is not null
@@ -49,6 +52,7 @@ class BlockerWatch:
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self._pid = conn.info.backend_pid
         self._seen: dict[str, str] = {}
+        self._maintained: set[int] = set()
         self._stop = threading.Event()
         self._side: psycopg.Connection[Any] | None = None
         with contextlib.suppress(psycopg.OperationalError):
@@ -75,9 +79,15 @@ class BlockerWatch:
         seen, self._seen = self._seen, {}
         return tuple(seen.values())
 
+    def take_maintained(self) -> set[int]:
+        """Return the tables that blockers vacuum, analyze or index just now (SHARE UPDATE EXCLUSIVE), by oid."""
+        seen, self._maintained = self._maintained, set()
+        return seen
+
     def _look(self) -> None:
         with contextlib.suppress(psycopg.Error):
             while self._side and not self._stop.wait(LOOK_EVERY_S):
-                for (line,) in self._side.execute(BLOCKING, [self._pid]).fetchall():
+                for line, maintained in self._side.execute(BLOCKING, [self._pid]).fetchall():
                     # A blocker is one session, whatever it runs and however old it is by now.
                     self._seen[line.partition("(")[0]] = line
+                    self._maintained.update(maintained)

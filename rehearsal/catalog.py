@@ -67,7 +67,10 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A leaf. `lower` is inclusive, `upper` exclusive, as text in UTC; None stands for MINVALUE or MAXVALUE."""
+    """A leaf. `lower` is inclusive, `upper` exclusive, as text in UTC; None stands for MINVALUE or MAXVALUE.
+
+    A leaf of a list has `values` (None for NULL), one of a hash `modulus` and `remainder`.
+    """
 
     name: Name
     oid: int
@@ -77,6 +80,17 @@ class Partition:
     pages: int
     estimated_rows: int
     detach_pending: bool
+    values: tuple[str | None, ...] = ()
+    modulus: int = 0
+    remainder: int = 0
+
+    @property
+    def limits(self) -> tuple[str | None, ...]:
+        """Its bound in a form that can be compared: (lower, upper), sorted values, or (modulus, remainder)."""
+        if self.modulus:
+            return str(self.modulus), str(self.remainder)
+        ordered = sorted(self.values, key=lambda one: (one is None, one or ""))
+        return tuple(ordered) if ordered else (self.lower, self.upper)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +139,8 @@ class Table:
 
     @property
     def foreign_keys(self) -> tuple[Constraint, ...]:
-        """Foreign keys of this table on others (or on itself)."""
-        return tuple(one for one in self.constraints if one.kind == "f" and one.is_own)
+        """Foreign keys of this table on others; those on itself are among the references (`references`)."""
+        return tuple(one for one in self.constraints if one.kind == "f" and one.is_own and one.other != self.name)
 
     @property
     def referencing(self) -> tuple[Constraint, ...]:
@@ -230,11 +244,14 @@ def _constraint(row: dict[str, Any]) -> Constraint:
 
 
 BOUND = re.compile(r"FOR VALUES FROM \((?P<lower>.*)\) TO \((?P<upper>.*)\)", re.DOTALL)
+LISTED = re.compile(r"FOR VALUES IN \((?P<values>.*)\)", re.DOTALL)
+VALUE = re.compile(r"'(?:[^']|'')*'|[^\s,]+")
+HASHED = re.compile(r"FOR VALUES WITH \(modulus (?P<modulus>\d+), remainder (?P<remainder>\d+)\)")
 
 
 def _partition(row: dict[str, Any]) -> Partition:
     bound: str = row["bound"]
-    match = BOUND.fullmatch(bound)
+    match, listed, hashed = BOUND.fullmatch(bound), LISTED.fullmatch(bound), HASHED.fullmatch(bound)
     return Partition(
         name=(row["schema"], row["name"]),
         oid=row["oid"],
@@ -244,7 +261,14 @@ def _partition(row: dict[str, Any]) -> Partition:
         pages=row["pages"],
         estimated_rows=row["estimated_rows"],
         detach_pending=row["detach_pending"],
+        values=tuple(_listed(one) for one in VALUE.findall(listed["values"])) if listed else (),
+        modulus=int(hashed["modulus"]) if hashed else 0,
+        remainder=int(hashed["remainder"]) if hashed else 0,
     )
+
+
+def _listed(text: str) -> str | None:
+    return None if text == "NULL" else _limit(text)
 
 
 def _limit(text: str) -> str | None:
@@ -254,5 +278,11 @@ def _limit(text: str) -> str | None:
 
 
 def sort_partitions(partitions: Iterable[Partition]) -> tuple[Partition, ...]:
-    """Order leaves by their lower bound, MINVALUE first, DEFAULT last; ISO instants of one zone sort as text."""
-    return tuple(sorted(partitions, key=lambda one: (one.is_default, one.lower is not None, one.lower or "")))
+    """Order leaves by their bound, MINVALUE first, DEFAULT last; ISO instants of one zone sort as text."""
+    return tuple(sorted(partitions, key=_order))
+
+
+def _order(one: Partition) -> tuple[object, ...]:
+    number = int(one.lower) if one.lower is not None and re.fullmatch(r"-?\d+", one.lower) else 0
+    listed = tuple(value or "" for value in one.values)
+    return one.is_default, one.modulus, one.remainder, listed, one.lower is not None, number, one.lower or ""

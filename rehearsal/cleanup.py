@@ -12,11 +12,13 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.catalog import split_name
 from rehearsal.errors import PreconditionError
+from rehearsal.guard import Guard
 from rehearsal.names import Names
 from rehearsal.parity import compare
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection, with_lock
 from rehearsal.rehearse.context import Context
+from rehearsal.sqlfiles import as_query
 
 
 def clean_up(context: Context, conn: Connection) -> None:
@@ -84,6 +86,7 @@ def drop_legacy(context: Context, conn: Connection, names: Names, found: state.M
         held.execute(sql.SQL("drop trigger {} on {}").format(trigger, sql.Identifier(*names.source)))
         trigger = sql.Identifier(names.truncate_trigger)
         held.execute(sql.SQL("drop trigger {} on {}").format(trigger, sql.Identifier(*names.source)))
+        held.execute(as_query(Guard(context.files, names, found.id).off_sql(names.source)))
         for name in (names.retired, names.forward_log, names.reverse_log):
             held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
         for role in ("capture_forward", "capture_reverse", "refuse_truncate"):

@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
+
 from rehearsal import explain, flag_verbs, verbs
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
 from rehearsal.flip import Rollout
+from rehearsal.postgres import clear_error
 from rehearsal.rehearse.command import Request, newest, open_report, rehearse
 from rehearsal.signature import sign, verify
 from rehearsal.verbs import Target
@@ -33,6 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     except RehearsalError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return exc.exit_code
+    except psycopg.Error as exc:
+        told = clear_error(exc, words.command)
+        print(f"error: {told}", file=sys.stderr)
+        return told.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 3
@@ -106,8 +113,7 @@ def _add_database(commands: AddCommand) -> None:
     parser = _command(commands, "data", "fill the plan's tables with production-like rows on throwaway hosts",
                       lambda words: verbs.fill(_target(words), _enough(words.rows)))  # fmt: skip
     parser.add_argument("--rows", type=int, help="rows of the scaled tables together, instead of the plan's")
-    _command(commands, "hosts-down", "stop what runs on this machine for the environment local",
-             lambda words: verbs.stop_hosts(_target(words)))  # fmt: skip
+    _add_hosts(commands)
     parser = _command(commands, "migrate", "apply partitioned tables and triggers through the registry",
                       lambda words: verbs.migrate(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the SQL")
@@ -121,9 +127,33 @@ def _add_database(commands: AddCommand) -> None:
     _command(
         commands, "cleanup", "drop the legacy tables after the stable days", lambda words: verbs.cleanup(_target(words))
     )
+    parser = _command(commands, "pause", "hold up the plan's copies and index builds, running or to come",
+                      lambda words: verbs.pause(_target(words), words.reason))  # fmt: skip
+    parser.add_argument("--reason", default="", help="shown to whoever watches the copy")
+    _command(commands, "resume", "let paused copies and index builds go on", lambda words: verbs.resume(_target(words)))
     parser = _command(commands, "doctor", "find the known troubles and name their remedies",
                       lambda words: verbs.doctor(_target(words), fix=words.fix))  # fmt: skip
     parser.add_argument("--fix", action="store_true", help="perform the safe remedies")
+
+
+def _add_hosts(commands: AddCommand) -> None:
+    for verb, text in (
+        ("up", "make the hosts of the environment docker, and start them"),
+        ("status", "look at the hosts of the environment docker"),
+        ("reset", "throw the hosts of the environment docker away and start them from their snapshots"),
+    ):
+        _command(commands, f"hosts-{verb}", text, _manage_hosts)
+    parser = _command(commands, "hosts-down", "stop or remove what runs on this machine for local and docker",
+                      lambda words: verbs.stop_hosts(_target(words), images=words.images))  # fmt: skip
+    parser.add_argument("--images", action="store_true", help="remove the snapshots too")
+    parser = _command(commands, "hosts-ssh", "log in to a host of the environment docker",
+                      lambda words: verbs.log_in_to(_target(words), words.host, words.command_line))  # fmt: skip
+    parser.add_argument("--host", default="db", help="name of the host (default: db)")
+    parser.add_argument("--command", dest="command_line", default="", help="command to run there instead of a shell")
+
+
+def _manage_hosts(words: argparse.Namespace) -> int:
+    return verbs.manage_hosts(_target(words), str(words.command).removeprefix("hosts-"))
 
 
 def _add_rest(commands: AddCommand) -> None:

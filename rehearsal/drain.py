@@ -45,7 +45,8 @@ class Drain:
 
     def _values(self) -> dict[str, Any]:
         columns = log_columns(self.shape)
-        arrays = (f"%s::text[]::{kind}[]" for kind in self.shape.identity_types)
+        # Cast one by one: an array of arrays, or of a composite type, is no array of the type.
+        typed = (f"v.{one}::{kind} as {one}" for one, kind in zip(columns, self.shape.identity_types, strict=True))
         return {
             "log": self.log,
             "follower": self.follower,
@@ -57,7 +58,8 @@ class Drain:
             "log_identity": ", ".join(f"l.{one}" for one in columns),
             "target_identity": records("t", self.shape.identity),
             "key_arrays": ", ".join(f"array_agg({one}::text)" for one in columns),
-            "unnest_arrays": ", ".join(arrays),
+            "unnest_arrays": ", ".join("%s::text[]" for _ in columns),
+            "typed_keys": ", ".join(typed),
         }
 
     def batch(self, conn: Connection, limit: int) -> int:
@@ -111,8 +113,7 @@ class Drain:
             with conn.transaction():
                 return self.batch(conn, EVERYTHING)
         except errors.UniqueViolation as exc:
-            message = f"drain of {'.'.join(self.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}"
-            raise StepFailed(message) from exc
+            raise StepFailed(_unique_message(self, exc)) from exc
 
 
 def drain_to_zero(drain: Drain, conn: Connection) -> None:
@@ -120,11 +121,22 @@ def drain_to_zero(drain: Drain, conn: Connection) -> None:
 
     Raises:
         TryAgain: the log has more keys than should be drained while the application waits.
+        StepFailed: the authority has two rows where a unique index of the follower has room for one.
     """
     if (left := drain.pending(conn)) > MOST_KEYS_UNDER_LOCK:
         message = f"{left} keys are left in the log, more than {MOST_KEYS_UNDER_LOCK}"
         raise TryAgain(message)
-    drain.batch(conn, EVERYTHING)
+    try:
+        drain.batch(conn, EVERYTHING)
+    except errors.UniqueViolation as exc:
+        raise StepFailed(_unique_message(drain, exc)) from exc
+
+
+def _unique_message(drain: Drain, exc: errors.UniqueViolation) -> str:
+    return (
+        f"drain of {'.'.join(drain.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `invoke db.verify` "
+        f"lists the values that repeat in {'.'.join(drain.authority)}: delete or renumber one of each"
+    )
 
 
 def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:

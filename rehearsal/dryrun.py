@@ -15,6 +15,7 @@ from typing import Any
 from rehearsal import state
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Partition, Table, split_name
+from rehearsal.chunks import Limits
 from rehearsal.copying import chunk_sql
 from rehearsal.drain import settle_sql
 from rehearsal.exchange import Exchange
@@ -73,7 +74,7 @@ def _plan_table(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, 
         return []
     catalog = Catalog(conn, files)
     source = catalog.read(name)
-    shape = Shape.of(source, spec.key)
+    shape = Shape.of(source, spec.key, uniques=spec.uniques)
     target = catalog.find(shape.names.target) or _planned_target(source, target_values(conn, files, plan, spec, now))
     return _Acts(conn, files, plan, spec, shape, source, target).all(found.id if found else 0)
 
@@ -103,8 +104,10 @@ class _Acts:
         acts = [*self._copying(), *self._indexes(), *self._drain()]
         weak, validate, adopt = foreign_key_sql(self.source, self.target)
         if self.plan.strategy == "swap":
-            exchange = Exchange(self.files, self.plan, self.shape, migration)
-            acts.append(self._act("swap", exchange.swap_sql(self.source, self.target), 0.05))
+            acts.append(self._act("swap", self._swap_sql(migration), 0.05))
+            guard = Exchange(self.files, self.plan, self.shape, migration).guard
+            acts.append(self._act("guard, within the swap, with its transaction's number", guard.on_sql("0"), 0.01))
+            acts.append(self._act("end of the guard", guard.off_sql(self.shape.names.source), 0.01))
         else:
             barrier = Barrier(self.files, self.plan, self.shape, migration)
             acts.append(self._act("barrier", barrier.sync_on_sql(), 0.05))
@@ -119,10 +122,16 @@ class _Acts:
             acts.append(self._act("adopt", ";\n".join(adopt), 0.01 * len(adopt), lock))
         return acts
 
+    def _swap_sql(self, migration: int) -> str:
+        exchange = Exchange(self.files, self.plan, self.shape, migration)
+        moved = exchange.moves(self.conn, self.source)
+        locks = "".join(f"{statement};\n" for statement in moved.locks)
+        return locks + exchange.swap_sql(self.source, self.target, moved)
+
     def _copying(self) -> list[Planned]:
         values = mirror_values_of(self.shape, self.plan.strategy)
         names, blocks = self.shape.names, max(1, self.source.pages)
-        per_chunk = max(1, round(self.plan.copying.chunk_rows * blocks / max(1, self.source.estimated_rows)))
+        per_chunk = Limits.of(self.plan.copying).most_blocks(self.source.estimated_rows, blocks)
         chunks = -(-blocks // per_chunk)
         chunk = chunk_sql(self.files, self.shape, names.source, names.target, 0, min(per_chunk, blocks))
         return [
@@ -140,7 +149,7 @@ class _Acts:
         work = index_statements(self.source, bare, self.shape)
         seconds = self._time("indexes")
         return [
-            self._act("indexes", ";\n".join([*leaves, parent]), seconds / max(1, len(work)), lock)
+            self._act("indexes", ";\n".join(filter(None, [*leaves, parent])), seconds / max(1, len(work)), lock)
             for leaves, parent in work
         ]
 

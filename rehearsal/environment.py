@@ -34,6 +34,7 @@ class Database:
     user: str
     password: str = field(repr=False, default="")
     sslmode: str = "prefer"
+    sslrootcert: str | None = None
 
     def conninfo(self) -> dict[str, Any]:
         """Return connection parameters for psycopg."""
@@ -44,6 +45,7 @@ class Database:
             "user": self.user,
             "password": self.password or None,
             "sslmode": self.sslmode,
+            **({"sslrootcert": self.sslrootcert} if self.sslrootcert else {}),
         }
 
 

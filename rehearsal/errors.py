@@ -6,6 +6,7 @@ RehearsalError (exit 1)
 ├── SqlFileError (2)         an SQL file is missing, malformed or was edited after it was applied
 ├── PreconditionError (1)    the database or a host is not in the state that a step needs
 ├── LockNotAcquired (1)      a lock was not granted within the budget; names the blockers
+├── ConnectionLost (1)       the server ended a session or went away; the next run goes on
 ├── StepFailed (1)           a step of the engine failed
 ├── HostsFailed (1)          pyinfra could not bring the hosts to the wanted state
 └── CannotSee (3)            evidence could not be gathered, so there is no verdict on it
@@ -50,6 +51,10 @@ class LockNotAcquired(RehearsalError, TimeoutError):
     def __init__(self, message: str, *, blockers: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.blockers = blockers
+
+
+class ConnectionLost(RehearsalError, ConnectionError):
+    """The server ended a session of ours or went away; whatever was under way is undone, and the next run goes on."""
 
 
 class StepFailed(RehearsalError, RuntimeError):

@@ -16,10 +16,13 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.catalog import Catalog, Constraint, Name, Table
 from rehearsal.drain import Drain, drain_to_zero
+from rehearsal.guard import Guard
 from rehearsal.indexes import plan_indexes
+from rehearsal.moves import Moves, read_moves
 from rehearsal.names import fit
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
+from rehearsal.references import stored
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.twin import Shape
 
@@ -45,9 +48,14 @@ class Exchange:
         names = self.shape.names
         return Drain(self.files, self.shape, names.reverse_log, names.source, names.retired)
 
-    def swap_sql(self, source: Table, target: Table) -> str:
-        """Return the statements of the swap."""
-        values = self._values(source)
+    @property
+    def guard(self) -> Guard:
+        """Guard against snapshots from before the exchange."""
+        return Guard(self.files, self.shape.names, self.migration)
+
+    def swap_sql(self, source: Table, target: Table, moved: Moves) -> str:
+        """Return the statements of the swap; `moved` goes along."""
+        values = self._values(source, moved)
         values["indexes"] = self._index_names(source)
         values["weak_keys"] = [
             f"alter table {quote_ident(leaf.name)} add constraint {quote_ident(key.name)} {_strong(key)} not valid"
@@ -56,20 +64,22 @@ class Exchange:
         ]
         return self.files.render("steps/swap.sql.j2", **values)
 
-    def swap_back_sql(self, conn: Connection) -> str:
-        """Return the statements of the way back as the catalog is now."""
+    def swap_back_sql(self, conn: Connection, moved: Moves) -> str:
+        """Return the statements of the way back as the catalog is now; `moved` goes along."""
         catalog, names = Catalog(conn, self.files), self.shape.names
         parted = catalog.read(names.source)
         stored = state.read_migration(conn, names.source).detail
-        values = self._values(parted)
+        values = self._values(parted, moved)
         values["indexes"] = stored["indexes"]
         values["weak_keys"] = stored["foreign_keys"]
         values["leaf_keys"] = _leaf_keys(conn, parted)
         return self.files.render("steps/swap_back.sql.j2", **values)
 
-    def _values(self, live: Table) -> dict[str, Any]:
+    def _values(self, live: Table, moved: Moves) -> dict[str, Any]:
         names = self.shape.names
         return {
+            "before": moved.before,
+            "after": moved.after,
             "source": names.source,
             "target": names.target,
             "retired": names.retired,
@@ -80,13 +90,13 @@ class Exchange:
             "truncate_trigger": names.truncate_trigger,
         }
 
-    def _index_names(self, source: Table) -> list[dict[str, Name]]:
-        """Return the three names of each index: as the source's, as the twin's, as the retired table's."""
+    def _index_names(self, source: Table) -> list[dict[str, Name | None]]:
+        """Return the three names of each index: as the source's, as the twin's (if it has one), as the retired's."""
         schema, target = self.shape.names.source[0], self.shape.names.target
         return [
             {
                 "source": (schema, plan.source_name),
-                "target": (schema, plan.parent_name(target)),
+                "target": (schema, plan.parent_name(target)) if plan.on_parent else None,
                 "retired": (schema, fit(plan.source_name, "_old")),
             }
             for plan in plan_indexes(source, self.shape)
@@ -95,22 +105,31 @@ class Exchange:
     def swap(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
         """Give the twin the source's name. Second run: see `rehearsal.migration.state`.
 
-        Locks: ACCESS EXCLUSIVE on the source for the final drain and the renames; the referenced tables for
-        milliseconds.
+        Locks: ACCESS EXCLUSIVE on views, rules' and policies' tables that point at the source, then on the source,
+        for the final drain and the renames; the referenced tables for milliseconds.
 
         Raises:
             LockNotAcquired: the budget is spent; nothing changed.
+            PreconditionError: something points at the source that cannot be moved; nothing changed.
+            StepFailed: something would be left behind; nothing changed.
         """
 
         def work(held: Connection) -> None:
             drain_to_zero(self.forward, held)
             catalog = Catalog(held, self.files)
-            source = catalog.read(self.shape.names.source)
+            source, target = catalog.read(self.shape.names.source), catalog.read(self.shape.names.target)
+            moved = self.moves(held, source)
             lock_referenced(held, source.foreign_keys)
-            held.execute(as_query(self.swap_sql(source, catalog.read(self.shape.names.target))))
+            held.execute(as_query(self.swap_sql(source, target, moved)))
+            moved.check(held, self.files, source, target)
             keys = [{"name": key.name, "definition": _strong(key)} for key in source.foreign_keys]
-            indexes = self._index_names(source)
-            state.set_state(held, self.migration, state.SWAPPED, foreign_keys=keys, indexes=indexes)
+            detail = {
+                "foreign_keys": keys,
+                "indexes": self._index_names(source),
+                "references": stored(moved.references),
+                "guard": self.guard.move(held, self.shape.names.retired),
+            }
+            state.set_state(held, self.migration, state.SWAPPED, **detail)
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
@@ -122,12 +141,19 @@ class Exchange:
 
         def work(held: Connection) -> None:
             drain_to_zero(self.reverse, held)
-            catalog = Catalog(held, self.files)
-            lock_referenced(held, catalog.read(self.shape.names.source).foreign_keys)
-            held.execute(as_query(self.swap_back_sql(held)))
-            state.set_state(held, self.migration, state.FOLLOWING)
+            catalog, names = Catalog(held, self.files), self.shape.names
+            parted, retired = catalog.read(names.source), catalog.read(names.retired)
+            moved = self.moves(held, parted)
+            lock_referenced(held, parted.foreign_keys)
+            held.execute(as_query(self.swap_back_sql(held, moved)))
+            moved.check(held, self.files, parted, retired)
+            state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
 
         return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
+
+    def moves(self, conn: Connection, live: Table) -> Moves:
+        """Return what goes along when the table that has the name just now gives it away."""
+        return read_moves(conn, self.files, self.plan, self.shape.names.source, live)
 
     def _locked(
         self,
@@ -138,9 +164,10 @@ class Exchange:
         policy: LockPolicy,
         between: Callable[[], None],
     ) -> LockReport:
+        live = Catalog(conn, self.files).read(self.shape.names.source)
         # The other table first: whoever reads it is waited for while the application still has its table.
-        both = sql.Identifier(*other), sql.Identifier(*self.shape.names.source)
-        lock = sql.SQL("lock table {}, {} in access exclusive mode").format(*both)
+        tables = f"lock table {quote_ident(other)}, {quote_ident(live.name)} in access exclusive mode"
+        lock = as_query(";\n".join([*self.moves(conn, live).locks, tables]))
         title = f"{what} of {'.'.join(self.shape.names.source)}"
 
         def guarded(held: Connection) -> None:

@@ -16,6 +16,11 @@ from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 
 INTEGERS = frozenset({"int2", "int4", "int8"})
+# Not min and max, which uuid and others do not have.
+ENDS = (
+    "(select {key}::text from {table} where {key} is not null and {where} order by {key} limit 1)",
+    "(select {key}::text from {table} where {key} is not null and {where} order by {key} desc limit 1)",
+)
 
 
 def newest_id(conn: Connection, table: Table) -> int | None:
@@ -38,15 +43,10 @@ def read_figures(
         marker = sql.Identifier(spec.marker)
         pattern = sql.Literal(MARKER_PREFIX + "%")
         conditions.append(sql.SQL("({0} is null or {0} not like {1})").format(marker, pattern))
-    key = sql.Identifier(spec.key)
-    wanted: list[sql.Composable] = [
-        sql.SQL("count(*)"),
-        sql.SQL("min({})::text").format(key),
-        sql.SQL("max({})::text").format(key),
-    ]
+    wanted: list[sql.Composable] = [sql.SQL("count(*)")]
+    table_name, where = sql.Identifier(*table.name), sql.SQL(" and ").join(conditions)
+    wanted += [sql.SQL(end).format(key=sql.Identifier(spec.key), table=table_name, where=where) for end in ENDS]
     wanted += [sql.SQL("count(distinct {})").format(sql.Identifier(one)) for one in distinct]
-    query = sql.SQL("select {} from {} where {}").format(
-        sql.SQL(", ").join(wanted), sql.Identifier(*table.name), sql.SQL(" and ").join(conditions)
-    )
+    query = sql.SQL("select {} from {} where {}").format(sql.SQL(", ").join(wanted), table_name, where)
     row = conn.execute(query).fetchone() or ()
     return dict(zip(["rows", "oldest", "newest", *(f"distinct {one}" for one in distinct)], row, strict=True))

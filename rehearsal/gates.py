@@ -16,6 +16,7 @@ KINDS: frozenset[str] = frozenset({"local", "docker", "staging", "production"})
 STRATEGIES: frozenset[str] = frozenset({"dual-write", "swap"})
 HOSTS: frozenset[str] = KINDS - {"local"}
 DUAL_WRITE: frozenset[str] = frozenset({"dual-write"})
+SWAP: frozenset[str] = frozenset({"swap"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,24 @@ GATES: tuple[Gate, ...] = (
         "Data was lost or corrupted by the migration",
         "Look at the differing keys listed; do not switch; `invoke doctor` re-syncs and names the cause",
         ("G10", "P5"),
+    ),
+    Gate(
+        "duplicates",
+        "Nothing repeats that was unique before",
+        "Two rows of the partitioned table share a value that the primary key or a unique index of the source forbids",
+        "No index refuses it any more, whoever looks a row up by it gets two, and the way back fails on them",
+        "Delete or renumber one of each pair listed, then find the writer that draws its own numbers",
+        ("G10", "P5"),
+    ),
+    Gate(
+        "orphans",
+        "Loosened foreign keys point at rows that are there",
+        "A row of a referencing table points at nothing, or what points at the table could not be read",
+        "Joins lose rows, and the way back cannot validate the foreign key",
+        "Delete the rows listed or bring back what they point at; then find the session that got past the triggers",
+        ("G10", "P5"),
+        strategies=SWAP,
+        needs="references",
     ),
     Gate(
         "counts",

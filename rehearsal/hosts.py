@@ -25,12 +25,14 @@ from rehearsal.plan import Plan
 
 PROJECT = Path(__file__).resolve().parent.parent
 GROUPS = {
-    "cluster": "database",
-    "roles": "database",
-    "migrate": "database",
-    "app": "app",
-    "flags": "app",
-    "flags-show": "app",
+    "hosts": ("database", "app", "monitor"),
+    "cluster": ("database",),
+    "roles": ("database",),
+    "migrate": ("database",),
+    "app": ("app",),
+    "app-log": ("app",),
+    "flags": ("app",),
+    "flags-show": ("app",),
 }
 DEFAULT_FLAGS = ("USE_PARTITIONED_TABLES", "ENABLE_PARTITION_ROUTING")
 STOP_TIMEOUT_S = 10
@@ -155,7 +157,7 @@ def try_pyinfra(
     command = [sys.executable, "-m", "pyinfra", str(inventory.absolute()), "deploy.py"]
     command += ["--fail-percent", "0" if all_or_none else "100"]
     command.append("--dry" if dry else "-y")
-    for name in limit or (GROUPS[phase],):
+    for name in limit or GROUPS[phase]:
         command += ["--limit", name]
     for key, value in values.items():
         command += ["--data", f"{key}={json.dumps(value)}"]

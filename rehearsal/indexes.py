@@ -7,9 +7,10 @@ performance.md). Every function may be repeated: what is there already is left a
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rehearsal.catalog import Catalog, Index, Name, Table
 from rehearsal.environment import Database
@@ -17,6 +18,8 @@ from rehearsal.errors import PreconditionError
 from rehearsal.names import fit
 from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents
+from rehearsal.structure import closing
+from rehearsal.turns import FREE, Turns
 from rehearsal.twin import Shape
 
 DEFINITION = re.compile(r"^CREATE (UNIQUE )?INDEX (?:\"(?:[^\"]|\"\")*\"|\S+) ON (?:ONLY )?(?P<rest>.*)$", re.DOTALL)
@@ -33,6 +36,7 @@ class IndexPlan:
     rest: str
     columns: tuple[str, ...]
     constraint_sql: str | None = None
+    on_parent: bool = True
 
     def parent_name(self, target: Name) -> str:
         """Name of the index on the parent, before any switchover."""
@@ -58,7 +62,30 @@ def plan_indexes(source: Table, shape: Shape) -> tuple[IndexPlan, ...]:
     Raises:
         PreconditionError: an index cannot be carried as it is.
     """
-    return tuple(_plan_index(index, shape) for index in source.indexes)
+    return tuple(decided(_plan_index(index, shape), shape) for index in source.indexes)
+
+
+def decided(plan: IndexPlan, shape: Shape) -> IndexPlan:
+    """Return the plan of an index as the migration's plan decided it: with the key added, or on the leaves only."""
+    decision = shape.uniques.get(plan.source_name)
+    if decision is None or not plan.is_unique or plan.is_primary or shape.key in plan.columns:
+        return plan
+    if decision == "per-partition":
+        return replace(plan, on_parent=False)
+    constraint = plan.constraint_sql and with_key(plan.constraint_sql, shape.key)
+    return replace(
+        plan, rest=with_key(plan.rest, shape.key), columns=(*plan.columns, shape.key), constraint_sql=constraint
+    )
+
+
+def with_key(definition: str, key: str) -> str:
+    """Add the key to the columns of an index or a constraint, whose list is the first parenthesis.
+
+    >>> with_key('USING btree (lower("a)")) INCLUDE (b)', "at")
+    'USING btree (lower("a)"), "at") INCLUDE (b)'
+    """
+    end = closing(definition)
+    return f"{definition[:end]}, {quote_ident(key)}{definition[end:]}"
 
 
 def _plan_index(index: Index, shape: Shape) -> IndexPlan:
@@ -68,10 +95,10 @@ def _plan_index(index: Index, shape: Shape) -> IndexPlan:
         message = f"cannot read the definition of index {index.name}: {index.definition}"
         raise PreconditionError(message)
     columns = shape.identity if index.is_primary else index.key_columns
-    if index.is_unique and not index.is_primary and shape.key not in columns:
+    if index.is_unique and not index.is_primary and shape.key not in columns and index.name not in shape.uniques:
         message = (
             f"unique index {index.name} does not hold the key {shape.key}; a partitioned table cannot keep it. "
-            "Drop it or add the key to it"
+            "Drop it, add the key to it, or decide for it in the plan (uniques)"
         )
         raise PreconditionError(message)
     is_constraint = index.constraint_name is not None
@@ -80,7 +107,7 @@ def _plan_index(index: Index, shape: Shape) -> IndexPlan:
 
 
 def index_statements(source: Table, target: Table, shape: Shape) -> list[tuple[list[str], str]]:
-    """Return what is missing: for each index the statements of the leaves, then that of the parent."""
+    """Return what is missing: for each index the statements of the leaves, then that of the parent, if it gets one."""
     work: list[tuple[list[str], str]] = []
     catalog_names = {index.name for index in target.indexes}
     for plan in plan_indexes(source, shape):
@@ -88,7 +115,7 @@ def index_statements(source: Table, target: Table, shape: Shape) -> list[tuple[l
         if parent in catalog_names:
             continue
         leaves = [plan.sql(leaf.name, plan.leaf_name(leaf.name)) for leaf in target.partitions]
-        work.append((leaves, plan.sql(target.name, parent)))
+        work.append((leaves, plan.sql(target.name, parent) if plan.on_parent else ""))
     return work
 
 
@@ -101,6 +128,7 @@ class IndexBuilder:
     shape: Shape
     workers: int
     on_progress: Callable[[int, int], None]
+    turns: Turns = FREE
 
     def run(self) -> int:
         """Build what is missing; return how many indexes of leaves were built."""
@@ -112,18 +140,25 @@ class IndexBuilder:
             missing = [one for leaves, _ in work for one in leaves if _index_name(one) not in there]
             self._build(missing)
             for _, parent in work:
-                conn.execute(as_query(parent))
+                if parent:
+                    conn.execute(as_query(parent))
         return len(missing)
 
     def _build(self, statements: Sequence[str]) -> None:
         done = 0
         connections = [connect(self.database, role="index") for _ in range(min(self.workers, len(statements)))]
         idle = list(connections)
+        stop = threading.Event()
 
         def build(statement: str) -> None:
             conn = idle.pop()
             try:
-                conn.execute(as_query(statement))
+                with self.turns.turn(conn, stop) as granted:
+                    if granted:
+                        conn.execute(as_query(statement))
+            except BaseException:
+                stop.set()
+                raise
             finally:
                 idle.append(conn)
 

@@ -140,7 +140,8 @@ def _kind(data: _Data) -> Kind:
 def _database(data: _Data, plan: str, user: str, password: str) -> Database:
     name = str(data["db_name"]).format(plan=plan)
     sslmode = str(data.values.get("db_sslmode") or "prefer")
-    return Database(data["db_host"], int(data["db_port"]), name, data[user], password, sslmode)
+    rootcert = data.values.get("db_sslrootcert")
+    return Database(data["db_host"], int(data["db_port"]), name, data[user], password, sslmode, rootcert)
 
 
 def _app_server(data: _Data) -> AppServer:

@@ -91,6 +91,16 @@ class Names:
         return fit(self.source[1], prefix="rehearsal_capture_back_")
 
     @property
+    def guard_trigger(self) -> str:
+        """Refuses writes through a snapshot from before an exchange."""
+        return fit(self.source[1], prefix="rehearsal_snapshot_guard_")
+
+    @property
     def truncate_trigger(self) -> str:
         """Refuses TRUNCATE, which row triggers do not see."""
         return fit(self.source[1], prefix="rehearsal_no_truncate_")
+
+    @property
+    def fence_trigger(self) -> str:
+        """Refuses writes of snapshots from before an exchange, until there is none."""
+        return fit(self.source[1], prefix="rehearsal_fence_")

@@ -35,7 +35,14 @@ class TableSpec(Section):
     modulus: int | None = Field(default=None, ge=2, le=1024, description="hash: number of partitions")
     premake: int = Field(default=3, ge=0, le=60, description="partitions kept ready after the current one")
     retention: Interval | None = Field(default=None, description="age at which partitions may be dropped")
-    default_partition: bool = Field(default=False, description="a DEFAULT partition; it must stay empty")
+    default_partition: bool = Field(
+        default=False, description="a DEFAULT partition; it must stay empty, but for a list"
+    )
+    history_until: str | None = Field(
+        default=None,
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="attach: day at which history ends; chosen if it is left out",
+    )
     marker: str | None = Field(default=None, description="text column that the load writes its marks into")
     uniques: dict[str, Literal["add-key", "per-partition"]] = Field(
         default_factory=dict[str, Literal["add-key", "per-partition"]],
@@ -61,9 +68,35 @@ class Copy(Section):
     """How rows are copied."""
 
     workers: int = Field(default=2, ge=1, le=64)
-    chunk_rows: int = Field(default=50_000, ge=100, le=5_000_000)
+    chunk_rows: int = Field(default=50_000, ge=100, le=5_000_000, description="most rows of a chunk, estimated")
+    chunk_mb: int = Field(default=16, ge=1, le=1_024, description="most megabytes of a chunk, TOAST included")
+    chunk_s: float = Field(default=1.0, gt=0, le=60, description="seconds that a chunk should take; its size follows")
+    chunk_timeout_s: float = Field(default=30.0, gt=0, description="a chunk that takes longer is tried again at half")
+    chunk_attempts: int = Field(default=12, ge=1, le=100, description="failures in a row before the copy gives up")
     drain_batch: int = Field(default=2_000, ge=1, le=1_000_000)
     drain_until: int = Field(default=200, ge=0, description="keys left in the log before the lock is asked for")
+
+
+class Pace(Section):
+    """How far the copy and the index builds step back for the application, and when they stop."""
+
+    mode: Literal["gentle", "full"] = Field(
+        default="gentle", description="full: never slowed down; limits that stop the copy and pauses still hold"
+    )
+    cores: int | None = Field(default=None, ge=1, description="cores of the server, where it does not tell them")
+    busy: float = Field(default=1.0, gt=0, description="slower above so many sessions at work a core, ours included")
+    probe_factor: float = Field(default=2.0, gt=1, description="slower when a lookup takes so many times its calm time")
+    probe_floor_ms: float = Field(default=5.0, ge=0, description="a lookup below this never slows the copy down")
+    max_replica_lag_s: float = Field(default=10.0, gt=0, description="slower above this lag of any standby")
+    max_wal_mb_s: float | None = Field(default=None, gt=0, description="slower above this rate of WAL, all writers")
+    max_archive_queue: int = Field(default=64, ge=1, description="slower above so many WAL files to be archived")
+    stop_replica_lag_s: float = Field(default=600.0, gt=0, description="stops above this lag of any standby")
+    stop_archive_queue: int = Field(default=2_000, ge=1, description="stops above so many WAL files to be archived")
+    stop_slot_gb: float = Field(default=64.0, gt=0, description="stops when a slot holds back more WAL than this")
+    stop_free_gb: float = Field(default=2.0, ge=0, description="stops below this room on the disk, where it is seen")
+    stop_xmin_age: int = Field(
+        default=500_000_000, ge=1, description="stops when the oldest snapshot is so many transactions old"
+    )
 
 
 class Locks(Section):
@@ -122,9 +155,9 @@ class Query(Section):
     """A query that is compared on the source and on the partitioned table."""
 
     name: str
-    sql: str = Field(description="{table} names stand in braces, parameters as %(lower)s and %(upper)s")
+    sql: str = Field(description="{table} names stand in braces, parameters as %(lower)s and %(upper)s, or %(key)s")
     table: str = Field(description="the planned table that decides which partitions are expected")
-    window: str | None = Field(default=None, description="range that ends at the newest key: '7 days'")
+    window: str | None = Field(default=None, description="range that ends at the newest key: '7 days', '100000'")
     month: int | None = Field(default=None, description="a whole month, counted back from the newest one: 8")
     min_speedup: float | None = Field(default=None, description="0.5 means: takes at most half the time")
     max_slowdown: float | None = Field(default=0.5, description="0.5 means: may take half as long again")
@@ -219,6 +252,7 @@ class Plan(Section):
     tables: list[TableSpec] = Field(min_length=1)
     flags: Flags | None = None
     copying: Copy = Field(default_factory=Copy, alias="copy")
+    pace: Pace = Field(default_factory=Pace)
     locks: Locks = Field(default_factory=Locks)
     app_schema: Schema = Field(default_factory=Schema, alias="schema")
     data: Data = Field(default_factory=Data)

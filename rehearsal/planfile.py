@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rehearsal.errors import PlanError
-from rehearsal.plan import Operation, Plan
+from rehearsal.plan import Operation, Plan, TableSpec
 
 Where = tuple[str | int, ...]
 SHOWN = 5
@@ -215,6 +215,9 @@ def _contradictions(plan: Plan) -> Iterator[tuple[Where, str]]:
     for index, name in enumerate(names):
         if name in names[:index]:
             yield ("tables", index, "name"), f"table {name} is planned twice"
+    for index, table in enumerate(plan.tables):
+        for at, what in _method(plan, table):
+            yield ("tables", index, at), f"table {table.name}: {what}"
     if plan.strategy == "dual-write" and plan.flags is None:
         yield ("strategy",), "strategy dual-write needs [flags] with reads and writes: the application decides by them"
     yield from _references(plan, names)
@@ -222,6 +225,52 @@ def _contradictions(plan: Plan) -> Iterator[tuple[Where, str]]:
     for index, operation in enumerate(plan.load.operations):
         for key, what in _operation(plan, operation):
             yield ("load", "operations", index, *key), f"load operation {operation.name!r}: {what}"
+
+
+BELONGS_TO = {"interval": "range", "epoch": "range", "premake": "range", "values": "list", "modulus": "hash"}
+
+
+def _method(plan: Plan, table: TableSpec) -> Iterator[tuple[str, str]]:
+    """Parts of a table that mean nothing for its method, or lack in it."""
+    method = table.method
+    for key, owner in BELONGS_TO.items():
+        if key in table.model_fields_set and owner != method:
+            yield key, f'{key} belongs to method = "{owner}", and the method is {method}'
+    if plan.strategy == "attach" and method != "range":
+        yield "method", f"strategy attach makes the old table one range of keys, and the method is {method}"
+    if method == "range":
+        yield from _range(table)
+    elif table.retention is not None:
+        yield "retention", f"partitions of a {method} have no age"
+    if method == "list":
+        yield from _values(table)
+    if method == "hash" and table.modulus is None:
+        yield "method", "method hash needs modulus, the number of partitions"
+    if method == "hash" and table.default_partition:
+        yield "default_partition", "a hash has a partition for every key, so PostgreSQL refuses a default one"
+
+
+def _range(table: TableSpec) -> Iterator[tuple[str, str]]:
+    if not table.interval.isdigit():
+        return
+    if table.epoch:
+        yield "interval", f"interval {table.interval} is a number, and with epoch it must be a time, as '1 month'"
+    elif table.retention is not None:
+        yield "retention", "an age means nothing for a key that is a number; if it counts time, say so with epoch"
+
+
+def _values(table: TableSpec) -> Iterator[tuple[str, str]]:
+    if not table.values:
+        yield "method", 'method list needs values, as { europe = ["de", "fr"] }'
+    homes: dict[str, str] = {}
+    for name, values in table.values.items():
+        if not values:
+            yield "values", f"partition {name} has no values"
+        if name == "default":
+            yield "values", "the name default is kept for default_partition = true"
+        for value in values:
+            if homes.setdefault(str(value), name) != name:
+                yield "values", f"value {value!r} is in {homes[str(value)]} and in {name}"
 
 
 def _references(plan: Plan, names: list[str]) -> Iterator[tuple[Where, str]]:
@@ -246,6 +295,7 @@ def _references(plan: Plan, names: list[str]) -> Iterator[tuple[Where, str]]:
 
 
 def _queries(plan: Plan) -> Iterator[tuple[Where, str]]:
+    methods = {table.name: table.method for table in plan.tables}
     for index, query in enumerate(plan.queries):
         has_range = query.window is not None or query.month is not None
         uses_range = "%(lower)s" in query.sql or "%(upper)s" in query.sql
@@ -255,8 +305,14 @@ def _queries(plan: Plan) -> Iterator[tuple[Where, str]]:
             yield ("queries", index, "sql"), f"query {query.name!r} uses a range; give window or month"
         if query.window is not None and query.month is not None:
             yield ("queries", index, "month"), f"query {query.name!r} has window and month; give one of them"
-        if query.pruned and not uses_range:
+        if uses_range and "%(key)s" in query.sql:
+            yield ("queries", index, "sql"), f"query {query.name!r} asks for a range and for one key; take one of them"
+        if query.pruned and not uses_range and "%(key)s" not in query.sql:
             yield ("queries", index), f"query {query.name!r} has no range of the key; set pruned = false"
+        method = methods.get(query.table, "range")
+        if has_range and method != "range":
+            what = f"query {query.name!r}: a {method} has no window and no month; ask for %(key)s"
+            yield ("queries", index, "window" if query.window is not None else "month"), what
 
 
 NEEDED_IN_TEXT = {

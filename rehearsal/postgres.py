@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from rehearsal.blockers import BlockerWatch, oldest_transactions
 from rehearsal.environment import Database
-from rehearsal.errors import LockNotAcquired, PreconditionError
+from rehearsal.errors import ConnectionLost, LockNotAcquired, PreconditionError, RehearsalError, StepFailed
 
 Connection = psycopg.Connection[TupleRow]
 T = TypeVar("T")
@@ -34,6 +34,8 @@ PINNED = {
     "search_path": "pg_catalog",
 }
 RETRIED = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+# SQLSTATEs of a session that is over; None is the driver's own, when nobody answers any more.
+ENDED = (None, "57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006")
 # Work that is too slow under the lock will be so the next time as well, and the application waits each time.
 MOST_OVERRUNS = 3
 
@@ -72,6 +74,32 @@ def connect(database: Database, *, autocommit: bool = True, role: str = "engine"
 
 def _option(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+@contextlib.contextmanager
+def told_clearly(what: str) -> Generator[None]:
+    """Turn what the driver says within the block into an error of ours that names the work and what to do next.
+
+    Raises:
+        ConnectionLost: the server ended the session or went away.
+        StepFailed: any other error of the server.
+    """
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise clear_error(exc, what) from exc
+
+
+def clear_error(exc: psycopg.Error, what: str) -> RehearsalError:
+    """Return the error of ours for one of the driver."""
+    reason = " ".join(str(exc).split())
+    if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)) and exc.sqlstate in ENDED:
+        message = (
+            f"{what}: the server ended the session or went away ({reason}). What was under way is undone, what was "
+            "done stays: when the server answers, run the same command again"
+        )
+        return ConnectionLost(message)
+    return StepFailed(f"{what}: {exc.sqlstate or type(exc).__name__}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +145,8 @@ def with_lock(
     that takes longer than `hold_ms` three times at most;
     `between` runs before each new try, with no lock held. `deadlock_timeout` is set below `lock_timeout` where the
     role may do so, since autovacuum yields only after `deadlock_timeout` (research: lock_timeout 500 ms against the
-    default of 1 s failed 3 of 3 times). The connection must be idle and in autocommit mode.
+    default of 1 s failed 3 of 3 times). Where it may not, autovacuum is asked to yield before the next try, in a lock
+    mode that the application does not feel. The connection must be idle and in autocommit mode.
 
     Raises:
         LockNotAcquired: the budget is spent; names the sessions that blocked it, as PostgreSQL sees them.
@@ -130,6 +159,7 @@ def with_lock(
         while attempt < policy.attempts and overruns < MOST_OVERRUNS and time.monotonic() - started < policy.budget_s:
             if attempt:
                 pause(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 1.5 ** (attempt - 1)))  # noqa: S311 -- jitter
+                _let_yield(conn, watch.take_maintained())
                 if between:
                     between()
             attempt += 1
@@ -191,6 +221,32 @@ def _lower_deadlock_timeout(conn: Connection, timeout_ms: int) -> None:
     ).fetchone()
     if row and row[0]:
         conn.execute(sql.SQL("set local deadlock_timeout = {}").format(max(10, timeout_ms // 3)))
+
+
+NAME = """
+select n.nspname, c.relname from pg_catalog.pg_class as c
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where c.oid = %s::oid
+"""
+DEADLOCK_MS = "select setting::int from pg_catalog.pg_settings where name = 'deadlock_timeout'"
+# The deadlock check, the cancel and the clean-up of the one who is cancelled.
+YIELD_MS = 1_000
+
+
+def _let_yield(conn: Connection, tables: set[int]) -> None:
+    """Wait for maintenance of these tables to end, in SHARE UPDATE EXCLUSIVE mode, which blocks no reader or writer.
+
+    Whoever waits longer than `deadlock_timeout` behind autovacuum has it cancelled, in this mode as in any other; the
+    lock itself is asked for afterwards. A vacuum to prevent wraparound does not yield, nor does one by hand: then the
+    wait ends, and the next try names them.
+    """
+    for oid in tables:
+        name = conn.execute(NAME, [oid]).fetchone()
+        if name is None:
+            continue
+        wait_ms = int(scalar(conn, DEADLOCK_MS)) + YIELD_MS
+        with contextlib.suppress(*RETRIED, errors.InsufficientPrivilege, errors.UndefinedTable), conn.transaction():
+            conn.execute(sql.SQL("set local lock_timeout = {}").format(wait_ms))
+            conn.execute(sql.SQL("lock table {} in share update exclusive mode").format(sql.Identifier(*name)))
 
 
 @contextlib.contextmanager

@@ -8,44 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from rehearsal.catalog import Catalog, Table, split_name
+from rehearsal.catalog import Catalog, split_name
+from rehearsal.dependents import PROBLEMS, read_dependents
+from rehearsal.findings import Facts, Finding
+from rehearsal.keychecks import check_key, check_key_values
+from rehearsal.keys import read_key
 from rehearsal.names import Names
-from rehearsal.plan import Plan, TableSpec
+from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
+from rehearsal.references import problem_of, read_references, unknown_references
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import SWAPPED, find_migration
-from rehearsal.twin import KEY_TYPES
+from rehearsal.uniques import unknown_decisions, without_key
 
-Severity = Literal["blocker", "warning"]
 OLDEST = 140000
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing found: what it is, what it would do, what to do about it."""
-
-    id: str
-    severity: Severity
-    subject: str
-    condition: str
-    effect: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the checks of one table look at."""
-
-    plan: Plan
-    spec: TableSpec
-    table: Table
-    row: Mapping[str, Any]
 
 
 def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: int | None = None) -> list[Finding]:
@@ -71,7 +52,9 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
             continue
         facts = Facts(plan, spec, table, _row(conn, files, "preflight_table", oid=table.oid))
         findings += [found for check in CHECKS for found in check(facts)]
-        findings += _check_key_values(conn, facts)
+        findings += _check_dependents(conn, files, facts)
+        findings += _check_references(conn, files, facts)
+        findings += _check_key(conn, files, facts)
         findings += _check_statements(conn, facts)
         need += facts.row["total_bytes"]
         leaves += 30 * (1 + len(table.indexes))
@@ -125,20 +108,6 @@ def _no_primary_key(facts: Facts) -> Iterator[Finding]:
                       "add a primary key")  # fmt: skip
 
 
-def _key(facts: Facts) -> Iterator[Finding]:
-    column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
-    subject = f"{facts.spec.name}.{facts.spec.key}"
-    if column is None:
-        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
-                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
-    elif column.type_name not in KEY_TYPES:
-        yield Finding("key-type", "blocker", subject, f"type {column.type}", "bounds cannot be made",
-                      f"choose a key of type {', '.join(sorted(KEY_TYPES))}")  # fmt: skip
-    elif column.generated:
-        yield Finding("key-generated", "blocker", subject, "a generated column", "PostgreSQL refuses it as a key",
-                      "choose a stored column")  # fmt: skip
-
-
 def _rights(facts: Facts) -> Iterator[Finding]:
     if not facts.row["is_owner"]:
         yield Finding("right-owner", "blocker", facts.spec.name, f"owned by {facts.table.owner}", "triggers and "
@@ -149,11 +118,26 @@ def _rights(facts: Facts) -> Iterator[Finding]:
 
 
 def _unique_without_key(facts: Facts) -> Iterator[Finding]:
+    for index in without_key(facts.table, facts.spec.key):
+        subject, condition = f"{facts.spec.name} {index.name}", f"unique, without {facts.spec.key}"
+        decision = facts.spec.uniques.get(index.name)
+        if index.constraint_sql and index.constraint_sql.startswith("EXCLUDE"):
+            continue
+        if decision is None:
+            yield Finding("unique-without-key", "blocker", subject, condition, "a partitioned table cannot hold it "
+                          "over all partitions", f'decide in the plan: uniques = {{ "{index.name}" = "add-key" }} or '
+                          '"per-partition"; or drop it')  # fmt: skip
+        else:
+            yield Finding("unique-weakened", "warning", subject, f"{condition}; the plan says {decision}", "duplicates "
+                          "over partitions are no longer refused, they are looked for in every comparison",
+                          "have the application or one sequence make the values")  # fmt: skip
+    for name in unknown_decisions(facts.table, facts.spec):
+        yield Finding("unique-unknown", "blocker", facts.spec.name, f"uniques names {name}", "there is no such unique "
+                      "index without the key", "correct the name in the plan")  # fmt: skip
+
+
+def _invalid_index(facts: Facts) -> Iterator[Finding]:
     for index in facts.table.indexes:
-        if index.is_unique and not index.is_primary and facts.spec.key not in index.key_columns:
-            yield Finding("unique-without-key", "blocker", index.name, f"unique, without {facts.spec.key}",
-                          "a partitioned table cannot hold it over all partitions",
-                          "drop it, or add the key to it if that is what is meant")  # fmt: skip
         if not index.is_valid:
             yield Finding("invalid-index", "blocker", index.name, "the index is invalid", "it would be copied as if "
                           "it were good", "drop or rebuild it")  # fmt: skip
@@ -167,10 +151,24 @@ def _identity(facts: Facts) -> Iterator[Finding]:
                           "turn it into a default of its sequence first")  # fmt: skip
 
 
-def _references(facts: Facts) -> Iterator[Finding]:
-    for one in facts.table.referencing:
-        yield Finding("referenced", "blocker", facts.spec.name, f"foreign key {one.name} of {one.other} points at it",
-                      "it would go on pointing at the retired table", "drop it or make it loose first")  # fmt: skip
+def _check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
+    """Foreign keys that point at the table: replaced at a swap as the plan says, untouched by dual-write."""
+    found = read_references(conn, files, facts.table.oid)
+    for one in found:
+        problem = problem_of(one, facts.plan, facts.spec)
+        if facts.plan.strategy == "dual-write":
+            yield Finding("own-reference" if one.is_own else "stays-reference", "blocker" if one.is_own else "warning",
+                          facts.spec.name, f"{one.label} points at it", "the source keeps it, the twin cannot have it",
+                          "drop it before" if one.is_own else "decide when the source is given up")  # fmt: skip
+        elif problem:
+            yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", *problem)
+        else:
+            yield Finding("moves-reference", "warning", facts.spec.name, f"{one.label} points at it", "triggers "
+                          "stand in for it; they do not hold against REPEATABLE READ deletes and replication roles",
+                          "review it in the dry run; every comparison looks for orphans")  # fmt: skip
+    for name in unknown_references(found, facts.spec):
+        yield Finding("reference-unknown", "blocker", facts.spec.name, f"references names {name}", "there is no such "
+                      "foreign key that points at it", "correct the name in the plan")  # fmt: skip
 
 
 def _not_carried(facts: Facts) -> Iterator[Finding]:
@@ -178,10 +176,8 @@ def _not_carried(facts: Facts) -> Iterator[Finding]:
     ours = {names.sync_trigger, names.capture_trigger, names.truncate_trigger}
     lists = {
         "trigger": [one.name for one in facts.table.triggers if one.name not in ours],
-        "publication": facts.row["publications"],
         "column-grant": facts.row["column_grants"],
         "exclusion": facts.row["exclusions"],
-        "view": facts.row["views"] if facts.plan.strategy == "swap" else [],
         "policy": ["row security"] if facts.row["has_policies"] else [],
         "replica-identity": [] if facts.row["replica_identity"] == "d" else ["not the primary key"],
     }
@@ -192,45 +188,63 @@ def _not_carried(facts: Facts) -> Iterator[Finding]:
 
 
 def _wraparound(facts: Facts) -> Iterator[Finding]:
-    if facts.row["frozen_age"] > 0.9 * facts.row["freeze_max_age"]:
-        yield Finding("wraparound", "blocker", facts.spec.name, f"age {facts.row['frozen_age']:,} transactions",
-                      "an anti-wraparound vacuum never yields a lock", "vacuum (freeze) the table first")  # fmt: skip
+    share, vacuum = facts.row["wraparound_share"], facts.row["wraparound_vacuum"]
+    if vacuum or (share or 0) > 0.9:
+        seen = "a vacuum to prevent wraparound is at it" if vacuum else f"{share:.0%} of the age that forces a vacuum"
+        yield Finding("wraparound", "blocker", facts.spec.name, f"{seen} (age {facts.row['frozen_age']:,})",
+                      "a vacuum to prevent wraparound never yields a lock",
+                      "vacuum (freeze) the table first")  # fmt: skip
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _not_plain,
     _no_primary_key,
-    _key,
     _rights,
     _unique_without_key,
+    _invalid_index,
     _identity,
-    _references,
     _not_carried,
     _wraparound,
 )
 
 
-def _check_key_values(conn: Connection, facts: Facts) -> Iterator[Finding]:
-    """Look for keys that have no place in a range (traps 14 and 15); one scan at most."""
+def _check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
+    """Name what points at the table: moved with its name by a swap, left on the equal source by dual-write."""
+    for one in read_dependents(conn, files, facts.table.oid, facts.spec.key):
+        kind = one.kind.replace(" ", "-")
+        if facts.plan.strategy == "dual-write":
+            # A mirror writes by INSERT … ON CONFLICT, which PostgreSQL refuses on a table with rules.
+            stuck = one.kind == "rule" and one.before_sql is not None
+            effect = (
+                "the mirror cannot write a table with rules" if stuck else "it stays on the source, which is kept equal"
+            )
+            remedy = "turn the rule into a trigger" if stuck else "move it when the source is given up"
+            yield Finding(f"{'not-carried' if stuck else 'stays'}-{kind}", "blocker" if stuck else "warning",
+                          facts.spec.name, str(one), effect, remedy)  # fmt: skip
+        elif one.problem:
+            condition, effect, remedy = PROBLEMS[one.problem]
+            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, f"{one}: {condition}", effect, remedy)
+        else:
+            effect = (
+                "it moves with the name, locked for as long as the swap takes"
+                if one.lock_sql
+                else "it moves with the name"
+            )
+            yield Finding(f"moves-{kind}", "warning", facts.spec.name, str(one), effect, "review it in the dry run")
+
+
+def _check_key(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
     column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
-    if column is None or column.type_name not in KEY_TYPES:
+    if column is None:
+        subject = f"{facts.spec.name}.{facts.spec.key}"
+        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
+                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
         return
-    query = sql.SQL(
-        "select count(*) filter (where {key} is null), count(*) filter (where {key} in ('infinity', "
-        "'-infinity')) from {table}"
-    ).format(key=sql.Identifier(facts.spec.key), table=sql.Identifier(*facts.table.name))
-    row = conn.execute(query).fetchone()
-    nulls, infinite = row or (0, 0)
-    subject = f"{facts.spec.name}.{facts.spec.key}"
-    if nulls:
-        yield Finding("key-null", "blocker", subject, f"{nulls} rows have no key", "they fit no partition",
-                      "give them a key, then set the column not null")  # fmt: skip
-    elif not column.not_null:
-        yield Finding("key-nullable", "blocker", subject, "the column may be null", "it cannot be in a primary key",
-                      "alter column … set not null")  # fmt: skip
-    if infinite:
-        yield Finding("key-infinite", "blocker", subject, f"{infinite} rows have an infinite key", "they would all be "
-                      "in the default partition", "give them a real key")  # fmt: skip
+    key = read_key(conn, files, facts.table, facts.spec)
+    findings = list(check_key(key, column))
+    yield from findings
+    if not findings:
+        yield from check_key_values(conn, files, key, facts.table)
 
 
 def _check_statements(conn: Connection, facts: Facts) -> Iterator[Finding]:

@@ -18,13 +18,14 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from rehearsal.catalog import Partition, Table, dotted, split_name
+from rehearsal.bounds import Epoch
+from rehearsal.catalog import Table, split_name
 from rehearsal.environment import Database
-from rehearsal.errors import CannotSee, PlanError
-from rehearsal.parity.pair import Span, rank_bounds
-from rehearsal.plan import Query
+from rehearsal.errors import PlanError
+from rehearsal.plan import Query, TableSpec
 from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.query_plans import QueryPlan, read_query_plan
+from rehearsal.query_ranges import Range, expected_leaves, key_of, read_range
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 
 WARM_UP = 3
@@ -67,6 +68,7 @@ class QueryResult:
     index_ok: bool | None
     speed_ok: bool | None
     speed_asked: bool
+    key: str | None = None
 
     def as_data(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -75,12 +77,20 @@ class QueryResult:
 
 
 def compare_queries(
-    database: Database, files: SqlFiles, queries: Sequence[Query], tables: Tables, *, runs: int = 15, seed: int = 1
+    database: Database,
+    files: SqlFiles,
+    queries: Sequence[Query],
+    tables: Tables,
+    *,
+    specs: Sequence[TableSpec] = (),
+    runs: int = 15,
+    seed: int = 1,
 ) -> list[QueryResult]:
     """Run each query on both tables, alternating in random order, warm, in read-only transactions.
 
     `tables` maps the planned name to the source and the partitioned table. In a query's text `{revenues}` stands for
-    the planned table of that name, %(lower)s and %(upper)s for the range of keys [lower, upper) that the plan asks for.
+    the planned table of that name, %(lower)s and %(upper)s for the range of keys [lower, upper) that the plan asks for,
+    %(key)s for the newest key. `specs` say what integers count that are keys.
 
     Raises:
         PlanError: a query names a table that is not planned, or cannot be run as it is written.
@@ -91,28 +101,28 @@ def compare_queries(
         conn.execute(sql.SQL("set search_path = {}").format(sql.SQL(", ").join(map(sql.Identifier, schemas))))
         conn.execute("set default_transaction_read_only = on")
         dice = random.Random(seed)  # noqa: S311 -- an order that can be repeated, not a secret
-        return [_compare_one(conn, files, query, tables, runs=runs, dice=dice) for query in queries]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The keys that a query asks for, [lower, upper); None where it has no such limit."""
-
-    lower: Any
-    upper: Any
-    lower_text: str | None
-    upper_text: str | None
+        epochs = {one.name: one.epoch for one in specs}
+        return [
+            _compare_one(conn, files, query, tables, epochs.get(query.table), runs=runs, dice=dice) for query in queries
+        ]
 
 
 def _compare_one(
-    conn: Connection, files: SqlFiles, query: Query, tables: Tables, *, runs: int, dice: random.Random
+    conn: Connection,
+    files: SqlFiles,
+    query: Query,
+    tables: Tables,
+    epoch: Epoch | None,
+    *,
+    runs: int,
+    dice: random.Random,
 ) -> QueryResult:
     if query.table not in tables:
         message = f"query {query.name}: table {query.table} is not planned; planned are: {', '.join(tables)}"
         raise PlanError(message)
     source, target = tables[query.table]
-    key = _key(target)
-    asked = _range(conn, files, query, source, key)
+    key = key_of(target)
+    asked = read_range(conn, files, query, source, key, epoch)
     texts = [_text(query, {name: pair[side] for name, pair in tables.items()}) for side in (0, 1)]
     try:
         plans = [_explain(conn, files, text, asked, side) for text, side in zip(texts, (source, target), strict=True)]
@@ -125,7 +135,7 @@ def _compare_one(
         raise PlanError(message) from exc
     (plan_before, _), (plan_after, locked) = plans
     speedup, slower = intervals(before, after, dice)
-    expected = _expected(conn, files, target, key, asked)
+    expected = expected_leaves(conn, files, source, target, key, asked)
     return QueryResult(
         name=query.name,
         table=query.table,
@@ -145,6 +155,7 @@ def _compare_one(
         index_ok=bool(plan_after.indexes) and not plan_after.scanned_whole if query.index else None,
         speed_ok=is_fast(query, speedup, slower),
         speed_asked=has_limit(query),
+        key=asked.key_text,
     )
 
 
@@ -197,41 +208,6 @@ def _middle(values: Sequence[float]) -> tuple[float, float]:
     return values[int(len(values) * 0.025)], values[int(len(values) * 0.975) - 1]
 
 
-def _key(target: Table) -> str:
-    """Return the column of `RANGE (key)`."""
-    match = re.fullmatch(r"RANGE \((?:\"((?:[^\"]|\"\")+)\"|(\w+))\)", target.partition_key or "")
-    if not match:
-        message = f"{dotted(target.name)} is not partitioned by a range of one column: {target.partition_key}"
-        raise PlanError(message)
-    return match[1].replace('""', '"') if match[1] else match[2]
-
-
-def _range(conn: Connection, files: SqlFiles, query: Query, source: Table, key: str) -> Range:
-    text = files.query(
-        "parity/range.sql.j2",
-        table=source.name,
-        key=key,
-        key_type=source.column(key).type,
-        window=query.window,
-        month=query.month,
-    )
-    try:
-        row = conn.execute(text).fetchone()
-    except (psycopg.ProgrammingError, psycopg.DataError) as exc:
-        message = f"query {query.name}: no window or month of {key} ({source.column(key).type}): {exc}"
-        raise PlanError(message) from exc
-    if row is None:
-        message = f"query {query.name}: {dotted(source.name)} is empty, so there is no range of {key} to ask for"
-        raise CannotSee(message)
-    lower, upper, lower_text, upper_text = row
-    return Range(
-        lower,
-        upper,
-        lower_text if "%(lower)s" in query.sql else None,
-        upper_text if "%(upper)s" in query.sql else None,
-    )
-
-
 PLACEHOLDER = re.compile(r"(?<!')\{([a-z_][\w.]*)\}")
 
 
@@ -253,7 +229,7 @@ def _text(query: Query, tables: Mapping[str, Table]) -> str:
 def _run(conn: Connection, text: str, asked: Range) -> list[Any]:
     # Literals, as a plan-time pruning wants them: a parameter of the protocol would prune at start-up only.
     cursor = psycopg.ClientCursor(conn)
-    return cursor.execute(as_query(text), {"lower": asked.lower, "upper": asked.upper}).fetchall()
+    return cursor.execute(as_query(text), {"lower": asked.lower, "upper": asked.upper, "key": asked.key}).fetchall()
 
 
 def _explain(conn: Connection, files: SqlFiles, text: str, asked: Range, table: Table) -> tuple[QueryPlan, int]:
@@ -294,28 +270,6 @@ def _time_both(
     return times
 
 
-def _expected(conn: Connection, files: SqlFiles, target: Table, key: str, asked: Range) -> frozenset[str]:
-    """Return the leaves that hold keys of [lower, upper), from the bounds alone; DEFAULT where they leave a gap."""
-    wanted = Span(asked.lower_text, asked.upper_text)
-    parts = [part for part in target.partitions if not part.is_default]
-    ranks = rank_bounds(conn, files, [*parts, wanted], target.column(key).type)
-    first, end = _ends(wanted, ranks)
-    hit = [(part, _ends(part, ranks)) for part in parts]
-    hit = [(part, ends) for part, ends in hit if ends[0] < end and ends[1] > first]
-    covered = {n for _, ends in hit for n in range(max(ends[0], first), min(ends[1], end))}
-    default = [part.name[1] for part in target.partitions if part.is_default and len(covered) < end - first]
-    return frozenset([*(part.name[1] for part, _ in hit), *default])
-
-
-def _ends(span: Partition | Span, ranks: Mapping[str, int]) -> tuple[int, int]:
-    """Return the range's ends as numbers: 0 is before every bound, the last one behind every bound."""
-    last = max(ranks.values(), default=0) + 1
-    return (
-        0 if span.lower is None else ranks[span.lower],
-        last if span.upper is None else ranks[span.upper],
-    )
-
-
 def performance_results_text(results: Iterable[QueryResult]) -> str:
     """Return `performance_results.txt`."""
     return "\n".join("\n".join(_lines(result)) for result in results) + "\n"
@@ -323,7 +277,8 @@ def performance_results_text(results: Iterable[QueryResult]) -> str:
 
 def _lines(result: QueryResult) -> Iterator[str]:
     speedup, after = result.speedup, result.after
-    yield f"query {result.name} on {result.table}, keys [{result.lower or 'first'}, {result.upper or 'last'})"
+    keys = f"key {result.key}" if result.key else f"keys [{result.lower or 'first'}, {result.upper or 'last'})"
+    yield f"query {result.name} on {result.table}, {keys}"
     yield (
         f"  time    before {result.before_ms:.2f} ms, after {result.after_ms:.2f} ms (median of {result.runs}); "
         f"speed-up {_percent(speedup.value)}, 95 % interval {_percent(speedup.low)} to {_percent(speedup.high)}: "

@@ -21,6 +21,8 @@ COPYING = "copying"  # the key log is on; chunks are being copied
 FOLLOWING = "following"  # the twin follows the source by the key log
 MIRRORED = "mirrored"  # dual-write: both tables are equal in every snapshot
 SWAPPED = "swapped"  # swap: the twin has the source's name; the retired table follows
+READY = "ready"  # attach: the parent, its indexes and the validated bound of history exist
+ATTACHED = "attached"  # attach: the old table is the history partition of the one that has its name
 NEVER_WRITTEN = (PREPARED,)
 
 

@@ -6,13 +6,14 @@ said by parity (`ParityReport.in_default`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rehearsal.catalog import Column, Constraint, Index, Table, dotted
 from rehearsal.sqlfiles import quote_ident
 
-Bounds = Sequence[tuple[str | None, str | None]]
+Bounds = Sequence[tuple[str | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,27 @@ class Twin:
     leaves: Sequence[Table]
     key: str
     bounds: Bounds
+    method: str = "range"
+    per_partition: frozenset[str] = frozenset()
 
 
-def check_structure(source: Table, target: Table, leaves: Sequence[Table], key: str, bounds: Bounds) -> list[Finding]:
+def check_structure(
+    source: Table,
+    target: Table,
+    leaves: Sequence[Table],
+    key: str,
+    bounds: Bounds,
+    *,
+    method: str = "range",
+    per_partition: frozenset[str] = frozenset(),
+) -> list[Finding]:
     """Compare a source with its partitioned target; `leaves` are the target's partitions, read one by one.
 
-    `bounds` are the expected [lower, upper), as text in UTC, in order; the sets are compared, not the counts.
+    `bounds` are the expected [lower, upper), as text in UTC, in order, or the sorted values of a list, or modulus and
+    remainder of a hash; the sets are compared, not the counts. `per_partition` names the source's unique indexes that
+    stand on the leaves alone, without the key.
     """
-    twin = Twin(source, target, leaves, key, bounds)
+    twin = Twin(source, target, leaves, key, bounds, method, per_partition)
     observed = {
         "partitions": f"{len(target.partitions)} partitions, {len(bounds)} expected",
         "columns": f"{len(source.columns)} columns",
@@ -58,24 +72,32 @@ def check_structure(source: Table, target: Table, leaves: Sequence[Table], key: 
 
 
 def _partitions(twin: Twin) -> Iterator[str]:
-    ranges = [one for one in twin.target.partitions if not one.is_default]
-    found = {(one.lower, one.upper) for one in ranges}
-    yield from (f"no partition {_shown(bound)}" for bound in twin.bounds if bound not in found)
-    yield from (
-        f"{one.name[1]} {_shown((one.lower, one.upper))} is not expected"
-        for one in ranges
-        if (one.lower, one.upper) not in twin.bounds
-    )
+    wanted = f"{twin.method.upper()} ({_plain(twin.key)})"
+    if twin.target.partition_key not in (wanted, f"{twin.method.upper()} ({quote_ident(twin.key)})"):
+        yield f"partitioned by {twin.target.partition_key} instead of {wanted}"
+    plain = [one for one in twin.target.partitions if not one.is_default]
+    found = {one.limits for one in plain}
+    show = SHOWN[twin.method]
+    yield from (f"no partition {show(bound)}" for bound in twin.bounds if bound not in found)
+    yield from (f"{one.name[1]} {show(one.limits)} is not expected" for one in plain if one.limits not in twin.bounds)
     yield from (f"{one.name[1]} is being detached" for one in twin.target.partitions if one.detach_pending)
-    for before, after in zip(twin.bounds, twin.bounds[1:], strict=False):
-        if before[1] != after[0]:
-            yield f"expected bounds have a gap or overlap between {before[1]} and {after[0]}"
+    if twin.method == "range":
+        yield from _gaps(twin.bounds)
     missing = {one.name for one in twin.target.partitions}.symmetric_difference(leaf.name for leaf in twin.leaves)
     yield from (f"{dotted(name)} was not looked at" for name in sorted(missing))
 
 
-def _shown(bound: tuple[str | None, str | None]) -> str:
-    return f"from {bound[0] or 'MINVALUE'} to {bound[1] or 'MAXVALUE'}"
+def _gaps(bounds: Bounds) -> Iterator[str]:
+    for before, after in itertools.pairwise(bounds):
+        if before[1] != after[0]:
+            yield f"expected bounds have a gap or overlap between {before[1]} and {after[0]}"
+
+
+SHOWN: dict[str, Callable[[tuple[str | None, ...]], str]] = {
+    "range": lambda bound: f"from {bound[0] or 'MINVALUE'} to {bound[1] or 'MAXVALUE'}",
+    "list": lambda bound: f"in ({', '.join(one or 'NULL' for one in bound)})",
+    "hash": lambda bound: f"with modulus {bound[0]}, remainder {bound[-1]}",
+}
 
 
 def _columns(twin: Twin) -> Iterator[str]:
@@ -115,7 +137,10 @@ def _indexes(twin: Twin) -> Iterator[str]:
     for table in (twin.target, *twin.leaves):
         there = {index_shape(index) for index in table.indexes if index.is_valid}
         for index in twin.source.indexes:
-            wanted = index_shape(index, with_key=twin.key)
+            alone = index.name in twin.per_partition
+            if alone and table is twin.target:
+                continue
+            wanted = index_shape(index, with_key=None if alone else twin.key)
             if wanted not in there:
                 yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted})"
 
@@ -124,12 +149,12 @@ def index_shape(index: Index, *, with_key: str | None = None) -> str:
     """Return an index's definition without names; with the partition key added where a unique index needs it."""
     head, _, tail = index.definition.partition(" USING ")
     if with_key and index.is_unique and with_key not in index.key_columns:
-        end = _closing(tail)
+        end = closing(tail)
         tail = f"{tail[:end]}, {_plain(with_key)}{tail[end:]}"
     return ("unique " if head.startswith("CREATE UNIQUE") else "") + tail
 
 
-def _closing(text: str) -> int:
+def closing(text: str) -> int:
     """Return where the first parenthesis of an index definition closes; quoted names may hold any sign."""
     depth, quote = 0, ""
     for place, sign in enumerate(text):

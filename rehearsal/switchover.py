@@ -7,26 +7,33 @@ Owns the order of steps and the state that each one reaches. What a step does is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from psycopg import sql
 
 from rehearsal import state
+from rehearsal.attach import Attach
 from rehearsal.barrier import Barrier
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
-from rehearsal.copying import Copier, plan_chunks
+from rehearsal.chunks import Limits
+from rehearsal.copying import Copier, Progress, plan_chunks
 from rehearsal.drain import Drain, settle_sql
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, Run, utc_now
 from rehearsal.exchange import Exchange, finish_foreign_keys, lock_referenced
+from rehearsal.guard import Guard
 from rehearsal.indexes import IndexBuilder, foreign_key_sql
 from rehearsal.names import Names
+from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
-from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, with_lock
+from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, told_clearly, with_lock
+from rehearsal.references import from_stored, validate_restored
 from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.steps import run_step
 from rehearsal.twin import Shape, mirror_values_of
 
 CLEAR_MS = 600_000
@@ -62,12 +69,22 @@ class Switchover:
         """Budget of each lock."""
         return LockPolicy(**self.plan.locks.model_dump())
 
+    @property
+    def attach(self) -> Attach:
+        """The strategy that copies nothing; the methods below hand over to it where the plan asks for it."""
+        return Attach(self.database, self.files, self.plan, self.spec, self.run)
+
+    @property
+    def copies(self) -> bool:
+        """Whether the strategy copies rows, so that one table follows the other."""
+        return self.plan.strategy != "attach"
+
     def shape(self, conn: Connection) -> Shape:
         """Return the shape of the table, read from whichever table is the unpartitioned one."""
         found = state.find_migration(conn, self.names.source)
         swapped = found is not None and found.state == state.SWAPPED
         table = Catalog(conn, self.files).read(self.names.retired if swapped else self.names.source)
-        return Shape.of(table, self.spec.key, self.names)
+        return Shape.of(table, self.spec.key, self.names, self.spec.uniques)
 
     def prepare(self) -> bool:
         """Bring the twin to follow the source: capture, copy, indexes, drain, statistics.
@@ -79,7 +96,9 @@ class Switchover:
             PreconditionError: there is no twin yet.
             LockNotAcquired: the capture could not be switched on within the budget.
         """
-        with connect(self.database) as conn:
+        if not self.copies:
+            return self.attach.prepare()
+        with self._session("preparation") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state not in (state.PREPARED, state.COPYING):
                 return False
@@ -103,7 +122,9 @@ class Switchover:
             PreconditionError: the twin does not follow yet.
             LockNotAcquired: a lock was not granted within its budget; the table is as it was.
         """
-        with connect(self.database) as conn:
+        if not self.copies:
+            return self.attach.switch()
+        with self._session("switch") as conn:
             found = state.read_migration(conn, self.names.source)
             done = {"dual-write": state.MIRRORED, "swap": state.SWAPPED}[found.strategy]
             if found.state not in (state.FOLLOWING, done):
@@ -117,7 +138,7 @@ class Switchover:
                     self._swap(conn, found.id)
                 else:
                     self._raise_barrier(conn, found.id)
-            finished = self._finish_keys(conn)
+            finished = self._finish(conn)
             return found.state != done or finished > 0
 
     def roll_back(self) -> bool:
@@ -127,21 +148,26 @@ class Switchover:
             PreconditionError: the table was never swapped.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
-        with connect(self.database) as conn:
+        if not self.copies:
+            return self.attach.roll_back()
+        with self._session("way back") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.strategy != "swap":
                 return False
             if found.state == state.FOLLOWING:
-                return self._finish_keys(conn) > 0
+                return self._finish(conn) > 0
             if found.state != state.SWAPPED:
                 message = f"table {self.spec.name} is {found.state}; there is no swap to take back"
                 raise PreconditionError(message)
-            exchange = Exchange(self.files, self.plan, self.shape(conn), found.id)
-            between = self._drainer(conn, exchange.reverse)
-            between()
-            self._lock_event(exchange.swap_back(conn, self.policy, between))
-            self._finish_keys(conn)
+            self._swap_back(conn, found.id)
+            self._finish(conn)
             return True
+
+    @contextmanager
+    def _session(self, what: str, role: str = "engine") -> Generator[Connection]:
+        """Open a session for one piece of work; what goes wrong in it is told with the name of table and work."""
+        with told_clearly(f"{what} of {self.spec.name}"), connect(self.database, role=role) as conn:
+            yield conn
 
     def drain(self, conn: Connection) -> Drain:
         """Return the drain of the direction in which the table follows just now."""
@@ -152,14 +178,19 @@ class Switchover:
     def log_now(self, conn: Connection) -> Name | None:
         """Return the log that the lagging table follows just now; None where both are mirrored synchronously.
 
-        Before the copy a dual-write twin is mirrored as well, though it lacks what was there before.
+        Before the copy a dual-write twin is mirrored as well, though it lacks what was there before. With attach there
+        is one copy of each row, and nothing that could lag.
         """
+        if not self.copies:
+            return None
         found = state.read_migration(conn, self.names.source)
         mirrored = (state.MIRRORED, state.PREPARED) if found.strategy == "dual-write" else ()
         return None if found.state in mirrored else self.drain(conn).log
 
     def trigger_states(self, conn: Connection) -> list[TriggerState]:
         """Return every mirror trigger with the state that it has and the one that it must have just now."""
+        if not self.copies:
+            return []
         names, found = self.names, state.read_migration(conn, self.names.source)
         swapped = found.state == state.SWAPPED
         source = names.retired if swapped else names.source
@@ -185,7 +216,9 @@ class Switchover:
         Where both tables are mirrored synchronously there is nothing to follow. A key that a killed repair left in the
         log stays there: beside the mirrors a drain is exact only under a lock (`repair.resync`).
         """
-        with connect(self.database, role="follow") as conn:
+        if not self.copies:
+            return 0
+        with self._session("drain", "follow") as conn:
             if state.read_migration(conn, self.names.source).state == state.MIRRORED:
                 return 0
             return self._drain(conn, self.drain(conn), rest)
@@ -193,15 +226,7 @@ class Switchover:
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _step(self, conn: Connection, migration: int, name: str, work: Callable[[], object]) -> None:
-        """Run a step that is not done; marks it afterwards, so a step must bear being repeated."""
-        if state.is_done(conn, migration, name):
-            return
-        started = time.monotonic()
-        result = work()
-        ms = (time.monotonic() - started) * 1e3
-        with conn.transaction():
-            state.mark_done(conn, migration, name, ms)
-        self.run.event("step", table=self.spec.name, name=name, ms=round(ms, 1), result=result)
+        run_step(conn, self.run, self.spec.name, migration, name, work)
 
     def _capture_on(self, conn: Connection, shape: Shape, migration: int) -> None:
         text = self.files.render("steps/capture_on.sql.j2", **mirror_values_of(shape, self.plan.strategy))
@@ -221,9 +246,9 @@ class Switchover:
         def work(held: Connection) -> int:
             catalog = Catalog(held, self.files)
             source, target = catalog.read(self.names.source), catalog.read(self.names.target)
-            held.execute(as_query(clear_target_sql(self.files, target)))
+            held.execute(as_query(clear_target_sql(self.files, target, filled=bool(_filled(held, target)))))
             held.execute("delete from rehearsal.chunk where migration = %s", [migration])
-            chunks = plan_chunks(held, migration, source, self.plan.copying.chunk_rows)
+            chunks = plan_chunks(held, migration, source, Limits.of(self.plan.copying))
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
             state.mark_done(held, migration, "plan-copy", chunks=chunks)
             return chunks
@@ -235,13 +260,21 @@ class Switchover:
         return chunks
 
     def _copy(self, shape: Shape, migration: int) -> dict[str, object]:
-        def tell(done: int, total: int, rows: int) -> None:
+        def tell(far: Progress) -> None:
             # Recorded, unlike other progress: the forecast is made of it. There is one a chunk.
-            fields = {"done": rows, "total": round(rows * total / done), "unit": "rows", "chunks": f"{done}/{total}"}
+            fields = {"done": far.rows, "total": far.total_rows, "unit": "rows"}
+            fields["blocks"] = f"{far.blocks}/{far.total_blocks}"
             self.run.event("progress", what=f"copy {self.spec.name}", **fields)
 
-        copier = Copier(self.database, self.files, shape, migration, self.plan.copying.workers, tell)
-        return asdict(copier.run())
+        copying = self.plan.copying
+        with self._pacer("copy", shape) as turns:
+            limits = Limits.of(copying)
+            copier = Copier(self.database, self.files, shape, migration, copying.workers, tell, limits, turns)
+            return asdict(copier.run())
+
+    def _pacer(self, what: str, shape: Shape) -> Pacer:
+        what = f"{what} of {self.spec.name}"
+        return make_pacer(what, self.database, self.files, self.plan, self.run, self.names.source, shape.primary)
 
     def _settle(self, conn: Connection, shape: Shape) -> int:
         text = settle_sql(self.files, shape, self.names.forward_log, self.names.target)
@@ -251,7 +284,8 @@ class Switchover:
         def tell(done: int, total: int) -> None:
             self._progress("indexes", done, total, "indexes")
 
-        return IndexBuilder(self.database, self.files, shape, self.plan.copying.workers, tell).run()
+        with self._pacer("index build", shape) as turns:
+            return IndexBuilder(self.database, self.files, shape, self.plan.copying.workers, tell, turns).run()
 
     def _drain(self, conn: Connection, drain: Drain, rest: int | None = None) -> int:
         def tell(done: int, total: int) -> None:
@@ -282,6 +316,12 @@ class Switchover:
         between()
         self._lock_event(exchange.swap(conn, self.policy, between))
 
+    def _swap_back(self, conn: Connection, migration: int) -> None:
+        exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
+        between = self._drainer(conn, exchange.reverse)
+        between()
+        self._lock_event(exchange.swap_back(conn, self.policy, between))
+
     def _raise_barrier(self, conn: Connection, migration: int) -> None:
         barrier = Barrier(self.files, self.plan, self.shape(conn), migration)
         between = self._drainer(conn, barrier.drain)
@@ -309,6 +349,22 @@ class Switchover:
         _, report = with_lock(conn, f"foreign keys of {dotted(self.names.target)}", work, policy=self.policy)
         self._lock_event(report)
 
+    def _finish(self, conn: Connection) -> int:
+        """Do what comes after a switch with nobody waiting; return how much there was to do."""
+        return self._finish_keys(conn) + self._lower_guard(conn)
+
+    def _lower_guard(self, conn: Connection) -> int:
+        found = state.read_migration(conn, self.names.source)
+        report, old = Guard(self.files, self.names, found.id).lower(conn, self.policy)
+        if old:
+            text = (
+                f"the guard of {self.spec.name} stays on for snapshots from before the exchange: {'; '.join(old[:3])}"
+            )
+            self.run.event("note", text=text)
+        if report:
+            self._lock_event(report)
+        return 1 if report else 0
+
     def _finish_keys(self, conn: Connection) -> int:
         found = state.read_migration(conn, self.names.source)
         mirrored = found.state == state.MIRRORED
@@ -318,6 +374,9 @@ class Switchover:
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()
         done = finish_foreign_keys(conn, self.files, table, found.detail.get("foreign_keys", []), self.policy)
+        if found.state == state.FOLLOWING:
+            oid = Catalog(conn, self.files).read(self.names.source).oid
+            done += validate_restored(conn, self.files, oid, from_stored(found.detail))
         if done:
             ms = round((time.monotonic() - started) * 1e3, 1)
             self.run.event("step", table=self.spec.name, name="foreign-keys", ms=ms, result=done)
@@ -345,12 +404,13 @@ def _filled(conn: Connection, target: Table) -> list[Name]:
     return [leaf.name for leaf in target.partitions if scalar(conn, size, [leaf.oid])]
 
 
-def clear_target_sql(files: SqlFiles, target: Table) -> str:
-    """Return the statements that empty the twin and take its indexes off."""
+def clear_target_sql(files: SqlFiles, target: Table, *, filled: bool = True) -> str:
+    """Return the statements that empty the twin, if it is filled, and take its indexes off."""
     schema = target.name[0]
     return files.render(
         "steps/clear_target.sql.j2",
         target=target.name,
+        filled=filled,
         constraints=[one.constraint_name for one in target.indexes if one.constraint_name],
         indexes=[(schema, one.name) for one in target.indexes if not one.constraint_name],
     )

@@ -6,21 +6,22 @@ catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from psycopg import sql
-
-from rehearsal.bounds import Interval, make_bounds
-from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
+from rehearsal.catalog import Catalog, Table, dotted, split_name
 from rehearsal.errors import PreconditionError, SqlFileError
+from rehearsal.keys import plan_bounds
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, checksum, quote_ident
 
-KEY_TYPES = frozenset({"timestamptz", "timestamp", "date"})
+PARTS_OF_TWIN = (("010", "target"), ("020", "mirror"))
+PARTS = {"attach": (("010", "attach_register"),)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ class RenderedChange:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is needed to write rows of a source and its twin: names and columns."""
+    """What is needed to write rows of a source and its twin: names and columns.
+
+    `uniques` is the plan's decision for each unique index without the key (`uniques`).
+    """
 
     names: Names
     key: str
@@ -41,9 +45,10 @@ class Shape:
     identity: tuple[str, ...]
     identity_types: tuple[str, ...]
     columns: tuple[str, ...]
+    uniques: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
-    def of(cls, table: Table, key: str, names: Names | None = None) -> Shape:
+    def of(cls, table: Table, key: str, names: Names | None = None, uniques: Mapping[str, str] | None = None) -> Shape:
         """Derive the shape of a table; its identity is the primary key with the partition key added.
 
         Raises:
@@ -56,7 +61,7 @@ class Shape:
         table.column(key)
         identity = primary if key in primary else (*primary, key)
         types = tuple(table.column(name).type for name in identity)
-        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns)
+        return cls(names or Names(table.name), key, primary, identity, types, table.stored_columns, uniques or {})
 
 
 def shape_of(catalog: Catalog, spec: TableSpec) -> Shape:
@@ -77,18 +82,13 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
     changes: list[RenderedChange] = []
     for spec in plan.tables:
         base = f"{plan.name}/{split_name(spec.name)[1]}"
-        for number, part in (("010", "target"), ("020", "mirror")):
+        for number, part in PARTS.get(plan.strategy, PARTS_OF_TWIN):
             name = f"{base}/{number}_{part}"
             template = f"steps/{part}.sql.j2"
             stamp = f"-- rendered from {template}, sha256 {checksum(files.text(template))}, {spec_stamp(spec, plan)}\n"
             body = applied.get(name)
             if body is None:
-                values = (
-                    target_values(conn, files, plan, spec, now)
-                    if part == "target"
-                    else mirror_values(conn, files, plan, spec)
-                )
-                body = stamp + files.render(template, **values)
+                body = stamp + files.render(template, **_values(part, conn, files, plan, spec, now))
             elif not body.startswith(stamp):
                 message = (
                     f"change {name} was applied from another {template} or another plan; restore the file or "
@@ -99,9 +99,22 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
     return changes
 
 
+def _values(part: str, conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
+    if part == "target":
+        return target_values(conn, files, plan, spec, now)
+    if part == "mirror":
+        return mirror_values(conn, files, plan, spec)
+    return {"source_text": spec.name, "plan": plan.name, "strategy": plan.strategy}
+
+
 def spec_stamp(spec: TableSpec, plan: Plan) -> str:
     """Return a stamp of the parts of the plan that a rendered change depends on."""
-    return f"{spec.name} by {spec.key}, {spec.interval}, {plan.strategy}".replace("\n", " ")
+    words = [f"{spec.name} by {spec.key}", spec.interval, plan.strategy]
+    if spec.epoch:
+        words.append(f"epoch {spec.epoch}")
+    if spec.method != "range":
+        words.append(f"{spec.method} {json.dumps(spec.values) if spec.method == 'list' else spec.modulus}")
+    return ", ".join(words).replace("\n", " ")
 
 
 def read_applied(conn: Connection) -> dict[str, str]:
@@ -115,21 +128,15 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
     """Return what `steps/target.sql.j2` is filled with."""
     table = Catalog(conn, files).read(split_name(spec.name))
     shape = Shape.of(table, spec.key)
-    key_type = table.column(spec.key).type_name
-    if key_type not in KEY_TYPES:
-        message = (
-            f"key {spec.key} of {spec.name} is of type {key_type}; it must be one of {', '.join(sorted(KEY_TYPES))}"
-        )
-        raise PreconditionError(message)
-    oldest, newest = read_key_range(conn, table.name, spec.key)
-    bounds = make_bounds(Interval.parse(spec.interval), key_type, oldest, newest, now=now, premake=spec.premake)
+    bounds = plan_bounds(conn, files, spec, table, now)
     names = shape.names
     return {
         "source": table.name,
         "source_text": dotted(table.name),
         "target": names.target,
+        "method": spec.method,
         "key": spec.key,
-        "leaves": [{"name": names.leaf(one.suffix), "lower": one.lower, "upper": one.upper} for one in bounds],
+        "leaves": [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds],
         "default_leaf": names.default_leaf if spec.default_partition else None,
         "options": ", ".join(table.options),
         "primary_key": f"{names.target[1][:58]}_pkey",
@@ -192,13 +199,6 @@ def records(record: str, columns: tuple[str, ...]) -> str:
 def log_columns(shape: Shape) -> tuple[str, ...]:
     """Columns of a key log that hold the identity."""
     return tuple(f"k{number}" for number in range(1, len(shape.identity) + 1))
-
-
-def read_key_range(conn: Connection, table: Name, key: str) -> tuple[Any, Any]:
-    """Return the oldest and the newest finite key, or None where the table is empty."""
-    query = sql.SQL("select min({key}), max({key}) from {table} where {key} > '-infinity' and {key} < 'infinity'")
-    row = conn.execute(query.format(key=sql.Identifier(key), table=sql.Identifier(*table))).fetchone()
-    return row or (None, None)
 
 
 GRANTS = """

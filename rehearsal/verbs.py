@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from psycopg import sql
 
@@ -24,8 +25,10 @@ from rehearsal.evidence import Run, runs_folder
 from rehearsal.flip import set_flags
 from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
+from rehearsal.machines import log_in, manage, require_docker, stand_up
 from rehearsal.manifest import Change
 from rehearsal.parity import ParityReport, compare, parity_text
+from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import require_go
@@ -37,6 +40,7 @@ from rehearsal.rehearse.runner import lock_database, lock_key
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
 from rehearsal.twin import render_changes
+from rehearsal.uniques import Duplicates, find_duplicates
 
 DONE, FAILED, UNSEEN = 0, 1, 3
 NEXT = ". Rows: `invoke db.data`; to stop: `invoke hosts.down`"
@@ -85,7 +89,8 @@ def alone(context: Context) -> Generator[Connection]:
 def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
     """Bring hosts, roles, database, registry and app servers to the wanted state; a second run changes nothing.
 
-    With `fresh`, the plan's database of a throwaway environment is dropped and made anew.
+    With `fresh`, the plan's database of a throwaway environment is dropped and made anew. With `dry`, nothing is
+    changed, and the exit code is 1 if anything would be.
 
     Raises:
         UsageError: `fresh` where the database is not ours to drop.
@@ -100,15 +105,17 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
         run.listen(terminal)
         changed = 0
         if dry:
-            for phase in ("cluster", "roles", "app"):
+            first = "cluster" if env.kind == "local" else "hosts" if env.settings.get("provisioned") else None
+            for phase in filter(None, (first, "roles", "app")):
                 result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
                 for host, operation in result.would_change:
                     run.event("note", text=f"{host}: would change: {operation}")
                 changed += len(result.would_change)
             run.event("note", text=f"{changed} operations would change something")
-            return DONE
-        for phase in ("cluster", "roles"):
-            changed += run_pyinfra(env.inventory, phase, plan=plan, run=run).changed
+            return FAILED if changed else DONE
+        changed += stand_up(env, plan, run)
+        env = load_environment(target.env, plan.name, target.root, secrets=False)
+        changed += run_pyinfra(env.inventory, "roles", plan=plan, run=run).changed
         with ExitStack() as stack:
             if env.is_throwaway:
                 files = SqlFiles(target.root / "sql")
@@ -168,19 +175,54 @@ def code_of(context: Context) -> int:
     return FAILED if False in seen else UNSEEN if None in seen else DONE
 
 
-def stop_hosts(target: Target) -> int:
+def stop_hosts(target: Target, *, images: bool = False) -> int:
     """Stop what runs on this machine for `local`; the data stays. A second run finds nothing to stop.
+
+    Hosts on Docker are removed; keys, passwords and snapshots stay, so that the next `up` takes seconds.
 
     Raises:
         UsageError: the environment does not run on this machine.
     """
     plan = load_plan(find_plan(target.plan, target.root))
     env = load_environment(target.env, plan.name, target.root, secrets=False)
-    if env.kind != "local":
-        message = f"environment {env.name} is of kind {env.kind}; only what `local` started is ours to stop"
+    if not env.is_throwaway:
+        message = f"environment {env.name} is of kind {env.kind}; only what `local` and `docker` made is ours to stop"
         raise UsageError(message)
+    if env.kind == "docker":
+        return _tell_hosts(manage("down", *(["--images"] if images else [])))
     print("app servers and database stopped" if stop_local(env) else "no change: nothing was running")
     return DONE
+
+
+def manage_hosts(target: Target, verb: str) -> int:
+    """Make (`up`), look at (`status`) or reset (`reset`) the hosts of an environment on Docker.
+
+    Raises:
+        UsageError: the hosts of the environment are not made by us.
+        HostsFailed: Docker or a host failed; says why.
+    """
+    require_docker(load_environment(target.env, target.plan, target.root, secrets=False))
+    return _tell_hosts(manage(verb), looked=verb == "status")
+
+
+def log_in_to(target: Target, host: str, command: str) -> int:
+    """Be an SSH client on a host of an environment on Docker.
+
+    Raises:
+        UsageError: the hosts of the environment are not made by us.
+    """
+    require_docker(load_environment(target.env, target.plan, target.root, secrets=False))
+    return log_in(host, command)
+
+
+def _tell_hosts(found: dict[str, Any], *, looked: bool = False) -> int:
+    """Print what was done to hosts, and how they are now; a host that was looked at and is not up is a failure."""
+    print("\n".join(found["changed"]) or ("" if looked else "no change"))
+    for one in found["hosts"]:
+        kept = "snapshot" if one["snapshot"] else "no snapshot"
+        answers = "ssh answers" if one["ssh"] else "no ssh"
+        print(f"{one['name']:<10} {one['group']:<10} {one['address']:<16} {one['state']:<10} {answers:<12} {kept}")
+    return FAILED if looked and not found["running"] else DONE
 
 
 def migrate(target: Target, *, dry: bool = False) -> int:
@@ -203,17 +245,22 @@ def migrate(target: Target, *, dry: bool = False) -> int:
 
 
 def verify(target: Target) -> int:
-    """Compare every pair exactly, under whatever load there is; prints the parity report."""
+    """Compare every pair exactly, under whatever load there is; prints the parity report, and values that repeat."""
     with opened(target, "verify") as context, context.session("verify") as conn:
         reports: list[ParityReport] = []
         codes: list[int] = []
+        repeated: list[Duplicates] = []
         for spec in context.plan.tables:
             keylog = context.switchover(spec).log_now(conn)
             source, target_ = context.pair(conn, spec)
             report = compare(context.env.database, context.files, source, target_, spec.key, keylog=keylog)
             reports.append(report)
             codes.append(judge(context, spec.name, state.read_migration(conn, split_name(spec.name)).state, report))
+            repeated += [one for one in find_duplicates(conn, context.files, source, target_, spec.key) if one.sets]
         print(parity_text(reports))
+        for one in repeated:
+            print(f"duplicates: {one.name}: {one.text()}")
+        codes += [FAILED] * bool(repeated)
         return next((code for code in (FAILED, UNSEEN) if code in codes), DONE)
 
 
@@ -257,6 +304,28 @@ def dry_run(context: Context) -> int:
     print(dry_run_text(context.plan, acts, {}))
     context.run.event("note", text=f"nothing was changed: catalog digest {before} before, {after} after")
     return DONE if before == after else FAILED
+
+
+def pause(target: Target, reason: str) -> int:
+    """Pause the plan's copies and index builds, running or to come; a second pause changes nothing.
+
+    It takes effect before the next chunk and the next index. Writes stay captured: the key log grows meanwhile.
+    """
+    with opened(target, "pause") as context, context.session("pause") as conn:
+        require_mark(context, conn)
+        changed = set_pause(conn, context.plan.name, reason)
+        found = read_pause(conn, context.plan.name)
+        context.run.event("note", text=f"{context.plan.name} {found}{'' if changed else '; no change'}")
+    return DONE
+
+
+def resume(target: Target) -> int:
+    """Let the plan's copies and index builds go on; on a plan that is not paused, changes nothing."""
+    with opened(target, "resume") as context, context.session("resume") as conn:
+        require_mark(context, conn)
+        changed = end_pause(conn, context.plan.name)
+        context.run.event("note", text=f"{context.plan.name} goes on" if changed else "no change: it was not paused")
+    return DONE
 
 
 def roll_back(target: Target) -> int:

@@ -61,7 +61,7 @@ class Verdict:
         return {Outcome.GO: 0, Outcome.NO_GO: 1, Outcome.INCONCLUSIVE: 3}[self.outcome]
 
 
-DATA_GATES = frozenset({"ledger", "parity-after", "mismatch-found"})
+DATA_GATES = frozenset({"ledger", "parity-after", "duplicates", "orphans", "mismatch-found"})
 DECLARED: dict[str, tuple[Callable[[Plan], bool], str]] = {
     "data": (
         lambda plan: any(table.month_min is not None or table.month_max is not None for table in plan.data.tables),
@@ -72,6 +72,10 @@ DECLARED: dict[str, tuple[Callable[[Plan], bool], str]] = {
     "creates": (lambda plan: any(request.creates for request in plan.smoke), "no request that creates a row"),
     "dashboard": (lambda plan: plan.dashboard is not None, "no dashboard"),
     "source_scan": (lambda plan: bool(plan.source_scan.paths), "no source to scan"),
+    "references": (
+        lambda plan: any(table.references for table in plan.tables),
+        "no foreign key that points at a table",
+    ),
     "queries": (lambda plan: bool(plan.queries), "no queries"),
 }
 

@@ -86,7 +86,7 @@ def is_urgent(event: Event) -> bool:
             return number_of(fields, "attempts") > 1 or bool(fields.get("blockers"))
         case "operation":
             return fields.get("ok") is False
-        case "hosts" | "note":
+        case "hosts" | "note" | "pace":
             return True
         case _:
             return False
@@ -109,7 +109,7 @@ def describe(event: Event) -> Line | None:
                 f"{word_of(fields, 'gate', '?')}: {word_of(fields, 'subject', '?')}: {word_of(fields, 'observed', '')}"
             )
             return Line(1, _mark(fields.get("passed")), clean(said))
-        case "lock" | "step" | "operation" | "hosts" | "note":
+        case "lock" | "step" | "operation" | "hosts" | "note" | "pace":
             return Line(1, "", clean(_sentence(event.kind, fields)))
         case _:
             return None

@@ -57,16 +57,37 @@ comment on table rehearsal.migration is
 
 create table if not exists rehearsal.chunk (
     migration integer not null references rehearsal.migration (id) on delete cascade,
-    number integer not null,
+    number bigint not null,
     lower_block bigint not null,
     upper_block bigint not null,
     done_at timestamptz,
     rows bigint,
     duration_ms double precision,
+    bytes bigint,
     primary key (migration, number)
 );
 comment on table rehearsal.chunk is
-    'Ledger of the copy: blocks [lower_block, upper_block) of the source; done_at commits with the copied rows';
+    'Ledger of the copy: blocks [lower_block, upper_block) of the source; done_at commits with the copied rows; a chunk '
+    'that is too large is split, its number is its first block';
+do $$
+begin
+    -- A registry of an earlier version: numbers were counted, and bytes were not kept.
+    if not exists (
+        select from pg_catalog.pg_attribute where attrelid = 'rehearsal.chunk'::regclass and attname = 'bytes'
+    ) then
+        alter table rehearsal.chunk add column bytes bigint, alter column number type bigint;
+    end if;
+end
+$$;
+
+create table if not exists rehearsal.pause (
+    plan text primary key,
+    paused_at timestamptz not null default now(),
+    paused_by text not null default current_user,
+    reason text not null default ''
+);
+comment on table rehearsal.pause is
+    'Plans whose copies and index builds wait: no new chunk begins while the row is there; survives restarts';
 
 create table if not exists rehearsal.step (
     migration integer not null references rehearsal.migration (id) on delete cascade,
@@ -77,3 +98,19 @@ create table if not exists rehearsal.step (
     primary key (migration, name)
 );
 comment on table rehearsal.step is 'Steps that are done, one row each, written in the same transaction as the step';
+
+create or replace function rehearsal.refuse_old_snapshot() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $fence$
+begin
+    -- The rows of an exchange are invisible to a snapshot from before it: an UPDATE would find nothing and say so.
+    if not pg_visible_in_snapshot(tg_argv[0]::xid8, pg_current_snapshot()) then
+        raise exception 'could not serialize access due to the exchange of table %', tg_table_name
+            using hint = 'the transaction began before the exchange; repeat it', errcode = 'serialization_failure';
+    end if;
+    return null;
+end
+$fence$;
+comment on function rehearsal.refuse_old_snapshot() is
+    'Fence after an exchange: writes of transactions whose snapshot is older than the transaction in the argument fail';

@@ -29,11 +29,19 @@ if ours:
             server=data.app_server,
             port=data.app_port,
             database_url=database_url(
-                data.db_host, data.db_port, database, data.db_app_role, resolve(data.db_app_password)
+                data.db_host,
+                data.db_port,
+                database,
+                data.db_app_role,
+                resolve(data.db_app_password),
+                sslmode=data.db_sslmode if data.get("app_sslrootcert") else None,
+                sslrootcert=data.get("app_sslrootcert"),
             ),
+            address=data.get("app_address"),
             flags={name: kept and have.get(name) == "true" for name in names},
         ),
         mode=data.env_file_mode,
+        owner=data.get("env_file_owner"),
     )
 if data.app_manager == "supervisord":
     apps = Path(data.base) / "apps"
@@ -59,5 +67,9 @@ if data.app_manager == "supervisord":
     operations.program(name="Start the app server", base=data.base, program=data.app_server)
 else:
     operations.service(
-        name="Start the app server", unit=data.app_service, env_file=data.env_file, restart=data.get("app_restart")
+        name="Start the app server",
+        unit=data.app_service,
+        env_file=data.env_file,
+        restart=data.get("app_restart"),
+        files=(f"/etc/systemd/system/{data.app_service}", f"{data.app_folder}/current") if ours else (),
     )

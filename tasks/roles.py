@@ -12,10 +12,10 @@ from fleet.psql import database_name, ident, literal, session
 data = host.data
 superuser, migrator = session(data, "superuser"), session(data, "migrator")
 database = database_name(data)
-passwords = {
-    data.db_superuser: resolve(data.db_superuser_password),
-    data.db_migrator: resolve(data.db_migrator_password),
-}
+passwords = {data.db_migrator: resolve(data.db_migrator_password)}
+# Where the superuser is whoever runs psql on the database host, it has no password at all.
+if data.get("db_superuser_password"):
+    passwords[data.db_superuser] = resolve(data.db_superuser_password)
 app_password = resolve(data.db_app_password)
 
 lines = [
@@ -34,6 +34,32 @@ operations.role(
 operations.role(
     name="Make the role of the app", session=superuser.on("postgres"), role=data.db_app_role, password=app_password
 )
+for name, attributes, groups in (
+    ("monitor", "login connection limit 5", "pg_monitor"),
+    ("parity", "login", "pg_read_all_data"),
+):
+    # Roles that an inventory does not name are somebody else's business.
+    if data.get(f"db_{name}_role"):
+        operations.role(
+            name=f"Make the {name} role, which can only read",
+            session=superuser.on("postgres"),
+            role=data.get(f"db_{name}_role"),
+            password=resolve(data.get(f"db_{name}_password")),
+            attributes=attributes,
+        )
+        member = literal(data.get(f"db_{name}_role"))
+        operations.sql(
+            name=f"Let the {name} role read what it needs, and write nothing",
+            session=superuser.on("postgres"),
+            unless=(
+                f"select pg_has_role({member}, '{groups}', 'member') and 'default_transaction_read_only=on'"
+                f" = any (rolconfig) from pg_roles where rolname = {member}"
+            ),
+            text=(
+                f"grant {groups} to {ident(data.get(f'db_{name}_role'))};\n"
+                f"alter role {ident(data.get(f'db_{name}_role'))} set default_transaction_read_only = on;\n"
+            ),
+        )
 
 role = literal(data.db_migrator)
 operations.sql(

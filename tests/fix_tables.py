@@ -115,6 +115,7 @@ class Writers:
     database: Database
     table: Name
     isolation: psycopg.IsolationLevel
+    first: datetime = datetime(2026, 1, 2, tzinfo=UTC)
     acknowledged: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     rows: dict[int, str | None] = field(default_factory=dict)
@@ -143,7 +144,7 @@ class Writers:
 
     def _write(self, conn: Connection, action: str, row: int, note: str, chance: random.Random) -> int:
         table = sql.Identifier(*self.table)
-        key = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(minutes=chance.randrange(0, 100_000))
+        key = self.first + timedelta(minutes=chance.randrange(0, 100_000))
         texts = {
             "insert": 'insert into {} ("Created At", "unit id", amount, note) '
             "values (%(key)s, 1, 5, %(note)s) returning id",
@@ -182,9 +183,10 @@ def writing(
     table: Name,
     writers: int = 3,
     isolation: psycopg.IsolationLevel = psycopg.IsolationLevel.READ_COMMITTED,
+    **more: Any,
 ) -> Iterator[Writers]:
-    """Keep writers at work for the block."""
-    state = Writers(database, table, isolation)
+    """Keep writers at work for the block; `first` is the earliest key that they write."""
+    state = Writers(database, table, isolation, **more)
     errors: list[BaseException] = []
 
     def guarded(seed: int) -> None:

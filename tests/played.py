@@ -77,6 +77,7 @@ SEEN: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("counts", "public.revenues", "1,071,214 = 1,071,214", "switchover", {}),
     ("parity-after", "public.revenues", "0 of 1,071,388 rows differ, 4 of 4 corruptions seen", "parity-after",
      {"rows": 1_071_388, "differing": 0, "table": PARITY}),
+    ("duplicates", "public.revenues revenues_pkey", "no value of id repeats", "parity-after", {}),
     ("stats-unchanged", "public.revenues", "rows, oldest, newest, properties equal", "parity-after", {}),
     ("mismatch-found", "public.revenues", "stale row put in, reported as stale", "parity-after", {}),
     ("flags", "app1", "on in 2.1 s, healthy", "flags", {"before": "false", "after": "true", "restarted": True}),

@@ -66,12 +66,17 @@ def compare(
         found.explained,
         found.unexplained,
         tuple(found.examples),
-        in_default=sum(sums[1].rows[leaf.oid] for leaf in pair.leaves if leaf.is_default),
+        in_default=_strays(pair, sums[1]),
         null_keys=sums[0].null_keys,
         self_test=passed,
         self_test_note=note,
         seconds=time.monotonic() - started,
     )
+
+
+def _strays(pair: Pair, target: Sums) -> int:
+    """Count the rows in DEFAULT; that of a list is where all other values belong, of a range nothing does."""
+    return 0 if pair.method == "list" else sum(target.rows[leaf.oid] for leaf in pair.leaves if leaf.is_default)
 
 
 @contextlib.contextmanager

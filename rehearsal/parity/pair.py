@@ -5,6 +5,7 @@ Owns how a column's values are told apart and which leaf a key belongs to. Must 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,21 +21,26 @@ NOWHERE = "(no partition)"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A column and how its values enter a digest: natively, by the type's send function, or as text."""
+    """A column and how its values enter a digest: natively, by the type's send function, or as text.
+
+    `base` is the name of the type below all domains, '' where that is not one of PostgreSQL's own.
+    """
 
     name: str
     type: str
     send: tuple[str, str] | None
     as_text: bool
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of keys, [lower, upper), or the keys that are null."""
+    """Keys: a range [lower, upper), those of some buckets, or those that are null."""
 
     lower: str | None = None
     upper: str | None = None
     is_null: bool = False
+    buckets: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,11 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A source and its target. Bucket n holds the keys in [bounds[n - 1], bounds[n]), None the null ones."""
+    """A source and its target.
+
+    By range bucket n holds the keys in [bounds[n - 1], bounds[n]), by list those equal to bounds[n] (the last one all
+    others), by hash those of remainder n; None the null ones.
+    """
 
     source: Table
     target: Table
@@ -58,6 +68,14 @@ class Pair:
     columns: tuple[Encoded, ...]
     bounds: tuple[str, ...]
     leaves: tuple[Leaf, ...]
+    method: str = "range"
+    modulus: int = 0
+    hash_function: Name | None = None
+
+    @property
+    def bucket_count(self) -> int:
+        """Number of buckets, the one of the null keys left out."""
+        return self.modulus or len(self.bounds) + 1
 
     @property
     def primary_key(self) -> tuple[str, ...]:
@@ -70,6 +88,10 @@ class Pair:
         primary = self.source.primary_key
         return primary if self.key in primary else (*primary, self.key)
 
+    def base_of(self, name: str) -> str:
+        """Name of a column's type below all domains."""
+        return next((column.base for column in self.columns if column.name == name), "")
+
     @property
     def column_names(self) -> tuple[str, ...]:
         """Names of all columns that are compared."""
@@ -79,7 +101,7 @@ class Pair:
     def oids(self) -> tuple[int, ...]:
         """For each bucket the leaf that its keys belong into."""
         by_bucket = {bucket: leaf.oid for leaf in self.leaves for bucket in leaf.buckets}
-        return tuple(by_bucket[bucket] for bucket in range(len(self.bounds) + 1))
+        return tuple(by_bucket[bucket] for bucket in range(self.bucket_count))
 
     @property
     def elsewhere(self) -> int:
@@ -87,8 +109,14 @@ class Pair:
         return next((leaf.oid for leaf in self.leaves if None in leaf.buckets), 0)
 
     def spans(self, leaves: Sequence[Leaf]) -> tuple[Span, ...]:
-        """Return the ranges of keys that belong into the leaves, neighbours joined."""
+        """Return the keys that belong into the leaves, neighbouring ranges joined."""
         buckets = sorted(bucket for leaf in leaves for bucket in leaf.buckets if bucket is not None)
+        null = [Span(is_null=True)] if any(None in leaf.buckets for leaf in leaves) else []
+        if self.method == "range":
+            return (*self._ranges(buckets), *null)
+        return (*([Span(buckets=tuple(buckets))] if buckets else []), *null)
+
+    def _ranges(self, buckets: Sequence[int]) -> list[Span]:
         spans: list[Span] = []
         for bucket in buckets:
             lower = self.bounds[bucket - 1] if bucket else None
@@ -97,9 +125,7 @@ class Pair:
                 spans[-1] = Span(spans[-1].lower, upper)
             else:
                 spans.append(Span(lower, upper))
-        if any(None in leaf.buckets for leaf in leaves):
-            spans.append(Span(is_null=True))
-        return tuple(spans)
+        return spans
 
 
 def read_pair(conn: Connection, files: SqlFiles, source: Name, target: Name, key: str) -> Pair:
@@ -113,9 +139,8 @@ def read_pair(conn: Connection, files: SqlFiles, source: Name, target: Name, key
     if not one.primary_key:
         message = f"table {dotted(source)} has no primary key, so rows cannot be told apart; add one"
         raise PreconditionError(message)
-    key_type = one.column(key).type
-    bounds, leaves = _split(conn, files, other, key_type)
-    return Pair(one, other, key, key_type, _matched(conn, files, one, other), bounds, leaves)
+    pair = Pair(one, other, key, one.column(key).type, _matched(conn, files, one, other), (), ())
+    return _split(conn, files, pair)
 
 
 def read_encodings(conn: Connection, files: SqlFiles, table: Table, *, portable: bool = False) -> tuple[Encoded, ...]:
@@ -123,7 +148,8 @@ def read_encodings(conn: Connection, files: SqlFiles, table: Table, *, portable:
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(files.query("parity/encodings.sql"), {"oid": table.oid, "portable": portable}).fetchall()
     return tuple(
-        Encoded(row["name"], row["type"], tuple(row["send"]) if row["send"] else None, row["as_text"]) for row in rows
+        Encoded(row["name"], row["type"], tuple(row["send"]) if row["send"] else None, row["as_text"], row["base_name"])
+        for row in rows
     )
 
 
@@ -147,20 +173,51 @@ def _unlike(ours: Encoded, theirs: Encoded | None) -> str:
     return f"{ours.name} is {ours.type} in the source and {theirs.type} in the target (or its collation differs)"
 
 
-def _split(conn: Connection, files: SqlFiles, target: Table, key_type: str) -> tuple[tuple[str, ...], tuple[Leaf, ...]]:
-    """Return the bounds in the order of their type, and the leaves with the buckets that belong into them."""
+def _split(conn: Connection, files: SqlFiles, pair: Pair) -> Pair:
+    """Return the pair with its bounds, in the order of their type, and its leaves with the buckets that are theirs."""
+    target = pair.target
     if target.kind != "p":
-        return (), (Leaf(target.name, target.oid, is_default=False, buckets=(0, None)),)
-    parts = [one for one in target.partitions if not one.detach_pending]
-    ranks = rank_bounds(conn, files, parts, key_type)
-    bounds = tuple(text for _, text in sorted({rank: text for text, rank in ranks.items()}.items()))
-    taken = {one.oid: _buckets(one, ranks, len(bounds)) for one in parts if not one.is_default}
-    left = set(range(len(bounds) + 1)).difference(*taken.values())
-    leaves = [Leaf(one.name, one.oid, is_default=False, buckets=taken[one.oid]) for one in parts if not one.is_default]
-    default = next((one for one in parts if one.is_default), None)
+        leaf = Leaf(target.name, target.oid, is_default=False, buckets=(0, None))
+        return dataclasses.replace(pair, leaves=(leaf,), method="none")
+    parts = [one for one in target.partitions if not one.detach_pending and not one.is_default]
+    method = (target.partition_key or "").partition(" ")[0].lower()
+    if method == "range":
+        ranks = rank_bounds(conn, files, parts, pair.key_type)
+        bounds = tuple(text for _, text in sorted({rank: text for text, rank in ranks.items()}.items()))
+        cut = dataclasses.replace(pair, bounds=bounds)
+        taken: list[tuple[int | None, ...]] = [_buckets(one, ranks, len(bounds)) for one in parts]
+    elif method == "list":
+        bounds = tuple(value for one in parts for value in one.values if value is not None)
+        cut = dataclasses.replace(pair, bounds=bounds, method=method)
+        taken = [tuple(None if value is None else bounds.index(value) for value in one.values) for one in parts]
+    else:
+        modulus = max((one.modulus for one in parts), default=1)
+        function = _hash_function(conn, files, target)
+        cut = dataclasses.replace(pair, method=method, modulus=modulus, hash_function=function)
+        taken = [tuple(range(one.remainder, modulus, one.modulus)) for one in parts]
+    return dataclasses.replace(cut, leaves=_leaves(target, parts, taken, cut.bucket_count))
+
+
+def _leaves(
+    target: Table, parts: Sequence[Partition], taken: Sequence[tuple[int | None, ...]], count: int
+) -> tuple[Leaf, ...]:
+    """Return the leaves; what none of them takes belongs into DEFAULT, or has no place."""
+    left = [one for one in (*range(count), None) if all(one not in buckets for buckets in taken)]
+    leaves = [Leaf(one.name, one.oid, is_default=False, buckets=own) for one, own in zip(parts, taken, strict=True)]
+    default = next((one for one in target.partitions if one.is_default and not one.detach_pending), None)
     name, oid = (default.name, default.oid) if default else (("", NOWHERE), 0)
-    leaves.append(Leaf(name, oid, is_default=default is not None, buckets=(*sorted(left), None)))
-    return bounds, tuple(leaves)
+    return (*leaves, Leaf(name, oid, is_default=default is not None, buckets=tuple(left)))
+
+
+def _hash_function(conn: Connection, files: SqlFiles, target: Table) -> Name:
+    """Return the function that PostgreSQL hashes the key with."""
+    row = conn.execute(files.query("parity/hash_function.sql"), {"oid": target.oid}).fetchone()
+    if row is None:
+        message = (
+            f"{dotted(target.name)} is partitioned by {target.partition_key}, which cannot be followed; use one column"
+        )
+        raise PreconditionError(message)
+    return row[0], row[1]
 
 
 def rank_bounds(conn: Connection, files: SqlFiles, parts: Iterable[Partition | Span], key_type: str) -> dict[str, int]:

@@ -23,8 +23,8 @@ from rehearsal.sqlfiles import Quoted, SqlFiles, quote_ident, quote_literal
 
 ATTEMPTS = 5
 LEAST_ROWS = 3
-DAYS = frozenset({"date", "timestamp with time zone", "timestamp without time zone"})
-DAYS_TRIED = 28
+DAYS = frozenset({"date", "timestamptz", "timestamp"})
+TRIES = 28
 BUSY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 FORBIDDEN = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction)
 # A constraint or a type may refuse one way to corrupt a row; then another one is tried.
@@ -36,6 +36,8 @@ set local idle_in_transaction_session_timeout = '60s';
 select pg_catalog.set_config('rehearsal.applying', 'on', true)
 """
 
+NUMBERS = frozenset({"int2", "int4", "int8"})
+TEXTS = frozenset({"text", "varchar"})
 Identity = tuple[str | None, ...]
 Wanted = set[tuple[str, Identity]]
 
@@ -133,26 +135,44 @@ class Vandal:
     def corrupt(self, kind: str, place: str, identity: Identity) -> Wanted | None:
         """Return what a comparison must report now; empty if the class does not apply, None if nothing worked."""
         if kind == "replaced":
-            new = self._first("corrupt_replace", place, new_keys(self.pair), stored=self.pair.source.stored_columns)
-            return None if new is None else {("missing", identity), ("orphan", new)}
-        if kind == "moved" and self.pair.key in self.pair.primary_key:
+            return self._replace(place, identity)
+        if kind == "moved" and (self.pair.key in self.pair.primary_key or self._holds_one_key):
             return set()
         values = list(self._other_keys() if kind == "moved" else other_values(self.pair))
         if not values and kind == "stale":
             return set()
         return None if self._first("corrupt_update", place, values) is None else {(kind, identity)}
 
+    def _replace(self, place: str, identity: Identity) -> Wanted | None:
+        """Put a row in under a key that nobody has; where none can be made, take one out at least."""
+        # The key may be the whole identity: then a new one must be free and belong into this leaf, which may be full.
+        whole = self.pair.primary_key == (self.pair.key,)
+        values = self._free_keys("gone") if whole else new_keys(self.pair)
+        new = self._first("corrupt_replace", place, values, stored=self.pair.source.stored_columns)
+        if new is not None:
+            return {("missing", identity), ("orphan", new)}
+        query = self.files.query("parity/corrupt_delete.sql.j2", leaf=self.leaf, place=place)
+        return {("missing", identity)} if self.conn.execute(query).rowcount else None
+
+    @property
+    def _holds_one_key(self) -> bool:
+        """Whether no row of the leaf can have another key: a list of one value."""
+        part = next((one for one in self.pair.target.partitions if one.oid == self.leaf.oid), None)
+        return part is not None and len(part.values) == 1
+
     def _other_keys(self) -> Iterator[tuple[str, Quoted]]:
         key, leaf = quote_ident(self.pair.key), quote_ident(self.leaf.name)
         for order in ("desc", "asc"):
             other = f"select y.{key} from {leaf} as y where y.{key} <> x.{key} order by y.{key} {order} limit 1"  # noqa: S608 -- quoted
             yield self.pair.key, Quoted(f"({other})")
-        # Another unique index may hold the keys that are there already; then a day that nobody uses is looked for.
+        yield from self._free_keys("x")
+
+    def _free_keys(self, alias: str) -> Iterator[tuple[str, Quoted]]:
+        """Yield keys near a row's own; what another row or another leaf has is refused by PostgreSQL."""
+        own, kind = f"{alias}.{quote_ident(self.pair.key)}", self.pair.base_of(self.pair.key)
         lower = next((one.lower for one in self.pair.target.partitions if one.oid == self.leaf.oid), None)
-        if lower is not None and self.pair.key_type in DAYS:
-            for day in range(DAYS_TRIED):
-                moment = f"({quote_literal(lower)}::{self.pair.key_type} + {day} * interval '1 day')"
-                yield self.pair.key, Quoted(f"{moment}::{self.pair.key_type}")
+        for step in range(TRIES):
+            yield from ((self.pair.key, Quoted(one)) for one in near(own, kind, lower, step))
 
     def _first(
         self, template: str, place: str, values: Iterable[tuple[str, Quoted]], **more: object
@@ -182,21 +202,37 @@ def new_keys(pair: Pair) -> Iterator[tuple[str, Quoted]]:
             continue
         column, source = quote_ident(name), quote_ident(pair.source.name)
         lowest = f"(select min(z.{column}) from {source} as z)"  # noqa: S608 -- quoted
-        for value in NEW_KEYS.get(pair.source.column(name).type_name, ()):
-            yield name, Quoted(value.format(lowest=lowest))
+        own = ("gone", name)
+        for value in NEW_KEYS.get(pair.base_of(name), ()):
+            yield name, Quoted(value.format(lowest=lowest, own=quote_ident(own)))
 
 
 def other_values(pair: Pair) -> Iterator[tuple[str, Quoted]]:
     """Yield expressions that change a column which is not part of the identity; `x` is the row."""
     free = [column for column in pair.source.columns if column.name not in pair.identity and not column.generated]
-    for column in sorted(
-        free, key=lambda one: list(OTHER_VALUES).index(one.type_name) if one.type_name in OTHER_VALUES else 99
-    ):
+    easy = list(OTHER_VALUES)
+    bases = {column.name: pair.base_of(column.name) for column in free}
+    for column in sorted(free, key=lambda one: easy.index(bases[one.name]) if bases[one.name] in OTHER_VALUES else 99):
         name = "x." + quote_ident(column.name)
-        for value in OTHER_VALUES.get(column.type_name, ()):
+        for value in OTHER_VALUES.get(bases[column.name], ()):
             yield column.name, Quoted(value.format(x=name))
         if not column.not_null:
             yield column.name, Quoted(f"case when {name} is not null then null else {name} end")
+
+
+def near(own: str, kind: str, lower: str | None, step: int) -> Iterator[str]:
+    """Yield expressions for keys of a type, the `step`-th ones from the leaf's lower bound or from a row's own."""
+    if kind in DAYS and lower is not None:
+        yield f"({quote_literal(lower)}::{kind} + {step} * interval '1 day')::{kind}"
+    elif kind in NUMBERS:
+        yield from (f"({lower})::{kind} + {step}",) if lower is not None else ()
+        yield from (f"{own} + {step + 1}", f"{own} - {step + 1}")
+    elif kind == "uuid":
+        # The first 15 characters hold the time and the version.
+        yield f"(left({own}::text, 15) || substr(gen_random_uuid()::text, 16))::uuid"
+        yield "gen_random_uuid()"
+    elif kind in TEXTS:
+        yield "md5(random()::text)"
 
 
 NUMBER = ("coalesce({x}, 0) + 1", "coalesce({x}, 0) - 1")
@@ -218,14 +254,21 @@ OTHER_VALUES = {
     "uuid": ("pg_catalog.gen_random_uuid()",),
 }
 BELOW = ("least({lowest}, 0) - 1",)
+# A row's own text with a sign more passes most checks on how it begins.
+NEW_TEXTS = ("{own} || '~'", "md5(random()::text)", "left(md5(random()::text), 8)")
 NEW_KEYS = {
     "int8": BELOW,
     "int4": BELOW,
     "int2": BELOW,
     "numeric": BELOW,
     "uuid": ("pg_catalog.gen_random_uuid()",),
-    "text": ("pg_catalog.md5(pg_catalog.random()::text)",),
-    "varchar": ("pg_catalog.md5(pg_catalog.random()::text)", "left(pg_catalog.md5(pg_catalog.random()::text), 8)"),
+    "text": NEW_TEXTS,
+    "varchar": NEW_TEXTS,
+    "bpchar": NEW_TEXTS,
+    "bytea": ("{own} || '\\x00'::bytea", "sha256({own})"),
+    "float8": BELOW,
+    "float4": BELOW,
+    "interval": ("{lowest} - interval '1 day'",),
     "timestamptz": ("{lowest} - interval '1 day'",),
     "timestamp": ("{lowest} - interval '1 day'",),
     "date": ("{lowest} - 1",),

@@ -20,6 +20,7 @@ from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, Usa
 from rehearsal.evidence import Event, Run, runs_folder, utc_now
 from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
+from rehearsal.machines import stand_up
 from rehearsal.plan import Plan
 from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
 from rehearsal.postgres import advisory_lock, connect, scalar
@@ -169,8 +170,8 @@ def bring_up(root: Path, plan: Plan, env: Environment, run: Run, options: Option
     """
     run.phase = "hosts"
     if env.is_throwaway:
-        for phase in ("cluster", "roles"):
-            run_pyinfra(env.inventory, phase, plan=plan, run=run)
+        stand_up(env, plan, run)
+        run_pyinfra(env.inventory, "roles", plan=plan, run=run)
         if resumed:
             run_pyinfra(env.inventory, "app", plan=plan, run=run)
     loaded = load_environment(env.name, plan.name, root)

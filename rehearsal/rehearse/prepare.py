@@ -16,12 +16,13 @@ from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, utc_now
 from rehearsal.figures import newest_id, read_figures
+from rehearsal.findings import Finding
 from rehearsal.flags import wait_for_servers
 from rehearsal.hosts import run_pyinfra
 from rehearsal.manifest import Change, write_manifest
 from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.postgres import Connection
-from rehearsal.preflight import Finding, run_preflight
+from rehearsal.preflight import run_preflight
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.stats import read_stats

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from rehearsal.browser import check_dashboard
 from rehearsal.catalog import Table
+from rehearsal.hosts import try_pyinfra
 from rehearsal.postgres import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.smoke import SmokeResult, run_smoke, scan_log
@@ -21,16 +22,13 @@ from rehearsal.sourcescan import scan_source, scan_statements
 def smoke(context: Context) -> None:
     """Use the application on every server, look into its logs, its page, its source."""
     context.writers.ensure("smoke")
-    offsets = {server.name: log_size(server.log) for server in context.env.app_servers}
+    sizes = log_sizes(context)
     results = smoke_all(context, "smoke")
-    for server in context.env.app_servers:
-        if server.log is None:
-            context.run.record("app-logs", server.name, None, "the inventory does not name the log")
-            continue
-        lines = scan_log(Path(server.log), offsets[server.name])
-        context.run.record(
-            "app-logs", server.name, not lines, f"{len(lines)} error lines" + (f": {lines[0][:200]}" if lines else "")
-        )
+    for server, lines in log_errors(context, sizes).items():
+        seen = "the log cannot be read, or the inventory does not name it"
+        if lines is not None:
+            seen = f"{len(lines)} error lines" + (f": {lines[0][:200]}" if lines else "")
+        context.run.record("app-logs", server, None if lines is None else not lines, seen)
     run_commands(context)
     look_at_dashboard(context)
     list_source(context)
@@ -38,9 +36,29 @@ def smoke(context: Context) -> None:
         check_sync(context, results)
 
 
-def log_size(path: str | None) -> int:
-    """Return how long a log is just now; 0 where there is none yet."""
-    return Path(path).stat().st_size if path and Path(path).exists() else 0
+def log_sizes(context: Context) -> dict[str, int]:
+    """Return how long each server's log is just now; a log that cannot be read is left out."""
+    servers = [server for server in context.env.app_servers if server.log]
+    if context.env.kind == "local":
+        paths = {server.name: Path(server.log or "") for server in servers}
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+    if not servers:
+        return {}
+    reports = try_pyinfra(context.env.inventory, "app-log", plan=context.plan).reports
+    return {name: report["size"] for name, report in reports.items() if report["size"] is not None}
+
+
+def log_errors(context: Context, sizes: dict[str, int]) -> dict[str, list[str] | None]:
+    """Return the error lines of each server's log beyond its size before; None where it cannot be read."""
+    servers = {server.name: server.log for server in context.env.app_servers}
+    if context.env.kind == "local":
+        return {name: scan_log(Path(log), sizes[name]) if log else None for name, log in servers.items()}
+    reports: dict[str, Any] = {}
+    if sizes:
+        data = {"log_sizes": sizes}
+        reports = try_pyinfra(context.env.inventory, "app-log", plan=context.plan, data=data).reports
+    seen = {name: one["errors"] for name, one in reports.items() if one["size"] is not None and name in sizes}
+    return {name: seen.get(name) for name in servers}
 
 
 def smoke_all(context: Context, gate: str) -> list[SmokeResult]:

@@ -48,7 +48,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     Chapter(
         "parity",
         "Parity",
-        ("parity-before", "parity-after", "mismatch-found"),
+        ("parity-before", "parity-after", "duplicates", "orphans", "mismatch-found"),
         "parity",
         "Content is compared in one snapshot while writers are at work; equal counts are not enough.",
     ),
@@ -86,6 +86,7 @@ def build_sections(history: History) -> list[Section]:
         "switchover": [
             *history.table("step", "Steps"),
             *history.table("lock", "Locks that block the application"),
+            *history.table("pace", "Pace: slower, paused, and why"),
         ],
     }
     return [_section(chapter, tables.get(chapter.id, ())) for chapter in CHAPTERS]

@@ -32,7 +32,7 @@ with recursive base (attnum, type, typmod) as (
                          'timetz', 'money', 'bit', 'varbit', 'inet', 'cidr', 'macaddr') as is_portable
     from typed
 )
-select name, type,
+select name, type, base_name,
        case when not is_strict and send_name is not null and (is_portable or not %(portable)s)
             then array[send_schema, send_name]::text[] end as send,
        not is_strict and (send_name is null or (%(portable)s and not is_portable)) as as_text

@@ -6,21 +6,25 @@ select c.relkind::text as kind, c.relispartition as is_partition, c.relpersisten
        pg_catalog.pg_has_role(c.relowner, 'USAGE') as is_owner,
        pg_catalog.has_schema_privilege(c.relnamespace, 'CREATE') as may_create,
        pg_catalog.age(c.relfrozenxid)::bigint as frozen_age,
-       pg_catalog.current_setting('autovacuum_freeze_max_age')::bigint as freeze_max_age,
+       (
+           -- Of the table and its TOAST, by transactions and by multixacts: how near the forced vacuum is; 1 is there.
+           select max(greatest(
+               pg_catalog.age(one.relfrozenxid)::float8 / least(
+                   pg_catalog.current_setting('autovacuum_freeze_max_age')::float8,
+                   (select o.option_value from pg_catalog.pg_options_to_table(one.reloptions) as o
+                    where o.option_name = 'autovacuum_freeze_max_age')::float8
+               ),
+               pg_catalog.mxid_age(one.relminmxid)::float8
+               / pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::float8
+           ))
+           from pg_catalog.pg_class as one where one.oid in (c.oid, c.reltoastrelid)
+       ) as wraparound_share,
+       exists (
+           select from pg_catalog.pg_stat_activity as a
+           join pg_catalog.pg_locks as l on l.pid = a.pid and l.relation = c.oid
+           where a.backend_type = 'autovacuum worker' and a.query like '%%(to prevent wraparound)'
+       ) as wraparound_vacuum,
        pg_catalog.pg_total_relation_size(c.oid) as total_bytes,
-       array(
-           select distinct v.relname::text
-           from pg_catalog.pg_depend as d
-           join pg_catalog.pg_rewrite as r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid
-           join pg_catalog.pg_class as v on v.oid = r.ev_class and v.oid <> c.oid
-           where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid
-       ) as views,
-       array(
-           select p.pubname::text
-           from pg_catalog.pg_publication as p
-           left join pg_catalog.pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = c.oid
-           where p.puballtables or r.oid is not null
-       ) as publications,
        array(
            select a.attname::text from pg_catalog.pg_attribute as a
            where a.attrelid = c.oid and a.attacl is not null and not a.attisdropped

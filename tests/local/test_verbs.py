@@ -24,7 +24,7 @@ from rehearsal.postgres import connect, scalar
 from rehearsal.sqlfiles import SqlFiles
 from tests.local.conftest import ROOT, own_folder
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 ROWS = "20000"
 LEGACY = "  ".join(["reads legacy, writes legacy"] * 2)  # file and process
 FOLDERS = ("inventories", "plans", "sql", "templates", "example_app", "rehearsal", "fleet", "tasks", "deploy.py")

@@ -40,6 +40,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+pytestmark = pytest.mark.alone
+
 CONNINFO = json.loads(os.environ["CONNINFO"])
 FAULTY = os.environ.get("FAULTY")
 numbers = itertools.count(1)

@@ -31,6 +31,8 @@ from tests.load_world import (
     wait_until,
 )
 
+pytestmark = pytest.mark.alone
+
 PLAN = make_plan()
 
 

@@ -29,6 +29,8 @@ create table public.readings_4 partition of public."readings %" for values from 
 create table public.readings_x partition of public."readings %" default;
 insert into public.readings select n, n % 20, timestamptz '2026-01-01Z' + n * interval '500 seconds', n
 from generate_series(0, 19999) as n;
+
+pytestmark = pytest.mark.alone
 insert into public."readings %" select * from public.readings;
 create index readings_p_at on public."readings %" (unit, "At");
 """

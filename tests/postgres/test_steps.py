@@ -17,6 +17,7 @@ from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.exchange import Exchange
 from rehearsal.postgres import Connection, scalar
+from rehearsal.references import Reference, values_of
 from rehearsal.repair import resync_sql
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import Switchover, clear_target_sql
@@ -72,7 +73,30 @@ def _plain(step: str) -> Render:
 
 def _swap(work: Switchover, conn: Connection) -> str:
     catalog = Catalog(conn, work.files)
-    return _exchange(work, conn).swap_sql(catalog.read(work.names.source), catalog.read(work.names.target))
+    source, target = catalog.read(work.names.source), catalog.read(work.names.target)
+    exchange = _exchange(work, conn)
+    return exchange.swap_sql(source, target, exchange.moves(conn, source))
+
+
+def _swap_back(work: Switchover, conn: Connection) -> str:
+    exchange = _exchange(work, conn)
+    live = Catalog(conn, work.files).read(work.names.source)
+    return exchange.swap_back_sql(conn, exchange.moves(conn, live))
+
+
+def _loose(step: str) -> Render:
+    def render(work: Switchover, conn: Connection) -> str:
+        source = work.names.source
+        first = scalar(conn, "select to_regclass('public.child') is null")
+        conn.execute("create table if not exists public.child (event bigint)")
+        one = Reference(
+            "fk", "public", "child", "r", False, ["event"], ["id"], "c", "a", "s", False, False, True, "", True
+        )
+        if step == "loose_off" and first:
+            conn.execute(as_query(work.files.render("steps/loosen.sql.j2", **values_of(one, source))))
+        return work.files.render(f"steps/{step}.sql.j2", **values_of(one, source))
+
+    return render
 
 
 def _registry(part: str) -> Render:
@@ -107,7 +131,15 @@ CASES: dict[str, tuple[str, str, Render]] = {
     ),
     "resync": ("both tables", "deployed", lambda work, conn: resync_sql(_exchange(work, conn).forward)),
     "swap": ("source", "following", _swap),
-    "swap_back": ("partitioned table", "swapped", lambda work, conn: _exchange(work, conn).swap_back_sql(conn)),
+    "guard_on": ("guarded table", "following", lambda work, conn: _exchange(work, conn).guard.on_sql("1")),
+    "guard_off": (
+        "guarded table",
+        "guarded",
+        lambda work, conn: _exchange(work, conn).guard.off_sql(work.names.source),
+    ),
+    "swap_back": ("partitioned table", "swapped", _swap_back),
+    "loosen": ("referenced", "deployed", _loose("loosen")),
+    "loose_off": ("referenced", "deployed", _loose("loose_off")),
     "sync_on": (
         "source",
         "deployed",
@@ -120,7 +152,9 @@ CASES: dict[str, tuple[str, str, Render]] = {
 def work(database: Database, sql_files: SqlFiles, run: Run, request: pytest.FixtureRequest) -> Switchover:
     """The switchover that the step belongs to."""
     step: str = request.param
-    return make_switchover(database, sql_files, make_plan("swap" if "swap" in step else "dual-write"), run)
+    return make_switchover(
+        database, sql_files, make_plan("swap" if "swap" in step or "guard" in step else "dual-write"), run
+    )
 
 
 def bring(work: Switchover, conn: Connection, wanted: str) -> None:
@@ -129,6 +163,8 @@ def bring(work: Switchover, conn: Connection, wanted: str) -> None:
         conn.execute(as_query(_registry("target")(work, conn)))
     elif wanted != "bare":
         deploy(conn, work.files, work.plan)
+    if wanted == "guarded":
+        conn.execute(as_query(_exchange(work, conn).guard.on_sql("1")))
     if wanted in ("following", "swapped"):
         work.prepare()
     if wanted == "swapped":

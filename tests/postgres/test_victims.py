@@ -15,6 +15,8 @@ from rehearsal.postgres import Connection, connect
 from rehearsal.victims import SAMPLES, VictimSampler
 from tests.load_world import wait_until
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def run(tmp_path: Path, conn: Connection) -> Run:

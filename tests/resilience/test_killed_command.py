@@ -10,7 +10,7 @@ import pytest
 
 from tests.resilience.commands import Place, end
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 REHEARSE = ("rehearse", "--plan", "sensor_readings")
 DATA_GATES = {"parity-after", "ledger", "counts", "mismatch-found", "forward-again", "rollback"}
 # What a busy machine does, and that the rows are few, is no matter of kills.

@@ -121,3 +121,42 @@ def test_fingerprint_changes_with_plan_sql_and_version_but_not_with_comments(tmp
 
     assert plan_fingerprint(load_plan(commented), "a", "1") == prints[0]
     assert len(set(prints)) == len(prints)
+
+
+METHODS = [
+    ("modulus = 4", 4, r'modulus belongs to method = "hash", and the method is range'),
+    ('method = "list"', 4, "method list needs values"),
+    ('method = "list"\nvalues = { a = [] }', 5, "partition a has no values"),
+    ('method = "list"\nvalues = { default = [1] }', 5, "the name default is kept"),
+    ('method = "list"\nvalues = { a = [1], b = ["1"] }', 5, "value '1' is in a and in b"),
+    ('method = "list"\nvalues = { a = [1] }\ninterval = "1 day"', 6, 'interval belongs to method = "range"'),
+    ('method = "list"\nvalues = { a = [1] }\nretention = "1 day"', 6, "partitions of a list have no age"),
+    ('method = "hash"', 4, "method hash needs modulus"),
+    ('method = "hash"\nmodulus = 4\ndefault_partition = true', 6, "PostgreSQL refuses a default one"),
+    ('interval = "1000"\nepoch = "ms"', 4, "with epoch it must be a time"),
+    ('interval = "1000"\nretention = "1 year"', 5, "an age means nothing for a key that is a number"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "reason"), METHODS)
+def test_words_of_another_method_are_refused(tmp_path: Path, text: str, line: int, reason: str) -> None:
+    """A word that would have no effect is an error, and so is one that is missing."""
+    path = tmp_path / "t.toml"
+    path.write_text(f'name = "t"\nstrategy = "swap"\n[[tables]]\n{text}\nname = "a.b"\nkey = "k"\n')
+
+    with pytest.raises(PlanError, match=re.escape(f"line {line}: table a.b: ") + ".*" + reason):
+        load_plan(path)
+
+
+def test_a_list_and_a_hash_are_asked_for_a_key_and_not_for_a_window(tmp_path: Path) -> None:
+    """A window of hashes has no meaning; one key has."""
+    path = tmp_path / "t.toml"
+    table = '[[tables]]\nname = "a.b"\nkey = "k"\nmethod = "hash"\nmodulus = 4\n'
+    head = f'name = "t"\nstrategy = "swap"\n{table}[[queries]]\n'
+    query = 'name = "q"\ntable = "a.b"\nsql = "select from {table} where k = %(key)s"\n'
+    path.write_text(head + query)
+    assert load_plan(path).queries[0].pruned
+    path.write_text(head + query + 'window = "7 days"\n')
+
+    with pytest.raises(PlanError, match="line 12: query 'q': a hash has no window and no month"):
+        load_plan(path)

@@ -1,0 +1,91 @@
+"""systemd units, the firewall and archives of code on a host: operations that change nothing on their second run."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pyinfra import host
+from pyinfra.api import QuoteString, StringCommand, operation
+
+from fleet.facts import FileState, Lines
+from fleet.operations import Commands, private_file
+
+UNIT = """\
+systemctl show -P NeedDaemonReload "$1"
+systemctl is-enabled "$1"
+"""
+RULES = "/etc/nftables.d/pg-rehearsal.nft"
+# The rules that are loaded, without counters and handles, as they were when their file was applied.
+LOADED = "nft list table inet pg_rehearsal | sha256sum; cat /run/pg-rehearsal.nft.sum"
+
+
+@operation()
+def unit(unit: str, text: str) -> Commands:
+    """Write a unit, make systemd know it, and let it start with the host."""
+    path = f"/etc/systemd/system/{unit}"
+    have = host.get_fact(FileState, path=path)
+    if not have or have["sha256"] != hashlib.sha256(text.encode()).hexdigest() or have["mode"] != "644":
+        yield from private_file._inner(path=path, text=text, mode="644", owner="root:root")  # noqa: SLF001
+    elif host.get_fact(Lines, script=UNIT, words=(unit,)) == ["no", "enabled"]:
+        host.noop(f"{unit} is as wanted")
+        return
+    yield StringCommand("systemctl", "daemon-reload", "&&", "systemctl", "enable", "--quiet", QuoteString(unit))
+
+
+@operation()
+def unpacked(archive: str, digest: str, folder: str) -> Commands:
+    """Unpack an archive of this machine into `<folder>/<digest>`, and let `<folder>/current` be that."""
+    current = host.get_fact(Lines, script='readlink "$1"', words=(f"{folder}/current",))
+    if current == [digest]:
+        host.noop(f"{folder} has the present release")
+        return
+    from pyinfra.api import FileUploadCommand  # noqa: PLC0415 -- beside its only use
+
+    new = f"/root/.{digest}.tar.gz"
+    yield FileUploadCommand(archive, new)
+    script = (
+        'set -eu; cd "$1"; rm -rf "./$2.new"; mkdir "./$2.new"; tar -xzf "$3" -C "./$2.new"; '
+        'python3 -m compileall -q "./$2.new" >/dev/null || true; rm -rf "./$2"; mv "./$2.new" "./$2"; '
+        'ln -sfn "$2" current.new; mv -fT current.new current; rm -f "$3"; '
+        'find . -mindepth 1 -maxdepth 1 ! -name "$2" ! -name current -exec rm -rf {} +'
+    )
+    words = (folder, digest, new)
+    yield StringCommand("mkdir", "-p", QuoteString(folder))
+    yield StringCommand("sh", "-c", QuoteString(script), "sh", *(QuoteString(word) for word in words))
+
+
+@operation()
+def system_user(user: str, home: str = "/nonexistent") -> Commands:
+    """Make a user of the system that nobody can log in as."""
+    if host.get_fact(Lines, script='getent passwd "$1"', words=(user,)):
+        host.noop(f"user {user} is there")
+        return
+    yield StringCommand(
+        "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", QuoteString(home),
+        "--shell", "/usr/sbin/nologin", QuoteString(user),
+    )  # fmt: skip
+
+
+@operation()
+def folder(path: str, mode: str, owner: str) -> Commands:
+    """Make a folder with this mode and owner (USER:GROUP)."""
+    have = host.get_fact(Lines, script='stat -c "%F %a %U:%G" "$1"', words=(path,))
+    if have == [f"directory {mode} {owner}"]:
+        host.noop(f"{path} is as wanted")
+        return
+    user, group = owner.split(":")
+    yield StringCommand("install", "-d", "-m", mode, "-o", user, "-g", group, QuoteString(path))
+
+
+@operation()
+def firewall(text: str) -> Commands:
+    """Write and load the rules of our own table, if they are valid; other tables, as Docker's, are left alone."""
+    have = host.get_fact(FileState, path=RULES)
+    same = have and have["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    sums = host.get_fact(Lines, script=LOADED)
+    if same and len(sums) == 2 and sums[0].split()[0] == sums[1].split()[0]:
+        host.noop("the firewall is as wanted")
+        return
+    if not same:
+        yield from private_file._inner(path=RULES, text=text, mode="640", owner="root:root")  # noqa: SLF001
+    yield StringCommand("nft", "-c", "-f", RULES, "&&", "systemctl", "restart", "pg-rehearsal-firewall.service")

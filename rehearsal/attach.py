@@ -1,0 +1,300 @@
+"""Strategy attach: the old table becomes the history partition of a parent that takes its name. No row is copied.
+
+Owns the steps before the cut-over and their undo. Each one is a short transaction or a statement that nobody waits
+for, and each may be repeated after a kill. The cut-over and its way back are in `attached`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from psycopg import errors, sql
+
+from rehearsal import state
+from rehearsal.attached import Attached
+from rehearsal.bounds import Bound
+from rehearsal.catalog import Catalog, Name, split_name
+from rehearsal.environment import Database
+from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.evidence import Run
+from rehearsal.exchange import lock_referenced
+from rehearsal.fence import take_off
+from rehearsal.history import HistoryNames, Split, Statements, is_near, parent_statements, plain, split_table
+from rehearsal.keys import read_key_range
+from rehearsal.names import Names
+from rehearsal.plan import Plan, TableSpec
+from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
+from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.steps import run_step
+from rehearsal.twin import Shape, target_values
+
+INDEX_STATE = """
+select x.indisvalid from pg_catalog.pg_index as x
+join pg_catalog.pg_class as i on i.oid = x.indexrelid
+join pg_catalog.pg_namespace as n on n.oid = i.relnamespace
+where n.nspname = %s and i.relname = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """One table's way into history on one database, and back."""
+
+    database: Database
+    files: SqlFiles
+    plan: Plan
+    spec: TableSpec
+    run: Run
+
+    @property
+    def names(self) -> Names:
+        """Names around the table."""
+        return Names(split_name(self.spec.name))
+
+    @property
+    def extra(self) -> HistoryNames:
+        """Names that only this strategy needs."""
+        return HistoryNames(self.names)
+
+    @property
+    def policy(self) -> LockPolicy:
+        """Budget of each lock."""
+        return LockPolicy(**self.plan.locks.model_dump())
+
+    def prepare(self) -> bool:
+        """Build everything that the cut-over needs: parent, unique indexes, validated end of history.
+
+        Returns whether anything was done; a second run on a table that is ready (or attached) does nothing.
+        Locks: ACCESS EXCLUSIVE on the table for milliseconds, twice at most; SHARE ROW EXCLUSIVE on referenced tables.
+
+        Raises:
+            PreconditionError: the table is not registered, or the end of history came too near.
+            StepFailed: rows at or after the end of history were written meanwhile; run again, a later end is chosen.
+            LockNotAcquired: a lock was not granted within its budget.
+        """
+        with connect(self.database) as conn:
+            found = state.read_migration(conn, self.names.source)
+            if found.state in (state.READY, state.ATTACHED):
+                return False
+            self._end_fence(conn)
+            self._drop_outdated(conn, found)
+            steps: dict[str, Callable[[], object]] = {
+                "parent": lambda: self._build_parent(conn, found.id),
+                "unique-indexes": lambda: self._unique_indexes(conn),
+                "bound": lambda: self._bound(conn),
+                "validate": lambda: self._validate(conn),
+                "not-null": lambda: self._not_null(conn),
+            }
+            for name, work in steps.items():
+                run_step(conn, self.run, self.spec.name, found.id, name, work)
+            with conn.transaction():
+                state.set_state(conn, found.id, state.READY)
+            return True
+
+    def switch(self) -> bool:
+        """Cut over: the old table becomes a partition, the parent takes its name. Returns whether anything was done.
+
+        Raises:
+            PreconditionError: the table is not ready, or now is too near to the end of history.
+            LockNotAcquired: the lock was not granted within its budget; the table is as it was.
+        """
+        with connect(self.database) as conn:
+            found = state.read_migration(conn, self.names.source)
+            if found.state not in (state.READY, state.ATTACHED):
+                message = (
+                    f"table {self.spec.name} is {found.state}; it can be switched once it is ready: run "
+                    "`invoke db.switchover`"
+                )
+                raise PreconditionError(message)
+            if found.state == state.READY:
+                self._refuse_near(Split.of_detail(found.detail))
+                self.lock_event(self.attached(conn).cut_over(conn, self.policy, found.id))
+            before = state.is_done(conn, found.id, "parent-statistics")
+            run_step(conn, self.run, self.spec.name, found.id, "parent-statistics", lambda: self._analyze(conn))
+            return found.state == state.READY or not before
+
+    def roll_back(self) -> bool:
+        """Give the old table its name again with every row written since; or undo a preparation. Second run: nothing.
+
+        Raises:
+            PreconditionError: rows outside history have a primary key that history has too; names them.
+            LockNotAcquired: the lock was not granted within its budget; the table is as it was.
+        """
+        with connect(self.database) as conn:
+            found = state.read_migration(conn, self.names.source)
+            if found.state == state.ATTACHED:
+                attached = self.attached(conn)
+                attached.refuse_duplicates(conn)
+                self._ensure_back_index(conn, attached.statements)
+                self.lock_event(attached.way_back(conn, self.policy, found.id))
+                self._end_fence(conn)
+                return True
+            fenced = self._end_fence(conn)
+            return self._undo(conn, found) or fenced
+
+    def attached(self, conn: Connection) -> Attached:
+        """Return the cut-over and its way back, for the split that is decided.
+
+        Raises:
+            PreconditionError: nothing is decided yet.
+        """
+        return Attached(self.files, self.spec, self.statements(conn))
+
+    def statements(self, conn: Connection) -> Statements:
+        """Return the statements of the split that is decided."""
+        found = state.read_migration(conn, self.names.source)
+        table = Catalog(conn, self.files).read(self.names.source)
+        return Statements(self.files, Shape.of(table, self.spec.key, self.names), Split.of_detail(found.detail))
+
+    def decide(self, conn: Connection) -> Split:
+        """Decide the split for this moment; reads the newest key, an index scan where the key has an index."""
+        table = plain(Catalog(conn, self.files).read(self.names.source), self.extra)
+        _, newest = read_key_range(conn, table.name, self.spec.key)
+        shape = Shape.of(table, self.spec.key, self.names)
+        return split_table(table, self.spec, shape, newest, datetime.now(UTC))
+
+    def parent_sql(self, conn: Connection, split: Split) -> list[str]:
+        """Return the statements that build the parent, its later partitions, its indexes and foreign keys."""
+        table = plain(Catalog(conn, self.files).read(self.names.source), self.extra)
+        values = target_values(conn, self.files, self.plan, self.spec, datetime.now(UTC))
+        leaves = [
+            {"name": self.names.leaf(one["suffix"]), "bound": Bound(one["suffix"], one["lower"], one["upper"]).sql}
+            for one in split.leaves
+        ]
+        text = self.files.render("steps/target.sql.j2", **{**values, "leaves": leaves})
+        return [text, *parent_statements(table, Shape.of(table, self.spec.key, self.names))]
+
+    # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _build_parent(self, conn: Connection, migration: int) -> str:
+        split = self.decide(conn)
+        texts = self.parent_sql(conn, split)
+        keys = Catalog(conn, self.files).read(self.names.source).foreign_keys
+
+        def work(held: Connection) -> None:
+            lock_referenced(held, keys, "share row exclusive")
+            for text in texts:
+                held.execute(as_query(text))
+            # Within this transaction: a kill must not leave a parent for an end of history that nobody remembers.
+            state.set_state(held, migration, state.PREPARED, **split.to_detail())
+            state.mark_done(held, migration, "parent", until=split.until)
+
+        _, report = with_lock(conn, f"parent of {self.spec.name}", work, policy=self.policy)
+        self.lock_event(report)
+        return split.until
+
+    def _unique_indexes(self, conn: Connection) -> int:
+        statements = self.statements(conn)
+        if not statements.split.primary["swapped"]:
+            return 0
+        names = (self.extra.key_index, self.extra.back_index)
+        return sum(self._ensure_index(conn, statements, self.names.source, name) for name in names)
+
+    def _ensure_index(self, conn: Connection, statements: Statements, table: Name, name: str) -> bool:
+        """Build a unique index unless a valid one is there; return whether it was built."""
+        row = conn.execute(INDEX_STATE, [table[0], name]).fetchone()
+        if row and row[0]:
+            return False
+        if row:
+            conn.execute(sql.SQL("drop index concurrently {}").format(sql.Identifier(table[0], name)))
+        conn.execute(as_query(statements.unique_index(table, name)))
+        return True
+
+    def _ensure_back_index(self, conn: Connection, statements: Statements) -> None:
+        """Build the copy of the old primary key on history again, should somebody have dropped it."""
+        if statements.split.primary["swapped"]:
+            self._ensure_index(conn, statements, self.extra.history, self.extra.back_index)
+
+    def _bound(self, conn: Connection) -> None:
+        if self._has_bound(conn):
+            return
+        self._refuse_near(self.statements(conn).split)
+        text = self.statements(conn).render("attach_bound")
+
+        def work(held: Connection) -> None:
+            held.execute(as_query(text))
+
+        self._locked(conn, f"end of history of {self.spec.name}", work)
+
+    def _has_bound(self, conn: Connection) -> bool:
+        table = Catalog(conn, self.files).read(self.names.source)
+        return any(one.name == self.extra.bound for one in table.constraints)
+
+    def _validate(self, conn: Connection) -> None:
+        statements = self.statements(conn)
+        try:
+            conn.execute(as_query(statements.render("attach_validate")))
+        except errors.CheckViolation as exc:
+            self._undo(conn, state.read_migration(conn, self.names.source))
+            message = (
+                f"rows of {self.spec.name} at or after {statements.split.until} were written while the switchover was "
+                "prepared; the preparation was undone. Run again: a later end of history is chosen"
+            )
+            raise StepFailed(message) from exc
+
+    def _not_null(self, conn: Connection) -> None:
+        statements = self.statements(conn)
+        if not statements.split.nullable:
+            return
+
+        def work(held: Connection) -> None:
+            held.execute(as_query(statements.render("attach_not_null")))
+
+        self._locked(conn, f"key of {self.spec.name} not null", work)
+
+    def _analyze(self, conn: Connection) -> None:
+        conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*self.names.source)))
+
+    # ── undo ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _refuse_near(self, split: Split) -> None:
+        if is_near(split, datetime.now(UTC)):
+            message = (
+                f"history of {self.spec.name} ends at {split.until}, which is too near: rows would be refused before "
+                "the cut-over. Take the preparation back by `invoke db.rollback` and run again: a later end is chosen"
+            )
+            raise PreconditionError(message)
+
+    def _drop_outdated(self, conn: Connection, found: state.Migration) -> None:
+        """Undo a preparation that a killed run began and whose end of history came too near since."""
+        if state.is_done(conn, found.id, "parent") and is_near(Split.of_detail(found.detail), datetime.now(UTC)):
+            self._undo(conn, found)
+
+    def _end_fence(self, conn: Connection) -> bool:
+        report = take_off(conn, self.names.source, self.names.fence_trigger, self.policy)
+        if report:
+            self.lock_event(report)
+        return report is not None
+
+    def _undo(self, conn: Connection, found: state.Migration) -> bool:
+        """Take everything off the table that a preparation put on it; return whether there was anything."""
+        begun = state.is_done(conn, found.id, "parent")
+        if begun:
+            text = self.statements(conn).render("attach_undo")
+
+            def work(held: Connection) -> None:
+                held.execute(as_query(text))
+                state.forget_steps(held, found.id)
+                state.set_state(held, found.id, state.PREPARED)
+
+            self._locked(conn, f"undo of {self.spec.name}", work)
+        return self._drop_extra_indexes(conn) or begun
+
+    def _drop_extra_indexes(self, conn: Connection) -> bool:
+        schema, dropped = self.names.source[0], False
+        for name in (self.extra.key_index, self.extra.back_index):
+            if conn.execute(INDEX_STATE, [schema, name]).fetchone():
+                conn.execute(sql.SQL("drop index concurrently {}").format(sql.Identifier(schema, name)))
+                dropped = True
+        return dropped
+
+    def _locked(self, conn: Connection, what: str, work: Callable[[Connection], None]) -> None:
+        lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*self.names.source))
+        _, report = with_lock(conn, what, work, lock=lock, policy=self.policy)
+        self.lock_event(report)
+
+    def lock_event(self, report: LockReport) -> None:
+        """Tell what a lock cost."""
+        self.run.event("lock", table=self.spec.name, **asdict(report))

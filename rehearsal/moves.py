@@ -1,0 +1,74 @@
+"""All that an exchange of names takes along besides the two tables: dependents and foreign keys that point at them.
+
+Owns the order: locks of those objects first, then the statements before the renames, then those after them, then the
+comparison that nothing stayed behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rehearsal import state
+from rehearsal.catalog import Name, Table, dotted, split_name
+from rehearsal.dependents import Dependents, check_moved, lock_statements, read_dependents, require_movable
+from rehearsal.errors import StepFailed
+from rehearsal.plan import Plan
+from rehearsal.postgres import Connection
+from rehearsal.references import (
+    References,
+    from_stored,
+    lock_children,
+    loosen,
+    read_references,
+    require_decided,
+    restore,
+)
+from rehearsal.sqlfiles import SqlFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What goes along; `locks` run before the table is locked, `before` and `after` around the renames."""
+
+    key: str
+    dependents: Dependents
+    references: References
+    locks: list[str]
+    before: list[str]
+    after: list[str]
+
+    def check(self, conn: Connection, files: SqlFiles, old: Table, new: Table) -> None:
+        """Compare, in the transaction of the exchange, what points at the two tables with what should.
+
+        Raises:
+            StepFailed: something was left behind or came out differently.
+        """
+        check_moved(conn, files, self.dependents, old.oid, new.oid, self.key)
+        left = read_references(conn, files, old.oid)
+        if left:
+            message = f"left behind on {dotted(old.name)}: {', '.join(one.label for one in left)}"
+            raise StepFailed(message)
+
+
+def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live: Table) -> Moves:
+    """Return what goes along when `live` gives the name of `table` away: to its twin, or back to the retired table.
+
+    Raises:
+        PreconditionError: something cannot go along, or the plan does not decide for it; names it.
+    """
+    spec = next(one for one in plan.tables if split_name(one.name) == table)
+    dependents = require_movable(read_dependents(conn, files, live.oid, spec.key), table)
+    if live.kind == "p":
+        references = from_stored(state.read_migration(conn, table).detail)
+        before, after = restore(files, references, table)
+    else:
+        references = require_decided(read_references(conn, files, live.oid), plan, spec)
+        before, after = loosen(files, references, table)
+    return Moves(
+        key=spec.key,
+        dependents=dependents,
+        references=references,
+        locks=[*lock_children(references), *lock_statements(dependents)],
+        before=[*before, *(one.before_sql for one in dependents if one.before_sql)],
+        after=[*after, *(one.after_sql for one in dependents if one.after_sql)],
+    )

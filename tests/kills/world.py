@@ -1,0 +1,118 @@
+"""The table under test, the journeys of each strategy, and what a whole end looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rehearsal.catalog import Name, split_name
+from rehearsal.plan import Plan
+from rehearsal.postgres import Connection
+from rehearsal.sqlfiles import as_query
+from rehearsal.switchover import Switchover
+from tests.fix_tables import EVENTS, SETUP, make_plan, names_of
+from tests.kills.points import START
+
+NAME: Name = split_name(EVENTS)
+COPYING = ("capture on", "plan copy", "copy", "settle", "indexes", "drain", "statistics")
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of a journey: what is asked of the engine, and its steps in their order."""
+
+    name: str
+    work: Callable[[Switchover], object]
+    order: tuple[str, ...]
+
+
+def _forward(work: Switchover) -> None:
+    work.prepare()
+    work.switch()
+
+
+_KEYS = ("foreign keys",)
+_AFTER = (*_KEYS, "guard")
+# A strategy more is a line more.
+JOURNEYS: dict[str, tuple[Leg, ...]] = {
+    "dual-write": (Leg("forward", _forward, (START, *COPYING, "barrier", "end of capture", "weak keys", *_KEYS)),),
+    "swap": (
+        Leg("forward", _forward, (START, *COPYING, "swap", *_AFTER)),
+        Leg("back", lambda work: work.roll_back(), (START, "swap back", *_AFTER)),
+        Leg("again", lambda work: work.switch(), (START, "swap", *_AFTER)),
+    ),
+}
+
+
+def pair(strategy: str) -> tuple[Name, Name]:
+    """Return the plain and the partitioned table at the end of a journey."""
+    names = names_of(NAME)
+    return (NAME, names.target) if strategy == "dual-write" else (names.retired, NAME)
+
+
+def plan_of(strategy: str) -> Plan:
+    """Return the plan: chunks and batches so small that there are several of each."""
+    return make_plan(strategy, copy={"chunk_rows": 400, "drain_batch": 50, "drain_until": 20})
+
+
+def make_table(conn: Connection, rows: int = 2_000) -> None:
+    """Make and fill the table."""
+    conn.execute(as_query(SETUP.replace("generate_series(1, 4000)", f"generate_series(1, {rows})")))
+
+
+LISTING = """
+select 'relation', format('%s.%s %s', n.nspname, c.relname, c.relkind)
+from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+where n.nspname in ('public', 'rehearsal') and c.relkind <> 't'
+union all
+select 'constraint', format('%s %s %s valid %s adopted %s', conrelid::regclass, conname, contype, convalidated,
+                            conparentid <> 0)
+from pg_constraint where connamespace = 'public'::regnamespace
+union all
+select 'index', format('%s valid %s ready %s', indexrelid::regclass, indisvalid, indisready)
+from pg_index where indrelid::regclass::text !~ '^pg_'
+union all
+select 'trigger', format('%s on %s %s', tgname, tgrelid::regclass, tgenabled) from pg_trigger where not tgisinternal
+union all
+select 'function', proname from pg_proc where pronamespace in ('public'::regnamespace, 'rehearsal'::regnamespace)
+union all
+select 'sequence', format('%s of %s', objid::regclass, refobjid::regclass)
+from pg_depend where classid = 'pg_class'::regclass and deptype = 'a' and objid::regclass::text ~ 'seq'
+union all
+select 'pending detach', inhrelid::regclass::text from pg_inherits where inhdetachpending
+union all
+select 'slot', slot_name from pg_replication_slots
+union all
+select 'prepared transaction', gid from pg_prepared_xacts
+union all
+select 'state', state || ' ' || (detail - 'guard')::text || (detail ? 'guard')::text from rehearsal.migration
+union all
+select 'step', name from rehearsal.step
+union all
+select 'chunk left', number::text from rehearsal.chunk where done_at is null
+"""
+
+
+def listing(conn: Connection) -> set[tuple[str, str]]:
+    """Return everything that a journey leaves behind: what is there, valid, enabled and owned by whom."""
+    with conn.transaction():
+        conn.execute("set local search_path = pg_catalog")
+        return set(conn.execute(LISTING).fetchall())
+
+
+def leftovers(found: set[tuple[str, str]], wanted: set[tuple[str, str]]) -> list[str]:
+    """Return what is there and should not be, and the other way about."""
+    extra = [f"{kind} {what} is left over" for kind, what in sorted(found - wanted)]
+    return extra + [f"{kind} {what} is missing" for kind, what in sorted(wanted - found)]
+
+
+SESSIONS = """
+select format('%s: %s', application_name, left(query, 60)) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and application_name like 'pg-rehearsal %'
+"""
+
+
+def sessions(conn: Connection) -> list[Any]:
+    """Return sessions of ours that are still there."""
+    return [row[0] for row in conn.execute(SESSIONS)]

@@ -1,0 +1,132 @@
+"""Writers that outlive a server, with a ledger of what was acknowledged; a process of its own.
+
+    python -m tests.kills.writers < database.json     (ends with the end of its input, and prints the ledger)
+
+A commit whose answer never came is settled by pg_xact_status: only the server knows.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import IsolationLevel, errors
+
+from rehearsal.environment import Database
+from rehearsal.errors import PreconditionError
+from rehearsal.postgres import Connection, connect
+from rehearsal.sqlfiles import as_query
+
+TABLE = 'public."We""ird Events"'
+RETURNING = "returning id, pg_catalog.pg_current_xact_id()::text"
+WRITES = {
+    "insert": f"""insert into {TABLE} ("Created At", "unit id", amount, note)
+        values (%(key)s, 1, 5, %(note)s) {RETURNING}""",
+    "update": f"update {TABLE} set note = %(note)s where id = %(row)s {RETURNING}",
+    "move": f"""update {TABLE} set note = %(note)s, "Created At" = %(key)s where id = %(row)s {RETURNING}""",
+    "delete": f"delete from {TABLE} where id = %(row)s {RETURNING}",
+}
+ACTIONS = ("insert", "insert", "update", "update", "move", "delete")
+LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ)
+PAUSE_S = 0.01
+
+
+@dataclass
+class Writer:
+    """One session after the other, each row written by one writer only; `rows` is what must be there in the end."""
+
+    database: Database
+    seed: int
+    stop: threading.Event
+    rows: dict[int, str | None] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    missed: list[str] = field(default_factory=list)
+    _xid: str | None = None
+
+    def run(self) -> None:
+        """Write until told to stop."""
+        chance = random.Random(self.seed)
+        while not self.stop.is_set():
+            try:
+                with connect(self.database, autocommit=False, role="writer") as conn:
+                    conn.isolation_level = LEVELS[self.seed % len(LEVELS)]
+                    while not self.stop.wait(PAUSE_S):
+                        self._one(conn, chance)
+            except (PreconditionError, psycopg.OperationalError, psycopg.InterfaceError):
+                self.counts["connections lost"] += 1
+                self.stop.wait(PAUSE_S)
+
+    def _one(self, conn: Connection, chance: random.Random) -> None:
+        mine = [row for row, note in self.rows.items() if note is not None]
+        action = chance.choice(ACTIONS) if mine else "insert"
+        note, row = f"w{self.seed}-{chance.random()}", chance.choice(mine) if mine else 0
+        key = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(minutes=chance.randrange(0, 80_000))
+        try:
+            found = conn.execute(as_query(WRITES[action]), {"key": key, "note": note, "row": row}).fetchone()
+        except psycopg.Error as exc:
+            if isinstance(exc, psycopg.OperationalError) and exc.sqlstate in (None, "57P01", "57P02", "57P03"):
+                raise
+            conn.rollback()
+            self.counts[f"refused {exc.sqlstate}"] += 1
+            return
+        if found is None:
+            conn.rollback()
+            self.missed.append(f"{action} of row {row} found nothing")
+            return
+        try:
+            conn.commit()
+        except (errors.SerializationFailure, errors.DeadlockDetected) as exc:
+            conn.rollback()
+            self.counts[f"refused {exc.sqlstate}"] += 1
+            return
+        except psycopg.Error:
+            self._settle(action, int(found[0]), note, found[1])
+            raise
+        self._acknowledge(action, int(found[0]), note)
+
+    def _acknowledge(self, action: str, row: int, note: str) -> None:
+        self.counts[action] += 1
+        self.rows[row] = None if action == "delete" else note
+
+    def _settle(self, action: str, row: int, note: str, xid: str) -> None:
+        """Ask until the server knows what became of a commit."""
+        while True:
+            try:
+                with connect(self.database, role="writer") as conn:
+                    (status,) = conn.execute("select pg_catalog.pg_xact_status(%s::xid8)", [xid]).fetchone() or (None,)
+            except (PreconditionError, psycopg.Error):
+                status = "in progress"
+            if status != "in progress":
+                break
+            threading.Event().wait(PAUSE_S)
+        self.counts[f"in doubt, {status}"] += 1
+        if status == "committed":
+            self._acknowledge(action, row, note)
+
+
+def main() -> None:
+    """Run two writers until the input ends."""
+    told: dict[str, Any] = json.loads(sys.stdin.readline())
+    stop = threading.Event()
+    writers = [Writer(Database(**told), seed, stop) for seed in range(2)]
+    threads = [threading.Thread(target=one.run) for one in writers]
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    rows = {str(row): note for one in writers for row, note in one.rows.items()}
+    counts = sum((one.counts for one in writers), Counter())
+    print(json.dumps({"rows": rows, "counts": counts, "missed": [text for one in writers for text in one.missed]}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Strategy attach: the old table becomes the history partition, and comes back with every row."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from rehearsal import attached, fence, state
+from rehearsal.attach import Attach
+from rehearsal.catalog import Catalog, Name, Table
+from rehearsal.environment import Database
+from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.evidence import Run
+from rehearsal.history import Split
+from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.sqlfiles import SqlFiles, quote_ident
+from tests.fix_tables import deploy, make_plan, make_switchover, writing
+
+ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
+
+
+@pytest.fixture
+def work(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Attach:
+    """The events table, registered."""
+    assert events
+    plan = make_plan("attach")
+    deploy(conn, sql_files, plan)
+    return make_switchover(database, sql_files, plan, run).attach
+
+
+def end_of(conn: Connection, events: Name) -> datetime:
+    """Return the end of history as an instant."""
+    return datetime.fromisoformat(Split.of_detail(state.read_migration(conn, events).detail).until)
+
+
+def filenode(conn: Connection, name: Name) -> int:
+    """Return the file of a table: another one means that its rows were copied."""
+    return int(scalar(conn, "select pg_relation_filenode(format('%%I.%%I', %s::text, %s::text))", list(name)))
+
+
+def definition(table: Table) -> tuple[object, ...]:
+    """Return what must be the same before and after, there and back."""
+    return (
+        table.kind,
+        table.columns,
+        table.indexes,
+        table.constraints,
+        table.triggers,
+        table.owner,
+        table.acl,
+        table.comment,
+        table.options,
+    )
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_there_and_back_and_there_again_under_writers(
+    database: Database,
+    conn: Connection,
+    sql_files: SqlFiles,
+    events: Name,
+    work: Attach,
+    isolation: psycopg.IsolationLevel,
+) -> None:
+    """No row is copied, and rows on both sides of the end of history are there after each turn."""
+    catalog = Catalog(conn, sql_files)
+    before, file = catalog.read(events), filenode(conn, events)
+
+    with writing(database, events, isolation=isolation) as writers:
+        assert work.prepare()
+        assert not work.prepare()
+        assert work.switch()
+        assert not work.switch()
+    live = catalog.read(events)
+    assert live.kind == "p"
+    assert filenode(conn, work.extra.history) == file
+    assert writers.lost(conn, events) == []
+    assert {one.name for one in live.indexes} == {one.name for one in before.indexes}
+    assert [one.name for one in live.foreign_keys] == [one.name for one in before.foreign_keys]
+
+    around = end_of(conn, events) - timedelta(days=35)
+    with writing(database, events, isolation=isolation, first=around) as wide:
+        while work.attached(conn).outside_rows(conn) < 50:
+            pass
+        assert work.roll_back()
+        assert not work.roll_back()
+        back = catalog.read(events)
+        assert work.prepare()
+        assert work.switch()
+
+    assert definition(back) == definition(before)
+    assert filenode(conn, work.extra.history) == file
+    for one in (writers, wide):
+        assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
+    assert wide.lost(conn, events) == []
+    assert {code for one in (writers, wide) for code in one.failed} <= {"40001", "40P01", "23514"}
+
+
+def test_rows_outside_history_with_a_key_that_history_has_stand_in_the_way_by_name(
+    conn: Connection, events: Name, work: Attach
+) -> None:
+    """The old table has room for one of each primary key; the refusal changes nothing and says which."""
+    work.prepare()
+    work.switch()
+    insert = 'insert into public."We""ird Events" (id, "Created At", "unit id", amount) values (%s, %s, 1, 1)'
+    conn.execute(insert, [7, end_of(conn, events) + timedelta(days=1)])
+
+    with pytest.raises(PreconditionError, match=r"primary key \(7\)"):
+        work.roll_back()
+
+    assert state.read_migration(conn, events).state == state.ATTACHED
+    conn.execute('delete from public."We""ird Events" where id = 7 and "Created At" > %s', [end_of(conn, events)])
+    assert work.roll_back()
+    assert scalar(conn, 'select count(*) from public."We""ird Events" where id = 7') == 1
+
+
+def test_history_keeps_its_primary_key_unique(conn: Connection, events: Name, work: Attach) -> None:
+    """Within history a doubled primary key is refused as before, by the index that the way back takes."""
+    work.prepare()
+    work.switch()
+    insert = 'insert into public."We""ird Events" (id, "Created At", "unit id", amount) values (7, %s, 1, 1)'
+
+    with pytest.raises(psycopg.errors.UniqueViolation, match="rehearsal_back"):
+        conn.execute(insert, ["2026-01-31"])
+    assert events
+
+
+def test_what_was_made_since_the_cut_over_stands_in_the_way_back(conn: Connection, events: Name, work: Attach) -> None:
+    """A view on the partitioned table would be lost with it; the way back names it and changes nothing."""
+    work.prepare()
+    work.switch()
+    conn.execute('create view public.newest as select max("Created At") as at from public."We""ird Events"')
+
+    with pytest.raises(StepFailed, match="newest"):
+        work.roll_back()
+
+    assert state.read_migration(conn, events).state == state.ATTACHED
+    conn.execute("drop view public.newest")
+    assert work.roll_back()
+
+
+def test_a_row_beyond_the_end_of_history_undoes_the_preparation(
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came between the choice of the end and the check; the next run chooses a later end."""
+    before = Catalog(conn, sql_files).read(events)
+    plain, late = Attach._unique_indexes, []
+
+    def with_late_row(self: Attach, session: Connection) -> int:
+        if not late:
+            late.append(end_of(conn, events) + timedelta(days=3))
+            conn.execute('update public."We""ird Events" set "Created At" = %s where id = 7', late)
+        return plain(self, session)
+
+    monkeypatch.setattr(Attach, "_unique_indexes", with_late_row)
+    with pytest.raises(StepFailed, match="later end of history"):
+        work.prepare()
+    assert definition(Catalog(conn, sql_files).read(events)) == definition(before)
+
+    assert work.prepare()
+    assert end_of(conn, events) > late[0]
+    assert work.switch()
+
+
+def test_an_undone_preparation_leaves_nothing(
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+) -> None:
+    """Before the cut-over the way back takes everything off the table again."""
+    before = Catalog(conn, sql_files).read(events)
+    work.prepare()
+    with pytest.raises(psycopg.errors.CheckViolation):
+        conn.execute('update public."We""ird Events" set "Created At" = %s where id = 7', [end_of(conn, events)])
+
+    assert work.roll_back()
+    assert not work.roll_back()
+
+    assert definition(Catalog(conn, sql_files).read(events)) == definition(before)
+    assert Catalog(conn, sql_files).find(work.names.target) is None
+    assert work.prepare()
+
+
+def test_an_invalid_index_that_a_kill_left_is_built_anew(conn: Connection, events: Name, work: Attach) -> None:
+    """CREATE INDEX CONCURRENTLY leaves an invalid index behind; the next run does not take it for its own."""
+    work.prepare()
+    conn.execute("update pg_index set indisvalid = false where indexrelid = %s::regclass", [_quoted(work)])
+    conn.execute("delete from rehearsal.step where name = 'unique-indexes'")
+    conn.execute("update rehearsal.migration set state = 'prepared'")
+
+    assert work.prepare()
+
+    assert scalar(conn, "select indisvalid from pg_index where indexrelid = %s::regclass", [_quoted(work)])
+    assert work.switch()
+    assert events
+
+
+def _quoted(work: Attach) -> str:
+    return quote_ident((work.names.source[0], work.extra.key_index))
+
+
+def test_a_key_that_may_be_null_may_be_so_again_after_the_way_back(
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+) -> None:
+    """A partition key is not null; the validated check spares the scan for it."""
+    conn.execute('alter table public."We""ird Events" alter "Created At" drop not null')
+    before = Catalog(conn, sql_files).read(events)
+
+    work.prepare()
+    work.switch()
+    assert Catalog(conn, sql_files).read(work.extra.history).column("Created At").not_null
+    work.roll_back()
+
+    assert definition(Catalog(conn, sql_files).read(events)) == definition(before)
+
+
+def test_a_primary_key_that_holds_the_partition_key_stays(
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+) -> None:
+    """Then there is nothing to build, and nothing to swap."""
+    conn.execute(
+        'alter table public."We""ird Events" drop constraint "We""ird Events_pkey", '
+        'add constraint "its own" primary key ("Created At", id)'
+    )
+    before = Catalog(conn, sql_files).read(events)
+
+    work.prepare()
+    assert len(Catalog(conn, sql_files).read(events).indexes) == len(before.indexes)
+    work.switch()
+    assert {one.name for one in Catalog(conn, sql_files).read(events).indexes} == {one.name for one in before.indexes}
+    work.roll_back()
+
+    assert definition(Catalog(conn, sql_files).read(events)) == definition(before)
+
+
+def test_a_bound_that_the_server_has_to_check_is_refused(conn: Connection, events: Name, work: Attach) -> None:
+    """Without its proof the cut-over would read every row under the lock: it is taken back instead."""
+    work.prepare()
+    conn.execute(
+        sql.SQL("alter table {} drop constraint {}, add constraint {} check (true)").format(
+            sql.Identifier(*events), sql.Identifier(work.extra.bound), sql.Identifier(work.extra.bound)
+        )
+    )
+
+    with pytest.raises(StepFailed, match="the rows were read"):
+        work.switch()
+
+    assert state.read_migration(conn, events).state == state.READY
+    assert Catalog(conn, work.files).read(events).kind == "r"
+
+
+def test_a_missing_index_is_never_built_under_the_lock(conn: Connection, events: Name, work: Attach) -> None:
+    """Somebody dropped an index after the parent was made: the cut-over would build it anew, and is taken back."""
+    work.prepare()
+    conn.execute('drop index public."events by unit"')
+    conn.execute('create index "events by unit" on public."We""ird Events" ("unit id", "Created At")')
+
+    with pytest.raises(StepFailed, match="built anew"):
+        work.switch()
+
+    assert Catalog(conn, work.files).read(events).kind == "r"
+
+
+def test_the_fence_stays_for_an_old_snapshot_and_goes_with_it(
+    database: Database, conn: Connection, events: Name, work: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot from before that has not touched the table fails at its first write, and only it does."""
+    monkeypatch.setattr(fence, "PATIENCE_S", 0.1)
+    work.prepare()
+    work.switch()
+    update = 'update public."We""ird Events" set note = %s where id = 7'
+    insert = 'insert into public."We""ird Events" ("Created At", "unit id", amount) values (%s, 1, 1)'
+    conn.execute(insert, [end_of(conn, events)])
+    with connect(database, autocommit=False, role="sleeper") as sleeper, connect(database) as other:
+        sleeper.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        monkeypatch.setattr(attached, "refuse_old_snapshots", lambda _: sleeper.execute("select 1"))
+        assert work.roll_back()
+        other.execute(update, ["new"])
+        with pytest.raises(psycopg.errors.SerializationFailure, match="exchange"):
+            sleeper.execute(update, ["old"])
+        sleeper.rollback()
+        sleeper.execute(update, ["again"])
+        sleeper.commit()
+
+    assert work.roll_back()
+    assert Catalog(conn, work.files).read(events).triggers == ()

@@ -1,0 +1,113 @@
+"""Every kind of partition key and of primary key, switched over under writers: forward, back, forward again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from rehearsal import state
+from rehearsal.catalog import Catalog
+from rehearsal.environment import Database
+from rehearsal.errors import CannotSee
+from rehearsal.evidence import Run
+from rehearsal.inspection import inspect
+from rehearsal.parity import compare, parity_text
+from rehearsal.postgres import Connection
+from rehearsal.preflight import run_preflight
+from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import Switchover
+from rehearsal.triggertests import run_trigger_tests
+from rehearsal.twin import render_changes
+from tests.fix_keys import METHODS, PRIMARY_KEYS, SPECIMENS, TABLE, Specimen, deploy_now, writing_keys
+from tests.fix_tables import make_switchover
+
+
+@pytest.fixture
+def specimen(conn: Connection, request: pytest.FixtureRequest) -> Specimen:
+    """The table, made and filled."""
+    found = SPECIMENS[request.param]
+    with conn.transaction():
+        conn.execute("set local search_path = public, pg_catalog")
+        conn.execute(as_query(found.setup))
+    return found
+
+
+def verify(database: Database, conn: Connection, work: Switchover) -> None:
+    """Both tables are equal, each row in its leaf, the comparison has proved that it sees, nothing is missing."""
+    names, catalog = work.names, Catalog(conn, work.files)
+    swapped = state.read_migration(conn, names.source).state == state.SWAPPED
+    source = catalog.read(names.retired if swapped else names.source)
+    target = catalog.read(names.source if swapped else names.target)
+    report = compare(database, work.files, source, target, work.spec.key)
+    assert report.is_equal, parity_text([report])
+    assert report.self_test, report.self_test_note
+    assert sum(leaf.source_count for leaf in report.leaves) > 0
+    problems = [one for one in inspect(conn, work.files, work.spec, source, target) if not one.passed]
+    assert problems == []
+
+
+@pytest.mark.parametrize("strategy", ["swap", "dual-write"])
+@pytest.mark.parametrize("specimen", METHODS, indirect=True)
+def test_each_method_and_type_of_key_is_switched_exactly(
+    database: Database, conn: Connection, sql_files: SqlFiles, specimen: Specimen, run: Run, strategy: str
+) -> None:
+    """Nothing to object before; applied twice; under writers there, back and there again; nothing is lost."""
+    plan = specimen.plan(strategy)
+    assert [one for one in run_preflight(conn, sql_files, plan) if one.severity == "blocker"] == []
+    deployed = deploy_now(conn, sql_files, plan)
+    assert deployed == [one.body for one in render_changes(conn, sql_files, plan, datetime.now(UTC))]
+    there_and_back(database, conn, make_switchover(database, sql_files, plan, run), specimen)
+
+
+@pytest.mark.parametrize("specimen", PRIMARY_KEYS, indirect=True)
+def test_each_type_of_primary_key_is_switched_exactly(
+    database: Database, conn: Connection, sql_files: SqlFiles, specimen: Specimen, run: Run
+) -> None:
+    """Logs, drains and parity tell rows apart as the primary key does."""
+    plan = specimen.plan("swap")
+    deploy_now(conn, sql_files, plan)
+    there_and_back(database, conn, make_switchover(database, sql_files, plan, run), specimen)
+
+
+def there_and_back(database: Database, conn: Connection, work: Switchover, specimen: Specimen) -> None:
+    """Go forward, back and forward again under writers, and verify at each rest."""
+    with writing_keys(database, specimen) as writers:
+        assert work.prepare()
+        assert not work.prepare()
+        assert work.switch()
+        assert not work.switch()
+    assert min(writers.acknowledged.get(one, 0) for one in ("insert", "update", "move", "delete")) > 0, writers.failed
+    assert set(writers.failed) <= {"40001", "40P01"}
+    work.follow()
+    verify(database, conn, work)
+    with writing_keys(database, specimen, first=20_000) as later:
+        work.roll_back()
+    assert later.acknowledged
+    work.follow()
+    verify(database, conn, work)
+    if work.plan.strategy == "dual-write":
+        with writing_keys(database, specimen, work.names.target, first=60_000) as on_target:
+            work.follow()
+        assert on_target.acknowledged
+    work.switch()
+    work.follow()
+    verify(database, conn, work)
+    assert writers.lost(conn, TABLE) == [] == later.lost(conn, TABLE)
+
+
+@pytest.mark.parametrize("strategy", ["swap", "dual-write"])
+@pytest.mark.parametrize("specimen", SPECIMENS, indirect=True)
+def test_trigger_tests_try_each_kind_of_key(
+    conn: Connection, sql_files: SqlFiles, specimen: Specimen, strategy: str
+) -> None:
+    """Every class that there is for the key is tried, and passes; no type makes the tests themselves fail."""
+    plan = specimen.plan(strategy)
+    if specimen.primary in ("place", "path"):
+        with pytest.raises(CannotSee, match="no new primary key can be made"):
+            run_trigger_tests(conn, sql_files, plan, plan.tables[0], TABLE)
+        return
+    results = {one.name: one for one in run_trigger_tests(conn, sql_files, plan, plan.tables[0], TABLE)}
+    assert {name: one.observed for name, one in results.items() if not one.passed} == {}
+    assert {"insert", "update", "key move", "delete", "disabled trigger"} <= set(results)
+    assert ("out of range" in results) == (plan.tables[0].method == "range" and "smallint" not in specimen.columns)

@@ -1,0 +1,165 @@
+"""A transaction whose snapshot is older than a swap must not write through it in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from psycopg import IsolationLevel, errors
+
+from rehearsal.catalog import Name
+from rehearsal.environment import Database
+from rehearsal.evidence import Run
+from rehearsal.guard import Guard
+from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import Switchover
+from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+
+TABLE = 'public."We""ird Events"'
+PATIENT = {"timeout_ms": 20_000, "max_timeout_ms": 20_000, "hold_ms": 60_000}
+ADD = f"""insert into {TABLE} ("Created At", "unit id", amount) values ('2026-02-01', 1, 5) returning id"""
+WRITES = {
+    "update": f"update {TABLE} set note = 'raced' where id = %s",
+    "delete": f"delete from {TABLE} where id = %s",
+    "insert": f"""insert into {TABLE} ("Created At", "unit id", amount, note) values ('2026-02-02', 1, %s, 'raced')""",
+}
+COPY = f"""copy {TABLE} ("Created At", "unit id", amount) from program 'echo 2026-02-02,1,5' with (format csv) -- %s"""
+WAITS = "select pg_catalog.cardinality(pg_catalog.pg_blocking_pids(%s)) > 0"
+ENGINE_WAITS = """
+select exists (select from pg_catalog.pg_stat_activity where datname = current_database()
+               and application_name = 'pg-rehearsal engine' and pg_catalog.cardinality(pg_blocking_pids(pid)) > 0)
+"""
+GUARDS = "select count(*) from pg_catalog.pg_trigger where tgname like 'rehearsal_snapshot_guard_%'"
+
+
+@contextmanager
+def late(database: Database, conn: Connection, work: Switchover, turn: str) -> Iterator[None]:
+    """Hold an exchange at its last statement, all locks taken, until the block ends; then let it commit."""
+    with connect(database, autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute("lock table rehearsal.migration in share mode")
+        done = pool.submit(getattr(work, turn))
+        while not scalar(conn, ENGINE_WAITS):
+            assert not done.done(), done.result()
+        yield
+        holder.commit()
+        assert done.result(timeout=60)
+
+
+def waiting(conn: Connection, pool: ThreadPoolExecutor, app: Connection, write: str, row: int) -> Future[int]:
+    """Start a write that is committed at once; return when it waits for the exchange."""
+
+    def act() -> int:
+        with app.transaction():
+            return app.execute(as_query(write), [row]).rowcount
+
+    done = pool.submit(act)
+    while not scalar(conn, WAITS, [app.info.backend_pid]):
+        assert not done.done()
+    return done
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("turn", ["switch", "roll_back"])
+@pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ])
+def test_a_write_that_waits_for_an_exchange_is_done_or_refused(
+    database: Database,
+    conn: Connection,
+    sql_files: SqlFiles,
+    events: Name,
+    run: Run,
+    turn: str,
+    write: str,
+    level: IsolationLevel,
+) -> None:
+    """The row came in just before: READ COMMITTED sees it, REPEATABLE READ cannot and is told to try again."""
+    plan = make_plan("swap", locks=PATIENT)
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    if turn == "roll_back":
+        work.switch()
+    row = scalar(conn, as_query(ADD))
+
+    with connect(database, role="app") as app, ThreadPoolExecutor(1) as pool:
+        app.isolation_level = level
+        with late(database, conn, work, turn):
+            done = waiting(conn, pool, app, WRITES[write], row)
+        if level is IsolationLevel.READ_COMMITTED:
+            assert done.result() == 1
+        else:
+            with pytest.raises(errors.SerializationFailure):
+                done.result()
+            assert app.execute(as_query(WRITES[write]), [row]).rowcount == 1
+
+    work.follow()
+    names = names_of(events)
+    assert difference(conn, events, names.retired if turn == "switch" else names.target) == (0, 0)
+    assert not work.switch() if turn == "switch" else not work.roll_back()
+    assert scalar(conn, GUARDS) == 0
+
+
+def test_read_committed_is_let_in_though_its_snapshot_may_be_older(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """COPY takes its snapshot before it waits, and needs to see nothing; EXECUTE looks again after the wait."""
+    plan = make_plan("swap", locks=PATIENT)
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    row = scalar(conn, as_query(ADD))
+
+    with connect(database, role="app") as app, connect(database, role="app") as bulk, ThreadPoolExecutor(2) as pool:
+        app.execute(as_query(f"prepare raced (bigint) as update {TABLE} set note = 'raced' where id = $1"))
+        with late(database, conn, work, "switch"):
+            updated = waiting(conn, pool, app, f"execute raced ({row}) -- %s", row)
+            copied = waiting(conn, pool, bulk, COPY, row)
+        assert updated.result() == 1
+        assert copied.result() == 1
+        assert app.execute(as_query(f"execute raced ({row})")).rowcount == 1
+
+    work.follow()
+    assert difference(conn, events, names_of(events).retired) == (0, 0)
+
+
+def test_the_guard_stays_as_long_as_it_is_needed(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """A snapshot that is busy elsewhere during the swap: refused when it comes; the next run ends the guard."""
+    plan = make_plan("swap", locks={"budget_s": 2.0})
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    row = scalar(conn, as_query(ADD))
+
+    with connect(database, autocommit=False, role="app") as app, ThreadPoolExecutor(1) as pool:
+        app.isolation_level = IsolationLevel.REPEATABLE_READ
+        conn.execute("select pg_advisory_lock(7)")
+        busy = pool.submit(app.execute, "select pg_advisory_xact_lock(7)")
+        while not scalar(conn, WAITS, [app.info.backend_pid]):
+            assert not busy.done()
+        assert work.switch()
+        assert scalar(conn, GUARDS) == 1
+        conn.execute("select pg_advisory_unlock(7)")
+        busy.result()
+        with pytest.raises(errors.SerializationFailure, match="changed places"):
+            app.execute(as_query(WRITES["delete"]), [row])
+
+    assert work.switch()
+    assert not work.switch()
+    assert scalar(conn, GUARDS) == 0
+
+
+def test_a_guard_that_was_restored_from_a_backup_lets_everybody_in(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """Its number is of another cluster: no snapshot here has seen it, and none needs to."""
+    deploy(conn, sql_files, make_plan("swap"))
+    guard = Guard(sql_files, names_of(events), 1)
+    conn.execute(as_query(guard.on_sql(str(2**40))))
+
+    conn.execute("begin isolation level repeatable read")
+    assert conn.execute(as_query(WRITES["update"]), [7]).rowcount == 1
+    conn.execute("commit")

@@ -1,0 +1,226 @@
+"""The pace of the copy: it steps back for the application with a reason, and stops before it does harm."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from fleet.cluster import Cluster
+from rehearsal import state
+from rehearsal.catalog import Name
+from rehearsal.environment import Database
+from rehearsal.errors import StepFailed
+from rehearsal.evidence import Event, Run
+from rehearsal.pace import Pacer, make_pacer
+from rehearsal.plan import Plan
+from rehearsal.postgres import Connection, connect
+from rehearsal.sqlfiles import SqlFiles, as_query
+from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+
+WAIT_S = 60.0
+
+
+class Heard:
+    """What the pace said, and a way to wait for a word."""
+
+    def __init__(self, run: Run) -> None:
+        self._texts: list[str] = []
+        self._change = threading.Condition()
+        run.listen(self)
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        if event.kind == "pace":
+            with self._change:
+                self._texts.append(event.fields["text"])
+                self._change.notify_all()
+
+    def wait(self, word: str) -> str:
+        """Return the first text with that word."""
+        with self._change:
+            assert self._change.wait_for(lambda: any(word in text for text in self._texts), WAIT_S), self._texts
+            return next(text for text in self._texts if word in text)
+
+
+def pacer(database: Database, files: SqlFiles, plan: Plan, run: Run, table: Name) -> Pacer:
+    """Return the pacer of a copy of the events table."""
+    return make_pacer("copy of events", database, files, plan, run, table, ("id",))
+
+
+@contextmanager
+def burning(database: Database) -> Iterator[None]:
+    """Keep one session of the application at work for the block."""
+    with connect(database, role="x") as conn:
+        conn.execute("set application_name = 'application'")
+        cancelled: list[type[BaseException]] = []
+
+        def burn() -> None:
+            try:
+                conn.execute("select count(*) from pg_catalog.generate_series(1, 1000000000000)")
+            except psycopg.errors.QueryCanceled as exc:
+                cancelled.append(type(exc))
+
+        thread = threading.Thread(target=burn)
+        thread.start()
+        try:
+            yield
+        finally:
+            # The query may not have begun when the first cancel comes.
+            while thread.is_alive():
+                conn.cancel_safe()
+                thread.join(0.1)
+        assert cancelled
+
+
+def test_copy_is_slowed_for_busy_sessions_and_says_why(
+    database: Database, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """One session at work on one core is enough; when it ends, the copy comes back to its full pace and says so."""
+    heard = Heard(run)
+    plan = make_plan("swap", pace={"cores": 1, "probe_floor_ms": 10_000})
+    with pacer(database, sql_files, plan, run, events) as turns:
+        with burning(database):
+            text = heard.wait("slowed")
+            assert "1 session at work on 1 core" in text
+            assert turns.places < plan.copying.workers
+        heard.wait("full pace again")
+        assert turns.places == plan.copying.workers
+
+
+def test_full_pace_is_never_slowed(database: Database, sql_files: SqlFiles, events: Name, run: Run) -> None:
+    """The same busy session: the reading shows it, and the places stay."""
+    plan = make_plan("swap", pace={"cores": 1, "mode": "full"})
+    with burning(database), pacer(database, sql_files, plan, run, events) as turns:
+        stop = threading.Event()
+        while (turns.signals.read(stop, 0.05).busy or 0) < 1:
+            pass
+        assert turns.places == plan.copying.workers
+
+
+def test_lookup_that_waits_slows_the_copy(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """Somebody holds a lock on the table: the application feels it, and so does the probe."""
+    heard = Heard(run)
+    plan = make_plan("swap", pace={"cores": 64, "probe_floor_ms": 600})
+    with pacer(database, sql_files, plan, run, events):
+        with conn.transaction():
+            conn.execute(as_query('lock table public."We""ird Events" in access exclusive mode'))
+            heard.wait("a lookup takes")
+        heard.wait("full pace again")
+
+
+def test_no_more_workers_than_places(database: Database, sql_files: SqlFiles, events: Name, run: Run) -> None:
+    """With one place, the second worker gets its turn when the first has given its own back."""
+    plan = make_plan("swap", pace={"mode": "full"})
+    stop = threading.Event()
+    with pacer(database, sql_files, plan, run, events) as turns, connect(database) as one, connect(database) as two:
+        assert turns._thread is not None
+        turns._stop.set()
+        turns._thread.join()
+        turns.places = 1.0
+        order: list[str] = []
+
+        def second() -> None:
+            with turns.turn(two, stop) as granted:
+                order.append(f"second {granted}")
+
+        with turns.turn(one, stop) as granted:
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join(0.2)
+            order.append(f"first {granted}")
+        thread.join(WAIT_S)
+    assert order == ["first True", "second True"]
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        ({"stop_free_gb": 1e9}, r"GB free on the disk, less than 1e\+09 \(pace.stop_free_gb\)"),
+        ({"stop_xmin_age": 20, "mode": "full"}, r"transactions old, more than 20 \(pace.stop_xmin_age\)"),
+    ],
+)
+def test_passed_limit_stops_the_copy_which_goes_on_later(
+    database: Database,
+    conn: Connection,
+    sql_files: SqlFiles,
+    events: Name,
+    run: Run,
+    pace: dict[str, Any],
+    said: str,
+) -> None:
+    """Exit code 1 with the reason and the key; state is kept, and once the limit holds the same command finishes."""
+    plan = make_plan("swap", pace=pace)
+    deploy(conn, sql_files, plan)
+    with connect(database, autocommit=False) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("select 1")
+        for _ in range(30):
+            conn.execute("select pg_catalog.pg_current_xact_id()")
+
+        with pytest.raises(StepFailed, match=said) as caught:
+            make_switchover(database, sql_files, plan, run).prepare()
+
+    assert caught.value.exit_code == 1
+    assert state.read_migration(conn, events).state == state.COPYING
+    assert make_switchover(database, sql_files, make_plan("swap"), run).prepare()
+    assert difference(conn, events, names_of(events).target) == (0, 0)
+
+
+def test_what_cannot_be_seen_is_said_once(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """A role without rights copies all the same; each blind spot names its remedy, once a run."""
+    conn.execute("drop role if exists plain_pacer")
+    conn.execute("create role plain_pacer login password 'plain'")
+    conn.execute(as_query('grant select on public."We""ird Events" to plain_pacer'))
+    conn.execute("grant usage on schema rehearsal to plain_pacer; grant select on rehearsal.pause to plain_pacer")
+    plain = Database(database.host, database.port, database.name, "plain_pacer", "plain")
+    try:
+        for _ in range(2):
+            with pacer(plain, sql_files, make_plan("swap"), run, events):
+                pass
+    finally:
+        conn.execute("drop owned by plain_pacer; drop role plain_pacer")
+
+    told = [event.fields["text"] for event in run.events() if event.kind == "pace"]
+    assert len(told) == len(set(told)) == 3
+    assert any("grant pg_monitor" in text for text in told)
+    assert any("pace.cores" in text for text in told)
+
+
+@pytest.mark.slow
+def test_archive_that_does_not_keep_up_slows_the_copy(sql_files: SqlFiles, run: Run) -> None:
+    """A real archiver whose command fails: files wait, the copy is slowed, and past the limit it stops."""
+    base = Path(tempfile.mkdtemp(prefix="pgr-archive-"))
+    base.chmod(0o711)
+    cluster = Cluster(base)
+    heard = Heard(run)
+    try:
+        cluster.start(settings={"archive_mode": "on", "archive_command": "'false'", "fsync": "off"})
+        server = Database("127.0.0.1", cluster.facts()["port"], "postgres", "postgres", cluster.password())
+        with connect(server) as conn:
+            conn.execute(sql_files.query("registry.sql"))
+            conn.execute("create table public.posts (id int primary key); insert into public.posts values (1)")
+            plan = make_plan("swap", pace={"max_archive_queue": 2, "stop_archive_queue": 6})
+            with pacer(server, sql_files, plan, run, ("public", "posts")) as turns:
+                for _ in range(4):
+                    conn.execute("select pg_catalog.pg_logical_emit_message(false, 'pace', 'x'), pg_switch_wal()")
+                heard.wait("WAL files wait to be archived")
+                for _ in range(4):
+                    conn.execute("select pg_catalog.pg_logical_emit_message(false, 'pace', 'x'), pg_switch_wal()")
+                heard.wait("stopped: ")
+                with pytest.raises(StepFailed, match=r"pace\.stop_archive_queue"), turns.turn(conn, threading.Event()):
+                    pass
+    finally:
+        cluster.destroy()
+        shutil.rmtree(base, ignore_errors=True)

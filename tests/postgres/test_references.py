@@ -1,0 +1,252 @@
+"""Foreign keys that point at the table: replaced at the swap as the plan says, restored by the way back."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import pytest
+
+from rehearsal import state
+from rehearsal.catalog import Catalog, Name
+from rehearsal.dryrun import plan_statements
+from rehearsal.environment import Database
+from rehearsal.errors import PreconditionError
+from rehearsal.evidence import Run
+from rehearsal.plan import Plan
+from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.preflight import Finding, run_preflight
+from rehearsal.references import count_orphans, from_stored, read_references
+from rehearsal.sqlfiles import SqlFiles, as_query
+from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
+
+EV = 'public."We""ird Events"'
+CHILDREN = f"""
+create table public."Kept ""by"" none" (
+    n int primary key, "event id" bigint not null,
+    constraint "kept ""fk" foreign key ("event id") references {EV} (id)
+);
+create table public.gone (n int primary key, event bigint references {EV} (id) on delete cascade on update cascade);
+create table public.emptied (
+    n int primary key, event bigint references {EV} (id) on delete set null on update set null
+);
+create table public.fallen (
+    n int primary key, event bigint default 1 references {EV} (id) on delete set default on update set default
+);
+create table public.late (n int primary key, event bigint references {EV} (id) deferrable initially deferred);
+alter table {EV} add column parent bigint constraint own_parent references {EV} (id);
+insert into public."Kept ""by"" none" values (1, 10);
+insert into public.gone values (1, 20), (2, 21);
+insert into public.emptied values (1, 30), (2, 31);
+insert into public.fallen values (1, 40), (2, 41);
+insert into public.late values (1, 50), (2, null);
+update {EV} set parent = 60 where id = 61;
+"""
+NAMES = ['kept "fk', "gone_event_fkey", "emptied_event_fkey", "fallen_event_fkey", "late_event_fkey", "own_parent"]
+Violation = psycopg.errors.ForeignKeyViolation
+
+
+def plan_with(decisions: dict[str, str] | None = None, strategy: str = "swap") -> Plan:
+    """Return a plan with decisions for the foreign keys."""
+    chosen = dict.fromkeys(NAMES, "loose") if decisions is None else decisions
+    table = {"name": EVENTS, "key": "Created At", "default_partition": True, "marker": "note", "references": chosen}
+    return make_plan(strategy, tables=[table])
+
+
+@pytest.fixture
+def referred(conn: Connection, events: Name) -> Name:
+    """The events table with foreign keys of every action that point at it, one of them its own."""
+    conn.execute(as_query(CHILDREN))
+    return events
+
+
+def say(conn: Connection, statement: str) -> None:
+    """Run one statement of the application."""
+    conn.execute(statement.encode())
+
+
+def blockers(conn: Connection, files: SqlFiles, plan: Plan) -> list[Finding]:
+    """Return what preflight refuses."""
+    return [one for one in run_preflight(conn, files, plan) if one.severity == "blocker"]
+
+
+def keys_of(conn: Connection) -> list[tuple[str, str, bool]]:
+    """Return every foreign key of the database that stands on no leaf, in full."""
+    query = (
+        "select conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid), convalidated from pg_constraint "
+        "where contype = 'f' and conparentid = 0 and connamespace = 'public'::regnamespace order by 1"
+    )
+    return [tuple(row) for row in conn.execute(query.encode())]
+
+
+def leftovers(conn: Connection) -> list[str]:
+    """Return functions and triggers of loosened foreign keys."""
+    query = (
+        "select proname from pg_proc where proname like 'loose%' union all "
+        "select tgname from pg_trigger where tgname like 'loose%'"
+    )
+    return [row[0] for row in conn.execute(query.encode())]
+
+
+def use(conn: Connection) -> None:
+    """Do what each foreign key allows and try what it forbids; ends as it began."""
+    with conn.transaction(force_rollback=True):
+        for statement in (
+            'insert into public."Kept ""by"" none" values (9, -1)',
+            'update public."Kept ""by"" none" set "event id" = -1',
+            f"delete from {EV} where id = 10",
+            f"update {EV} set id = -10 where id = 10",
+            f"update {EV} set parent = -1 where id = 70",
+            f"delete from {EV} where id = 60",
+        ):
+            with pytest.raises(Violation), conn.transaction():
+                say(conn, statement)
+        say(conn, f"update {EV} set \"Created At\" = '2026-03-09' where id in (10, 20, 30, 40, 60)")
+        say(conn, f"delete from {EV} where id in (20, 30, 40)")
+        say(conn, f"update {EV} set id = -id where id in (21, 31, 41)")
+        say(conn, f"delete from {EV} where id in (60, 61)")
+        seen = "select n, event from public.{} order by n"
+        got = {one: conn.execute(seen.format(one).encode()).fetchall() for one in ("gone", "emptied", "fallen")}
+        assert got == {"gone": [(2, -21)], "emptied": [(1, None), (2, None)], "fallen": [(1, 1), (2, 1)]}
+    with conn.transaction(force_rollback=True):
+        say(conn, "insert into public.late values (9, -5)")
+        say(conn, f'insert into {EV} (id, "Created At", "unit id", amount) values (-5, \'2026-02-02\', 1, 1)')
+        say(conn, f"delete from {EV} where id = 50")
+        say(conn, f'insert into {EV} (id, "Created At", "unit id", amount) values (50, \'2026-02-07\', 1, 1)')
+        say(conn, "set constraints all immediate")
+    for wrong in ("insert into public.late values (9, -5)", f"delete from {EV} where id = 50"):
+        conn.execute("begin")
+        say(conn, wrong)
+        with pytest.raises(Violation):
+            conn.execute("commit")
+
+
+def test_loose_keys_do_what_foreign_keys_did_and_come_back_exactly(
+    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+) -> None:
+    """The same uses before, after the swap, after the way back, after the next swap, under writers; nothing is left."""
+    plan, names = plan_with(), names_of(referred)
+    deploy(conn, sql_files, plan)
+    before = keys_of(conn)
+    use(conn)
+    work = make_switchover(database, sql_files, plan, run)
+    catalog = Catalog(conn, sql_files)
+    with writing(database, referred, writers=2) as writers:
+        work.prepare()
+        for turn, other in ((work.switch, names.retired), (work.roll_back, names.target), (work.switch, names.retired)):
+            assert turn()
+            assert not turn()
+            assert read_references(conn, sql_files, catalog.read(other).oid) == ()
+            use(conn)
+            if other == names.target:
+                assert keys_of(conn) == before
+                assert leftovers(conn) == []
+    assert writers.lost(conn, referred) == []
+    assert set(keys_of(conn)) < set(before)
+    work.follow()
+    assert difference(conn, referred, names.retired) == (0, 0)
+    found = from_stored(state.read_migration(conn, referred).detail)
+    assert len(found) == len(NAMES)
+    assert {count_orphans(conn, sql_files, one, referred)[0] for one in found} == {0}
+
+
+def test_delete_and_reference_at_the_same_time_end_in_one_order(
+    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+) -> None:
+    """Whoever is second waits for the first and sees what it did, in both orders."""
+    plan = plan_with()
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    work.switch()
+    insert = 'insert into public."Kept ""by"" none" values ({}, {})'
+    for number, (first, second) in enumerate(((insert.format(70, 100), 100), (101, insert.format(71, 101)))):
+        statements = [one if isinstance(one, str) else f"delete from {EV} where id = {one}" for one in (first, second)]
+        with connect(database, autocommit=False) as one, connect(database, role="second") as two:
+            one.execute(statements[0].encode())
+            failed: list[BaseException] = []
+
+            def late(
+                statement: str = statements[1], two: Connection = two, failed: list[BaseException] = failed
+            ) -> None:
+                try:
+                    two.execute(statement.encode())
+                except Violation as exc:
+                    failed.append(exc)
+
+            thread = threading.Thread(target=late)
+            thread.start()
+            query = "select exists (select from pg_locks where pid = %s and not granted)"
+            while thread.is_alive() and not scalar(conn, query, [two.info.backend_pid]):
+                pass
+            assert thread.is_alive(), f"order {number} did not wait"
+            one.commit()
+            thread.join()
+        assert len(failed) == 1
+    for one_reference in from_stored(state.read_migration(conn, referred).detail):
+        assert count_orphans(conn, sql_files, one_reference, referred) == (0, [])
+
+
+def test_orphans_are_found_and_named_by_the_way_back(
+    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+) -> None:
+    """What triggers cannot see is counted; the way back restores the key and says that it does not hold."""
+    plan = plan_with()
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    work.switch()
+    conn.execute("set session_replication_role = replica")
+    conn.execute("insert into public.gone values (7, -77)")
+    conn.execute("reset session_replication_role")
+    found = {one.name: one for one in from_stored(state.read_migration(conn, referred).detail)}
+    assert count_orphans(conn, sql_files, found["gone_event_fkey"], referred) == (1, ["-77"])
+
+    with pytest.raises(Violation, match="gone_event_fkey"):
+        work.roll_back()
+    assert Catalog(conn, sql_files).read(referred).kind == "r"
+    conn.execute("delete from public.gone where event = -77")
+    assert work.roll_back()
+    assert all(validated for _, _, validated in keys_of(conn))
+
+
+def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
+    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+) -> None:
+    """Each is named with its remedies; one that is made after preflight stops the swap and changes nothing."""
+    found = blockers(conn, sql_files, plan_with({"own_parent": "loose", "no such": "loose"}))
+    assert len([one for one in found if one.id == "referenced"]) == len(NAMES) - 1
+    assert all('"loose"' in one.remedy for one in found if one.id == "referenced")
+    assert [one.condition for one in found if one.id == "reference-unknown"] == ["references names no such"]
+
+    plan = plan_with()
+    assert blockers(conn, sql_files, plan) == []
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    before = keys_of(conn)
+    conn.execute(f"create table public.new_one (event bigint constraint new_fk references {EV} (id))".encode())
+    with pytest.raises(PreconditionError, match=r"foreign key new_fk of public\.new_one"):
+        work.switch()
+    conn.execute("drop table public.new_one")
+    assert keys_of(conn) == before
+    assert state.read_migration(conn, referred).state == state.FOLLOWING
+
+
+def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
+    """The source stays equal, so what points at it stays right; only the table's own key has no place on the twin."""
+    found = run_preflight(conn, sql_files, plan_with(strategy="dual-write"))
+
+    assert {one.id for one in found if one.severity == "blocker"} == {"own-reference"}
+    assert len([one for one in found if one.id == "stays-reference"]) == len(NAMES) - 1
+    assert referred
+
+
+def test_dry_run_prints_what_replaces_a_key(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
+    """Triggers, their functions and the locks of the referencing tables."""
+    acts = plan_statements(conn, sql_files, plan_with(), NOW)
+    text = "\n".join(one.sql for one in acts if one.step == "swap")
+
+    for part in ('lock table "public"."gone"', 'drop constraint "gone_event_fkey"', "raise foreign_key_violation"):
+        assert part in text, part
+    assert referred
