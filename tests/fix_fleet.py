@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -23,7 +24,7 @@ import pytest
 
 from rehearsal.environment import AppServer, Database, Environment
 from rehearsal.flags import Routing, read_routing
-from tests.fix_app import free_port
+from rehearsal.serving import http
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 LIGHT_APP = Path(__file__).with_name("light_app.py")
@@ -142,7 +143,7 @@ class Server:
         subprocess.run([str(self.folder / f"{self.name}.restart")], check=True)
         while True:
             with contextlib.suppress(httpx.HTTPError):
-                httpx.get(f"{self.url}/health", trust_env=False)
+                http().get(f"{self.url}/health")
                 return
 
     def stop_app(self) -> None:
@@ -210,12 +211,25 @@ class Fleet:
         return [(one.file, read_routing(AppServer(one.name, one.url))[0]) for one in self.servers]
 
 
+def free_ports(number: int) -> Iterator[int]:
+    """Yield different free ports, below those that outgoing connections get: a restarted app must find its own."""
+    with contextlib.ExitStack() as held:
+        ports: list[int] = []
+        while len(ports) < number:
+            port = random.randrange(12_000, 32_000)
+            with contextlib.suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                ports.append(port)
+    yield from ports
+
+
 @contextmanager
 def running_fleet(number: int) -> Iterator[Fleet]:
     """Run a fleet on legacy flags; everything ends with the block."""
     Path("/run/sshd").mkdir(exist_ok=True)  # where sshd drops its privileges; the package makes it at boot
     folder = Path(tempfile.mkdtemp(prefix="pgr-fleet-"))
-    servers = [Server(f"app{n}", folder, free_port(), free_port()) for n in range(1, number + 1)]
+    ports = free_ports(2 * number)
+    servers = [Server(f"app{n}", folder, next(ports), next(ports)) for n in range(1, number + 1)]
     fleet = Fleet(folder, servers)
     try:
         _make_keys(fleet)

@@ -19,7 +19,7 @@ db_superuser_password = {"command": ["pass", "show", "staging/postgres"]}
 db_migrator_password = {"env": "REHEARSAL_MIGRATOR_PASSWORD"}
 db_app_password = {"file": "~/.secrets/staging-app"}
 
-# supervisord (environment local) or systemd.
+# systemd, docker, command (with app_restart at each host), or supervisord (environment local).
 app_manager = "systemd"
 env_file_mode = "640"
 

@@ -197,7 +197,7 @@ def show(seen: dict[tuple[str, str, str], list[Measured]]) -> None:
     for batch, what in dict.fromkeys((batch, what) for batch, what, _ in seen):
         mine, theirs = (
             Measured(*(statistics.median(getattr(one, name) for one in seen[batch, what, who])
-                       for name in ("seconds", "cpu", "commands")))  # type: ignore[arg-type]  # a median of counts
+                       for name in ("seconds", "cpu", "commands")))
             for who in ("ours", "ansible")
         )  # fmt: skip
         cells = [f"{mine.seconds:.1f}", f"{theirs.seconds:.1f}", f"{theirs.seconds / mine.seconds:.1f}",
