@@ -93,6 +93,20 @@ def sql(session: Session, unless: str, text: str, refuse_if: tuple[str, str] | N
 
 
 @operation()
+def can(session: Session, wanted: dict[str, str]) -> Commands:
+    """Refuse a session that cannot be had, or for which a condition does not hold; names all that do not."""
+    parts = " union all ".join(f"select {literal(name)} where not ({one})" for name, one in wanted.items())
+    rows = host.get_fact(SqlRows, session=session, query=f"select 'seen' union all {parts}")
+    if rows == [["seen"]]:
+        host.noop(f"{session.user} can do what it must")
+    elif rows:
+        yield refuse(f"on {session.database} as {session.user} this does not hold: {'; '.join(r[0] for r in rows[1:])}")
+    else:
+        # On the server, so that psql says why no session could be had.
+        yield session.run("select 1;")
+
+
+@operation()
 def role(session: Session, role: str, password: str, attributes: str = "login") -> Commands:
     """Make a role that logs in with this password, by its SCRAM verifier: the password itself is in no statement."""
     query = (

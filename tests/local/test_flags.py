@@ -123,9 +123,9 @@ def test_two_flips_at_once_and_one_that_is_interrupted(flags: Local, project: Pa
     assert "hosts-flags" in said
     assert first.returncode == 3, err
     assert re.search(
-        r"^@process/app1 +reads partitioned, writes partitioned +reads partitioned, writes part", out, re.M
+        r"^@process/app1 +reads partitioned, writes partitioned +reads partitioned, writes part", out, re.MULTILINE
     )
-    assert re.search(r"^@process/app2 +reads partitioned, writes partitioned +unseen ", out, re.M), out
+    assert re.search(r"^@process/app2 +reads partitioned, writes partitioned +unseen ", out, re.MULTILINE), out
     assert "to finish: `invoke flags.set --reads on --writes on`" in err
 
     third = command(project, *words)
