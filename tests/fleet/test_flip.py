@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
+from fleet.managers import manager_of
+from rehearsal.environment import AppServer
+from rehearsal.errors import UsageError
 from rehearsal.flags import disagreements, show_flags
 from rehearsal.flip import FlipResult, Rollout, set_flags
 from rehearsal.plan import Plan, TableSpec
-from tests.fix_fleet import OFF, ON, Fleet
+from tests.fix_fleet import NAMES, OFF, ON, Fleet
 
 pytestmark = pytest.mark.slow
 PLAN = Plan(name="hosts", strategy="swap", tables=[TableSpec(name="public.posts", key="created_at")])
@@ -76,3 +82,64 @@ def test_show_names_drift_in_file_process_inventory_and_fleet(fleet: Fleet) -> N
     assert "legacy as app1" in found[2]
     assert "partitioned as app5" in found[2]
     assert len(found) == 3
+
+
+def test_flags_that_are_kept_elsewhere_are_read_and_set_by_commands(fleet: Fleet) -> None:
+    """No env file is named: a command prints the flags, another one sets them, and a failing one is quoted."""
+    store, app = fleet.folder / "store", fleet[1].env_file
+    store.write_text("".join(f"{name}=false\n" for name in NAMES))
+    fleet[1].extra.update(
+        env_file=None,
+        app_flags_now=f"cat {store}",
+        app_flags_set=f"printf '%s\\n' {{flags}} >{store} && cp {store} {app}",
+    )
+    assert flip(fleet, limit=("app1",)).ok
+    assert store.read_text().splitlines() == [f"{name}=true" for name in sorted(NAMES)]
+    assert fleet.seen[0] == (ON, ON)
+
+    fleet[1].extra["app_flags_set"] = "echo the store is read-only >&2; exit 3"
+    result = flip(fleet, on=False, limit=("app1",), timeout_s=5)
+    assert "the store is read-only" in (result.error or "")
+    assert "writing the flags failed, exit code 3" in (result.error or "")
+    assert (result.reverted, fleet.seen[0]) == (True, (ON, ON))
+    store.unlink()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            {"app_manager": "upstart"},
+            "app_manager is 'upstart'; it must be one of systemd, supervisord, docker, command",
+        ),
+        ({"app_manager": "command"}, "does not say how to restart the app (app_restart)"),
+        ({"app_manager": "docker", "env_file": "/e"}, "does not say `app_container`"),
+    ],
+)
+def test_a_manager_that_cannot_be_is_refused_by_what_it_lacks(data: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        manager_of(data)
+
+
+@pytest.mark.parametrize(
+    ("batch", "canary", "sizes"),
+    [
+        ("1", 0, [1] * 7),
+        ("25%", 0, [1] * 7),
+        ("3", 1, [1, 3, 3]),
+        ("50%", 2, [2, 3, 2]),
+        ("100%", 0, [7]),
+        ("9", 9, [7]),
+    ],
+)
+def test_batches_never_exceed_what_was_asked(batch: str, canary: int, sizes: list[int]) -> None:
+    servers = [AppServer(f"app{n}", f"http://app{n}") for n in range(7)]
+    batches = Rollout(canary=canary, batch=batch).batches(servers)
+    assert [len(one) for one in batches] == sizes
+    assert [one for part in batches for one in part] == servers
+
+
+@pytest.mark.parametrize("how", [{"batch": "0"}, {"batch": "101%"}, {"batch": "a"}, {"canary": -1}, {"limit": ("x*",)}])
+def test_a_rollout_that_cannot_be_is_a_usage_error(how: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"--(batch|limit)"):
+        Rollout(**how).batches([AppServer("app1", "http://app1")])
