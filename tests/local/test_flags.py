@@ -110,7 +110,7 @@ def test_two_flips_at_once_and_one_that_is_interrupted(flags: Local, project: Pa
     first = command(project, *words)
     try:
         while seen(flags, 1) != (ON, ON) or seen(flags, 2) != (ON, None):
-            assert first.poll() is None, first.communicate()
+            assert first.poll() is None
         second = command(project, *words)
         said = second.communicate()[1]
         first.send_signal(signal.SIGINT)
@@ -118,6 +118,7 @@ def test_two_flips_at_once_and_one_that_is_interrupted(flags: Local, project: Pa
     finally:
         (flags.base / "app2.waits").unlink()
         first.kill()
+        first.communicate()
 
     assert (second.returncode, "another run holds environment local: pid " in said) == (1, True), said
     assert "hosts-flags" in said
@@ -129,7 +130,8 @@ def test_two_flips_at_once_and_one_that_is_interrupted(flags: Local, project: Pa
     assert "to finish: `invoke flags.set --reads on --writes on`" in err
 
     third = command(project, *words)
-    assert third.wait() == 0, third.communicate()
+    out, err = third.communicate()
+    assert third.returncode == 0, out + err
     assert [seen(flags, 1), seen(flags, 2)] == [(ON, ON)] * 2
 
     shown = command(project, "flags-show")
