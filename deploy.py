@@ -29,5 +29,7 @@ if host.data.phase == "hosts":
     local.include("tasks/firewall.py")
 else:
     group, tasks = PHASES[host.data.phase]
+    if host.data.phase == "roles" and host.data.get("db_managed"):
+        tasks = "tasks/managed.py"
     if group in host.groups:
         local.include(tasks)

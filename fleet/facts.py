@@ -107,12 +107,16 @@ class FlagState(FactBase[dict[str, Any]]):
     @staticmethod
     def default() -> dict[str, Any]:
         """Return what is known of a host that did not answer."""
-        return {"flags": {}, "problem": "the host did not answer", "stale": False}
+        return {
+            "flags": {},
+            "problem": "no shell could be had; check _sudo, _sudo_user and _su_user of the host",
+            "stale": False,
+        }
 
     def command(self, source: str, names: tuple[str, ...], stale: str) -> StringCommand:
         """Return the command; what went wrong is on a line of its own that begins with `!`."""
         script = (
-            "set +e; exec 2>&1; said=$({ " + source + "\n}); code=$?\n"
+            "said=$({ " + source + "\n} 2>&1); code=$?\n"
             f"printf '%s\\n' \"$said\" | grep -E '^({'|'.join(names)})='; "
             'test "$code" -eq 0 || printf "%s\\n" "$said" | tail -n 1 | sed "s/^/!/"; ' + stale
         )

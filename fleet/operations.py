@@ -93,6 +93,20 @@ def sql(session: Session, unless: str, text: str, refuse_if: tuple[str, str] | N
 
 
 @operation()
+def can(session: Session, wanted: dict[str, str]) -> Commands:
+    """Refuse a session that cannot be had, or for which a condition does not hold; names all that do not."""
+    parts = " union all ".join(f"select {literal(name)} where not ({one})" for name, one in wanted.items())
+    rows = host.get_fact(SqlRows, session=session, query=f"select 'seen' union all {parts}")
+    if rows == [["seen"]]:
+        host.noop(f"{session.user} can do what it must")
+    elif rows:
+        yield refuse(f"on {session.database} as {session.user} this does not hold: {'; '.join(r[0] for r in rows[1:])}")
+    else:
+        # On the server, so that psql says why no session could be had.
+        yield session.run("select 1;")
+
+
+@operation()
 def role(session: Session, role: str, password: str, attributes: str = "login") -> Commands:
     """Make a role that logs in with this password, by its SCRAM verifier: the password itself is in no statement."""
     query = (
@@ -193,14 +207,21 @@ def change(
     yield session.run_with_retries(text, LOCK_TRIES)
 
 
-# The new file is made beside the old one, with its mode and owner before it gets its contents; a link stays a link.
+# `set -e` does nothing in a list with `||`, hence the trap. The new file is made beside the old one and gets its mode
+# and owner before its contents; a link stays a link.
+STEPS = """\
+set -e
+new= step='writing the flags'
+trap 'code=$?; test -z "$new" || rm -f "$new"; test "$code" -eq 0 || echo "$step failed, exit code $code" >&2' EXIT
+"""
 WRITE_FLAGS = """\
 file=$(readlink -f "$1"); names=$2; shift 2
-trap 'rm -f "$file.new"' EXIT
-cp -p "$file" "$file.new"
-grep -vE "^($names)=" "$file" >"$file.new" || test "$?" -eq 1
-printf '%s\\n' "$@" >>"$file.new"
-mv -f "$file.new" "$file"
+new=$file.new
+cp -p "$file" "$new"
+grep -vE "^($names)=" "$file" >"$new" || test "$?" -eq 1
+printf '%s\\n' "$@" >>"$new"
+mv -f "$new" "$file"
+new=
 """
 
 
@@ -235,13 +256,11 @@ def _flip(data: Any, flags: dict[str, str], restart: str) -> StringCommand:
     """Return the command that writes these flags, if any, and then restarts; it says which of the two failed."""
     lines = [f"{name}={value}" for name, value in sorted(flags.items())]
     words = ("sh", data.env_file, "|".join(sorted(flags)), *lines) if data.get("env_file") else ("sh",)
-    write = f"( set -e\n{WRITE_FLAGS})"
+    write = WRITE_FLAGS
     if command := data.get("app_flags_set"):
-        write = f"( set -e\n{str(command).replace('{flags}', ' '.join(shlex.quote(one) for one in lines))}\n)"
-    failed = '{ code=$?; echo "%s failed with exit code $code" >&2; exit 1; }'
-    script = [f"{write} || {failed % 'writing the flags'}"] if flags else []
-    script.append(f"( set -e\n{restart}\n) || {failed % 'restarting the app'}")
-    return StringCommand("sh", "-c", *(QuoteString(word) for word in ("\n".join(script), *words)))
+        write = f"( {str(command).replace('{flags}', ' '.join(shlex.quote(one) for one in lines))}\n)\n"
+    script = f"{STEPS}{write if flags else ''}step='restarting the app'\n( {restart}\n)\n"
+    return StringCommand("sh", "-c", *(QuoteString(word) for word in (script, *words)))
 
 
 @operation()

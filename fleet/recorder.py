@@ -131,5 +131,7 @@ def report(**values: Any) -> None:
 def no_delay() -> None:
     """Turn Nagle's algorithm off on an SSH connection: 10 ms a command instead of 64 (paramiko leaves it on)."""
     client = getattr(current_host.connector, "client", None)
-    if client and client.get_transport():
-        client.get_transport().sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = client.get_transport().sock if client and client.get_transport() else None
+    # Through a jump host it is a channel of the connection to that, and through a ProxyCommand a pipe.
+    if isinstance(connection, socket.socket):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

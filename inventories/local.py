@@ -3,6 +3,7 @@
 REHEARSAL_LOCAL_BASE      folder of everything that it makes      default: a folder of this project in the temporary one
 REHEARSAL_LOCAL_DB_PORT   port of the database                    default: 55432
 REHEARSAL_LOCAL_APP_PORT  port of the first app server            default: 58101
+REHEARSAL_LOCAL_APPS      number of app servers                   default: 2
 """
 
 import hashlib
@@ -16,6 +17,7 @@ _project = Path(__file__).resolve().parent.parent
 _name = f"pg-rehearsal-{os.getuid()}-{hashlib.sha256(str(_project).encode()).hexdigest()[:8]}"
 _base = Path(os.environ.get("REHEARSAL_LOCAL_BASE") or Path(tempfile.gettempdir()) / _name).absolute()
 _port = int(os.environ.get("REHEARSAL_LOCAL_APP_PORT") or 58101)
+_apps = int(os.environ.get("REHEARSAL_LOCAL_APPS") or 2)
 
 # The launcher of the cluster writes where the programs of its version are.
 _made = _base / "cluster" / "cluster.json"
@@ -48,4 +50,4 @@ def _app(number: int) -> tuple[str, dict[str, object]]:
 
 
 database = (["@process/db"], _everywhere)
-app = ([_app(1), _app(2)], _everywhere)
+app = ([_app(number) for number in range(1, _apps + 1)], _everywhere)

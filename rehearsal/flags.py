@@ -17,6 +17,7 @@ from rehearsal.environment import AppServer, Environment
 from rehearsal.errors import CannotSee, UsageError
 from rehearsal.hosts import HostsResult, flag_names, try_pyinfra
 from rehearsal.plan import Plan
+from rehearsal.serving import http
 
 POLL_S = 0.05
 REQUEST_TIMEOUT_S = 3.0
@@ -106,7 +107,7 @@ def wait_for_servers(env: Environment, *, timeout_s: float = 30) -> None:
 def read_routing(server: AppServer) -> tuple[Routing | None, str]:
     """Ask a server for the routing that its process runs with; None and the reason if it does not say."""
     try:
-        answer = httpx.get(f"{server.url}/health", timeout=REQUEST_TIMEOUT_S, trust_env=False)
+        answer = http().get(f"{server.url}/health", timeout=REQUEST_TIMEOUT_S)
         if answer.is_server_error:
             return None, f"{answer.status_code} {answer.reason_phrase}: {answer.text[:200]}"
         answer.raise_for_status()

@@ -255,19 +255,15 @@ class _Way:
 
 
 def _revert(way: _Way, batches: list[list[AppServer]], done: list[ServerFlip]) -> tuple[ServerFlip, ...]:
-    """Put the flags back that each touched server had, the last batch first, and look at what came of it."""
+    """Put the flags back that each touched server had, the last batch first; what has them still is left alone."""
     flips = {one.server: one for one in done}
-    problems: dict[str, str] = {}
-    touched = [one for batch in batches for one in batch]
+    now = {one.server: one for one in show_flags(way.env, way.plan, [one for batch in batches for one in batch])}
     for batch in reversed(batches):
         for part, wanted in _parts(way, batch, flips):
-            # What a server was before the flip must not pass for what it is now.
-            now = {one.name: replace(way.before[one.name], process=None) for one in part}
             for back in way.turn(part, now, wanted, flips[part[0].name].batch):
                 way.tell(back, wanted, reverting=True)
-                problems |= {back.server: back.error} if back.error else {}
-    seen = {one.server: one for one in show_flags(way.env, way.plan, touched)}
-    return tuple(_settled(flips[one.name], seen[one.name], problems.get(one.name), way.wanted) for one in touched)
+                flips[back.server] = _settled(flips[back.server], back)
+    return tuple(flips.values())
 
 
 def _parts(
@@ -287,17 +283,12 @@ def _needs_nothing(way: _Way, server: AppServer) -> bool:
     return before.file == before.process == way.wanted
 
 
-def _settled(flip: ServerFlip, seen: ServerFlags, problem: str | None, wanted: Routing) -> ServerFlip:
-    """Return what became of a server, by what it says now: back are the flags it had, in its file and its process."""
-    was = flip.before
-    if was.file == was.process == wanted:
-        return flip
-    back = seen.file == was.file and (seen.process == was.file or was.process is None)
-    if back and problem is None:
-        return replace(flip, after=seen, reverted=True)
-    why = problem or seen.problem or f"file {seen.file or 'unseen'}, process {seen.process or 'unseen'}"
-    error = f"{flip.error or 'reverting'}; the way back failed too: {why}"
-    return replace(flip, after=seen, error=error, reverted=False)
+def _settled(flip: ServerFlip, back: ServerFlip) -> ServerFlip:
+    """Return what became of a server whose flags were to go back."""
+    if back.error is None:
+        return replace(flip, after=back.after, reverted=True)
+    error = f"{flip.error or 'reverting'}; the way back failed too: {back.error}"
+    return replace(flip, after=back.after, error=error, reverted=False)
 
 
 def _hooks(servers: Sequence[AppServer], key: str) -> dict[str, str]:

@@ -116,7 +116,12 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
             return FAILED if changed else DONE
         changed += stand_up(env, plan, run)
         env = load_environment(target.env, plan.name, target.root, secrets=False)
-        changed += run_pyinfra(env.inventory, "roles", plan=plan, run=run).changed
+        roles = run_pyinfra(env.inventory, "roles", plan=plan, run=run)
+        changed += roles.changed
+        for skipped in roles.reports.get(env.database_host, {}).get("skipped", ()):
+            run.event(
+                "note", text=f"the database is managed elsewhere; not done, since it needs a superuser: {skipped}"
+            )
         with ExitStack() as stack:
             if env.is_throwaway:
                 files = SqlFiles(target.root / "sql")

@@ -65,7 +65,7 @@ if data.app_manager == "supervisord":
     )
     operations.supervisor(name="Start the process manager", base=data.base)
     operations.program(name="Start the app server", base=data.base, program=data.app_server)
-else:
+elif data.app_manager == "systemd":
     operations.service(
         name="Start the app server",
         unit=data.app_service,

@@ -1,9 +1,6 @@
-"""Roles, the plan's database, privileges, the registry and the mark of the environment."""
+"""Roles, the plan's database, privileges; then the registry and the mark. Needs a superuser."""
 
-import hashlib
-from pathlib import Path
-
-from pyinfra import host, state
+from pyinfra import host, local
 
 from fleet import operations
 from fleet.passwords import resolve
@@ -117,31 +114,4 @@ operations.sql(
     ),
 )
 
-registry = (Path(state.cwd or ".") / "sql" / "registry.sql").read_text(encoding="utf-8")
-digest = hashlib.sha256(registry.encode()).hexdigest()[:12]
-comment = f"State of pg-rehearsal: registry of changes, progress of migrations, key logs; registry {digest}"
-operations.sql(
-    name="Make the registry",
-    session=migrator,
-    unless=f"select obj_description(to_regnamespace('rehearsal'), 'pg_namespace') = {literal(comment)}",
-    text=f"begin;\n{registry}\ncomment on schema rehearsal is {literal(comment)};\ncommit;\n",
-)
-kind = literal(data.env_kind)
-operations.sql(
-    name="Mark the database with the kind of its environment",
-    session=migrator,
-    unless=f"select kind = {kind} from rehearsal.environment_mark",
-    refuse_if=None
-    if data.get("remark")
-    else (
-        f"select kind from rehearsal.environment_mark where kind <> {kind}",
-        (
-            f"database {database} carries another mark than {data.env_kind}; if it is a clone, mark it anew with "
-            "`invoke db.provision --remark`; its mark"
-        ),
-    ),
-    text=(
-        f"insert into rehearsal.environment_mark (kind) values ({kind})\n"
-        "on conflict (only_one) do update set kind = excluded.kind, marked_at = now(), marked_by = current_user;\n"
-    ),
-)
+local.include("tasks/registry.py")

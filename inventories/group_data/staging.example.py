@@ -9,6 +9,11 @@ db_port = 5432
 db_name = "finance"
 db_sslmode = "require"
 
+# A database that somebody else runs (a cloud service): no superuser and no host to log in to. Then the host of the
+# group `database` is this machine ("@process/db" in place of its name), where psql and the backups run; what needs a
+# superuser is named by `invoke db.provision` instead of done.
+db_managed = False
+
 # Roles. The superuser is used by `invoke db.provision` only.
 db_superuser = "postgres"
 db_migrator = "rehearsal"
@@ -19,7 +24,7 @@ db_superuser_password = {"command": ["pass", "show", "staging/postgres"]}
 db_migrator_password = {"env": "REHEARSAL_MIGRATOR_PASSWORD"}
 db_app_password = {"file": "~/.secrets/staging-app"}
 
-# supervisord (environment local) or systemd.
+# systemd, docker, command (with app_restart at each host), or supervisord (environment local).
 app_manager = "systemd"
 env_file_mode = "640"
 

@@ -236,11 +236,14 @@ def require_flip(context: Context, flip: FlipResult) -> None:
     for one in flip.servers:
         before, after = one.before.process or "unseen", (one.after.process if one.after else None) or "unseen"
         how = "restarted" if one.restarted else "not restarted, nothing to change"
+        how = how if one.reverted is None else "put back" if one.reverted else "NOT PUT BACK"
         observed = f"{before} -> {after}, {how}, {one.seconds:.1f} s" + (f"; {one.error}" if one.error else "")
-        context.run.record(
-            "flags", one.server, one.error is None, observed, seconds=one.seconds, wanted=str(flip.wanted)
-        )
+        passed = one.error is None and one.reverted is None
+        context.run.record("flags", one.server, passed, observed, seconds=one.seconds, wanted=str(flip.wanted))
+    for server in flip.untouched:
+        context.run.record("flags", server, False, "not touched: the flip stopped before it")
     if not flip.ok:
+        context.run.record("flags", "the fleet", False, str(flip.error))
         raise StopHere
 
 

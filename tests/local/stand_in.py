@@ -1,6 +1,7 @@
 """A stand-in for the app under rehearsal: answers /health, and misbehaves where a file in its folder says so.
 
 `<server>.refuses`: it does not come up with partitioned reads. `<server>.lies`: it reports the legacy routing.
+`<server>.waits`: with partitioned reads it does not answer as long as the file is there.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -33,4 +35,6 @@ class Health(BaseHTTPRequestHandler):
 
 if READS == "partitioned" and (Path(sys.argv[1]) / f"{SERVER}.refuses").exists():
     sys.exit(f"{SERVER} refuses the partitioned tables")
+while READS == "partitioned" and (Path(sys.argv[1]) / f"{SERVER}.waits").exists():
+    time.sleep(0.05)
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Health).serve_forever()

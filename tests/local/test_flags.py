@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from rehearsal.flags import Routing, read_routing, show_flags
 from rehearsal.flip import FlipResult, Rollout, set_flags
-from tests.local.conftest import PLAN, Local
+from tests.local.conftest import PLAN, ROOT, Local
 
 pytestmark = pytest.mark.slow
 OFF, ON = Routing(reads=False, writes=False), Routing(reads=True, writes=True)
@@ -77,3 +82,63 @@ def test_a_health_answer_with_another_routing_stops_the_flip_at_the_first_server
 
     assert [(one.server, one.reverted) for one in result.servers] == [("@process/app1", True)]
     assert "runs with reads legacy, writes legacy, wanted reads partitioned" in (result.error or "")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder like the project's with one plan, that of these tests."""
+    for name in ("inventories", "sql"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "hosts.toml").write_text(
+        'name = "hosts"\nstrategy = "swap"\n[[tables]]\nname = "public.posts"\nkey = "created_at"\n'
+    )
+    return tmp_path
+
+
+def command(project: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a verb as the command line does."""
+    text = "import sys, pathlib; from rehearsal import cli; cli.ROOT = pathlib.Path(sys.argv[1]); "
+    argv = [sys.executable, "-c", text + "sys.exit(cli.main(sys.argv[2:]))", str(project), *words, "--plan", "hosts"]
+    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_flips_at_once_and_one_that_is_interrupted(flags: Local, project: Path) -> None:
+    """The second is refused by name; after Ctrl-C each server's state is said, and the same command finishes."""
+    words = ("flags-set", "--reads", "on", "--writes", "on", "--timeout", "120")
+    (flags.base / "app2.waits").touch()
+    first = command(project, *words)
+    try:
+        while seen(flags, 1) != (ON, ON) or seen(flags, 2) != (ON, None):
+            assert first.poll() is None
+        second = command(project, *words)
+        said = second.communicate()[1]
+        first.send_signal(signal.SIGINT)
+        out, err = first.communicate()
+    finally:
+        (flags.base / "app2.waits").unlink()
+        first.kill()
+        first.communicate()
+
+    assert (second.returncode, "another run holds environment local: pid " in said) == (1, True), said
+    assert "hosts-flags" in said
+    assert first.returncode == 3, err
+    assert re.search(
+        r"^@process/app1 +reads partitioned, writes partitioned +reads partitioned, writes part", out, re.MULTILINE
+    )
+    assert re.search(r"^@process/app2 +reads partitioned, writes partitioned +unseen ", out, re.MULTILINE), out
+    assert "to finish: `invoke flags.set --reads on --writes on`" in err
+
+    third = command(project, *words)
+    out, err = third.communicate()
+    assert third.returncode == 0, out + err
+    assert [seen(flags, 1), seen(flags, 2)] == [(ON, ON)] * 2
+
+    shown = command(project, "flags-show")
+    out = shown.communicate()[0]
+    assert (shown.returncode, out.count("reads partitioned, writes partitioned")) == (0, 4), out
+    path = flags.base / "apps" / "app2.env"
+    path.write_text(path.read_text().replace("ENABLE_PARTITION_ROUTING=true", "ENABLE_PARTITION_ROUTING=false"))
+    shown = command(project, "flags-show")
+    out = shown.communicate()[0]
+    assert (shown.returncode, "@process/app2: the file says reads partitioned, writes legacy" in out) == (1, True), out

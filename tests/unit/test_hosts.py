@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rehearsal.errors import UsageError
+from rehearsal.evidence import Run
 from rehearsal.flags import Routing, ServerFlags
 from rehearsal.flip import FlipResult, ServerFlip
 from rehearsal.hosts import HostsResult, OperationResult, run_pyinfra
 from rehearsal.inventory import find_inventory, load_environment
 from rehearsal.plan import Plan, TableSpec
+from rehearsal.rehearse.perform import require_flip
+from rehearsal.rehearse.runner import StopHere
 
 PLAN = Plan(name="hosts", strategy="swap", tables=[TableSpec(name="public.posts", key="created_at")])
 GOOD = OperationResult("db", "Make the role", ok=True, changed=True, seconds=0.1)
@@ -106,3 +110,17 @@ def test_what_was_not_seen_is_neither_drift_nor_a_success() -> None:
     assert FlipResult(on, flips).reverted is None
     assert FlipResult(on, flips, "app2: broken").reverted is False
     assert str(Routing(reads=True, writes=False)) == "reads partitioned, writes legacy"
+
+
+def test_a_flip_that_the_error_rate_stopped_fails_the_gate_though_no_server_did(tmp_path: Path) -> None:
+    """What was put back and what was not touched are failures too: none of them has the wanted flags."""
+    on, off = Routing(reads=True, writes=True), Routing(reads=False, writes=False)
+    flags = ServerFlags("app1", off, off)
+    flip = FlipResult(on, (ServerFlip("app1", flags, flags, reverted=True),), "error rate after batch 1", ("app2",))
+    run = Run.create(tmp_path, "local", "flags")
+
+    with pytest.raises(StopHere):
+        require_flip(SimpleNamespace(run=run), flip)  # type: ignore[arg-type]  # only the run is asked
+
+    seen = [(one.gate, one.subject, one.passed) for one in run.evidence()]
+    assert seen == [("flags", name, False) for name in ("app1", "app2", "the fleet")]
