@@ -8,6 +8,7 @@ import shlex
 import psycopg
 import pytest
 
+from fleet.machines import engine
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres import connect, scalar
@@ -43,8 +44,8 @@ def test_the_cluster_is_of_the_distribution_with_checksums_and_a_fixed_locale(ho
 
 def test_settings_follow_the_memory_that_the_host_has(hosts: Hosts) -> None:
     """A container's limit counts, not the memory of the machine: a quarter of it is for shared buffers."""
-    files = "/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/docker/*/memory.limit_in_bytes"
-    limit = int(hosts.on("db").check_output(f"cat {files} 2>/dev/null | head -1"))
+    container = engine.connect().containers.get(f"{hosts.layout.project}-db")
+    limit = container.attrs["HostConfig"]["Memory"]
     with connect(hosts.env.database) as conn:
         buffers = scalar(conn, "select setting::bigint * 8192 from pg_settings where name = 'shared_buffers'")
     assert 0.2 < buffers / limit < 0.26
