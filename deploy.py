@@ -26,6 +26,9 @@ if host.data.phase == "hosts":
         local.include("tasks/server.py")
     if "app" in host.groups:
         local.include("tasks/app_host.py")
+    if "monitor" in host.groups:
+        local.include("tasks/monitor.py")
+    local.include("tasks/exporter.py")
     local.include("tasks/firewall.py")
 else:
     group, tasks = PHASES[host.data.phase]

@@ -276,6 +276,15 @@ def set_(
     _rehearsal("flags-set", *_on(plan, env, *words))
 
 
+@task(
+    auto_shortflags=False,
+    help={"plan": HELP["plan"], "by": "who reviewed plan and dry_run.log", "note": "what the reviewer says"},
+)
+def review(_: Context, by: str, plan: str = PLANS[0], note: str = "") -> None:
+    """Record a second person's review of a plan and its SQL as they are now; any change of them needs another."""
+    _rehearsal("plan-review", "--plan", plan, *_flags(by=by, note=note))
+
+
 @task(name="open", auto_shortflags=False, help={"run": HELP["run"]})
 def open_(_: Context, run: str = "") -> None:
     """Open a report in a browser and print its path."""
@@ -385,6 +394,7 @@ namespace.add_collection(Collection("plan", plan_new))
 namespace.add_collection(Collection("hosts", up, status, ssh, reset, down))
 namespace.add_collection(Collection("load", load_run))
 namespace.add_collection(Collection("flags", show, set_))
+namespace.add_collection(Collection("plan", review))
 namespace.add_collection(Collection("report", open_, sign, verify_report))
 
 

@@ -13,8 +13,8 @@ from pyinfra import host
 from pyinfra.api import FactBase, QuoteString, StringCommand, operation
 
 from fleet.facts import FileState, Lines, SqlRows
-from fleet.operations import Commands, private_file
-from fleet.psql import Session
+from fleet.operations import Commands, private_file, refuse
+from fleet.psql import Session, literal
 
 SOCKET = "/var/run/postgresql"
 CREATION = ("--data-checksums", "--locale=C.UTF-8", "--encoding=UTF8", "--auth-local=peer", "--auth-host=scram-sha-256")
@@ -102,12 +102,18 @@ def settled(major: int, files: tuple[str, ...], cluster: str = "main") -> Comman
 
 
 @operation()
-def no_wrong_settings() -> Commands:
-    """Fail if the server's files have a setting that it cannot take in."""
-    query = "select name || ': ' || error from pg_file_settings where error is not null and error !~ 'restarting'"
-    rows = host.get_fact(SqlRows, session=administrator(), query=query)
-    if not rows:
-        host.noop("all settings are right")
-        return
-    script = 'printf "%s\\n" "$1" >&2; exit 1'
-    yield StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString("; ".join(row[0] for row in rows)))
+def settings_in_force(path: str) -> Commands:
+    """Fail if the server does not read this file, or if a setting is wrong or still waits for a restart."""
+    query = (
+        f"select 'the server does not read ' || {literal(path)} || '; is include_dir set in its postgresql.conf?'"
+        f" where not exists (select from pg_file_settings where sourcefile = {literal(path)})"
+        " union all select name || ': ' || error from pg_file_settings where error is not null"
+        " union all select name || ' waits for a restart' from pg_settings where pending_restart"
+        # Proves that it was looked at: a server that does not answer says nothing.
+        " union all select 'seen'"
+    )
+    rows = [row[0] for row in host.get_fact(SqlRows, session=administrator(), query=query)]
+    if rows == ["seen"]:
+        host.noop("all settings are in force")
+    else:
+        yield refuse("; ".join(row for row in rows if row != "seen") or "the server does not answer on its socket")

@@ -32,6 +32,24 @@ def unit(unit: str, text: str) -> Commands:
     yield StringCommand("systemctl", "daemon-reload", "&&", "systemctl", "enable", "--quiet", QuoteString(unit))
 
 
+def drop_in_path(unit: str) -> str:
+    """Return the file that adds our settings to a unit of a package."""
+    return f"/etc/systemd/system/{unit}.d/50-pg-rehearsal.conf"
+
+
+@operation()
+def drop_in(unit: str, text: str) -> Commands:
+    """Add settings to a unit that a package brought, and make systemd know them."""
+    path = drop_in_path(unit)
+    have = host.get_fact(FileState, path=path)
+    if not have or have["sha256"] != hashlib.sha256(text.encode()).hexdigest() or have["mode"] != "644":
+        yield from private_file._inner(path=path, text=text, mode="644", owner="root:root")  # noqa: SLF001
+    elif host.get_fact(Lines, script='systemctl show -P NeedDaemonReload "$1"', words=(unit,)) == ["no"]:
+        host.noop(f"{unit} has these settings")
+        return
+    yield StringCommand("systemctl", "daemon-reload")
+
+
 @operation()
 def unpacked(archive: str, digest: str, folder: str) -> Commands:
     """Unpack an archive of this machine into `<folder>/<digest>`, and let `<folder>/current` be that."""

@@ -27,6 +27,8 @@ _everywhere = {
     "control_address": _layout.control,
     "monitor_address": _monitor.address,
     "app_addresses": _apps,
+    "all_addresses": {one.name: one.address for one in _layout.machines},
+    "monitor_url": f"http://{_monitor.address}:9090",
     "db_host": _database.address,
     "db_port": 5432,
     "db_sslrootcert": str(_base / "tls" / "ca.crt"),
@@ -59,4 +61,4 @@ app = (
     ],
     {**_everywhere, "app_port": _app_port},
 )
-monitor = ([_host(_monitor, (9090, [_layout.control]), monitor_url=f"http://{_monitor.address}:9090")], _everywhere)
+monitor = ([_host(_monitor, (9090, [_layout.control]))], _everywhere)

@@ -17,9 +17,12 @@ from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
 from rehearsal.flip import Rollout
 from rehearsal.newplan import new_plan
+from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import clear_error
-from rehearsal.rehearse.command import Request, newest, open_report, rehearse
+from rehearsal.rehearse.command import Request, fingerprint_of, newest, open_report, rehearse
+from rehearsal.review import write_review
 from rehearsal.signature import sign, verify
+from rehearsal.sqlfiles import SqlFiles
 from rehearsal.verbs import Target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,6 +205,11 @@ def _add_rest(commands: AddCommand) -> None:
         commands, "report-verify", "check that a report and its evidence are as they were written", _verify, plan=False
     )
     parser.add_argument("--run", help="name of the run (default: the newest)")
+    parser = _command(commands, "plan-review", "record a second person's review of a plan and its SQL", _review,
+                      plan=False)  # fmt: skip
+    parser.add_argument("--plan", required=True, help="name of a plan in plans/")
+    parser.add_argument("--by", required=True, help="who reviewed it")
+    parser.add_argument("--note", default="", help="what the reviewer says")
     _command(commands, "gates", "list all gates", _gates, plan=False)
     parser = _command(commands, "explain", "explain one gate", _explain, plan=False)
     parser.add_argument("gate", help="id of the gate")
@@ -237,6 +245,14 @@ def _open(words: argparse.Namespace) -> int:
 def _sign(words: argparse.Namespace) -> int:
     signature = sign(_folder(words), words.by, accept=words.accept)
     print(f"signed by {signature.by} at {signature.at}, fingerprint {signature.fingerprint[:16]}")
+    return 0
+
+
+def _review(words: argparse.Namespace) -> int:
+    plan = load_plan(find_plan(words.plan, ROOT))
+    fingerprint = fingerprint_of(plan, SqlFiles(ROOT / "sql"))
+    review = write_review(runs_folder(ROOT), plan.name, fingerprint, words.by, words.note)
+    print(f"plan {review.plan} reviewed by {review.by} at {review.at}, fingerprint {fingerprint[:16]}")
     return 0
 
 

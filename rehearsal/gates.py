@@ -17,6 +17,8 @@ STRATEGIES: frozenset[str] = frozenset({"dual-write", "swap", "attach"})
 COPYING: frozenset[str] = STRATEGIES - {"attach"}
 ATTACH: frozenset[str] = frozenset({"attach"})
 HOSTS: frozenset[str] = KINDS - {"local"}
+# Hosts that somebody else needs too; what is thrown away afterwards needs no second pair of eyes.
+OTHERS: frozenset[str] = KINDS - {"local", "docker"}
 DUAL_WRITE: frozenset[str] = frozenset({"dual-write"})
 SWAP: frozenset[str] = frozenset({"swap"})
 
@@ -373,16 +375,16 @@ GATES: tuple[Gate, ...] = (
         "The migration was reviewed by a second person",
         "No review is recorded for this fingerprint",
         "A mistake that a second pair of eyes would see goes to production",
-        "Have dry_run.log reviewed and record it with the reviewer's name for this fingerprint",
+        "Have dry_run.log reviewed, and record it by `invoke plan.review --plan PLAN --by NAME` for this fingerprint",
         ("P1",),
-        kinds=HOSTS,
+        kinds=OTHERS,
     ),
     Gate(
         "monitoring",
-        "Dashboards and alerts for partitions are in place",
-        "The exporter, a rule or a dashboard of the partitions is missing or does not load",
+        "Alerts for partitions are in place, and see every host",
+        "Prometheus cannot reach a target, or a rule for partitions is missing or cannot be evaluated",
         "A full DEFAULT partition or a missing future one is noticed by users",
-        "Apply the monitoring tasks to the hosts, then run again from preflight",
+        "Provision the monitoring host, or name your own Prometheus as `monitor_url`; then run again from smoke",
         ("P1",),
         kinds=HOSTS,
     ),

@@ -19,7 +19,7 @@ units.folder(name="Make the folder of cluster defaults", path="/etc/postgresql-c
 operations.private_file(
     name="Keep the package from making a cluster of its own",
     path="/etc/postgresql-common/createcluster.conf",
-    text="create_main_cluster = false\n",
+    text="create_main_cluster = false\nadd_include_dir = 'conf.d'\n",
     mode="644",
     owner="root:root",
 )
@@ -70,7 +70,9 @@ debian.settled(
         f"{folder}/{one}" for one in ("conf.d/50-pg-rehearsal.conf", "pg_hba.conf", "server.key", "server.crt")
     ),
 )
-debian.no_wrong_settings(name="Check that the database server took in all settings")
+debian.settings_in_force(
+    name="Check that the database server took in all settings", path=f"{folder}/conf.d/50-pg-rehearsal.conf"
+)
 # Whether this is a fresh server still; templates and `postgres` come with every cluster.
 query = "select datname from pg_database where not datistemplate and datname <> 'postgres'"
 databases = host.get_fact(SqlRows, session=debian.administrator(), query=query)

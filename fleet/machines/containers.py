@@ -147,10 +147,12 @@ class Machines:
         kept = self._bare_of(snapshot) == image
         endpoint = self.client.api.create_endpoint_config(ipv4_address=machine.address, aliases=[machine.name])
         memory = int(info["MemTotal"] * DATABASE_SHARE) if machine.group == "database" else None
+        name = f"{self.layout.project}-{machine.name}"
+        self._refuse_taken(name)
         self.client.containers.run(
             snapshot if kept else image,
             "/lib/systemd/systemd",
-            name=f"{self.layout.project}-{machine.name}",
+            name=name,
             hostname=machine.name,
             detach=True,
             labels={**self._labels(), HOST: machine.name, BARE: image},
@@ -161,6 +163,16 @@ class Machines:
             **engine.run_options(info),
         )
         self.changed.append(f"started: {machine.name} {'from its snapshot' if kept else 'bare'}")
+
+    def _refuse_taken(self, name: str) -> None:
+        from docker.errors import NotFound  # noqa: PLC0415 -- an option, see engine
+
+        try:
+            self.client.containers.get(name)
+        except NotFound:
+            return
+        message = f"another container has the name {name} and is not ours: it has no label {engine.LABEL}; rename it"
+        raise MachineError(message)
 
     def _remove_surplus(self) -> None:
         wanted = {machine.name for machine in self.layout.machines}
@@ -249,11 +261,20 @@ def only_one(layout: Layout) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(layout: Layout) -> Generator[Machines]:
-    """Open the hosts, alone."""
+    """Open the hosts, alone.
+
+    Raises:
+        MachineError: the Docker Engine refuses something; says what.
+    """
     with only_one(layout):
         client = engine.connect()
+        from docker.errors import DockerException  # noqa: PLC0415 -- an option, see engine
+
         try:
             yield Machines(layout, client)
+        except DockerException as exc:
+            message = f"the Docker Engine refused: {exc}"
+            raise MachineError(message) from exc
         finally:
             client.close()
 

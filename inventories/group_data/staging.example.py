@@ -7,6 +7,7 @@ env_kind = "staging"
 db_host = "db1.staging.example.org"
 db_port = 5432
 db_name = "finance"
+# With verify-full, `db_sslrootcert` is the file of the authority that signed the server's certificate.
 db_sslmode = "require"
 
 # A database that somebody else runs (a cloud service): no superuser and no host to log in to. Then the host of the
@@ -31,3 +32,7 @@ env_file_mode = "640"
 # Folder of the backups, on this machine, and who is named in the report.
 backup_dir = "backups/staging"
 admin_email = "dba@example.org"
+
+# Your Prometheus, and the rules that it must have for partitioned tables; templates/hosts/ has ours to copy.
+monitor_url = "http://prometheus.staging.example.org:9090"
+monitor_rules = ["DefaultPartitionHasRows", "NoPartitionForTheFuture"]

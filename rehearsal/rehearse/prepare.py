@@ -14,7 +14,7 @@ from rehearsal.clients import find_client, require_version
 from rehearsal.data import check_distribution, make_data
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Event, utc_now
+from rehearsal.evidence import Event, runs_folder, utc_now
 from rehearsal.figures import newest_id, read_figures
 from rehearsal.findings import Finding
 from rehearsal.flags import wait_for_servers
@@ -26,6 +26,7 @@ from rehearsal.postgres import Connection
 from rehearsal.preflight import run_preflight
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
+from rehearsal.review import find_review
 from rehearsal.stats import read_stats
 from rehearsal.triggertests import TriggerTest, results_text, run_trigger_tests
 from rehearsal.twin import render_changes
@@ -97,6 +98,7 @@ def preflight(context: Context) -> None:
         check_tools(context, conn)
         free = shutil.disk_usage(context.env.state_folder).free if context.env.state_folder else None
         findings = run_preflight(conn, context.files, context.plan, free_bytes=free)
+    check_review(context)
     blockers = [one for one in findings if one.severity == "blocker"]
     context.run.record(
         "preflight",
@@ -108,6 +110,16 @@ def preflight(context: Context) -> None:
     )
     if blockers:
         raise StopHere
+
+
+def check_review(context: Context) -> None:
+    """Look for a second person's review of this very fingerprint; throwaway environments need none."""
+    if context.env.is_throwaway:
+        return
+    review = find_review(runs_folder(context.root), context.plan.name, context.fingerprint)
+    short = context.fingerprint[:16]
+    seen = f"reviewed by {review.by} at {review.at}, fingerprint {short}" if review else f"no review of {short}"
+    context.run.record("script-reviewed", context.plan.name, True if review else None, seen)
 
 
 def findings_table(findings: list[Finding]) -> dict[str, list[object]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg import sql
 
+from rehearsal import monitoring
 from rehearsal.browser import check_dashboard
 from rehearsal.catalog import Table
 from rehearsal.hosts import try_pyinfra
@@ -31,6 +32,7 @@ def smoke(context: Context) -> None:
         context.run.record("app-logs", server, None if lines is None else not lines, seen)
     run_commands(context)
     look_at_dashboard(context)
+    look_at_monitoring(context)
     list_source(context)
     if context.plan.strategy == "dual-write":
         check_sync(context, results)
@@ -112,6 +114,15 @@ def look_at_dashboard(context: Context) -> None:
             context.run.record("dashboard", server.name, result.passed, result.observed, console=result.console_errors)
         else:
             context.run.event("note", text=f"dashboard not looked at: {result.observed}")
+
+
+def look_at_monitoring(context: Context) -> None:
+    """Ask the Prometheus that the inventory names whether it sees everything and has the rules for partitions."""
+    settings = context.env.settings
+    if settings.get("monitor_url"):
+        watch = monitoring.look(str(settings["monitor_url"]), tuple(settings.get("monitor_rules") or monitoring.RULES))
+        table = {"columns": ["job", "target", "health"], "rows": [list(one) for one in watch.targets]}
+        context.run.record("monitoring", "Prometheus", watch.passed, watch.observed, table=table)
 
 
 def list_source(context: Context) -> None:

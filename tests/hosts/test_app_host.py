@@ -1,0 +1,97 @@
+"""The app as a systemd unit, the firewall of every host, and the Prometheus that watches them."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from rehearsal.monitoring import look
+from tests.hosts.conftest import Hosts
+
+REACH = "timeout 3 bash -c '</dev/tcp/{address}/{port}' 2>/dev/null && echo open || echo closed"
+
+
+def test_the_app_answers_at_the_address_of_its_host(hosts: Hosts) -> None:
+    answer = httpx.get(f"{hosts.env.app_servers[0].url}/health", trust_env=False, timeout=30)
+    assert (answer.status_code, answer.json()["server"]) == (200, "app1")
+
+
+def test_the_unit_of_the_app_is_hardened(hosts: Hosts) -> None:
+    app = hosts.on("app1")
+    wanted = {
+        "User": "finance",
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "ProtectHome": "yes",
+        "PrivateTmp": "yes",
+        "MemoryMax": str(512 << 20),
+        "CapabilityBoundingSet": "",
+        "Restart": "on-failure",
+    }
+    shown = app.check_output("systemctl show finance.service " + " ".join(f"-p {name}" for name in wanted))
+    found = dict(line.split("=", 1) for line in shown.splitlines())
+    exposure = app.check_output("systemd-analyze security finance.service --no-pager | tail -1")
+
+    assert app.service("finance.service").is_enabled
+    assert {name: found.get(name, "") for name in wanted} == wanted
+    assert "OK" in exposure, exposure
+
+
+def test_the_process_of_the_app_can_write_nothing_but_its_log(hosts: Hosts) -> None:
+    """Seen from inside: the mounts of the process itself, as its user."""
+    app = hosts.on("app1")
+    pid = app.check_output("systemctl show -P MainPID finance.service")
+    inside = f"nsenter -t {pid} -m runuser -u finance -- sh -c"
+    for path in ("/opt/finance/x", "/etc/finance/x", "/usr/x", "/root/x", "/var/lib/x"):
+        assert app.run(f"{inside} ': >{path}'").rc != 0, path
+    assert app.check_output(f"ps -o user= -p {pid}") == "finance"
+    env = app.file("/etc/finance/app.env")
+    assert (env.user, env.group, env.mode) == ("root", "finance", 0o640)
+
+
+def test_only_who_needs_a_port_reaches_it(hosts: Hosts) -> None:
+    db, app, monitor = (hosts.layout.find(name).address for name in ("db", "app1", "monitor"))
+    reached = {
+        (source, target, port): hosts.on(source).check_output(REACH.format(address=address, port=port))
+        for source, target, address, port in (
+            ("app1", "db", db, 5432),
+            ("monitor", "db", db, 5432),
+            ("monitor", "db", db, 9100),
+            ("app1", "db", db, 9100),
+            ("app1", "db", db, 22),
+            ("db", "app1", app, 8000),
+            ("db", "app1", app, 22),
+            ("app1", "monitor", monitor, 9090),
+        )
+    }
+    allowed = {("app1", "db", 5432), ("monitor", "db", 5432), ("monitor", "db", 9100)}
+    assert reached == {key: "open" if key in allowed else "closed" for key in reached}
+    with pytest.raises(OSError, match=r"refused|timed out"):
+        socket.create_connection((db, 9100), timeout=3)
+
+
+def test_the_gate_of_monitoring_sees_a_target_that_is_down(hosts: Hosts) -> None:
+    """A real Prometheus: everything is up; then an exporter is stopped, which must show; then it is well again."""
+    url = str(hosts.env.settings["monitor_url"])
+    until(lambda: look(url).passed is True)
+    hosts.on("app1").check_output("systemctl stop prometheus-node-exporter")
+    try:
+        until(lambda: look(url).passed is False)
+        assert f"hosts {hosts.layout.find('app1').address}:9100 is down" in look(url).observed
+    finally:
+        hosts.on("app1").check_output("systemctl start prometheus-node-exporter")
+    until(lambda: look(url).passed is True)
+    assert look(url, ("NoSuchRule",)).observed.endswith("rule NoSuchRule is missing")
+    assert look("http://127.0.0.1:1").passed is None
+
+
+def until(holds: Callable[[], bool], seconds: float = 90) -> None:
+    """Wait for what Prometheus finds out only when it looks again."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.5)
