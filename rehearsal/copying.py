@@ -132,7 +132,7 @@ class Copier:
         size = ChunkSize(most, self.limits.seconds)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="copy") as pool:
             futures = [
-                pool.submit(_Worker(self, size, wide, told, stop).run)
+                pool.submit(Worker(self, size, wide, told, stop).run)
                 for _ in range(self.workers if blocks < total else 0)
             ]
             try:
@@ -154,7 +154,7 @@ class Copier:
 
 
 @dataclass(frozen=True, slots=True)
-class _Worker:
+class Worker:
     """One session that copies chunk after chunk."""
 
     copier: Copier

@@ -22,7 +22,7 @@ from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
 from rehearsal.twin import render_changes
-from tests.bench.migration import ROOT, SCHEMA
+from tests.bench.world import ROOT, SCHEMA
 from tests.fix_tables import NOW
 
 TABLE = "public.readings"

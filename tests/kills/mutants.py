@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rehearsal.copying import CLAIM, Copier, chunk_sql
+from rehearsal.copying import CLAIM, Worker, chunk_sql
 from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import as_query
 
@@ -12,19 +12,21 @@ from rehearsal.sqlfiles import as_query
 def ledger_first() -> None:
     """A chunk is written off in one transaction, and its rows come in the next."""
 
-    def chunk(self: Copier, conn: Connection, skip: str) -> int | None:
+    def chunk(self: Worker, conn: Connection, skip: str) -> bool:
+        migration = self.copier.migration
         with conn.transaction():
-            row = conn.execute(as_query(CLAIM.format(skip=skip)), [self.migration]).fetchone()
+            row = conn.execute(as_query(CLAIM.format(skip=skip)), [migration]).fetchone()
             if row is None:
-                return None
+                return False
             number, lower, upper = row
             done = "update rehearsal.chunk set done_at = now() where migration = %s and number = %s"
-            conn.execute(done, [self.migration, number])
-        names = self.shape.names
-        text = chunk_sql(self.files, self.shape, names.source, names.target, lower, upper)
-        return conn.execute(as_query(text)).rowcount
+            conn.execute(done, [migration, number])
+        names = self.copier.shape.names
+        text = chunk_sql(self.copier.files, self.copier.shape, names.source, names.target, lower, upper)
+        conn.execute(as_query(text))
+        return True
 
-    Copier._chunk = chunk  # type: ignore[method-assign]
+    Worker._chunk = chunk  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {"ledger-first": ledger_first}
