@@ -108,7 +108,9 @@ def late_values(
 
 def exchange_values(conn: Connection, files: SqlFiles, live: Table) -> dict[str, Any]:
     """Return what changes hands with the name: identity, sequences, triggers; `live` has the name just now."""
-    sequences = [{**one, "sequence": (one["schema"], one["name"])} for one in read_sequences(conn, files, live)]
+    sequences: list[dict[str, Any]] = [
+        {**one, "sequence": (one["schema"], one["name"])} for one in read_sequences(conn, files, live)
+    ]
     identity = {column.name: column.identity for column in live.columns}
     kinds = {"a": "always", "d": "by default"}
     triggers = read_carried(conn, files, live.oid)["triggers"]

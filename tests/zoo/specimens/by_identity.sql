@@ -9,5 +9,6 @@ insert into readings (value) select n / 7.0 from generate_series(1, 300) as n;
 -- # writes
 insert into :table (value) values (:round);
 update :table set value = value + 1 where id % 40 = :round;
-update :table set id = id + 500 where id = 100 + :round;
+delete from :table where id = 200 + :round;
+update :table set id = 200 + :round where id = 100 + :round;
 delete from :table where id % 31 = :round;

@@ -11,4 +11,4 @@ update :table set cell = -32767 where layer = 'edge' and cell = -32768;
 update :table set payload = null where layer = 'l' || (:round % 5);
 delete from :table where layer = 'l4' and cell % 10 = :round;
 -- # holds
-select count(*) > 0 from grid where cell = 32767
+select count(*) > 0 from public.grid where cell = 32767
