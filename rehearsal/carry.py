@@ -88,7 +88,6 @@ def late_values(
     """
     carried = read_carried(conn, files, source.oid)
     leaves: dict[str, list[dict[str, Name]]] = {}
-    parent: str
     for parent, table, index in conn.execute(files.query("queries/leaf_indexes.sql"), {"oid": target.oid}):
         place = {"table": (target.name[0], table), "index": (target.name[0], index)}
         leaves.setdefault(parent, []).append(place)
@@ -108,7 +107,9 @@ def late_values(
 
 def exchange_values(conn: Connection, files: SqlFiles, live: Table) -> dict[str, Any]:
     """Return what changes hands with the name: identity, sequences, triggers; `live` has the name just now."""
-    sequences = [{**one, "sequence": (one["schema"], one["name"])} for one in read_sequences(conn, files, live)]
+    sequences: list[dict[str, Any]] = [
+        {**one, "sequence": (one["schema"], one["name"])} for one in read_sequences(conn, files, live)
+    ]
     identity = {column.name: column.identity for column in live.columns}
     kinds = {"a": "always", "d": "by default"}
     triggers = read_carried(conn, files, live.oid)["triggers"]
