@@ -37,7 +37,7 @@ def zoo(
     specimen, strategy = request.param
     if conn.info.server_version < specimen.since * 10_000:
         pytest.skip(f"needs PostgreSQL {specimen.since}")
-    icu = "select exists (select from pg_catalog.pg_collation where collprovider = 'i')"
+    icu = "select exists (select from pg_catalog.pg_collation where collprovider = 'i' and collversion is not null)"
     if specimen.icu and not scalar(conn, icu):
         pytest.skip("needs a server that is built with ICU")
     return Zoo(database, conn, sql_files, specimen, strategy, run)
