@@ -88,7 +88,6 @@ def late_values(
     """
     carried = read_carried(conn, files, source.oid)
     leaves: dict[str, list[dict[str, Name]]] = {}
-    parent: str
     for parent, table, index in conn.execute(files.query("queries/leaf_indexes.sql"), {"oid": target.oid}):
         place = {"table": (target.name[0], table), "index": (target.name[0], index)}
         leaves.setdefault(parent, []).append(place)

@@ -139,17 +139,24 @@ def _indexes(twin: Twin) -> Iterator[str]:
             alone = index.name in twin.per_partition
             if alone and table is twin.target:
                 continue
-            wanted = index_shape(index, with_key=None if alone else twin.key)
-            if wanted not in there:
-                yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted})"
+            wanted = (index_shape(index),) if alone else _wanted_shapes(index, twin.key)
+            if not there.intersection(wanted):
+                yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted[0]})"
+
+
+def _wanted_shapes(index: Index, key: str) -> tuple[str, ...]:
+    """Return how an index of the twin may be written: PostgreSQL quotes a key that is named like a keyword."""
+    if not index.is_unique or key in index.key_columns:
+        return (index_shape(index),)
+    return tuple(index_shape(index, with_key=one) for one in dict.fromkeys((plain(key), quote_ident(key))))
 
 
 def index_shape(index: Index, *, with_key: str | None = None) -> str:
-    """Return an index's definition without names; with the partition key added where a unique index needs it."""
+    """Return an index's definition without names; `with_key`, written so, is added where a unique index needs it."""
     tail = index.tail.removeprefix("USING ")
-    if with_key and index.is_unique and with_key not in index.key_columns:
+    if with_key:
         end = closing(tail)
-        tail = f"{tail[:end]}, {plain(with_key)}{tail[end:]}"
+        tail = f"{tail[:end]}, {with_key}{tail[end:]}"
     return ("unique " if index.is_unique else "") + tail + (f" WHERE {index.predicate}" if index.predicate else "")
 
 
@@ -169,7 +176,7 @@ def closing(text: str) -> int:
 
 
 def plain(name: str) -> str:
-    """Quote a name where PostgreSQL's rendering would; a column named like a keyword costs a false alarm only."""
+    """Quote a name where PostgreSQL's rendering would, keywords left out."""
     return name if name.isidentifier() and name.islower() and name.isascii() else quote_ident(name)
 
 

@@ -8,7 +8,7 @@ from psycopg import sql
 from rehearsal.definition import compare, read_definition
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect
+from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.preflight import run_preflight
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_tables import deploy
@@ -37,6 +37,9 @@ def zoo(
     specimen, strategy = request.param
     if conn.info.server_version < specimen.since * 10_000:
         pytest.skip(f"needs PostgreSQL {specimen.since}")
+    icu = "select exists (select from pg_catalog.pg_collation where collprovider = 'i' and collversion is not null)"
+    if specimen.icu and not scalar(conn, icu):
+        pytest.skip("needs a server that is built with ICU")
     return Zoo(database, conn, sql_files, specimen, strategy, run)
 
 

@@ -33,14 +33,15 @@ class Specimen:
     """One table, one file.
 
     The comments at the file's top are TOML: `name`, `key`, ... as in a plan's table, and `strategies`, `since` (server
-    version). Then come the parts, each under a line `-- # setup`, `-- # writes` (`:table` is the table that is written,
-    `:round` the number of the round) and `-- # holds` (queries that must answer true at any time).
+    version), `icu`. Then come the parts, each under a line `-- # setup`, `-- # writes` (`:table` is the table that is
+    written, `:round` the number of the round) and `-- # holds` (queries that must answer true at any time).
     """
 
     name: str
     table: dict[str, Any]
     strategies: tuple[str, ...] = ("swap",)
     since: int = 14
+    icu: bool = False
     parts: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
@@ -48,8 +49,8 @@ class Specimen:
         """Read a specimen from its file."""
         head, *rest = re.split(r"^-- # (\w+)\n", path.read_text(), flags=re.MULTILINE)
         settings = tomllib.loads("\n".join(line.removeprefix("--") for line in head.splitlines()))
-        strategies, since = tuple(settings.pop("strategies", ("swap",))), settings.pop("since", 14)
-        return cls(path.stem, settings, strategies, since, dict(zip(rest[::2], rest[1::2], strict=True)))
+        needs = tuple(settings.pop("strategies", ("swap",))), settings.pop("since", 14), settings.pop("icu", False)
+        return cls(path.stem, settings, *needs, dict(zip(rest[::2], rest[1::2], strict=True)))
 
 
 SPECIMENS = [Specimen.read(path) for path in sorted(FOLDER.glob("*.sql"))]
