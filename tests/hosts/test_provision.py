@@ -25,7 +25,7 @@ def test_a_second_run_says_no_changes_for_every_operation(hosts: Hosts) -> None:
     ("host", "spoil", "operation"),
     [
         ("db", "echo '# mine' >>/etc/postgresql/15/main/pg_hba.conf", "Write the access rules of the database server"),
-        ("db", "nft flush chain inet pg_rehearsal input", "Let in only those who need to"),
+        ("db", "nft insert rule inet pg_rehearsal input tcp dport 1234 accept", "Let in only those who need to"),
         ("app1", "chmod 644 /etc/finance/app.env", "Write the app server's env file"),
         ("app1", "systemctl disable -q finance.service", "Write the unit of the app"),
     ],
