@@ -241,7 +241,7 @@ def running_fleet(number: int) -> Iterator[Fleet]:
             one.start_app()
         yield fleet
     finally:
-        for one in servers:
+        for one in fleet.servers:
             one.stop_sshd()
             one.stop_app()
         shutil.rmtree(folder, ignore_errors=True)
