@@ -390,11 +390,10 @@ namespace = Collection(rehearse, provision, doctor, gates, explain, test, bench,
 namespace.add_collection(
     Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, regrain, cleanup)
 )
-namespace.add_collection(Collection("plan", plan_new))
+namespace.add_collection(Collection("plan", plan_new, review))
 namespace.add_collection(Collection("hosts", up, status, ssh, reset, down))
 namespace.add_collection(Collection("load", load_run))
 namespace.add_collection(Collection("flags", show, set_))
-namespace.add_collection(Collection("plan", review))
 namespace.add_collection(Collection("report", open_, sign, verify_report))
 
 
