@@ -14,7 +14,13 @@ from rehearsal.ledger import MARKER_PREFIX
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.perform import check_shape, compare_figures, judge_locks, settled_relations
+from rehearsal.rehearse.perform import (
+    check_shape,
+    compare_figures,
+    judge_locks,
+    record_duplicates,
+    settled_relations,
+)
 from rehearsal.rehearse.prove import INJECTED, keep_load, record_restore_time
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.rehearse.usage import smoke_all
@@ -31,6 +37,7 @@ def unchanged(context: Context) -> None:
         for spec in context.plan.tables:
             history, parent = context.pair(conn, spec)
             check_shape(context, conn, spec, history, parent)
+            record_duplicates(context, conn, spec)
             compare_figures(context, conn, spec, parent)
             if spec.default_partition:
                 check_default(context, conn, spec)
