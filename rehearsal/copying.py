@@ -164,6 +164,7 @@ class Worker:
     stop: threading.Event
 
     def run(self) -> None:
+        """Copy until nothing is left, somebody says stop, or a chunk has failed too often."""
         failures = 0
         with connect(self.copier.database, role="copy") as conn:
             while not self.stop.is_set():
