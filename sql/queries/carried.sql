@@ -43,9 +43,13 @@ select pg_catalog.jsonb_build_object(
     'column_statistics', (select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('column', c.attname, 'target', c.attstattarget)
                                                                order by c.attnum), '[]')
                           from columns as c where c.attstattarget >= 0),
-    'column_options', (select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('column', c.attname, 'options', c.attoptions)
+    -- Those that people set: servers may keep notes of their own among them.
+    'column_options', (select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('column', c.attname, 'options', o.options)
                                                             order by c.attnum), '[]')
-                       from columns as c where c.attoptions is not null),
+                       from columns as c, lateral (
+                           select pg_catalog.array_agg(one order by one) as options
+                           from pg_catalog.unnest(c.attoptions) as one where one ~ '^n_distinct'
+                       ) as o where o.options is not null),
     'checks', (select coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', c.conname, 'valid', c.convalidated,
                    'definition', pg_catalog.pg_get_constraintdef(c.oid)) order by c.conname), '[]')
                from pg_catalog.pg_constraint as c where c.conrelid = %(oid)s::oid and c.contype = 'c'),

@@ -137,7 +137,10 @@ with it as (
         ('statistics', (select nullif(string_agg(distinct coalesce(nullif(a.attstattarget, -1)::text, 'default'), ' | '), 'default')
                         from pg_catalog.pg_attribute as a join whole as w on w.oid = a.attrelid
                         where a.attname = c.attname and not a.attisdropped)),
-        ('options', (select nullif(string_agg(distinct coalesce(a.attoptions::text, 'none'), ' | '), 'none')
+        -- Those that people set: servers may keep notes of their own among them.
+        ('options', (select nullif(string_agg(distinct coalesce(array(
+                         select one from pg_catalog.unnest(a.attoptions) as one where one ~ '^n_distinct' order by one
+                     )::text, '{}'), ' | '), '{}')
                      from pg_catalog.pg_attribute as a join whole as w on w.oid = a.attrelid
                      where a.attname = c.attname and not a.attisdropped)),
         ('comment', pg_catalog.col_description(c.attrelid, c.attnum))

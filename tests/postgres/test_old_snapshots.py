@@ -36,11 +36,21 @@ select exists (select from pg_catalog.pg_stat_activity where datname = current_d
 GUARDS = "select count(*) from pg_catalog.pg_trigger where tgname like 'rehearsal_snapshot_guard_%'"
 
 
+# An exchange writes the new state last; the gate is a lock that this takes.
+GATE = """
+create or replace function public.gate() returns trigger language plpgsql as
+'begin perform pg_catalog.pg_advisory_xact_lock(4711); return new; end';
+create or replace trigger gate before update on rehearsal.migration
+    for each row when (old.state is distinct from new.state) execute function public.gate();
+"""
+
+
 @contextmanager
 def late(database: Database, conn: Connection, work: Switchover, turn: str) -> Iterator[None]:
     """Hold an exchange at its last statement, all locks taken, until the block ends; then let it commit."""
     with connect(database, autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
-        holder.execute("lock table rehearsal.migration in share mode")
+        conn.execute(as_query(GATE))
+        holder.execute("select pg_catalog.pg_advisory_xact_lock(4711)")
         done = pool.submit(getattr(work, turn))
         while not scalar(conn, ENGINE_WAITS):
             assert not done.done(), done.result()
