@@ -117,6 +117,13 @@ class Signals:
             return cursor.execute(self._queries[name]).fetchone() or {}
 
 
+TYPE = """
+select pg_catalog.format_type(a.atttypid, a.atttypmod) from pg_catalog.pg_attribute as a
+join pg_catalog.pg_class as c on c.oid = a.attrelid join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where n.nspname = %s and c.relname = %s and a.attname = %s
+"""
+
+
 class Probe:
     """Looks rows of a table up by its primary key, as the application would; keys are drawn once."""
 
@@ -125,17 +132,26 @@ class Probe:
         table = sql.Identifier(*source)
         drawn = sql.SQL("select {} from only {} limit {}").format(columns, table, PROBED_KEYS)
         self._conn = conn
-        self._keys = conn.execute(drawn).fetchall()
-        equal = (sql.SQL("{} = %s").format(sql.Identifier(one)) for one in key)
-        self._query = sql.SQL("select from only {} where {}").format(table, sql.SQL(" and ").join(equal))
+        # Constants, not parameters, so that % in a name is a sign like others; cast, since a composite is no record.
+        types = [scalar(conn, TYPE, [*source, one]) for one in key]
+        self._queries = [
+            sql.SQL("select from only {} where {}").format(
+                table,
+                sql.SQL(" and ").join(
+                    sql.SQL("{} = {}::{}").format(sql.Identifier(name), sql.Literal(value), sql.SQL(kind))
+                    for name, value, kind in zip(key, row, types, strict=True)
+                ),
+            )
+            for row in conn.execute(drawn).fetchall()
+        ]
 
     def milliseconds(self) -> float:
         """Return how long one lookup took; 0 where there is nothing to look up."""
-        if not self._keys:
+        if not self._queries:
             return 0.0
         started = time.monotonic()
         with contextlib.suppress(errors.QueryCanceled):
-            self._conn.execute(self._query, random.choice(self._keys))  # noqa: S311 -- any row does
+            self._conn.execute(random.choice(self._queries))  # noqa: S311 -- any row does
         return (time.monotonic() - started) * 1e3
 
 
