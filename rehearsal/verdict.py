@@ -61,6 +61,8 @@ class Verdict:
         return {Outcome.GO: 0, Outcome.NO_GO: 1, Outcome.INCONCLUSIVE: 3}[self.outcome]
 
 
+# Of a reason on page one.
+MOST_LETTERS = 300
 DATA_GATES = frozenset({"ledger", "parity-after", "history-unchanged", "duplicates", "orphans", "mismatch-found"})
 DECLARED: dict[str, tuple[Callable[[Plan], bool], str]] = {
     "data": (
@@ -149,7 +151,16 @@ def _reasons(results: Sequence[GateResult]) -> tuple[str, ...]:
     ordered = sorted(bad, key=lambda result: (result.state is State.UNSEEN, result.gate.id not in DATA_GATES))
     if not ordered and not any(result.state is State.PASSED for result in results):
         return ("no gate has evidence",)
-    return tuple(f"{result.gate.id}: {result.reason}" for result in ordered)
+    return tuple(f"{result.gate.id}: {shortened(result.reason)}" for result in ordered)
+
+
+def shortened(text: str) -> str:
+    """Cut a reason to what a page of its own bears; the evidence has it whole.
+
+    >>> shortened("a" * 500)[-3:]
+    'a …'
+    """
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS].rstrip()} …"
 
 
 def _not_rehearsed(results: Sequence[GateResult]) -> tuple[str, ...]:
