@@ -33,14 +33,14 @@ from tests.load_world import (
     wait_until,
 )
 
+pytestmark = pytest.mark.alone
+
 APP = """
 import itertools, json, os
 import psycopg
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-
-pytestmark = pytest.mark.alone
 
 CONNINFO = json.loads(os.environ["CONNINFO"])
 FAULTY = os.environ.get("FAULTY")

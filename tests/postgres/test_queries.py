@@ -14,6 +14,8 @@ from rehearsal.postgres import Connection
 from rehearsal.queries import QueryResult, compare_queries, intervals, performance_results_text
 from rehearsal.sqlfiles import SqlFiles
 
+pytestmark = pytest.mark.alone
+
 SCHEMA = """
 create table public.readings (
     id bigint primary key, unit int not null, "At" timestamptz not null, value double precision
@@ -29,8 +31,6 @@ create table public.readings_4 partition of public."readings %" for values from 
 create table public.readings_x partition of public."readings %" default;
 insert into public.readings select n, n % 20, timestamptz '2026-01-01Z' + n * interval '500 seconds', n
 from generate_series(0, 19999) as n;
-
-pytestmark = pytest.mark.alone
 insert into public."readings %" select * from public.readings;
 create index readings_p_at on public."readings %" (unit, "At");
 """
