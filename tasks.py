@@ -13,6 +13,7 @@ from invoke.exceptions import ParseError
 
 ROOT = Path(__file__).resolve().parent
 USAGE = 2
+TESTS_FAILED = 1
 PLANS = tuple(sorted(path.stem for path in (ROOT / "plans").glob("*.toml")))
 HELP = {
     "env": "environment: name of an inventory in inventories/",
@@ -324,6 +325,14 @@ def explain(_: Context, gate: str) -> None:
     _rehearsal("explain", gate)
 
 
+def _tested(*words: str) -> int:
+    """Run tests; what failed is asked once more, by itself: a machine that was busy is told from a defect."""
+    code = _python("-m", "pytest", *words)
+    if code != TESTS_FAILED:
+        return code
+    return _python("-m", "pytest", "--last-failed", "--last-failed-no-failures", "none")
+
+
 @task(
     auto_shortflags=False,
     help={
@@ -341,8 +350,8 @@ def test(_: Context, only: str = "", major: str = "", all: bool = False) -> None
         return
     # Two workers, each with a cluster of its own; then, one by one, the tests that measure what the machine can do.
     long = "" if all else " and not long"
-    shared = _python("-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", f"not alone{long}")
-    _end(max(shared, _python("-m", "pytest", "-m", f"alone{long}")))
+    shared = _tested("-n", "2", "--dist", "loadfile", "-m", f"not alone{long}")
+    _end(max(shared, _tested("-m", f"alone{long}")))
 
 
 @task(
