@@ -8,6 +8,7 @@ from rehearsal.evidence import Run
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import deploy, make_plan, make_switchover, names_of
+from tests.load_world import wait_until
 
 LEAVES = """
 select c.relname, c.reltuples, c.relallvisible = c.relpages,
@@ -28,6 +29,8 @@ def test_each_leaf_is_analyzed_once_and_the_parent_as_well(
     make_switchover(database, sql_files, plan, run).prepare()
 
     target = Catalog(conn, sql_files).read(names_of(events).target)
+    # Sessions hand their counters in when they end, soon but not at once.
+    wait_until(lambda: all(one[3] for one in conn.execute(as_query(LEAVES), [target.oid])))
     leaves = conn.execute(as_query(LEAVES), [target.oid]).fetchall()
     assert [one[0] for one in leaves if one[3] != 1] == []
     assert [one[0] for one in leaves if not one[2]] == []
