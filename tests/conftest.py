@@ -2,8 +2,20 @@
 
 import signal
 
+import pytest
+
 pytest_plugins = ["tests.fix_app", "tests.fix_fleet", "tests.fix_postgres", "tests.fix_tables"]
 
 # A shell starts its background jobs with SIGINT ignored, and children inherit that: Ctrl-C would do nothing in tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Minutes each, and without surprises for who changes one module: left to `./inv test --all`.
+LONG = ("tests/zoo/", "tests/hosts/", "tests/fleet/", "tests/postgres/test_keys.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whole folders as long."""
+    for item in items:
+        if item.nodeid.startswith(LONG):
+            item.add_marker(pytest.mark.long)
