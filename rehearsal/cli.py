@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from rehearsal import explain, flag_verbs, verbs
+from rehearsal import explain, flag_verbs, host_verbs, verbs
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
 from rehearsal.flip import Rollout
@@ -154,16 +154,16 @@ def _add_hosts(commands: AddCommand) -> None:
     ):
         _command(commands, f"hosts-{verb}", text, _manage_hosts)
     parser = _command(commands, "hosts-down", "stop or remove what runs on this machine for local and docker",
-                      lambda words: verbs.stop_hosts(_target(words), images=words.images))  # fmt: skip
+                      lambda words: host_verbs.stop_hosts(_target(words), images=words.images))  # fmt: skip
     parser.add_argument("--images", action="store_true", help="remove the snapshots too")
     parser = _command(commands, "hosts-ssh", "log in to a host of the environment docker",
-                      lambda words: verbs.log_in_to(_target(words), words.host, words.command_line))  # fmt: skip
+                      lambda words: host_verbs.log_in_to(_target(words), words.host, words.command_line))  # fmt: skip
     parser.add_argument("--host", default="db", help="name of the host (default: db)")
     parser.add_argument("--command", dest="command_line", default="", help="command to run there instead of a shell")
 
 
 def _manage_hosts(words: argparse.Namespace) -> int:
-    return verbs.manage_hosts(_target(words), str(words.command).removeprefix("hosts-"))
+    return host_verbs.manage_hosts(_target(words), str(words.command).removeprefix("hosts-"))
 
 
 def _add_rest(commands: AddCommand) -> None:

@@ -1,6 +1,6 @@
 """The single verbs: what each one does on its own, on any environment. Each returns an exit code.
 
-Owns the order of calls behind `db.*`, `load.*`, `flags.*`, `doctor`. Must not parse command lines.
+Owns the order of calls behind `db.*`, `load.*`, `doctor`; flags and hosts have rooms of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from psycopg import sql
 
@@ -25,7 +24,7 @@ from rehearsal.evidence import Run, runs_folder
 from rehearsal.flip import set_flags
 from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
-from rehearsal.machines import log_in, manage, require_docker, stand_up
+from rehearsal.machines import stand_up
 from rehearsal.manifest import Change
 from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.pause import end_pause, read_pause, set_pause
@@ -33,7 +32,7 @@ from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import require_go
 from rehearsal.regrain import Regrain
-from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of, stop_local
+from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.perform import compare_all
 from rehearsal.rehearse.prepare import apply_changes, make_rows, migrate_schema, require_mark
@@ -179,56 +178,6 @@ def code_of(context: Context) -> int:
     """Return the exit code of what a verb saw: failed, unseen or done."""
     seen = [one.passed for one in context.run.evidence()]
     return FAILED if False in seen else UNSEEN if None in seen else DONE
-
-
-def stop_hosts(target: Target, *, images: bool = False) -> int:
-    """Stop what runs on this machine for `local`; the data stays. A second run finds nothing to stop.
-
-    Hosts on Docker are removed; keys, passwords and snapshots stay, so that the next `up` takes seconds.
-
-    Raises:
-        UsageError: the environment does not run on this machine.
-    """
-    plan = load_plan(find_plan(target.plan, target.root))
-    env = load_environment(target.env, plan.name, target.root, secrets=False)
-    if not env.is_throwaway:
-        message = f"environment {env.name} is of kind {env.kind}; only what `local` and `docker` made is ours to stop"
-        raise UsageError(message)
-    if env.kind == "docker":
-        return _tell_hosts(manage("down", *(["--images"] if images else [])))
-    print("app servers and database stopped" if stop_local(env) else "no change: nothing was running")
-    return DONE
-
-
-def manage_hosts(target: Target, verb: str) -> int:
-    """Make (`up`), look at (`status`) or reset (`reset`) the hosts of an environment on Docker.
-
-    Raises:
-        UsageError: the hosts of the environment are not made by us.
-        HostsFailed: Docker or a host failed; says why.
-    """
-    require_docker(load_environment(target.env, target.plan, target.root, secrets=False))
-    return _tell_hosts(manage(verb), looked=verb == "status")
-
-
-def log_in_to(target: Target, host: str, command: str) -> int:
-    """Be an SSH client on a host of an environment on Docker.
-
-    Raises:
-        UsageError: the hosts of the environment are not made by us.
-    """
-    require_docker(load_environment(target.env, target.plan, target.root, secrets=False))
-    return log_in(host, command)
-
-
-def _tell_hosts(found: dict[str, Any], *, looked: bool = False) -> int:
-    """Print what was done to hosts, and how they are now; a host that was looked at and is not up is a failure."""
-    print("\n".join(found["changed"]) or ("" if looked else "no change"))
-    for one in found["hosts"]:
-        kept = "snapshot" if one["snapshot"] else "no snapshot"
-        answers = "ssh answers" if one["ssh"] else "no ssh"
-        print(f"{one['name']:<10} {one['group']:<10} {one['address']:<16} {one['state']:<10} {answers:<12} {kept}")
-    return FAILED if looked and not found["running"] else DONE
 
 
 def migrate(target: Target, *, dry: bool = False) -> int:
