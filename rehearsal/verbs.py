@@ -1,6 +1,7 @@
 """The single verbs: what each one does on its own, on any environment. Each returns an exit code.
 
 Owns the order of calls behind `db.*`, `load.*`, `doctor`; flags and hosts have rooms of their own.
+Must not parse command lines.
 """
 
 from __future__ import annotations
