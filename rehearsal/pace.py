@@ -23,7 +23,7 @@ from rehearsal.evidence import Run
 from rehearsal.pause import Pause, PauseWatch
 from rehearsal.plan import Pace, Plan
 from rehearsal.postgres import Connection
-from rehearsal.signals import Reading, Signals
+from rehearsal.signals import PATIENCE_MS, Reading, Signals
 from rehearsal.sqlfiles import SqlFiles
 
 LOOK_EVERY_S = 0.5
@@ -65,10 +65,12 @@ def reasons(reading: Reading, pace: Pace, crowd: Crowd, share: float = 1.0) -> d
         # A copy that is alone on a small server goes on with all its workers.
         if reading.busy >= SLACK * share and reading.busy + crowd.places > room:
             found["busy"] = f"{_count(reading.busy, 'session')} at work on {_count(crowd.cores, 'core')}"
-    if crowd.calm_ms is not None and reading.probe_ms is not None:
-        most = max(pace.probe_floor_ms, pace.probe_factor * crowd.calm_ms)
+    if reading.probe_ms is not None:
+        calm = crowd.calm_ms
+        most = max(pace.probe_floor_ms, pace.probe_factor * (calm or 0))
         if reading.probe_ms > most * share:
-            found["probe"] = f"a lookup takes {reading.probe_ms:.1f} ms, {crowd.calm_ms:.1f} ms when it was calm"
+            usual = "it was never calm" if calm is None else f"{calm:.1f} ms when it was calm"
+            found["probe"] = f"a lookup takes {reading.probe_ms:.1f} ms, {usual}"
     found |= _above("lag", reading.replica_lag_s, pace.max_replica_lag_s, share, "a standby lags {:.1f} s")
     found |= _above("wal", reading.wal_mb_s, pace.max_wal_mb_s, share, "{:.0f} MB of WAL a second")
     return found | _above(
@@ -227,7 +229,7 @@ class Pacer:
             )
             self.tell(message, {"places": 0.0, "reasons": broken})
             raise StepFailed(message)
-        if reading.probe_ms is not None:
+        if reading.probe_ms is not None and reading.probe_ms < PATIENCE_MS:
             self._calm_ms = min(self._calm_ms or math.inf, reading.probe_ms) or None
         self._judge(reading)
 

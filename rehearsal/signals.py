@@ -28,6 +28,8 @@ from rehearsal.sqlfiles import SqlFiles
 
 SAMPLES = 5
 PROBED_KEYS = 100
+# A lookup that takes longer is given up: it says enough.
+PATIENCE_MS = 1_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "")
 # /proc/cpuinfo has the host's cores, the control group what the server may use of them.
 CORE = re.compile(r"^processor\s*:", re.MULTILINE)
@@ -53,8 +55,6 @@ class Signals:
 
     def __init__(self, database: Database, files: SqlFiles, source: Name, key: tuple[str, ...]) -> None:
         self._conn = connect(database, role="pace")
-        # A lookup that waits behind a lock is a slow one; nobody waits for its end.
-        self._conn.execute("set statement_timeout = '1s'")
         self._queries = {name: files.query(f"queries/pace_{name}.sql") for name in ("signals", "busy", "rights")}
         self._rights = self._row("rights")
         self._last: tuple[float, float] | None = None
@@ -128,31 +128,40 @@ class Probe:
     """Looks rows of a table up by its primary key, as the application would; keys are drawn once."""
 
     def __init__(self, conn: Connection, source: Name, key: tuple[str, ...]) -> None:
-        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in key)
-        table = sql.Identifier(*source)
-        drawn = sql.SQL("select {} from only {} limit {}").format(columns, table, PROBED_KEYS)
         self._conn = conn
+        self._table = sql.Identifier(*source)
         # Constants, not parameters, so that % in a name is a sign like others; cast, since a composite is no record.
-        types = [scalar(conn, TYPE, [*source, one]) for one in key]
-        self._queries = [
-            sql.SQL("select from only {} where {}").format(
-                table,
-                sql.SQL(" and ").join(
-                    sql.SQL("{} = {}::{}").format(sql.Identifier(name), sql.Literal(value), sql.SQL(kind))
-                    for name, value, kind in zip(key, row, types, strict=True)
-                ),
-            )
-            for row in conn.execute(drawn).fetchall()
-        ]
+        self._types = {one: sql.SQL(scalar(conn, TYPE, [*source, one])) for one in key}
+        self._lookups: list[sql.Composed] | None = None
 
     def milliseconds(self) -> float:
-        """Return how long one lookup took; 0 where there is nothing to look up."""
-        if not self._queries:
-            return 0.0
+        """Return how long one lookup took; 0 where there is nothing to look up.
+
+        What waits behind a lock is a slow lookup, and nobody waits for its end: drawing keys neither.
+        """
         started = time.monotonic()
-        with contextlib.suppress(errors.QueryCanceled):
-            self._conn.execute(random.choice(self._queries))  # noqa: S311 -- any row does
+        with contextlib.suppress(errors.QueryCanceled), self._conn.transaction():
+            self._conn.execute(sql.SQL("set local statement_timeout = {}").format(PATIENCE_MS))
+            if self._lookups is None:
+                self._lookups = self._draw()
+            if not self._lookups:
+                return 0.0
+            started = time.monotonic()
+            self._conn.execute(random.choice(self._lookups))  # noqa: S311 -- any row does
+            return (time.monotonic() - started) * 1e3
         return (time.monotonic() - started) * 1e3
+
+    def _draw(self) -> list[sql.Composed]:
+        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in self._types)
+        drawn = sql.SQL("select {} from only {} limit {}").format(columns, self._table, PROBED_KEYS)
+        return [self._lookup(row) for row in self._conn.execute(drawn).fetchall()]
+
+    def _lookup(self, row: tuple[Any, ...]) -> sql.Composed:
+        terms = [
+            sql.SQL("{} = {}::{}").format(sql.Identifier(name), sql.Literal(value), kind)
+            for (name, kind), value in zip(self._types.items(), row, strict=True)
+        ]
+        return sql.SQL("select from only {} where {}").format(self._table, sql.SQL(" and ").join(terms))
 
 
 def _cores(conn: Connection) -> int | None:

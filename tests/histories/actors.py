@@ -13,8 +13,9 @@ import psycopg
 from rehearsal.errors import LockNotAcquired
 from rehearsal.postgres import Connection
 
-# Sessions of the engine that are part of its work; the one that looks for blockers works beside it.
-ASIDE = ("pg-rehearsal app", "pg-rehearsal judge", "pg-rehearsal blockers")
+# Not the engine's work: the actors, and the sessions that look for blockers and for what the application feels, which
+# only read, in threads of their own.
+ASIDE = ("pg-rehearsal app", "pg-rehearsal judge", "pg-rehearsal blockers", "pg-rehearsal pace")
 STEP_S = 0.01
 PATIENCE_S = 20.0
 

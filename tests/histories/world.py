@@ -77,6 +77,15 @@ def cloned(server: Database, template: str, number: int) -> Iterator[Database]:
     with connect(server) as conn:
         conn.execute(sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template)))
         conn.execute(sql.SQL("alter database {} set deadlock_timeout = '20ms'").format(sql.Identifier(name)))
-    yield dataclasses.replace(server, name=name)
+    database = dataclasses.replace(server, name=name)
+    yield database
+    _drop_prepared(database)
     with connect(server) as conn:
         conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def _drop_prepared(database: Database) -> None:
+    """Roll back what a history that got stuck left prepared; its database could not be dropped."""
+    with connect(database) as conn:
+        for (gid,) in conn.execute("select gid from pg_catalog.pg_prepared_xacts where database = current_database()"):
+            conn.execute(sql.SQL("rollback prepared {}").format(gid))

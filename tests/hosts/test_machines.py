@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet.machines import engine
+from fleet.machines import containers, engine
 from rehearsal.errors import HostsFailed
 from rehearsal.machines import manage
 from rehearsal.verbs import provision
@@ -78,9 +78,10 @@ def _in_the_way(hosts: Hosts) -> None:
     """Put a container that is not ours on the name of a host; it must be left alone, and said."""
     client = _docker()
     ours = client.containers.get(f"{hosts.layout.project}-monitor")
-    image = ours.image.id
+    # Not from the snapshot: what is made from that has our labels.
+    bare = ours.labels[containers.BARE]
     ours.remove(force=True)
-    other = client.containers.create(image, name=f"{hosts.layout.project}-monitor")
+    other = client.containers.create(bare, name=f"{hosts.layout.project}-monitor")
     try:
         manage("up")
     finally:

@@ -22,6 +22,7 @@ from rehearsal.evidence import Event, Run
 from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, connect
+from rehearsal.signals import Signals
 from rehearsal.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 
@@ -99,9 +100,10 @@ def test_full_pace_is_never_slowed(database: Database, sql_files: SqlFiles, even
     """The same busy session: the reading shows it, and the places stay."""
     plan = make_plan("swap", pace={"cores": 1, "mode": "full"})
     with burning(database), pacer(database, sql_files, plan, run, events) as turns:
-        stop = threading.Event()
-        while (turns.signals.read(stop, 0.05).busy or 0) < 1:
+        seen, stop = Signals(database, sql_files, events, ("id",)), threading.Event()
+        while (seen.read(stop, 0.05).busy or 0) < 1:
             pass
+        seen.close()
         assert turns.places == plan.copying.workers
 
 
@@ -224,3 +226,15 @@ def test_archive_that_does_not_keep_up_slows_the_copy(sql_files: SqlFiles, run: 
     finally:
         cluster.destroy()
         shutil.rmtree(base, ignore_errors=True)
+
+
+def test_table_that_is_locked_when_the_copy_begins_slows_it_and_does_not_end_it(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """The application rolls a long TRUNCATE back: whoever begins meanwhile waits like everybody, and goes on after."""
+    heard = Heard(run)
+    plan = make_plan("swap", pace={"cores": 64, "probe_floor_ms": 600})
+    with conn.transaction(force_rollback=True):
+        conn.execute(as_query('truncate public."We""ird Events" cascade'))
+        with pacer(database, sql_files, plan, run, events):
+            heard.wait("a lookup takes")
