@@ -5,6 +5,7 @@ Owns what a server is asked and what counts as agreement. Must not change anythi
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,17 +125,23 @@ def read_routing(server: AppServer) -> tuple[Routing | None, str]:
     return routing, ""
 
 
-def await_routing(server: AppServer, wanted: Routing | None, deadline: float) -> tuple[Routing | None, str]:
-    """Ask until the server reports the wanted routing (any, if None) or the time is up; return the last answer."""
+def await_routing(
+    server: AppServer, wanted: Routing | None, deadline: float, stop: threading.Event | None = None
+) -> tuple[Routing | None, str]:
+    """Ask until the server reports the wanted routing (any, if None) or the time is up; return the last answer.
+
+    Whoever no longer wants to know sets `stop`.
+    """
+    stop = stop or threading.Event()
     while True:
         routing, problem = read_routing(server)
         if routing is not None and wanted in (None, routing):
             return routing, ""
         if routing is not None:
             problem = f"it runs with {routing}, wanted {wanted}"
-        if time.monotonic() > deadline:
+        # HTTP has no way to be told when an answer changes.
+        if time.monotonic() > deadline or stop.wait(POLL_S):
             return routing, problem
-        time.sleep(POLL_S)  # HTTP has no way to be told when an answer changes
 
 
 def where_to_look(server: AppServer) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -213,8 +214,8 @@ class _Way:
         return {one.host for one in result.operations if one.changed}, errors
 
     def _unhealthy(self, servers: Sequence[AppServer], wanted: Routing) -> dict[str, str]:
-        deadline = time.monotonic() + self.timeout_s
-        answers = _at_once(lambda one: await_routing(one, wanted, deadline), servers)
+        deadline, stop = time.monotonic() + self.timeout_s, threading.Event()
+        answers = _at_once(lambda one: await_routing(one, wanted, deadline, stop), servers, stop)
         return {
             one.name: f"not healthy within {self.timeout_s:.0f} s: {problem}; {where_to_look(one)}"
             for one, (routing, problem) in zip(servers, answers, strict=True)
@@ -297,8 +298,16 @@ def _hooks(servers: Sequence[AppServer], key: str) -> dict[str, str]:
     return {one.name: problem for one, problem in zip(with_hook, said, strict=True) if problem}
 
 
-def _at_once(work: Callable[[AppServer], T], servers: Sequence[AppServer]) -> list[T]:
+def _at_once(
+    work: Callable[[AppServer], T], servers: Sequence[AppServer], stop: threading.Event | None = None
+) -> list[T]:
+    """Do work for all servers side by side; `stop` is set if Ctrl-C comes, so that nobody waits for a server then."""
     if not servers:
         return []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(work, servers))
+        try:
+            return list(pool.map(work, servers))
+        except BaseException:
+            if stop:
+                stop.set()
+            raise
