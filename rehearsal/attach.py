@@ -20,7 +20,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
 from rehearsal.exchange import lock_referenced
-from rehearsal.fence import take_off
+from rehearsal.guard import Guard
 from rehearsal.history import HistoryNames, Split, Statements, is_near, parent_statements, plain, split_table
 from rehearsal.keys import read_key_range
 from rehearsal.names import Names
@@ -79,7 +79,7 @@ class Attach:
             found = state.read_migration(conn, self.names.source)
             if found.state in (state.READY, *state.SWITCHED):
                 return False
-            self._end_fence(conn)
+            self._lower_guard(conn)
             self._drop_outdated(conn, found)
             steps: dict[str, Callable[[], object]] = {
                 "parent": lambda: self._build_parent(conn, found.id),
@@ -140,10 +140,10 @@ class Attach:
                     self.lock_event(undone)
                 self._ensure_back_index(conn, attached.statements)
                 self.lock_event(attached.way_back(conn, self.policy, found.id))
-                self._end_fence(conn)
+                self._lower_guard(conn)
                 return True
-            fenced = self._end_fence(conn)
-            return self._undo(conn, found) or fenced
+            guarded = self._lower_guard(conn)
+            return self._undo(conn, found) or guarded
 
     def attached(self, conn: Connection) -> Attached:
         """Return the cut-over and its way back, for the split that is decided.
@@ -255,8 +255,9 @@ class Attach:
         if state.is_done(conn, found.id, "parent") and is_near(Split.of_detail(found.detail), datetime.now(UTC)):
             self._undo(conn, found)
 
-    def _end_fence(self, conn: Connection) -> bool:
-        report = take_off(conn, self.names.source, self.names.fence_trigger, self.policy)
+    def _lower_guard(self, conn: Connection) -> bool:
+        found = state.read_migration(conn, self.names.source)
+        report, _ = Guard(self.files, self.names, found.id).lower(conn, self.policy)
         if report:
             self.lock_event(report)
         return report is not None

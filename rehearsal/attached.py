@@ -16,7 +16,7 @@ from rehearsal import state
 from rehearsal.catalog import Catalog, Name, Table
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.exchange import lock_referenced, refuse_old_snapshots
-from rehearsal.fence import current_transaction
+from rehearsal.guard import Guard
 from rehearsal.history import HistoryNames, Statements
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, scalar, with_lock
@@ -45,9 +45,9 @@ class Attached:
         """Return the statements of the cut-over."""
         return self.statements.render("attach", sequences=_sequences(source))
 
-    def way_back_sql(self, parent: Table, transaction: str) -> str:
-        """Return the statements of the way back, made in that transaction."""
-        return self.statements.render("attach_back", sequences=_sequences(parent), transaction=transaction)
+    def way_back_sql(self, parent: Table) -> str:
+        """Return the statements of the way back."""
+        return self.statements.render("attach_back", sequences=_sequences(parent))
 
     def cut_over(self, conn: Connection, policy: LockPolicy, migration: int) -> LockReport:
         """Make the table a partition and give its name to the parent. Second run: see `rehearsal.migration.state`.
@@ -176,9 +176,9 @@ class Attached:
                 refuse_old_snapshots(held)
             parent = Catalog(held, self.files).read(names.source)
             lock_referenced(held, parent.foreign_keys, "share row exclusive")
-            held.execute(as_query(self.way_back_sql(parent, current_transaction(held))))
+            held.execute(as_query(self.way_back_sql(parent)))
             state.forget_steps(held, migration)
-            state.set_state(held, migration, state.PREPARED)
+            state.set_state(held, migration, state.PREPARED, guard=Guard(self.files, names, migration).move(held))
 
         try:
             return self._locked(conn, "way back", None, work, policy)

@@ -66,9 +66,13 @@ class Guard:
         trigger, function = self.names.guard_trigger, self.names.function("snapshot_guard")
         return {"table": table, "trigger": trigger, "function": function}
 
-    def move(self, held: Connection, before: Name) -> str:
-        """Within the exchange: off the table that had the name, now called `before`, and onto the one that has it."""
-        held.execute(as_query(self.off_sql(before)))
+    def move(self, held: Connection, before: Name | None = None) -> str:
+        """Within the exchange: off the table that had the name, now called `before`, and onto the one that has it.
+
+        Returns the number of the exchange's transaction, to be kept as `guard` in the state of the migration. Without
+        `before`, the table that had the name is gone, or has it still.
+        """
+        held.execute(as_query(self.off_sql(before or self.names.source)))
         xid = str(scalar(held, "select pg_catalog.pg_current_xact_id()::text"))
         held.execute(as_query(self.on_sql(xid)))
         return xid

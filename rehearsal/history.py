@@ -231,7 +231,6 @@ class Statements:
             "target": names.target,
             "history": extra.history,
             "bound": extra.bound,
-            "fence": names.fence_trigger,
             "key": self.shape.key,
             "key_type": split.key_type,
             "until": split.until,

@@ -99,8 +99,3 @@ class Names:
     def truncate_trigger(self) -> str:
         """Refuses TRUNCATE, which row triggers do not see."""
         return fit(self.source[1], prefix="rehearsal_no_truncate_")
-
-    @property
-    def fence_trigger(self) -> str:
-        """Refuses writes of snapshots from before an exchange, until there is none."""
-        return fit(self.source[1], prefix="rehearsal_fence_")

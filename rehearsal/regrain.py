@@ -18,7 +18,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
 from rehearsal.exchange import Exchange, lock_referenced, refuse_old_snapshots
-from rehearsal.fence import current_transaction
+from rehearsal.guard import Guard
 from rehearsal.history import HistoryNames, Split, fine_bounds
 from rehearsal.keys import read_key_range
 from rehearsal.names import Names, fit
@@ -151,7 +151,7 @@ class Regrain:
                 with conn.transaction():
                     conn.execute(as_query(self.check_sql(leaf, split)))
 
-    def exchange_sql(self, conn: Connection, transaction: str) -> str:
+    def exchange_sql(self, conn: Connection) -> str:
         """Return the statements of the exchange as the catalog is now."""
         parent, fine = Catalog(conn, self.files).read(self.names.source), self.fine(conn)
         leaves = [leaf.name for leaf in fine]
@@ -169,8 +169,6 @@ class Regrain:
             reverse_capture_trigger=self.history.reverse_capture_trigger,
             capture_reverse=self.history.function("capture_reverse"),
             refuse_truncate=self.history.function("refuse_truncate"),
-            fence=self.names.fence_trigger,
-            transaction=transaction,
         )
 
     def _exchange(self, conn: Connection, migration: int) -> LockReport:
@@ -190,7 +188,8 @@ class Regrain:
             self._swap_partitions(held)
             keys = [{"name": key.name, "definition": key.definition} for key in parent.foreign_keys]
             fine = [dotted(leaf) for leaf in leaves]
-            state.set_state(held, migration, state.REGRAINED, foreign_keys=keys, fine=fine)
+            guard = Guard(self.files, self.names, migration).move(held)
+            state.set_state(held, migration, state.REGRAINED, foreign_keys=keys, fine=fine, guard=guard)
             state.set_state(held, sub.id, state.SWAPPED)
 
         between()
@@ -207,7 +206,7 @@ class Regrain:
             said.append(notice.message_primary or "")
 
         names = {leaf.name[1] for leaf in self.fine(held)}
-        text = self.exchange_sql(held, current_transaction(held))
+        text = self.exchange_sql(held)
         held.add_notice_handler(listen)
         try:
             held.execute(as_query(text))
@@ -219,7 +218,7 @@ class Regrain:
             raise StepFailed(message)
 
     def _finish(self, conn: Connection) -> bool:
-        """Validate the foreign keys and let the parent adopt them; take the fence off; statistics of the parent."""
+        """Validate the foreign keys and let the parent adopt them; take the guard off; statistics of the parent."""
         done = finish_split(conn, self.files, self.spec, self.policy, self._lock_event)
         found = state.read_migration(conn, self.names.source)
         if state.is_done(conn, found.id, "regrain-statistics"):

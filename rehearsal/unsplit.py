@@ -15,7 +15,7 @@ from rehearsal import state
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.drain import Drain, drain_to_zero
 from rehearsal.exchange import finish_foreign_keys, lock_referenced, refuse_old_snapshots
-from rehearsal.fence import current_transaction, take_off
+from rehearsal.guard import Guard
 from rehearsal.history import HistoryNames, Statements
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
@@ -108,8 +108,9 @@ class SplitBack:
             drain_to_zero(drain, held)
             parent = Catalog(held, self.files).read(self.names.source)
             lock_referenced(held, parent.foreign_keys)
-            held.execute(as_query(self.sql(held, parent, current_transaction(held))))
-            state.set_state(held, migration, state.ATTACHED)
+            held.execute(as_query(self.sql(held, parent)))
+            guard = Guard(self.files, self.names, migration).move(held)
+            state.set_state(held, migration, state.ATTACHED, guard=guard)
             forget_copy(held, self.history, sub.id)
 
         between()
@@ -129,7 +130,7 @@ class SplitBack:
             conn.execute(as_query(text))
         conn.execute(as_query(self.statements.render("attach_validate", of=self.history.source)))
 
-    def sql(self, conn: Connection, parent: Table, transaction: str) -> str:
+    def sql(self, conn: Connection, parent: Table) -> str:
         """Return the statements of the way back as the catalog is now."""
         detail = state.read_migration(conn, self.names.source).detail
         fine = [split_name(one) for one in detail["fine"]]
@@ -141,7 +142,6 @@ class SplitBack:
             fine=[name for name in fine if name in there],
             foreign_keys=[key.name for key in parent.foreign_keys],
             weak_keys=weak_keys(parent, [self.history.source, *sorted(kept)]),
-            transaction=transaction,
         )
 
 
@@ -157,13 +157,13 @@ def weak_keys(parent: Table, leaves: Sequence[Name]) -> list[str]:
 def finish_split(
     conn: Connection, files: SqlFiles, spec: TableSpec, policy: LockPolicy, tell: Callable[[LockReport], None]
 ) -> int:
-    """Take the fence off, validate the foreign keys of the leaves, let the parent adopt them; return how many acts.
+    """Take the guard off, validate the foreign keys of the leaves, let the parent adopt them; return how many acts.
 
     Locks: SHARE UPDATE EXCLUSIVE on each leaf while it is validated, SHARE ROW EXCLUSIVE for the adoption (ms).
     """
     names = Names(split_name(spec.name))
     found = state.read_migration(conn, names.source)
-    report = take_off(conn, names.source, names.fence_trigger, policy)
+    report, _ = Guard(files, names, found.id).lower(conn, policy)
     if report:
         tell(report)
     keys = found.detail.get("foreign_keys", [])

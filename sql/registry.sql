@@ -98,19 +98,3 @@ create table if not exists rehearsal.step (
     primary key (migration, name)
 );
 comment on table rehearsal.step is 'Steps that are done, one row each, written in the same transaction as the step';
-
-create or replace function rehearsal.refuse_old_snapshot() returns trigger
-    language plpgsql
-    set search_path = pg_catalog, pg_temp
-as $fence$
-begin
-    -- The rows of an exchange are invisible to a snapshot from before it: an UPDATE would find nothing and say so.
-    if not pg_visible_in_snapshot(tg_argv[0]::xid8, pg_current_snapshot()) then
-        raise exception 'could not serialize access due to the exchange of table %', tg_table_name
-            using hint = 'the transaction began before the exchange; repeat it', errcode = 'serialization_failure';
-    end if;
-    return null;
-end
-$fence$;
-comment on function rehearsal.refuse_old_snapshot() is
-    'Fence after an exchange: writes of transactions whose snapshot is older than the transaction in the argument fail';

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rehearsal import attached, fence, state
+from rehearsal import attached, guard, state
 from rehearsal.attach import Attach
 from rehearsal.catalog import Catalog, Name, Table
 from rehearsal.environment import Database
@@ -265,11 +265,11 @@ def test_a_missing_index_is_never_built_under_the_lock(conn: Connection, events:
     assert Catalog(conn, work.files).read(events).kind == "r"
 
 
-def test_the_fence_stays_for_an_old_snapshot_and_goes_with_it(
+def test_the_guard_stays_for_an_old_snapshot_and_goes_with_it(
     database: Database, conn: Connection, events: Name, work: Attach, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A snapshot from before that has not touched the table fails at its first write, and only it does."""
-    monkeypatch.setattr(fence, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(guard, "MOST_WAIT_S", 0.1)
     work.prepare()
     work.switch()
     update = 'update public."We""ird Events" set note = %s where id = 7'
@@ -280,7 +280,7 @@ def test_the_fence_stays_for_an_old_snapshot_and_goes_with_it(
         monkeypatch.setattr(attached, "refuse_old_snapshots", lambda _: sleeper.execute("select 1"))
         assert work.roll_back()
         other.execute(update, ["new"])
-        with pytest.raises(psycopg.errors.SerializationFailure, match="exchange"):
+        with pytest.raises(psycopg.errors.SerializationFailure, match="exchanged"):
             sleeper.execute(update, ["old"])
         sleeper.rollback()
         sleeper.execute(update, ["again"])

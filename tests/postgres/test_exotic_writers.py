@@ -13,6 +13,7 @@ from rehearsal.catalog import Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
 from rehearsal.evidence import Run
+from rehearsal.exchange import Exchange
 from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
@@ -178,3 +179,21 @@ def test_savepoints_copy_and_deferred_constraints_arrive_as_they_were_committed(
         assert scalar(conn, f"select note from {TABLE} where id = %s", [kept]) == f"kept {turn}"
         assert difference(conn, events, names_of(events).target) == (0, 0)
         work.switch()
+
+
+def test_keys_that_are_left_for_the_lock_may_meet_a_deferred_constraint(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """PostgreSQL alters no table with a check pending; keys go out before rows come in, so that there is none."""
+    conn.execute(
+        as_query(f'alter table {TABLE} add constraint late unique ("Created At", id) deferrable initially deferred')
+    )
+    work = following(database, conn, sql_files, run, "swap")
+    found = state.read_migration(conn, events)
+    exchange = Exchange(sql_files, work.plan, work.shape(conn), found.id)
+    for go in (exchange.swap, exchange.swap_back):
+        made = scalar(conn, as_query(NEW), ["left for the lock"])
+        go(conn, work.policy, lambda: None)
+        assert scalar(conn, f"select note from {TABLE} where id = %s", [made]) == "left for the lock"
+    work.follow()
+    assert difference(conn, events, names_of(events).target) == (0, 0)

@@ -155,7 +155,7 @@ def test_the_guard_stays_as_long_as_it_is_needed(
         assert scalar(conn, GUARDS) == 1
         conn.execute("select pg_advisory_unlock(7)")
         busy.result()
-        with pytest.raises(errors.SerializationFailure, match="changed places"):
+        with pytest.raises(errors.SerializationFailure, match="was exchanged"):
             app.execute(as_query(WRITES["delete"]), [row])
 
     assert work.switch()

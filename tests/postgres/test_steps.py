@@ -188,7 +188,7 @@ def _cut_over(work: Switchover, conn: Connection) -> str:
 
 
 def _way_back(work: Switchover, conn: Connection) -> str:
-    return work.attach.attached(conn).way_back_sql(Catalog(conn, work.files).read(work.names.source), "1")
+    return work.attach.attached(conn).way_back_sql(Catalog(conn, work.files).read(work.names.source))
 
 
 def _regrain(work: Switchover) -> Regrain:
@@ -211,7 +211,7 @@ def _unique_index(work: Switchover, conn: Connection) -> str:
 def _split_back(work: Switchover, conn: Connection) -> str:
     back = SplitBack(work.files, work.plan, work.spec, work.attach.statements(conn), lambda _: None)
     back._prove_bound(conn)
-    return back.sql(conn, Catalog(conn, work.files).read(work.names.source), "1")
+    return back.sql(conn, Catalog(conn, work.files).read(work.names.source))
 
 
 CASES |= {
@@ -226,7 +226,7 @@ CASES |= {
     "regrain_older": ("source", "fine", lambda work, conn: _regrain(work).twin_sql(conn, _split(work, conn))[1]),
     "regrain_check": ("source", "fine", _check),
     "regrain_back": ("partitioned table", "regrained", _split_back),
-    "regrain": ("partitioned table", "split", lambda work, conn: _regrain(work).exchange_sql(conn, "1")),
+    "regrain": ("partitioned table", "split", lambda work, conn: _regrain(work).exchange_sql(conn)),
 }
 OUTSIDE_TRANSACTIONS = {"attach_index"}
 
