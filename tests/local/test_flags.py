@@ -15,7 +15,7 @@ from rehearsal.flags import Routing, read_routing, show_flags
 from rehearsal.flip import FlipResult, Rollout, set_flags
 from tests.local.conftest import PLAN, ROOT, Local
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 OFF, ON = Routing(reads=False, writes=False), Routing(reads=True, writes=True)
 
 

@@ -14,7 +14,7 @@ from rehearsal.manifest import Change, write_manifest
 from rehearsal.postgres import connect, scalar
 from tests.local.conftest import PLAN, Local
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 PASSWORD = "te:n\\\\ant"
 SUPERUSER_S = ("create role {0} login password '{1}'", "create role {0}_app login", "create database {0} owner {0}")
 

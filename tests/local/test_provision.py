@@ -23,7 +23,7 @@ from rehearsal.manifest import Change, write_manifest
 from rehearsal.postgres import connect, scalar
 from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_provisioning_makes_everything_and_the_second_run_changes_nothing(place: Local) -> None:

@@ -20,7 +20,7 @@ from rehearsal.sqlfiles import SqlFiles
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.mark.parametrize("strategy", ["dual-write", "swap"])

@@ -16,7 +16,7 @@ import pytest
 from fleet.cluster import Cluster
 from tests.resilience.commands import ROOT, Place
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 PLAN = ("--plan", "sensor_readings")
 USAGE, FAILED = 2, 1
 WRONG: list[tuple[str, tuple[str, ...], int, str]] = [

@@ -23,7 +23,7 @@ from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ROOT = Path(__file__).resolve().parent.parent.parent
 KILLS = 6
 SECONDS = {"dual-write": 1.2, "swap": 1.8}
