@@ -6,6 +6,7 @@ must be in it, what was sent before the second reading may be. Must not know how
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -170,15 +171,32 @@ def _settle_unknown(conn: Connection, writes: Sequence[Write]) -> tuple[set[Uid]
     """Return the writes of unknown end that were committed, and those that were not, before any snapshot is taken."""
     committed: set[Uid] = set()
     refuted: set[Uid] = set()
-    for write in writes:
-        if write.xid is None or write.outcome not in (None, "unknown"):
-            continue
-        status = _transaction_status(conn, write.xid)
-        if status == "committed":
+    if not (open_ := [one for one in writes if one.xid is not None and one.outcome in (None, "unknown")]):
+        return committed, refuted
+    since = _serving_since(conn)
+    for write in open_:
+        status = _transaction_status(conn, write.xid or "")
+        # Numbers that were never logged are given again after a crash: this one may be another transaction's by now.
+        # A rollback is believed all the same: had the write been committed, its number would have been logged.
+        if status == "committed" and write.started > since:
             committed.add(write.uid)
         elif status == "aborted":
             refuted.add(write.uid)
     return committed, refuted
+
+
+# The checkpointer is started anew after a crash, even where the postmaster lives on. Not every role may see it.
+SERVING_SINCE = """
+select extract(epoch from pg_catalog.clock_timestamp() - coalesce(
+    (select backend_start from pg_catalog.pg_stat_activity where backend_type = 'checkpointer'),
+    pg_catalog.pg_postmaster_start_time()))::float8
+"""
+
+
+def _serving_since(conn: Connection) -> float:
+    """Return since when the server has not crashed, in seconds of this machine's clock, as the ledger's are."""
+    row = conn.execute(SERVING_SINCE).fetchone()
+    return time.time() - float(row[0] if row else 0)
 
 
 def _transaction_status(conn: Connection, xid: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,14 +65,16 @@ class Author:
         self.conn.execute("delete from public.posts where id = %s", [row_id])
         self.ledger.outcome(seq, outcome="ok", rows=1)
 
-    def promise(self, subject: int, outcome: str | None, via: str = "http") -> int:
+    def promise(self, subject: int, outcome: str | None, via: str = "http", started: float | None = None) -> int:
         """Intend an insert and end it, without doing it."""
-        seq = self._intend(subject, "insert", 1, NOW, via)
+        seq = self._intend(subject, "insert", 1, NOW, via, started)
         if outcome:
             self.ledger.outcome(seq, outcome=outcome)
         return seq
 
-    def _intend(self, subject: int, action: str, version: int, key: datetime, via: str = "http") -> int:
+    def _intend(
+        self, subject: int, action: str, version: int, key: datetime, via: str = "http", started: float | None = None
+    ) -> int:
         return self.ledger.intent(
             subject=subject,
             op=action,
@@ -82,7 +85,7 @@ class Author:
             version=version,
             key=key_text(key),
             scheduled=0.0,
-            started=0.0,
+            started=time.time() if started is None else started,
         )
 
     def _mark(self, subject: int, version: int) -> str:
@@ -245,6 +248,24 @@ def test_transaction_id_settles_what_nobody_answered(
     got = settled(conn, tmp_path).relations[0]
 
     assert got.counts["lost_inserts" if committed else "foreign"] == 1
+
+
+def test_transaction_id_from_before_a_crash_may_be_another_ones(
+    conn: Connection, author: Author, tmp_path: Path
+) -> None:
+    """The write was sent before the server came up; its number is that of a committed transaction, and settles nothing."""
+    row = conn.execute("select pg_current_xact_id()::text").fetchone()
+    assert row is not None
+    earlier = author.promise(12, "unknown", via="sql", started=0.0)
+    author.ledger.commit(earlier, row[0])
+    got = settled(conn, tmp_path)
+    assert (got.is_clean, got.settled, got.unknown) == (True, 0, 1)
+
+    # The witness: sent since, the same number says that the write must be there, and it is not.
+    later = author.promise(13, "unknown", via="sql")
+    author.ledger.commit(later, row[0])
+    got = settled(conn, tmp_path)
+    assert (got.settled, got.relations[0].counts["lost_inserts"]) == (1, 1)
 
 
 def test_transaction_id_of_another_history_settles_nothing(conn: Connection, author: Author, tmp_path: Path) -> None:
