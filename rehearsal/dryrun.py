@@ -28,8 +28,7 @@ from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles, quote_ident
 from rehearsal.statistics import vacuum_sql
-from rehearsal.switchover import clear_target_sql
-from rehearsal.twin import Shape, mirror_values_of, read_applied, render_changes, target_values
+from rehearsal.twin import Shape, clear_target_sql, mirror_values_of, read_applied, render_changes, target_values
 
 # Measured on 2 cores under writers, a million rows of 100 bytes, 4 indexes (docs/benchmarks.md).
 ROWS_PER_SECOND = {

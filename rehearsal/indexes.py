@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rehearsal.carry import late_values
 from rehearsal.catalog import Catalog, Index, Name, Table
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
@@ -188,3 +189,9 @@ def foreign_key_sql(source: Table, target: Table) -> tuple[list[str], list[str],
             validate.append(f"alter table {quote_ident(leaf.name)} validate constraint {name}")
         adopt.append(f"alter table {quote_ident(target.name)} add constraint {name} {definition}")
     return weak, validate, adopt
+
+
+def carry_sql(conn: Connection, files: SqlFiles, shape: Shape, source: Table, target: Table) -> str:
+    """Return the statements that carry what hangs on the indexes and late constraints of the source."""
+    names = {plan.source_name: plan.parent_name(target.name) for plan in plan_indexes(source, shape)}
+    return files.render("steps/carry.sql.j2", **late_values(conn, files, source, target, names))

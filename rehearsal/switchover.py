@@ -17,8 +17,7 @@ from rehearsal import state
 from rehearsal.attach import Attach
 from rehearsal.barrier import Barrier
 from rehearsal.carried import remember
-from rehearsal.carry import late_values
-from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
+from rehearsal.catalog import Catalog, Name, dotted, split_name
 from rehearsal.chunks import Limits
 from rehearsal.composite import Composites
 from rehearsal.copying import Copier, Progress, plan_chunks
@@ -29,28 +28,19 @@ from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Event, Run, utc_now
 from rehearsal.exchange import Exchange, finish_foreign_keys, kept_key, lock_referenced
 from rehearsal.guard import Guard
-from rehearsal.indexes import IndexBuilder, foreign_key_sql, plan_indexes
+from rehearsal.indexes import IndexBuilder, carry_sql, foreign_key_sql
 from rehearsal.names import Names
 from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
-from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, scalar, told_clearly, with_lock
+from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, told_clearly, with_lock
 from rehearsal.sessions import run_in_sessions
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.statistics import refresh_statistics
 from rehearsal.steps import run_step
-from rehearsal.twin import Shape, mirror_values_of
+from rehearsal.trigger_states import TriggerState, read_trigger_states
+from rehearsal.twin import Shape, clear_target_sql, is_filled, mirror_values_of
 
 CLEAR_MS = 600_000
-
-
-@dataclass(frozen=True, slots=True)
-class TriggerState:
-    """A mirror trigger; `wanted` and `found` are as in pg_trigger.tgenabled, `found` None where it is missing."""
-
-    table: Name
-    name: str
-    wanted: str
-    found: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,26 +190,7 @@ class Switchover:
 
     def trigger_states(self, conn: Connection) -> list[TriggerState]:
         """Return every mirror trigger with the state that it has and the one that it must have just now."""
-        if not self.copies:
-            return []
-        names, found = self.names, state.read_migration(conn, self.names.source)
-        swapped = found.state == state.SWAPPED
-        source = names.retired if swapped else names.source
-        target = names.source if swapped else names.target
-        wanted: list[tuple[Name, str, str]] = [(source, names.truncate_trigger, "A")]
-        if found.strategy == "dual-write":
-            prepared, mirrored = found.state == state.PREPARED, found.state == state.MIRRORED
-            # Between the barrier's two locks mirrors and key log are on: the step says so, the state does not yet.
-            both = mirrored or state.is_done(conn, found.id, "sync-on")
-            wanted.append((source, names.sync_trigger, "A" if both or prepared else "D"))
-            wanted.append((target, names.reverse_sync_trigger, "A" if both else "D"))
-            wanted.append((source, names.capture_trigger, "D" if mirrored or prepared else "A"))
-        else:
-            wanted.append((source, names.capture_trigger, "D" if swapped else "A"))
-            wanted.append((target, names.reverse_capture_trigger, "A" if swapped else "D"))
-        catalog = Catalog(conn, self.files)
-        have = {name: {one.name: one.enabled for one in catalog.read(name).triggers} for name in (source, target)}
-        return [TriggerState(table, name, state_, have[table].get(name)) for table, name, state_ in wanted]
+        return read_trigger_states(conn, self.files, self.names) if self.copies else []
 
     def follow(self, rest: int = 0) -> int:
         """Drain the log until at most `rest` keys are left; return how many were taken.
@@ -257,7 +228,7 @@ class Switchover:
         def work(held: Connection) -> int:
             catalog = Catalog(held, self.files)
             source, target = catalog.read(self.names.source), catalog.read(self.names.target)
-            held.execute(as_query(clear_target_sql(self.files, target, filled=bool(_filled(held, target)))))
+            held.execute(as_query(clear_target_sql(self.files, target, filled=is_filled(held, target))))
             held.execute("delete from rehearsal.chunk where migration = %s", [migration])
             chunks = plan_chunks(held, migration, source, Limits.of(self.plan.copying))
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
@@ -419,31 +390,6 @@ class Switchover:
     def _progress(self, what: str, done: int, total: int, unit: str, **more: object) -> None:
         fields = {"what": f"{what} {self.spec.name}", "done": done, "total": total, "unit": unit, **more}
         self.run.show(Event("progress", utc_now(), self.run.phase, fields))
-
-
-def _filled(conn: Connection, target: Table) -> list[Name]:
-    """Return the leaves that have rows."""
-    size = "select pg_catalog.pg_relation_size(%s::oid)"
-    return [leaf.name for leaf in target.partitions if scalar(conn, size, [leaf.oid])]
-
-
-def clear_target_sql(files: SqlFiles, target: Table, *, filled: bool = True) -> str:
-    """Return the statements that empty the twin, if it is filled, and take its indexes off."""
-    schema = target.name[0]
-    return files.render(
-        "steps/clear_target.sql.j2",
-        target=target.name,
-        filled=filled,
-        constraints=[one.constraint_name for one in target.indexes if one.constraint_name],
-        indexes=[(schema, one.name) for one in target.indexes if not one.constraint_name],
-        late_checks=[one.name for one in target.constraints if one.kind == "c" and not one.is_validated],
-    )
-
-
-def carry_sql(conn: Connection, files: SqlFiles, shape: Shape, source: Table, target: Table) -> str:
-    """Return the statements that carry what hangs on the indexes and late constraints of the source."""
-    names = {plan.source_name: plan.parent_name(target.name) for plan in plan_indexes(source, shape)}
-    return files.render("steps/carry.sql.j2", **late_values(conn, files, source, target, names))
 
 
 def switchovers(database: Database, files: SqlFiles, plan: Plan, run: Run) -> Iterator[Switchover]:

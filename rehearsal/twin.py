@@ -245,3 +245,23 @@ def assignments(columns: Iterable[str]) -> str:
 def log_columns(shape: Shape) -> tuple[str, ...]:
     """Columns of a key log that hold the identity."""
     return tuple(f"k{number}" for number in range(1, len(shape.identity) + 1))
+
+
+def is_filled(conn: Connection, target: Table) -> bool:
+    """Return whether any leaf has rows, or had some."""
+    oids = [leaf.oid for leaf in target.partitions]
+    query = "select coalesce(sum(pg_catalog.pg_relation_size(oid)), 0) > 0 from unnest(%s::oid[]) as oid"
+    return bool(scalar(conn, query, [oids]))
+
+
+def clear_target_sql(files: SqlFiles, target: Table, *, filled: bool = True) -> str:
+    """Return the statements that empty the twin, if it is filled, and take its indexes off."""
+    schema = target.name[0]
+    return files.render(
+        "steps/clear_target.sql.j2",
+        target=target.name,
+        filled=filled,
+        constraints=[one.constraint_name for one in target.indexes if one.constraint_name],
+        indexes=[(schema, one.name) for one in target.indexes if not one.constraint_name],
+        late_checks=[one.name for one in target.constraints if one.kind == "c" and not one.is_validated],
+    )

@@ -19,8 +19,7 @@ from rehearsal.indexes import IndexBuilder, foreign_key_sql, index_statements
 from rehearsal.names import Names
 from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import as_query
-from rehearsal.switchover import clear_target_sql
-from rehearsal.twin import Shape
+from rehearsal.twin import Shape, clear_target_sql
 from tests.bench.world import TABLE, World, execute_all, make_plan
 
 Work = Callable[[World, Database], object]

@@ -253,7 +253,7 @@ def test_transaction_id_settles_what_nobody_answered(
 def test_transaction_id_from_before_a_crash_may_be_another_ones(
     conn: Connection, author: Author, tmp_path: Path
 ) -> None:
-    """The write was sent before the server came up; its number is that of a committed transaction, and settles nothing."""
+    """Sent before the server came up, with the number of what is a committed transaction now: it settles nothing."""
     row = conn.execute("select pg_current_xact_id()::text").fetchone()
     assert row is not None
     earlier = author.promise(12, "unknown", via="sql", started=0.0)

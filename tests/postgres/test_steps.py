@@ -20,13 +20,14 @@ from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.exchange import Exchange
 from rehearsal.history import Split
+from rehearsal.indexes import carry_sql
 from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.references import Reference, values_of
 from rehearsal.regrain import Regrain
 from rehearsal.repair import resync_sql
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover import Switchover, carry_sql, clear_target_sql
-from rehearsal.twin import mirror_values_of, render_changes
+from rehearsal.switchover import Switchover
+from rehearsal.twin import clear_target_sql, mirror_values_of, render_changes
 from rehearsal.unsplit import SplitBack
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 
