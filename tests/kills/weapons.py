@@ -52,7 +52,7 @@ class Arms:
             with connect(self.server, role="killer") as conn:
                 conn.execute("select pg_terminate_backend(%s)", [backend])
         elif kind == "backend killed":
-            _kill(backend)
+            self._kill_backend(backend)
         elif kind == "server stopped":
             self.cluster.stop("immediate")
             self.start()
@@ -62,6 +62,12 @@ class Arms:
             while _is_there(postmaster):
                 time.sleep(0.005)
             self.start()
+
+    def _kill_backend(self, backend: int) -> None:
+        """Kill a backend, and wait until the server has noticed: until then it would let somebody in only to end it."""
+        with contextlib.suppress(psycopg.OperationalError), connect(self.server, role="killer") as witness:
+            if _kill(backend):
+                witness.execute("select pg_sleep(%s)", [PATIENCE_S])
 
     def _postmaster(self) -> int:
         return int((self.cluster.data / "postmaster.pid").read_text().split()[0])
@@ -91,9 +97,12 @@ class Arms:
                 time.sleep(0.02)
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int) -> bool:
+    """Kill a process; return whether there was one."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+        return True
+    return False
 
 
 def _is_there(pid: int) -> bool:
