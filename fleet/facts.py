@@ -106,7 +106,7 @@ class FlagState(FactBase[dict[str, Any]]):
 
     @staticmethod
     def default() -> dict[str, Any]:
-        """Return what is known of a host that did not answer."""
+        """Return what is known of a host that did not even say that it looked."""
         return {
             "flags": {},
             "problem": "no shell could be had; check _sudo, _sudo_user and _su_user of the host",
@@ -114,17 +114,22 @@ class FlagState(FactBase[dict[str, Any]]):
         }
 
     def command(self, source: str, names: tuple[str, ...], stale: str) -> StringCommand:
-        """Return the command; what went wrong is on a line of its own that begins with `!`."""
+        """Return the command; what went wrong is on a line of its own that begins with `!`, `seen` says that it ran.
+
+        pyinfra takes silence for a host where the user to become is unknown; a file without these flags is silent too.
+        """
         script = (
             "said=$({ " + source + "\n} 2>&1); code=$?\n"
             f"printf '%s\\n' \"$said\" | grep -E '^({'|'.join(names)})='; "
-            'test "$code" -eq 0 || printf "%s\\n" "$said" | tail -n 1 | sed "s/^/!/"; ' + stale
+            'test "$code" -eq 0 || printf "%s\\n" "$said" | tail -n 1 | sed "s/^/!/"; echo seen; ' + stale
         )
         return StringCommand("sh", "-c", QuoteString(script + "\ntrue"))
 
     def process(self, output: Iterable[str]) -> dict[str, Any]:
         """Return what was found."""
         lines = [line.strip() for line in output]
+        if "seen" not in lines:
+            return self.default()
         problem = next((line[1:] for line in lines if line.startswith("!")), None)
         return {"flags": EnvFlags().process(lines), "problem": problem, "stale": "stale" in lines}
 

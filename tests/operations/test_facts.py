@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +90,27 @@ def test_a_host_that_prints_nothing_has_nothing(fake: Fake, fact: str, values: A
 def test_a_unit_of_which_nothing_is_heard_is_not_called_stale(fake: Fake) -> None:
     """The fact's script prints a word only for what is down or old."""
     assert not fake.fact("facts.StaleService", "", unit="x.service", env_file="/x")
+
+
+def heard(fake: Fake, fact: str, **values: Any) -> Any:
+    """Return a fact's value of what its own command prints in a real shell of this machine."""
+    line = fake.ask(fact=f"fleet.{fact}", values=values, answers={})["executed"][0]
+    printed = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+    return fake.fact(fact, printed, **values)
+
+
+def test_an_env_file_without_flags_is_not_taken_for_a_host_without_a_shell(fake: Fake, tmp_path: Path) -> None:
+    """Neither a flag nor a stale app: there is nothing to print but that it was looked at."""
+    path = tmp_path / "app.env"
+    path.write_text("PASSWORD=secret\nUSE_PARTITIONED_TABLES_TOO=true\n")
+    values = {"source": f"cat {path}", "names": FLAGS, "stale": "true"}
+
+    none = heard(fake, "facts.FlagState", **values)
+    path.write_text(path.read_text() + "USE_PARTITIONED_TABLES=true\n")
+    one = heard(fake, "facts.FlagState", **{**values, "stale": "echo stale; exit 0"})
+    path.unlink()
+    gone = heard(fake, "facts.FlagState", **values)
+
+    assert none == {"flags": {}, "problem": None, "stale": False}
+    assert one == {"flags": {"USE_PARTITIONED_TABLES": "true"}, "problem": None, "stale": True}
+    assert (gone["flags"], "No such file" in gone["problem"]) == ({}, True)
