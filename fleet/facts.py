@@ -1,6 +1,7 @@
 """What is the case on a host: pyinfra facts, each tolerant of a host that is only half built.
 
-A fact that cannot look says "nothing there"; the operation that follows then fails with the real reason.
+A fact that cannot look says "nothing there"; the operation that follows then fails with the real reason. Output that
+means nothing fails that one host: any other exception would end the run of every host.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api.exceptions import FactProcessError
 
 from fleet.psql import SEPARATOR, Session
 
@@ -39,8 +41,16 @@ class AppliedChanges(FactBase[dict[str, str]]):
         return SqlRows().command(session, "select name, checksum from rehearsal.change order by name")
 
     def process(self, output: Iterable[str]) -> dict[str, str]:
-        """Return name to checksum."""
-        return {row[0]: row[1] for row in SqlRows().process(output)}
+        """Return name to checksum.
+
+        Raises:
+            FactProcessError: a row is none of the registry's; taken for nothing, its change would be applied again.
+        """
+        rows = SqlRows().process(output)
+        if odd := next((row for row in rows if len(row) != 2), None):
+            message = f"the registry of changes answered with {odd}, not with a name and a checksum"
+            raise FactProcessError(message)
+        return {row[0]: row[1] for row in rows}
 
 
 class JsonFact(FactBase[dict[str, Any]]):
@@ -53,9 +63,12 @@ class JsonFact(FactBase[dict[str, Any]]):
         return StringCommand(*(QuoteString(word) for word in words), "2>/dev/null || true")
 
     def process(self, output: Iterable[str]) -> dict[str, Any]:
-        """Parse the last line."""
+        """Parse the last line; one that was cut off is as good as none."""
         lines = [line for line in output if line.startswith("{")]
-        values: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        try:
+            values: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        except json.JSONDecodeError:
+            return {}
         return values
 
 
@@ -73,10 +86,17 @@ class FileState(FactBase[dict[str, str]]):
         return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(path))
 
     def process(self, output: Iterable[str]) -> dict[str, str]:
-        """Return what was found."""
+        """Return what was found.
+
+        Raises:
+            FactProcessError: `stat` said something else than mode, owner and group.
+        """
         lines = list(output)
         if len(lines) < 2:
             return {}
+        if lines[1].count(" ") < 2:
+            message = f"stat answered with {lines[1]!r}, not with mode, owner and group"
+            raise FactProcessError(message)
         mode, owner, group = lines[1].split(" ", 2)
         return {"sha256": lines[0], "mode": mode.zfill(3), "owner": owner, "group": group}
 

@@ -61,7 +61,7 @@ def arguments(values: dict[str, Any], host: Host) -> dict[str, Any]:
 def shown(command: Any) -> dict[str, Any]:
     """Return a command as a dictionary: its line, or where a file goes, and the text that it hands over."""
     if isinstance(command, FileUploadCommand):
-        source = command.src
+        source: Any = command.src
         return {"line": "", "upload": command.dest, "text": source if isinstance(source, str) else source.getvalue()}
     assert isinstance(command, StringCommand), command
     text: Any = command.connector_arguments.get("_stdin")

@@ -92,6 +92,43 @@ def test_a_unit_of_which_nothing_is_heard_is_not_called_stale(fake: Fake) -> Non
     assert not fake.fact("facts.StaleService", "", unit="x.service", env_file="/x")
 
 
+@pytest.mark.parametrize(
+    ("fact", "values", "output", "want"),
+    [
+        (
+            "facts.AppliedChanges",
+            {"session": SESSION},
+            ["p/001\x1f" + SUM, "p/002"],
+            "answered with ['p/002'], not with",
+        ),
+        ("facts.FileState", {"path": "/etc/x"}, [SUM, "644 root"], "stat answered with '644 root', not with mode"),
+    ],
+)
+def test_output_that_means_nothing_fails_its_host_and_says_so(
+    fake: Fake, fact: str, values: Any, output: list[str], want: str
+) -> None:
+    """A change that was overlooked would be applied again; a traceback would end the run of every host."""
+    assert want in fake.problem(fact, output, **values)
+
+
+@pytest.mark.parametrize(
+    ("fact", "values", "output", "want"),
+    [
+        ("facts.JsonFact", {"words": ["x"]}, ['{"running": tr'], {}),
+        ("facts.FileState", {"path": "/etc/x"}, ["644 root root"], {}),
+        ("facts.EnvFlags", {"path": "/x", "names": FLAGS}, ["Binary file matches"], {}),
+        ("facts.FlagState", FLAG_STATE, ["USE_PARTITIONED_TABLES=true"], {"problem": NO_SHELL}),
+        ("facts.StaleService", {"unit": "x", "env_file": "/x"}, ["date: invalid date"], False),
+        ("debian.Clusters", {}, ["15  main  5432"], {}),
+    ],
+)
+def test_output_that_was_cut_off_is_nothing(fake: Fake, fact: str, values: Any, output: list[str], want: Any) -> None:
+    """The operation that follows does its work, and fails with the real reason if it cannot."""
+    got = fake.fact(fact, output, **values)
+
+    assert got == ({**got, "flags": {}, **want} if fact == "facts.FlagState" else want)
+
+
 def heard(fake: Fake, fact: str, **values: Any) -> Any:
     """Return a fact's value of what its own command prints in a real shell of this machine."""
     line = fake.ask(fact=f"fleet.{fact}", values=values, answers={})["executed"][0]
