@@ -97,9 +97,9 @@ class Fake:
         assert answer.get("failed") == "PyinfraError: No hosts remaining!", answer
         return "\n".join(answer["said"])
 
-    def run(self, name: str, answers: Answers, data: Mapping[str, Any] | None = None, **values: Any) -> Ran:
+    def run(self, name: str, answers: Answers, host_data: Any = None, **values: Any) -> Ran:
         """Run an operation of `fleet` on a host that answers commands with such a part in this way, others not."""
-        answer = self.ask(operation=f"fleet.{name}", values=values, answers=dict(answers), data=dict(data or {}))
+        answer = self.ask(operation=f"fleet.{name}", values=values, answers=dict(answers), data=dict(host_data or {}))
         assert "commands" in answer, answer
         noops = [line.partition("noop: ")[2] for line in answer["said"] if "noop: " in line]
         return Ran(answer["changed"], [Command(**one) for one in answer["commands"]], noops, answer["executed"])
