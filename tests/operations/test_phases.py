@@ -43,7 +43,8 @@ import runpy
 def _faked(group):
     hosts, data = group if isinstance(group, tuple) else (group, {{}})
     pairs = ((one, {{}}) if isinstance(one, str) else one for one in hosts)
-    own = {{"fake_delay": 0, "fake_delay_jitter": 0}}
+    answers = {{"said=$({{": ["USE_PARTITIONED_TABLES=true", "ENABLE_PARTITION_ROUTING=false", "seen"]}}
+    own = {{"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": answers}}
     return [("@fake/" + name.rpartition("/")[2], {{**more, **own}}) for name, more in pairs], data
 
 
@@ -104,6 +105,11 @@ def test_a_phase_plans_by_name_and_does_nothing(folder: Path, phase: str, invent
     assert bool(result.would_change) != (phase in REPORTS)
     if phase in REPORTS:
         assert set(result.reports) == set(result.expected)
+    if phase == "flags":
+        # The other server has these flags: were it planned for, it would be for a refusal.
+        assert {host for host, _ in result.would_change} == {"@fake/app1"}
+    if phase == "flags-show":
+        assert {one["problem"] for one in result.reports.values()} == {None}
 
 
 def constants(path: Path) -> set[str]:
