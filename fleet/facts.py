@@ -1,6 +1,7 @@
 """What is the case on a host: pyinfra facts, each tolerant of a host that is only half built.
 
-A fact that cannot look says "nothing there"; the operation that follows then fails with the real reason.
+A fact that cannot look says "nothing there"; the operation that follows then fails with the real reason. Output that
+means nothing fails that one host: any other exception would end the run of every host.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api.exceptions import FactProcessError
 
 from fleet.psql import SEPARATOR, Session
 
@@ -39,8 +41,16 @@ class AppliedChanges(FactBase[dict[str, str]]):
         return SqlRows().command(session, "select name, checksum from rehearsal.change order by name")
 
     def process(self, output: Iterable[str]) -> dict[str, str]:
-        """Return name to checksum."""
-        return {row[0]: row[1] for row in SqlRows().process(output)}
+        """Return name to checksum.
+
+        Raises:
+            FactProcessError: a row is none of the registry's; taken for nothing, its change would be applied again.
+        """
+        rows = SqlRows().process(output)
+        if odd := next((row for row in rows if len(row) != 2), None):
+            message = f"the registry of changes answered with {odd}, not with a name and a checksum"
+            raise FactProcessError(message)
+        return {row[0]: row[1] for row in rows}
 
 
 class JsonFact(FactBase[dict[str, Any]]):
@@ -53,9 +63,12 @@ class JsonFact(FactBase[dict[str, Any]]):
         return StringCommand(*(QuoteString(word) for word in words), "2>/dev/null || true")
 
     def process(self, output: Iterable[str]) -> dict[str, Any]:
-        """Parse the last line."""
+        """Parse the last line; one that was cut off is as good as none."""
         lines = [line for line in output if line.startswith("{")]
-        values: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        try:
+            values: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        except json.JSONDecodeError:
+            return {}
         return values
 
 
@@ -73,10 +86,17 @@ class FileState(FactBase[dict[str, str]]):
         return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(path))
 
     def process(self, output: Iterable[str]) -> dict[str, str]:
-        """Return what was found."""
+        """Return what was found.
+
+        Raises:
+            FactProcessError: `stat` said something else than mode, owner and group.
+        """
         lines = list(output)
         if len(lines) < 2:
             return {}
+        if lines[1].count(" ") < 2:
+            message = f"stat answered with {lines[1]!r}, not with mode, owner and group"
+            raise FactProcessError(message)
         mode, owner, group = lines[1].split(" ", 2)
         return {"sha256": lines[0], "mode": mode.zfill(3), "owner": owner, "group": group}
 
@@ -106,7 +126,7 @@ class FlagState(FactBase[dict[str, Any]]):
 
     @staticmethod
     def default() -> dict[str, Any]:
-        """Return what is known of a host that did not answer."""
+        """Return what is known of a host that did not even say that it looked."""
         return {
             "flags": {},
             "problem": "no shell could be had; check _sudo, _sudo_user and _su_user of the host",
@@ -114,17 +134,22 @@ class FlagState(FactBase[dict[str, Any]]):
         }
 
     def command(self, source: str, names: tuple[str, ...], stale: str) -> StringCommand:
-        """Return the command; what went wrong is on a line of its own that begins with `!`."""
+        """Return the command; what went wrong is on a line of its own that begins with `!`, `seen` says that it ran.
+
+        pyinfra takes silence for a host where the user to become is unknown; a file without these flags is silent too.
+        """
         script = (
             "said=$({ " + source + "\n} 2>&1); code=$?\n"
             f"printf '%s\\n' \"$said\" | grep -E '^({'|'.join(names)})='; "
-            'test "$code" -eq 0 || printf "%s\\n" "$said" | tail -n 1 | sed "s/^/!/"; ' + stale
+            'test "$code" -eq 0 || printf "%s\\n" "$said" | tail -n 1 | sed "s/^/!/"; echo seen; ' + stale
         )
         return StringCommand("sh", "-c", QuoteString(script + "\ntrue"))
 
     def process(self, output: Iterable[str]) -> dict[str, Any]:
         """Return what was found."""
         lines = [line.strip() for line in output]
+        if "seen" not in lines:
+            return self.default()
         problem = next((line[1:] for line in lines if line.startswith("!")), None)
         return {"flags": EnvFlags().process(lines), "problem": problem, "stale": "stale" in lines}
 

@@ -1,0 +1,1 @@
+"""Decisions of facts and operations, and dry runs of every phase, on hosts that are not there."""
