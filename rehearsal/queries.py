@@ -186,6 +186,20 @@ def _holds(query: Query, speedup: float, slower_ms: float) -> bool:
     return enough and (query.max_slowdown is None or -speedup <= query.max_slowdown or slower_ms <= query.slack_ms)
 
 
+def speed_text(speedup: Interval, slower_ms: Interval, slack_ms: float) -> str:
+    """Say how a speed changed; a slow-down in milliseconds, since three times nearly nothing is nearly nothing.
+
+    >>> speed_text(Interval(0.5, 0.4, 0.6), Interval(-2, -3, -1), 1)
+    'speed-up 50% (95 % interval 40% to 60%)'
+    >>> speed_text(Interval(-1.65, -1.78, -1.47), Interval(0.49, 0.45, 0.53), 1)
+    'slower by 0.49 ms (95 % interval 0.45 to 0.53 ms); the plan lets less than 1 ms pass'
+    """
+    if speedup.value >= 0:
+        return f"speed-up {speedup.value:.0%} (95 % interval {speedup.low:.0%} to {speedup.high:.0%})"
+    text = f"slower by {slower_ms.value:.2f} ms (95 % interval {slower_ms.low:.2f} to {slower_ms.high:.2f} ms)"
+    return f"{text}; the plan lets less than {slack_ms:g} ms pass" if slower_ms.high <= slack_ms else text
+
+
 def intervals(before: Sequence[float], after: Sequence[float], dice: random.Random) -> tuple[Interval, Interval]:
     """Return speed-up and milliseconds lost, each with its 95 % percentile bootstrap interval.
 

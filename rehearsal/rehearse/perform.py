@@ -18,7 +18,7 @@ from rehearsal.parity import compare, parity_text
 from rehearsal.parity.report import ParityReport
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
-from rehearsal.queries import QueryResult, compare_queries, performance_results_text
+from rehearsal.queries import QueryResult, compare_queries, performance_results_text, speed_text
 from rehearsal.references import count_orphans, from_stored
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.prepare import check_triggers, distinct_columns
@@ -272,10 +272,8 @@ def compare_speed(context: Context) -> None:
 def record_query(context: Context, one: QueryResult) -> None:
     """Record speed and pruning of one query."""
     low, high = one.speedup.low, one.speedup.high
-    observed = (
-        f"{one.before_ms:.2f} -> {one.after_ms:.2f} ms, speed-up {one.speedup.value:.0%} (95 % interval "
-        f"{low:.0%} to {high:.0%})"
-    )
+    slack_ms = next(query.slack_ms for query in context.plan.queries if query.name == one.name)
+    observed = f"{one.before_ms:.2f} -> {one.after_ms:.2f} ms, {speed_text(one.speedup, one.slower_ms, slack_ms)}"
     table = {
         "columns": [
             "query",
