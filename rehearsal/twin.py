@@ -134,7 +134,7 @@ def change_name(name: Name) -> str:
     >>> change_name(("public", "revenues"))
     'revenues'
     >>> change_name(("public", "We/ird"))
-    'we_ird_2b7bc1df'
+    'we_ird_6244cac5'
     """
     if name[0] == "public" and re.fullmatch(r"[a-z0-9_]+", name[1]):
         return name[1]
