@@ -14,6 +14,7 @@ from rehearsal.sqlfiles import SqlFiles
 from tests.fix_tables import deploy
 from tests.zoo.world import ROLES, SPECIMENS, Specimen, Zoo
 
+BUILT_WITH = "select setting like %s from pg_catalog.pg_config where name = 'CONFIGURE'"
 CASES = [(one, strategy) for one in SPECIMENS for strategy in one.strategies]
 
 
@@ -37,9 +38,8 @@ def zoo(
     specimen, strategy = request.param
     if conn.info.server_version < specimen.since * 10_000:
         pytest.skip(f"needs PostgreSQL {specimen.since}")
-    icu = "select exists (select from pg_catalog.pg_collation where collprovider = 'i' and collversion is not null)"
-    if specimen.icu and not scalar(conn, icu):
-        pytest.skip("needs a server that is built with ICU")
+    if specimen.built_with and not scalar(conn, BUILT_WITH, [f"%--with-{specimen.built_with}%"]):
+        pytest.skip(f"needs a server that is built with {specimen.built_with}")
     return Zoo(database, conn, sql_files, specimen, strategy, run)
 
 

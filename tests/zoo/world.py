@@ -33,15 +33,16 @@ class Specimen:
     """One table, one file.
 
     The comments at the file's top are TOML: `name`, `key`, ... as in a plan's table, and `strategies`, `since` (server
-    version), `icu`. Then come the parts, each under a line `-- # setup`, `-- # writes` (`:table` is the table that is
-    written, `:round` the number of the round) and `-- # holds` (queries that must answer true at any time).
+    version), `built_with` (a library: `icu`, `libxml`). Then come the parts, each under a line `-- # setup`,
+    `-- # writes` (`:table` is the table that is written, `:round` the number of the round) and `-- # holds` (queries
+    that must answer true at any time).
     """
 
     name: str
     table: dict[str, Any]
     strategies: tuple[str, ...] = ("swap",)
     since: int = 14
-    icu: bool = False
+    built_with: str = ""
     parts: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
@@ -49,7 +50,7 @@ class Specimen:
         """Read a specimen from its file."""
         head, *rest = re.split(r"^-- # (\w+)\n", path.read_text(), flags=re.MULTILINE)
         settings = tomllib.loads("\n".join(line.removeprefix("--") for line in head.splitlines()))
-        needs = tuple(settings.pop("strategies", ("swap",))), settings.pop("since", 14), settings.pop("icu", False)
+        needs = tuple(settings.pop("strategies", ("swap",))), settings.pop("since", 14), settings.pop("built_with", "")
         return cls(path.stem, settings, *needs, dict(zip(rest[::2], rest[1::2], strict=True)))
 
 

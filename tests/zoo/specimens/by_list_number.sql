@@ -1,6 +1,7 @@
 -- name = "public.shards"
 -- key = "shard"
 -- method = "list"
+-- built_with = "libxml"
 -- values = { low = [-1, 0], high = ["1", "02"] }
 -- # setup
 create table shards (shard numeric(4) not null, id text, body xml, primary key (id, shard));

@@ -1,6 +1,6 @@
 -- name = "public.people"
 -- key = "born"
--- icu = true
+-- built_with = "icu"
 -- # setup
 create collation no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 create table people (name text collate no_case primary key, born date not null, shoe int);
