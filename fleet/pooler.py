@@ -13,6 +13,7 @@ from pyinfra.api import QuoteString, StringCommand, operation
 
 from fleet.facts import Lines
 from fleet.operations import Commands, refuse
+from fleet.units import drop_in_path
 
 MODES = ("session", "transaction")
 UNIT = "pgbouncer.service"
@@ -107,11 +108,12 @@ def enabled() -> Commands:
 
 @operation()
 def out_of_use() -> Commands:
-    """Stop the pooler for good and remove its settings and passwords, if they are ours; the package stays."""
+    """Stop the pooler for good and remove what we wrote for it, if its settings are ours; the package stays."""
     if not host.get_fact(Lines, script=OURS, words=(SETTINGS, MARK)):
         host.noop("no pooler of ours")
         return
     # The settings go last: as long as they are there, a run that was killed is repeated by the next one.
     yield StringCommand("systemctl", "disable", "--now", "--quiet", UNIT)
-    yield StringCommand("rm", "-f", QuoteString(USERS), QuoteString(AUTHORITY))
+    yield StringCommand("rm", "-f", *(QuoteString(path) for path in (USERS, AUTHORITY, drop_in_path(UNIT))))
+    yield StringCommand("systemctl", "daemon-reload")
     yield StringCommand("rm", "-f", QuoteString(SETTINGS))

@@ -20,7 +20,7 @@ from rehearsal.verbs import provision
 from tests.hosts.conftest import Hosts
 
 VARIABLE = "REHEARSAL_DOCKER_POOLER"
-FILES = "/etc/pgbouncer"
+FILES, DROP_INS = "/etc/pgbouncer", "/etc/systemd/system/pgbouncer.service.d"
 PYTHON = "PYTHONPATH=/opt/finance/current/lib python3 -c"
 # In the console, as the user of the unit: only that user gets in without a password.
 CONSOLE = """
@@ -199,7 +199,7 @@ def test_without_the_option_the_app_goes_to_the_database_itself(pooled: Pooled, 
     try:
         changed = [one.name for one in hosts.run("app").operations if one.changed]
         again = [one.name for one in hosts.run("app").operations if one.changed]
-        unit, files = app.service("pgbouncer"), app.check_output(f"ls -A {FILES}")
+        unit, files = app.service("pgbouncer"), app.check_output(f"find {FILES} {DROP_INS} -type f")
         left = (unit.is_running, unit.is_enabled, files)
         env = app.file("/etc/finance/app.env").content_string
         wait_for_the_app(hosts)
