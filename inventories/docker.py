@@ -4,7 +4,7 @@ fleet/machines/layout.py has the variables that it listens to. Nothing here need
 """
 
 from fleet.machines import keys
-from fleet.machines.layout import Machine, read_layout
+from fleet.machines.layout import Machine, read_layout, read_pooler
 
 _layout = read_layout()
 _base = _layout.base
@@ -59,6 +59,6 @@ app = (
         for one in _layout.machines
         if one.group == "app"
     ],
-    {**_everywhere, "app_port": _app_port},
+    {**_everywhere, "app_port": _app_port, "pooler": read_pooler()},
 )
 monitor = ([_host(_monitor, (9090, [_layout.control]))], _everywhere)

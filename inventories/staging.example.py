@@ -52,6 +52,8 @@ app = [
             # File with the two routing flags, in the form NAME=value; the unit reads it as EnvironmentFile=. It is
             # replaced, not written into: a container mounts its folder, since a mounted file would stay the old one.
             "env_file": "/etc/finance/app.env",
+            # A pooler beside the app, by `pooler` in the group data or here for one server; it needs root (_sudo).
+            # "pooler": "transaction",
             # Log that is scanned after the smoke tests, on the app server.
             "app_log": "/var/log/finance/app.log",
             # app_manager systemd: unit that is restarted after the flags have changed.

@@ -18,6 +18,7 @@ from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.hosts import PROJECT, last_lines
 
 INVENTORY_TIMEOUT_S = 60
+POOLERS = ("session", "transaction")
 
 
 def environment_names(root: Path = PROJECT) -> tuple[str, ...]:
@@ -58,6 +59,8 @@ def load_environment(name: str, plan: str, root: Path = PROJECT, *, secrets: boo
         message = f"the inventory {inventory} has {len(databases)} hosts in the group `database`; it must have one"
         raise UsageError(message)
     data = _Data(inventory, databases[0])
+    for host in hosts:
+        _check_pooler(_Data(inventory, host))
     migrator, app = _passwords(data) if secrets else ("", "")
     return Environment(
         name=name,
@@ -81,12 +84,12 @@ class _Data:
     def __init__(self, inventory: Path, host: dict[str, Any]) -> None:
         self.host: str = host["name"]
         self.values: dict[str, Any] = host["data"]
-        self._inventory = inventory
+        self.inventory = inventory
 
     def __getitem__(self, key: str) -> Any:
         if self.values.get(key) is None:
             message = (
-                f"the inventory {self._inventory} does not say `{key}` for {self.host}; add it to the host or its group"
+                f"the inventory {self.inventory} does not say `{key}` for {self.host}; add it to the host or its group"
             )
             raise UsageError(message)
         return self.values[key]
@@ -135,6 +138,23 @@ def _kind(data: _Data) -> Kind:
         message = f"`env_kind` of {data.host} is {kind!r}; it must be one of {', '.join(get_args(Kind))}"
         raise UsageError(message)
     return cast("Kind", kind)
+
+
+def _check_pooler(data: _Data) -> None:
+    """Refuse what is no pooler before anything is touched; the hosts would find out half way."""
+    pooler, kind = data.values.get("pooler"), data.values.get("env_kind")
+    if not pooler:
+        return
+    if pooler not in POOLERS:
+        found = f"is {pooler!r}; it must be {' or '.join(POOLERS)}, or be left out: no pooler"
+    elif kind == "local":
+        found = "is not for the environment local, which installs no package; leave it out, or rehearse on docker"
+    elif str(data.values.get("db_sslmode")).startswith("verify-") and not data.values.get("db_sslrootcert"):
+        found = f"needs `db_sslrootcert`, since `db_sslmode` is {data.values['db_sslmode']}; add it to the group data"
+    else:
+        return
+    message = f"`pooler` of {data.host} in the inventory {data.inventory} {found}"
+    raise UsageError(message)
 
 
 def _database(data: _Data, plan: str, user: str, password: str) -> Database:

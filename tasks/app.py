@@ -1,10 +1,10 @@
-"""An app server: its env file, the program that runs it, and that it runs with both as they are."""
+"""An app server: its pooler, its env file, the program that runs it, and that it runs with them as they are."""
 
 from pathlib import Path
 
-from pyinfra import host, state
+from pyinfra import host, local, state
 
-from fleet import operations
+from fleet import operations, pooler
 from fleet.facts import EnvFlags
 from fleet.passwords import resolve
 from fleet.psql import database_name
@@ -17,7 +17,15 @@ have = host.get_fact(EnvFlags, path=data.env_file, names=(*names, "REHEARSAL_PLA
 # Flags outlive a deployment of the same plan; another plan, or a database made anew, starts with the legacy routing.
 kept = have.get("REHEARSAL_PLAN") == data.plan and not data.get("reset")
 database = database_name(data)
+certificate = data.get("app_sslrootcert")
+place = (data.db_host, data.db_port)
+options = {"sslmode": data.db_sslmode if certificate else None, "sslrootcert": certificate}
+pooled = pooler.wanted_mode(data)
 
+# Before the app is sent there; the other way round at the end, so that the app always has a way to its database.
+if pooled:
+    local.include("tasks/pooler.py")
+    place, options = ("127.0.0.1", data.pooler_port), {"sslmode": "disable"}
 # An app that others deploy keeps its env file; only its flags are ours to set.
 if ours:
     operations.private_file(
@@ -28,15 +36,7 @@ if ours:
             plan=data.plan,
             server=data.app_server,
             port=data.app_port,
-            database_url=database_url(
-                data.db_host,
-                data.db_port,
-                database,
-                data.db_app_role,
-                resolve(data.db_app_password),
-                sslmode=data.db_sslmode if data.get("app_sslrootcert") else None,
-                sslrootcert=data.get("app_sslrootcert"),
-            ),
+            database_url=database_url(*place, database, data.db_app_role, resolve(data.db_app_password), **options),
             address=data.get("app_address"),
             flags={name: kept and have.get(name) == "true" for name in names},
         ),
@@ -73,3 +73,5 @@ elif data.app_manager == "systemd":
         restart=data.get("app_restart"),
         files=(f"/etc/systemd/system/{data.app_service}", f"{data.app_folder}/current") if ours else (),
     )
+if not pooled and data.app_manager != "supervisord":
+    local.include("tasks/pooler_off.py")

@@ -21,6 +21,10 @@ recorder.report(
         f"grant pg_monitor and pg_signal_backend to {data.db_migrator}, to see and end sessions",
         f"grant set on parameter session_replication_role and deadlock_timeout to {data.db_migrator}",
         "create extension pg_stat_statements",
+        *(
+            f"alter role {data.db_app_role} in database {database} set {name} = {value}"
+            for name, value in (data.get("db_app_settings") or {}).items()
+        ),
     ]
 )
 operations.private_file(

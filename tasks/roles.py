@@ -86,6 +86,19 @@ if data.get("reset"):
 operations.database(
     name="Make the plan's database", session=superuser.on("postgres"), database=database, owner=data.db_migrator
 )
+if settings := data.get("db_app_settings"):
+    place = f"role {ident(data.db_app_role)} in database {ident(database)}"
+    wanted = ", ".join(literal(f"{name}={value}") for name, value in settings.items())
+    operations.sql(
+        name="Give the app's role its settings in the plan's database",
+        session=superuser.on("postgres"),
+        unless=(
+            f"select setconfig @> array[{wanted}] from pg_db_role_setting as s"
+            " join pg_database as d on d.oid = s.setdatabase"
+            f" where d.datname = {literal(database)} and s.setrole = {literal(data.db_app_role)}::regrole"
+        ),
+        text="".join(f"alter {place} set {ident(name)} = {literal(value)};\n" for name, value in settings.items()),
+    )
 operations.sql(
     name="Count statements in the plan's database",
     session=superuser,

@@ -5,6 +5,7 @@ Owns the folder of the environment and `hosts.json` in it, so that an inventory 
 REHEARSAL_DOCKER_BASE     folder of keys, passwords and state   default: a folder of this project in the temporary one
 REHEARSAL_DOCKER_APPS     number of app servers                 default: 2
 REHEARSAL_DOCKER_SUBNET   network of the hosts                  default: a /24 of 10.213.0.0/16 that is free
+REHEARSAL_DOCKER_POOLER   pgbouncer beside each app server      default: none; session or transaction
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SUBNETS = 200
+POOLERS = ("session", "transaction")
 MOST_APPS = 100
 # Last byte of each address; the gateway, by which this machine is seen, has the first.
 DATABASE, MONITOR, FIRST_APP = 10, 20, 101
@@ -103,6 +105,19 @@ def read_layout(environ: Mapping[str, str] = os.environ) -> Layout:
     apps = _number(environ.get("REHEARSAL_DOCKER_APPS") or str(made.get("apps") or 2))
     subnet = environ.get("REHEARSAL_DOCKER_SUBNET") or made.get("subnet") or next(subnets(base))
     return Layout(base, _network(subnet), apps)
+
+
+def read_pooler(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the mode of the pooler that the app servers are to have; empty for none.
+
+    Raises:
+        MachineError: there is no such mode.
+    """
+    mode = environ.get("REHEARSAL_DOCKER_POOLER", "")
+    if mode in ("", *POOLERS):
+        return mode
+    message = f"REHEARSAL_DOCKER_POOLER is {mode!r}; set it to {' or '.join(POOLERS)}, or unset it: no pooler"
+    raise MachineError(message)
 
 
 def subnets(base: Path) -> Iterator[str]:

@@ -11,6 +11,8 @@ db_psql_host = "/var/run/postgresql"
 db_superuser_runs_as = "postgres"
 db_monitor_role = "monitor"
 db_parity_role = "parity"
+# What the app asks for when it connects, in its database for its role too: a pooler cannot pass it on.
+db_app_settings = {"statement_timeout": "30s", "TimeZone": "UTC"}
 passfile = "/root/.pg-rehearsal.pgpass"
 app_manager = "systemd"
 app_is_ours = True

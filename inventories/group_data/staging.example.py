@@ -25,6 +25,18 @@ db_superuser_password = {"command": ["pass", "show", "staging/postgres"]}
 db_migrator_password = {"env": "REHEARSAL_MIGRATOR_PASSWORD"}
 db_app_password = {"file": "~/.secrets/staging-app"}
 
+# pgbouncer beside each app server: "session" or "transaction"; "" is none. Only for an app without a pooler of its own;
+# the app is yours to send to 127.0.0.1, port `pooler_port`. With verify-full it needs `db_sslrootcert` too.
+pooler = ""
+# Connections of the app that it takes on one host, sessions of the server that it has for them, and how many more once
+# one has waited for five seconds.
+pooler_port = 6432
+pooler_clients = 200
+pooler_sessions = 20
+pooler_reserve = 5
+# What the app asks for by `options` when it connects does not pass a pooler; its role can have it in its database.
+# db_app_settings = {"statement_timeout": "30s", "TimeZone": "UTC"}
+
 # systemd, docker, command (with app_restart at each host), or supervisord (environment local).
 app_manager = "systemd"
 env_file_mode = "640"

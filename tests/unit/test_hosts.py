@@ -74,6 +74,43 @@ def test_an_unknown_environment_is_told_the_nearest_and_all_known() -> None:
     assert "there are" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"pooler": "statement"}, "is 'statement'; it must be session or transaction, or be left out"),
+        ({"pooler": "session", "env_kind": "local"}, "is not for the environment local"),
+        ({"pooler": "session", "db_sslmode": "verify-full"}, "needs `db_sslrootcert`, since `db_sslmode` is verify"),
+        ({"pooler": "transaction", "db_sslmode": "require"}, None),
+        ({"pooler": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_pooler_that_cannot_be_had_is_refused_when_the_inventory_is_read(
+    tmp_path: Path, values: dict[str, str], told: str | None
+) -> None:
+    """Before any host is asked; without a pooler, or with one that can be had, the environment is read."""
+    (tmp_path / "inventories").mkdir()
+    everywhere = {
+        "env_kind": "staging",
+        "db_host": "db1",
+        "db_port": 5432,
+        "db_name": "finance",
+        "db_migrator": "rehearsal",
+        "db_app_role": "app",
+        "backup_dir": str(tmp_path),
+        "admin_email": "dba@example.org",
+        "app_url": "http://app1:8000",
+    }
+    text = f"database = (['db1'], {everywhere!r})\napp = (['app1'], {everywhere | values!r})\n"
+    (tmp_path / "inventories" / "mine.py").write_text(text)
+    if told is None:
+        assert load_environment("mine", "hosts", tmp_path, secrets=False).app_servers[0].name == "app1"
+        return
+    with pytest.raises(UsageError, match=r"`pooler` of app1 in the inventory .*mine\.py") as caught:
+        load_environment("mine", "hosts", tmp_path, secrets=False)
+    assert told in str(caught.value)
+
+
 def test_an_unknown_phase_is_told_all_known(tmp_path: Path) -> None:
     """Nothing is started."""
     with pytest.raises(UsageError, match=r"unknown phase 'rolls'.*roles"):

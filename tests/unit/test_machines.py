@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from fleet.machines import engine, image, keys
-from fleet.machines.layout import Layout, MachineError, read_layout
+from fleet.machines.layout import Layout, MachineError, read_layout, read_pooler
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +48,14 @@ def test_every_host_has_an_address_of_its_own_before_it_is_made(tmp_path: Path) 
 def test_a_setting_that_means_nothing_is_named(tmp_path: Path, name: str, value: str) -> None:
     with pytest.raises(MachineError, match=name):
         layout(tmp_path, **{name: value})
+
+
+def test_a_pooler_is_of_a_mode_that_there_is_or_there_is_none() -> None:
+    variable = "REHEARSAL_DOCKER_POOLER"
+    assert [read_pooler({variable: mode}) for mode in ("", "session", "transaction")] == ["", "session", "transaction"]
+    assert read_pooler({}) == ""
+    with pytest.raises(MachineError, match=r"POOLER is 'statement'; set it to session or transaction, or unset it"):
+        read_pooler({variable: "statement"})
 
 
 def test_keys_are_made_once_and_are_this_users_only(tmp_path: Path) -> None:
