@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from io import StringIO
 from typing import Any
 
@@ -230,19 +230,31 @@ def flags_source(data: Any) -> str:
     return str(data.get("app_flags_now") or f"cat {shlex.quote(data.env_file)}")
 
 
+def look_at_flags(data: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return what a flip has to know of the current host, by one command.
+
+    Raises:
+        ValueError: its app manager is unknown, or lacks a key.
+    """
+    return host.get_fact(FlagState, source=flags_source(data), names=tuple(sorted(names)), stale=manager_of(data).stale)
+
+
 @operation()
-def routing_flags(data: Any, flags: dict[str, bool], *, restart: bool = False) -> Commands:
+def routing_flags(
+    data: Any, flags: dict[str, bool], *, restart: bool = False, seen: dict[str, Any] | None = None
+) -> Commands:
     """Set flags of a server where they are kept, and restart its app if it runs with others; one fact, one command.
 
     A file is replaced in one step, and every other line of it stays. The app is restarted if a flag changed, if
     `restart` says that it answers with other flags, or if its manager knows that it is older than its env file.
+    `seen` is what the look at it found, where this run looked already.
     """
     try:
         manager = manager_of(data)
+        have = seen or look_at_flags(data, flags)
     except ValueError as exc:
         yield refuse(str(exc))
         return
-    have = host.get_fact(FlagState, source=flags_source(data), names=tuple(sorted(flags)), stale=manager.stale)
     wanted = {name: "true" if value else "false" for name, value in flags.items()}
     if have["problem"]:
         yield refuse(f"cannot read the flags: {have['problem']}; deploy the app first")

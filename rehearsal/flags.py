@@ -75,7 +75,14 @@ def show_flags(env: Environment, plan: Plan, servers: Sequence[AppServer] | None
         processes = pool.map(read_routing, chosen)  # asked while pyinfra starts
         names = [one.name for one in chosen]
         result = try_pyinfra(env.inventory, "flags-show", plan=plan, limit=names, all_or_none=False)
-    return [_server_flags(one, process, result, plan) for one, process in zip(chosen, processes, strict=True)]
+    return flags_seen(chosen, list(processes), result, plan)
+
+
+def flags_seen(
+    servers: Sequence[AppServer], processes: Sequence[tuple[Routing | None, str]], result: HostsResult, plan: Plan
+) -> list[ServerFlags]:
+    """Put together what the processes say and what a run of pyinfra reported of the files."""
+    return [_server_flags(one, process, result, plan) for one, process in zip(servers, processes, strict=True)]
 
 
 def disagreements(servers: Sequence[ServerFlags]) -> list[str]:

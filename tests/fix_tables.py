@@ -120,6 +120,7 @@ class Writers:
     failed: dict[str, int] = field(default_factory=dict)
     rows: dict[int, str | None] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
+    _began: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def work(self, seed: int) -> None:
@@ -165,6 +166,11 @@ class Writers:
             mine.append(row)
         elif action == "delete":
             mine.remove(row)
+        self._began.set()
+
+    def until_at_work(self) -> None:
+        """Wait for the first acknowledged write: what is short may be over before a writer has a connection."""
+        assert self._began.wait(30), self.failed
 
     def _count(self, counts: dict[str, int], what: str) -> None:
         with self._lock:

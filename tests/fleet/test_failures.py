@@ -181,9 +181,8 @@ def test_an_app_that_dies_after_its_turn_stops_the_next_batch(fleet: Fleet) -> N
 
     result = flip(fleet, batch="3", timeout_s=5)
 
-    assert "error rate after batch 2: 3 of 18 probe requests failed, first: app1 /health: ConnectError" in (
-        result.error or ""
-    )
+    # What the first one meets depends on how far the death has come.
+    assert "error rate after batch 2: 3 of 18 probe requests failed, first: app1 /health: " in (result.error or "")
     assert "before the flip 0 of 18" in (result.error or "")
     assert result.reverted is True
     assert fleet.seen == [(OFF, OFF)] * 6

@@ -65,6 +65,46 @@ def test_a_broken_server_in_the_middle_stops_the_flip_and_all_go_back(fleet: Fle
     assert fleet.seen == [(ON, ON)] * 6
 
 
+def connections(fleet: Fleet) -> list[int]:
+    """Return how often each host was logged in to."""
+    logs = [(fleet.folder / f"{one.name}.sshd.log").read_text() for one in fleet.servers]
+    return [text.count("Accepted publickey") for text in logs]
+
+
+def test_a_flip_in_one_batch_needs_one_connection_to_each_server(fleet: Fleet) -> None:
+    """It looks at all before it touches one all the same; one that does not come up sends all of them back."""
+    fleet[3].misbehave("refuses")
+    failed = flip(fleet, batch="100%", timeout_s=2)
+    fleet[3].misbehave("refuses", stop=True)
+
+    assert (failed.error or "").startswith("app3: not healthy within 2 s: ConnectError")
+    assert [one.reverted for one in failed.servers] == [True] * 6
+    assert fleet.seen == [(OFF, OFF)] * 6
+
+    before = connections(fleet)
+    result = flip(fleet, batch="100%")
+
+    assert connections(fleet) == [one + 1 for one in before]
+    assert (result.ok, [one.restarted for one in result.servers]) == (True, [True] * 6)
+    assert [(one.before.file, one.before.process) for one in result.servers] == [(OFF, OFF)] * 6
+    assert fleet.seen == [(ON, ON)] * 6
+
+
+def test_servers_that_differ_among_themselves_are_looked_at_first(fleet: Fleet) -> None:
+    """One has the flags already, one in its file only: the first is left alone, the second is restarted."""
+    fleet[1].write_flags(ON)
+    fleet[1].start_app()
+    fleet[2].write_flags(ON)
+    pids = [one.pid for one in fleet.servers]
+
+    result = flip(fleet, batch="100%")
+
+    assert (result.ok, [one.restarted for one in result.servers]) == (True, [False, *[True] * 5])
+    assert (result.servers[1].before.file, result.servers[1].before.process) == (ON, OFF)
+    assert fleet[1].pid == pids[0]
+    assert fleet.seen == [(ON, ON)] * 6
+
+
 def test_show_names_drift_in_file_process_inventory_and_fleet(fleet: Fleet) -> None:
     """A file edited by hand, a server that runs alone with other flags, and an inventory that wants something else."""
     assert disagreements(show_flags(fleet.env, PLAN)) == []

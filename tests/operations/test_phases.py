@@ -32,6 +32,7 @@ RUNS: list[tuple[str, str, dict[str, Any]]] = [
     ("app", "docker", {}),
     ("app-log", "docker", {"log_sizes": {"@fake/app1": 7}}),
     ("flags", "docker", {"reads": True, "writes": False, "restart": ["@fake/app1"]}),
+    ("flags", "docker", {"reads": True, "writes": False, "restart": ["@fake/app1"], "look": True}),
     ("flags-show", "staging.example", {}),
 ]
 # These look, and change nothing.
@@ -108,6 +109,7 @@ def test_a_phase_plans_by_name_and_does_nothing(folder: Path, phase: str, invent
     if phase == "flags":
         # The other server has these flags: were it planned for, it would be for a refusal.
         assert {host for host, _ in result.would_change} == {"@fake/app1"}
+        assert set(result.reports) == (set(result.expected) if data.get("look") else set())
     if phase == "flags-show":
         assert {one["problem"] for one in result.reports.values()} == {None}
 

@@ -74,7 +74,7 @@ def test_chunk_that_times_out_is_tried_again_at_half(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
 ) -> None:
     """Chunks of more than 300 rows time out: the first ones fail, smaller ones pass, and no row is missing."""
-    copy = {"chunk_rows": 2000, "chunk_timeout_s": 3}
+    copy = {"chunk_rows": 2000, "chunk_timeout_s": 1}
     plan = make_plan("swap", copy=copy)
     deploy(conn, sql_files, plan)
     conn.execute(as_query(SLOW.format(most=300)))

@@ -53,9 +53,10 @@ def plan_of(specimen: Specimen) -> Plan:
         "move": f"{row}, {key} = %(key)s where tag = %(id)s and {key} = %(old_key)s",
         "delete": f"delete from {table} where tag = %(id)s",
     }
+    # More is written than deleted, so that rows of the load are there to be counted.
     operations = [
-        {"name": name, "action": name, "via": "sql", "table": ".".join(TABLE), "sql": text, "rate": 40.0}
-        for name, text in texts.items()
+        {"name": name, "action": name, "via": "sql", "table": ".".join(TABLE), "sql": text, "rate": rate}
+        for (name, text), rate in zip(texts.items(), (60.0, 40.0, 40.0, 20.0), strict=True)
     ]
     return specimen.plan("swap", load={"connections": 3, "operations": operations})
 

@@ -34,6 +34,8 @@ def test_dual_write_loses_nothing_under_writers(
     assert state.read_migration(conn, events).state == state.MIRRORED
 
     with writing(database, names.target) as on_target, writing(database, events) as on_source:
+        on_target.until_at_work()
+        on_source.until_at_work()
         work.follow()
     assert on_target.acknowledged
     assert on_source.acknowledged
