@@ -30,6 +30,7 @@ SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/l
 LIGHT_APP = Path(__file__).with_name("light_app.py")
 OFF, ON = Routing(reads=False, writes=False), Routing(reads=True, writes=True)
 NAMES = ("USE_PARTITIONED_TABLES", "ENABLE_PARTITION_ROUTING")
+# A home of their own: what this machine's user has a shell do at each login is no part of a host.
 SSHD_CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -41,6 +42,7 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 Subsystem sftp internal-sftp
+SetEnv HOME={folder}
 """
 RESTART = """\
 #!/bin/sh
