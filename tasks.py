@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +23,8 @@ HELP = {
     "dry_run": "print what would be done, change nothing",
     "run": "name of a run in runs/ (default: the newest)",
 }
+# No short options: a typo of one letter must not mean something.
+verb = partial(task, auto_shortflags=False)
 
 
 def _python(*words: str, cwd: Path = ROOT) -> int:
@@ -58,8 +61,7 @@ def _flags(**values: bool | str | float | None) -> list[str]:
     return words
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={
         "env": HELP["env"],
         "plan": "plan to rehearse (default: all, one after the other)",
@@ -97,8 +99,7 @@ def rehearse(
     _end(next((code for code in (USAGE, 1, 3) if code in codes), max(codes)))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={
         "env": HELP["env"],
         "plan": HELP["plan"],
@@ -111,8 +112,7 @@ def provision(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: boo
     _rehearsal("provision", *_on(plan, env, *_flags(dry_run=dry_run, fresh=fresh)))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={
         "env": HELP["env"],
         "plan": HELP["plan"],
@@ -124,8 +124,7 @@ def data(_: Context, env: str = "local", plan: str = PLANS[0], rows: str = "") -
     _rehearsal("data", *_on(plan, env, *_flags(rows=rows)))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     name="new",
     help={
         "env": HELP["env"],
@@ -139,26 +138,25 @@ def plan_new(_: Context, table: str, env: str = "local", name: str = "", databas
     _rehearsal("plan-new", "--env", env, *_flags(table=table, name=name, database=database))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"]})
+@verb(help={"env": HELP["env"]})
 def up(_: Context, env: str = "docker") -> None:
     """Make the hosts of `docker`, with systemd, sshd and keys of their own; a second run changes nothing."""
     _rehearsal("hosts-up", *_on(PLANS[0], env))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"]})
+@verb(help={"env": HELP["env"]})
 def status(_: Context, env: str = "docker") -> None:
     """Look at the hosts of `docker`: address, state, SSH, snapshot; exit code 1 if one is not up."""
     _rehearsal("hosts-status", *_on(PLANS[0], env))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"]})
+@verb(help={"env": HELP["env"]})
 def reset(_: Context, env: str = "docker") -> None:
     """Throw the hosts of `docker` away and start them from their provisioned snapshots, in seconds."""
     _rehearsal("hosts-reset", *_on(PLANS[0], env))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={"env": HELP["env"], "host": "name of the host, as in hosts.status", "command": "command instead of a shell"},
 )
 def ssh(_: Context, env: str = "docker", host: str = "db", command: str = "") -> None:
@@ -166,26 +164,25 @@ def ssh(_: Context, env: str = "docker", host: str = "db", command: str = "") ->
     _rehearsal("hosts-ssh", *_on(PLANS[0], env, *_flags(host=host, command=command)))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "images": "docker: remove the snapshots of its hosts too"})
+@verb(help={"env": HELP["env"], "images": "docker: remove the snapshots of its hosts too"})
 def down(_: Context, env: str = "local", images: bool = False) -> None:
     """Stop the servers of `local`, or remove the hosts of `docker`; `db.provision` starts or makes them again."""
     _rehearsal("hosts-down", *_on(PLANS[0], env, *_flags(images=images)))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
+@verb(help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"]})
 def migrate(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False) -> None:
     """Apply partitioned tables and triggers through the registry; a second run changes nothing."""
     _rehearsal("migrate", *_on(plan, env, *_flags(dry_run=dry_run)))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"]})
+@verb(help={"env": HELP["env"], "plan": HELP["plan"]})
 def verify(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
     """Compare every pair of tables exactly, under whatever load there is."""
     _rehearsal("verify", *_on(plan, env))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={"env": HELP["env"], "plan": HELP["plan"], "dry_run": HELP["dry_run"], "yes": HELP["yes"]},
 )
 def switchover(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bool = False, yes: bool = False) -> None:
@@ -193,8 +190,7 @@ def switchover(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bo
     _rehearsal("switchover", *_on(plan, env, *_flags(dry_run=dry_run), yes=yes))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={"env": HELP["env"], "plan": HELP["plan"], "reason": "shown to whoever watches the copy"},
 )
 def pause(_: Context, env: str = "local", plan: str = PLANS[0], reason: str = "") -> None:
@@ -202,33 +198,32 @@ def pause(_: Context, env: str = "local", plan: str = PLANS[0], reason: str = ""
     _rehearsal("pause", *_on(plan, env, *_flags(reason=reason)))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"]})
+@verb(help={"env": HELP["env"], "plan": HELP["plan"]})
 def resume(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
     """Let paused copies and index builds go on."""
     _rehearsal("resume", *_on(plan, env))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
+@verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
 def rollback(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
     """Take the switch back: flags off, or names back; nothing acknowledged is lost."""
     _rehearsal("rollback", *_on(plan, env, yes=yes))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
+@verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
 def regrain(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
     """Split the history of tables of the strategy attach into partitions of the plan's interval."""
     _rehearsal("regrain", *_on(plan, env, yes=yes))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
+@verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
 def cleanup(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
     """Drop the retired tables after the plan's stable days and a last exact comparison."""
     _rehearsal("cleanup", *_on(plan, env, yes=yes))
 
 
-@task(
+@verb(
     name="run",
-    auto_shortflags=False,
     help={
         "env": HELP["env"],
         "plan": HELP["plan"],
@@ -241,15 +236,14 @@ def load_run(_: Context, env: str = "local", plan: str = PLANS[0], seconds: str 
     _rehearsal("load", *_on(plan, env, *_flags(seconds=seconds, rate=rate)))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"]})
+@verb(help={"env": HELP["env"], "plan": HELP["plan"]})
 def show(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
     """Show the routing flags of every app server, and where file, process, inventory and fleet disagree."""
     _rehearsal("flags-show", *_on(plan, env))
 
 
-@task(
+@verb(
     name="set",
-    auto_shortflags=False,
     help={
         "env": HELP["env"],
         "plan": HELP["plan"],
@@ -277,8 +271,7 @@ def set_(
     _rehearsal("flags-set", *_on(plan, env, *words))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={"plan": HELP["plan"], "by": "who reviewed plan and dry_run.log", "note": "what the reviewer says"},
 )
 def review(_: Context, by: str, plan: str = PLANS[0], note: str = "") -> None:
@@ -286,14 +279,13 @@ def review(_: Context, by: str, plan: str = PLANS[0], note: str = "") -> None:
     _rehearsal("plan-review", "--plan", plan, *_flags(by=by, note=note))
 
 
-@task(name="open", auto_shortflags=False, help={"run": HELP["run"]})
+@verb(name="open", help={"run": HELP["run"]})
 def open_(_: Context, run: str = "") -> None:
     """Open a report in a browser and print its path."""
     _rehearsal("report-open", *_flags(run=run))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={"run": HELP["run"], "by": "who signs", "accept": "reason to sign although the verdict is not GO"},
 )
 def sign(_: Context, by: str, run: str = "", accept: str = "") -> None:
@@ -301,13 +293,13 @@ def sign(_: Context, by: str, run: str = "", accept: str = "") -> None:
     _rehearsal("report-sign", *_flags(run=run, by=by, accept=accept))
 
 
-@task(name="verify", auto_shortflags=False, help={"run": HELP["run"]})
+@verb(name="verify", help={"run": HELP["run"]})
 def verify_report(_: Context, run: str = "") -> None:
     """Check that a report, its evidence and its signature are as they were written."""
     _rehearsal("report-verify", *_flags(run=run))
 
 
-@task(auto_shortflags=False, help={"env": HELP["env"], "plan": HELP["plan"], "fix": "perform the safe remedies"})
+@verb(help={"env": HELP["env"], "plan": HELP["plan"], "fix": "perform the safe remedies"})
 def doctor(_: Context, env: str = "local", plan: str = PLANS[0], fix: bool = False) -> None:
     """Find the known troubles (trigger off, rows that differ, missing index) and name their remedies."""
     _rehearsal("doctor", *_on(plan, env, *_flags(fix=fix)))
@@ -333,8 +325,7 @@ def _tested(*words: str) -> int:
     return _python("-m", "pytest", "--last-failed", "--last-failed-no-failures", "none")
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={
         "only": "path or node id of tests",
         "major": "major version of the server to test on",
@@ -354,8 +345,7 @@ def test(_: Context, only: str = "", major: str = "", all: bool = False) -> None
     _end(max(shared, _tested("-m", f"alone{long}")))
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={
         "rows": "rows of the table",
         "rounds": "times that each way is measured",
@@ -375,23 +365,9 @@ def bench(
 @task
 def check(_: Context) -> None:
     """Check format, lint, types and import boundaries."""
-    commands = (
-        ("ruff", "format", "--check", "."),
-        ("ruff", "check", "."),
-        ("mypy",),
-        ("pyright",),
-        (
-            "codespell_lib",
-            "README.md",
-            "ARCHITECTURE.md",
-            "CONTRIBUTING.md",
-            "CHANGELOG.md",
-            "docs",
-            "rehearsal",
-            "fleet",
-            "sql",
-        ),
-    )
+    prose = [str(path) for path in sorted(ROOT.glob("*.md"))]
+    spelling = ("codespell_lib", *prose, "docs", "rehearsal", "fleet", "sql")
+    commands = (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",), ("pyright",), spelling)
     _end(max(_python("-m", *command) for command in commands))
 
 

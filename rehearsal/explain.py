@@ -5,11 +5,28 @@ Owns wording and layout of these texts. Must not know evidence or verdicts.
 
 from __future__ import annotations
 
+import difflib
 import sys
 import textwrap
 from pathlib import Path
 
-from rehearsal.gates import GATES, Gate, find_gate
+from rehearsal.errors import UsageError
+from rehearsal.gates import GATES, Gate
+
+
+def find_gate(name: str) -> Gate:
+    """Return the gate with that id.
+
+    Raises:
+        UsageError: there is none; names the nearest.
+    """
+    known = {gate.id: gate for gate in GATES}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}" if near else "list them with `gates`"
+    message = f"no gate {name!r}; {hint}"
+    raise UsageError(message)
 
 
 def list_gates() -> str:

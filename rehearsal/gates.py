@@ -7,10 +7,7 @@ would cost in production), remedy (what to do next).
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
-
-from rehearsal.errors import UsageError
 
 KINDS: frozenset[str] = frozenset({"local", "docker", "staging", "production"})
 STRATEGIES: frozenset[str] = frozenset({"dual-write", "swap", "attach"})
@@ -390,18 +387,3 @@ GATES: tuple[Gate, ...] = (
         kinds=HOSTS,
     ),
 )
-
-
-def find_gate(name: str) -> Gate:
-    """Return the gate with that id.
-
-    Raises:
-        UsageError: there is none; names the nearest.
-    """
-    known = {gate.id: gate for gate in GATES}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}" if near else "list them with `gates`"
-    message = f"no gate {name!r}; {hint}"
-    raise UsageError(message)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rehearsal.errors import UsageError
-from rehearsal.explain import explain_gate, list_gates, render_pages
-from rehearsal.gates import GATES, KINDS, STRATEGIES, find_gate
+from rehearsal.explain import explain_gate, find_gate, list_gates, render_pages
+from rehearsal.gates import GATES, KINDS, STRATEGIES
 from rehearsal.verdict import DECLARED
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "gates"
