@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import sql
 
 from rehearsal.environment import Database
-from rehearsal.postgres import connect
+from rehearsal.postgres import Connection, connect
 from rehearsal.turns import FREE, Turns
 
 
@@ -26,7 +26,7 @@ def run_in_sessions(
 
     The first error ends the work: what has begun is waited for, nothing more begins.
     """
-    idle = [connect(database, role=role) for _ in range(min(workers, len(statements)))]
+    idle = [_session(database, role) for _ in range(min(workers, len(statements)))]
     connections = list(idle)
     stop = threading.Event()
 
@@ -50,3 +50,10 @@ def run_in_sessions(
         for conn in connections:
             conn.close()
     return len(statements)
+
+
+def _session(database: Database, role: str) -> Connection:
+    """Open a session that works with one process: a turn is a core, not the three that an index build would take."""
+    conn = connect(database, role=role)
+    conn.execute("set max_parallel_maintenance_workers = 0")
+    return conn

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import pytest
 from psycopg import IsolationLevel, errors
 
+from rehearsal import state
 from rehearsal.catalog import Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
 from rehearsal.evidence import Run
 from rehearsal.guard import Guard
+from rehearsal.history import Split
 from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
@@ -109,6 +111,47 @@ def test_a_write_that_waits_for_an_exchange_is_done_or_refused(
     names = names_of(events)
     assert difference(conn, events, names.retired if turn == "switch" else names.target) == (0, 0)
     assert not work.switch() if turn == "switch" else not work.roll_back()
+    assert scalar(conn, GUARDS) == 0
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("turn", ["switch", "roll_back"])
+@pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ])
+def test_a_write_that_waits_for_attach_is_done_or_refused(
+    database: Database,
+    conn: Connection,
+    sql_files: SqlFiles,
+    events: Name,
+    run: Run,
+    turn: str,
+    write: str,
+    level: IsolationLevel,
+) -> None:
+    """The cut-over moves no row, so every writer goes on; the way back moves those of the later partitions."""
+    plan = make_plan("attach", locks=PATIENT)
+    deploy(conn, sql_files, plan)
+    work = make_switchover(database, sql_files, plan, run)
+    work.prepare()
+    until = Split.of_detail(state.read_migration(conn, events).detail).until
+    if turn == "roll_back":
+        work.switch()
+    row = scalar(conn, as_query(ADD if turn == "switch" else ADD.replace("2026-02-01", until)))
+    before = scalar(conn, as_query(f"select count(*) from {TABLE}"))
+
+    with connect(database, role="app") as app, ThreadPoolExecutor(1) as pool:
+        app.isolation_level = level
+        with late(database, conn, work, turn):
+            done = waiting(conn, pool, app, WRITES[write], row)
+        if level is IsolationLevel.READ_COMMITTED or turn == "switch":
+            assert done.result() == 1
+        else:
+            with pytest.raises(errors.SerializationFailure):
+                done.result()
+            assert app.execute(as_query(WRITES[write]), [row]).rowcount == 1
+
+    assert not work.switch() if turn == "switch" else not work.roll_back()
+    after = {"update": 0, "delete": -1, "insert": 1}[write]
+    assert scalar(conn, as_query(f"select count(*) from {TABLE}")) == before + after
     assert scalar(conn, GUARDS) == 0
 
 
