@@ -203,7 +203,7 @@ class _Way:
         asked = self._ask_hosts(servers, servers, self.wanted, look=True)
         before = flags_seen(servers, processes, asked, self.plan)
         # That run touches nobody before it has reported readable flags of every server.
-        if any(one.file is None for one in before):
+        if any(one.file is None or one.problem for one in before):
             return []
         self.before = {one.server: one for one in before}
         return self.turn(servers, self.before, self.wanted, 1, asked)
