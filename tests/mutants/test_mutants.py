@@ -317,7 +317,7 @@ def parameter(mutant: Mutant) -> ParameterSet:
     return pytest.param(mutant, id=name, marks=() if FIRST[mutant.gate] is mutant else pytest.mark.long)
 
 
-@pytest.mark.parametrize("mutant", map(parameter, MUTANTS))
+@pytest.mark.parametrize("mutant", [parameter(one) for one in MUTANTS])
 def test_a_defect_is_no_go_and_the_report_names_its_gate(worlds: Worlds, mutant: Mutant) -> None:
     """Without the defect the gate passes in the same phase; with it the gate fails, and so does the run."""
     assert worlds.witness(mutant.scene)[mutant.gate] is State.PASSED
