@@ -18,7 +18,7 @@ from rehearsal.manifest import Change, write_manifest
 from rehearsal.postgres import connect, scalar
 from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def migrate(manifest: Path, **data: int) -> HostsResult:

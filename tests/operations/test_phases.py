@@ -93,6 +93,7 @@ def is_sentence(name: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("phase", "inventory", "data"), RUNS)
 def test_a_phase_plans_by_name_and_does_nothing(folder: Path, phase: str, inventory: str, data: dict[str, Any]) -> None:
     """Every host of its groups has something to do, or to report; nothing ran; no password is in what is said."""
