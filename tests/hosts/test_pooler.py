@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from rehearsal.errors import HostsFailed, UsageError
-from rehearsal.postgres import connect
+from rehearsal.postgres import Connection, connect
 from rehearsal.verbs import provision
 from tests.hosts.conftest import Hosts
 
@@ -112,6 +112,19 @@ def wait_for_the_app(hosts: Hosts) -> None:
             time.sleep(0.1)
 
 
+@contextlib.contextmanager
+def users_and_properties(hosts: Hosts) -> Iterator[Connection]:
+    """Give the block what the app's writes refer to; nothing of it stays."""
+    with connect(hosts.env.database) as conn:
+        try:
+            for statement in MAKE:
+                conn.execute(statement)
+            yield conn
+        finally:
+            for statement in UNMAKE:
+                conn.execute(statement)
+
+
 def test_the_pooler_runs_in_its_mode_and_a_second_run_changes_nothing(pooled: Pooled) -> None:
     app = pooled.hosts.on("app1")
     found = pooled.console()
@@ -132,16 +145,13 @@ def test_writes_of_the_app_arrive_through_the_pooler_and_through_nothing_else(po
     """
     hosts = pooled.hosts
     url = hosts.env.app_servers[0].url
-    with connect(hosts.env.database) as conn:
-        for statement in MAKE:
-            conn.execute(statement)
+    wait_for_the_app(hosts)
+    with users_and_properties(hosts) as conn:
         body = {**BODY, "description": pooled.mode}
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as client, ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: client.post("/finance/revenue", json=body), range(24)))
         written = {row[0] for row in conn.execute(WRITTEN, [pooled.mode])}
         sessions = conn.execute(ACTIVITY).fetchall()
-        for statement in UNMAKE:
-            conn.execute(statement)
     ports = {int(one["local_port"]) for one in pooled.console()["servers"]}
 
     assert [one.status_code for one in answers] == [200] * 24
