@@ -264,7 +264,8 @@ class _Way:
         """Have flags written and apps restarted; with `look`, only if the flags of every server could be read."""
         values = {"reads": wanted.reads, "writes": wanted.writes, "restart": [one.name for one in stale], "look": look}
         names = [one.name for one in servers]
-        # A server that is gone since it was looked at must not keep the run from saying what became of the others.
+        # Where all were looked at before, one that is gone since must not keep the run from saying what became of the
+        # others; where this run looks, one that cannot be seen must.
         return try_pyinfra(
             self.env.inventory, "flags", plan=self.plan, limit=names, data=values, run=self.run, all_or_none=look
         )

@@ -85,6 +85,17 @@ def test_a_host_that_cannot_be_looked_at_stops_a_flip_before_anything_is_touched
     assert rest_is_as_it_was(fleet, pids)
 
 
+def test_flags_that_came_with_an_error_are_named_and_nobody_keeps_new_ones(fleet: Fleet) -> None:
+    """Its command printed them and failed, later than all others were seen: this server is named, not the first."""
+    now = f"sleep 1; cat {shlex.quote(str(fleet[4].env_file))}; echo cut off; exit 1"
+    fleet[4].extra["app_flags_now"] = f"sh -c {shlex.quote(now)}"
+
+    result = flip(fleet, batch="100%", timeout_s=5)
+
+    assert failed_at(result, "app4", "cannot read the flags: cut off")
+    assert fleet.seen == [(OFF, OFF)] * 6
+
+
 def test_a_server_that_is_left_out_does_not_stop_the_others(fleet: Fleet) -> None:
     """The host is down; the limit names the rest; later the same flip without a limit does what is left."""
     fleet[4].stop_sshd()
@@ -117,11 +128,12 @@ def test_a_health_answer_that_lies_stops_the_flip(fleet: Fleet) -> None:
     assert problem == f"{fleet[6].url} is answered by 'app6', not by 'app5'; correct `app_url` in the inventory"
 
 
-def test_a_full_disk_leaves_the_env_file_whole(fleet: Fleet) -> None:
+@pytest.mark.parametrize("batch", ["3", "100%"])
+def test_a_full_disk_leaves_the_env_file_whole(fleet: Fleet, batch: str) -> None:
     """The file system of one env file is full: its flags are as they were, the others go back, and room mends it."""
     with full_disk(fleet) as filler:
         before = fleet[2].env_file.read_bytes()
-        result = flip(fleet, batch="3", timeout_s=5)
+        result = flip(fleet, batch=batch, timeout_s=5)
 
         assert failed_at(result, "app2", "No space left on device", "writing the flags failed, exit code 1")
         assert fleet[2].env_file.read_bytes() == before
@@ -137,7 +149,7 @@ def test_a_full_disk_leaves_the_env_file_whole(fleet: Fleet) -> None:
 def full_disk(fleet: Fleet) -> Iterator[Path]:
     """Put the env file of the second server on a file system without a free block."""
     folder = fleet.folder / "small"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)], check=False).returncode:
         pytest.skip("may not mount a file system here")
     try:

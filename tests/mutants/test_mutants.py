@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from _pytest.mark.structures import ParameterSet
 
 from rehearsal.gates import GATES
 from rehearsal.verdict import Outcome, State
@@ -308,16 +307,15 @@ MUTANTS = [
 ]
 
 
+# One mutant of each gate runs always; its further ones are left to CI.
 FIRST = {one.gate: one for one in reversed(MUTANTS)}
+PARAMETERS = [
+    pytest.param(one, id=one.name.replace(" ", "-"), marks=() if FIRST[one.gate] is one else pytest.mark.long)
+    for one in MUTANTS
+]
 
 
-def parameter(mutant: Mutant) -> ParameterSet:
-    """Return a mutant as a parameter: one of each gate runs always, its further ones are left to CI."""
-    name = mutant.name.replace(" ", "-")
-    return pytest.param(mutant, id=name, marks=() if FIRST[mutant.gate] is mutant else pytest.mark.long)
-
-
-@pytest.mark.parametrize("mutant", [parameter(one) for one in MUTANTS])
+@pytest.mark.parametrize("mutant", PARAMETERS)
 def test_a_defect_is_no_go_and_the_report_names_its_gate(worlds: Worlds, mutant: Mutant) -> None:
     """Without the defect the gate passes in the same phase; with it the gate fails, and so does the run."""
     assert worlds.witness(mutant.scene)[mutant.gate] is State.PASSED

@@ -74,6 +74,30 @@ def waiting(conn: Connection, pool: ThreadPoolExecutor, app: Connection, write: 
     return done
 
 
+def race(
+    database: Database,
+    conn: Connection,
+    work: Switchover,
+    turn: str,
+    level: IsolationLevel,
+    write: str,
+    row: int,
+    *,
+    refused: bool,
+) -> None:
+    """Let a write wait for an exchange: it is done after it, or refused and done when it is tried again."""
+    with connect(database, role="app") as app, ThreadPoolExecutor(1) as pool:
+        app.isolation_level = level
+        with late(database, conn, work, turn):
+            done = waiting(conn, pool, app, write, row)
+        if refused:
+            with pytest.raises(errors.SerializationFailure):
+                done.result()
+            assert app.execute(as_query(write), [row]).rowcount == 1
+        else:
+            assert done.result() == 1
+
+
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("turn", ["switch", "roll_back"])
 @pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ])
@@ -96,16 +120,7 @@ def test_a_write_that_waits_for_an_exchange_is_done_or_refused(
         work.switch()
     row = scalar(conn, as_query(ADD))
 
-    with connect(database, role="app") as app, ThreadPoolExecutor(1) as pool:
-        app.isolation_level = level
-        with late(database, conn, work, turn):
-            done = waiting(conn, pool, app, WRITES[write], row)
-        if level is IsolationLevel.READ_COMMITTED:
-            assert done.result() == 1
-        else:
-            with pytest.raises(errors.SerializationFailure):
-                done.result()
-            assert app.execute(as_query(WRITES[write]), [row]).rowcount == 1
+    race(database, conn, work, turn, level, WRITES[write], row, refused=level is not IsolationLevel.READ_COMMITTED)
 
     work.follow()
     names = names_of(events)
@@ -138,16 +153,8 @@ def test_a_write_that_waits_for_attach_is_done_or_refused(
     row = scalar(conn, as_query(ADD if turn == "switch" else ADD.replace("2026-02-01", until)))
     before = scalar(conn, as_query(f"select count(*) from {TABLE}"))
 
-    with connect(database, role="app") as app, ThreadPoolExecutor(1) as pool:
-        app.isolation_level = level
-        with late(database, conn, work, turn):
-            done = waiting(conn, pool, app, WRITES[write], row)
-        if level is IsolationLevel.READ_COMMITTED or turn == "switch":
-            assert done.result() == 1
-        else:
-            with pytest.raises(errors.SerializationFailure):
-                done.result()
-            assert app.execute(as_query(WRITES[write]), [row]).rowcount == 1
+    refused = level is not IsolationLevel.READ_COMMITTED and turn == "roll_back"
+    race(database, conn, work, turn, level, WRITES[write], row, refused=refused)
 
     assert not work.switch() if turn == "switch" else not work.roll_back()
     after = {"update": 0, "delete": -1, "insert": 1}[write]

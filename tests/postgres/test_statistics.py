@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from psycopg import sql
+
 from rehearsal.catalog import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.postgres import Connection, scalar
+from rehearsal.sessions import run_in_sessions
 from rehearsal.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import deploy, make_plan, make_switchover, names_of
 from tests.load_world import wait_until
@@ -38,3 +41,13 @@ def test_each_leaf_is_analyzed_once_and_the_parent_as_well(
     assert all(one[4] > 0 for one in leaves if one[1])
     inherited = "select count(*) from pg_catalog.pg_statistic where starelid = %s::oid and stainherit"
     assert scalar(conn, inherited, [target.oid]) == len(target.columns)
+
+
+def test_a_turn_is_one_process(database: Database, conn: Connection) -> None:
+    """Index builds and vacuums get no parallel workers: a place of the pace counts as one core."""
+    conn.execute("create table public.seen (workers text)")
+    look = sql.SQL("insert into public.seen select current_setting('max_parallel_maintenance_workers')")
+
+    assert run_in_sessions(database, "index", [look, look, look], 2) == 3
+
+    assert conn.execute("select workers from public.seen").fetchall() == [("0",)] * 3
