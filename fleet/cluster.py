@@ -46,6 +46,7 @@ SETTINGS = {
     "work_mem": "'32MB'",
     "maintenance_work_mem": "'256MB'",
     "max_wal_size": "'4GB'",
+    "min_wal_size": "'1GB'",
     "checkpoint_timeout": "'15min'",
     "max_locks_per_transaction": "256",
     "log_lock_waits": "on",

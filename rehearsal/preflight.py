@@ -6,6 +6,7 @@ remedy, and never dropped in silence. A `warning` is a risk that people decide o
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -63,6 +64,7 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
         need += facts.row["total_bytes"] // (8 if plan.strategy == "attach" else 1)
         leaves += 30 * (1 + len(table.indexes))
     findings += _check_room(need, free_bytes)
+    findings += _check_wal_files(need, server)
     findings += _check_lock_slots(leaves, server)
     return findings
 
@@ -368,6 +370,16 @@ def _check_room(need: int, free: int | None) -> Iterator[Finding]:
     if free is not None and free < 2 * need:
         yield Finding("room", "blocker", "disk", f"{free / 1e9:.1f} GB free, {2 * need / 1e9:.1f} GB needed",
                       "the copy would fill the disk", "free room or add a volume")  # fmt: skip
+
+
+def _check_wal_files(need: int, server: Mapping[str, Any]) -> Iterator[Finding]:
+    """Files that are used again cost nothing; a new one is filled with zeros and synced while all commits wait."""
+    wanted, kept = min(need, server["max_wal_bytes"]), server["min_wal_bytes"]
+    if kept < wanted:
+        megabytes = math.ceil(wanted / (1 << 20))
+        yield Finding("wal-files", "warning", "server", f"min_wal_size keeps {kept / 1e6:.0f} MB of WAL files, the "
+                      f"change writes {need / 1e6:.0f} MB", "commits wait tens of milliseconds whenever a WAL file is "
+                      "made", f"set min_wal_size = '{megabytes}MB' some checkpoints before")  # fmt: skip
 
 
 def _check_lock_slots(leaves: int, server: Mapping[str, Any]) -> Iterator[Finding]:

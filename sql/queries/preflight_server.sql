@@ -5,6 +5,8 @@ select current_setting('server_version_num')::int as version,
        (select r.rolcreatedb or r.rolsuper from pg_catalog.pg_roles as r where r.rolname = current_user) as may_create_database,
        current_setting('max_locks_per_transaction')::int as max_locks,
        current_setting('max_connections')::int as max_connections,
+       pg_catalog.pg_size_bytes(current_setting('min_wal_size')) as min_wal_bytes,
+       pg_catalog.pg_size_bytes(current_setting('max_wal_size')) as max_wal_bytes,
        pg_catalog.pg_is_in_recovery() as is_standby,
        array(
            select format('pid %%s (%%s, %%s, open for %%s)', a.pid, a.application_name, a.state,

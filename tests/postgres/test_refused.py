@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rehearsal.plan import Plan
-from rehearsal.postgres import Connection
+from rehearsal.postgres import Connection, scalar
 from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.sqlfiles import SqlFiles, as_query
+from tests.load_world import wait_until
 
 SETUP = """
 create function public.nothing() returns trigger language plpgsql as $$ begin return null; end $$;
@@ -65,6 +66,29 @@ def test_refused_by_name_until_the_remedy(
     assert found() == [refusal]
     conn.execute(remedy.encode())
     assert found() == []
+
+
+def test_wal_files_that_would_be_made_anew_are_warned_of(conn: Connection, sql_files: SqlFiles) -> None:
+    """A table of 40 MB on a server that keeps 32 MB of WAL files; the remedy, taken by the word, ends the warning."""
+    conn.execute(SETUP.encode())
+    conn.execute("alter table public.paint alter color set storage external")
+    conn.execute(
+        "insert into public.paint (at, color) select '2026-02-01', repeat('x', 400000) from generate_series(1, 100)"
+    )
+    plan = Plan.model_validate({"name": "paint", "strategy": "swap", "tables": [{"name": "public.paint", "key": "at"}]})
+
+    def found(setting: str) -> list[str]:
+        conn.execute(as_query(f"alter system set {setting}"))
+        conn.execute("select pg_reload_conf()")
+        wait_until(lambda: scalar(conn, "show min_wal_size") == setting.split("'")[1])
+        return [one.remedy for one in run_preflight(conn, sql_files, plan) if one.id == "wal-files"]
+
+    try:
+        (remedy,) = found("min_wal_size = '32MB'")
+        assert found(remedy.removeprefix("set ").partition(" some")[0]) == []
+    finally:
+        conn.execute("alter system reset min_wal_size")
+        conn.execute("select pg_reload_conf()")
 
 
 def test_forced_policies_need_a_role_that_bypasses_them(conn: Connection, sql_files: SqlFiles) -> None:
