@@ -17,6 +17,10 @@ WEIGHT = 0.3
 MOST_GROWTH = 2.0
 # What failed is not tried again at once: each chunk that passes raises the ceiling by so much.
 RECOVERY = 1.05
+# A short chunk takes so many times what its ledger and its commit take: a quarter of the time goes into those.
+WORTH = 3.0
+# Blocks of a short chunk at least, and of the first one: fewer would do little but begin and end.
+SHORTEST = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +62,65 @@ class Limits:
 class ChunkSize:
     """Blocks of the next chunk, of all workers together; never more than `most`.
 
+    A short chunk is one that others must not feel: what they commit waits until the WAL of our chunk is on the disk as
+    well. It is as small as can be while most of the time still goes into copying.
+
     >>> size = ChunkSize(most=100, seconds=1.0)
-    >>> size.blocks
+    >>> size.blocks()
     100
-    >>> size.took(100, 4.0); size.blocks
+    >>> size.took(100, 4.0); size.blocks()
     25
-    >>> size.took(25, 0.25); size.blocks
+    >>> size.took(25, 0.25); size.blocks()
     32
-    >>> size.failed(); size.blocks
+    >>> size.blocks(short=True)
     16
-    >>> size.took(16, 0.01); size.blocks
+    >>> size.took(16, 0.02, around=0.3); size.blocks(short=True)
+    32
+    >>> size.failed(); size.blocks()
+    16
+    >>> size.took(16, 0.01); size.blocks()
     16
     """
 
     def __init__(self, most: int, seconds: float) -> None:
         self.most, self.seconds = most, seconds
-        self._blocks = self._ceiling = float(most)
+        self._last = self._ceiling = float(most)
+        self._grown = float(most)
         self._per_block: float | None = None
+        self._around: float | None = None
         self._lock = threading.Lock()
 
     @property
-    def blocks(self) -> int:
-        """How many blocks the next chunk may have."""
-        return max(1, int(self._blocks))
+    def last(self) -> int:
+        """How many blocks the last chunk might have."""
+        return max(1, int(self._last))
 
-    def took(self, blocks: int, seconds: float) -> None:
-        """Learn from a chunk that was copied."""
+    def blocks(self, *, short: bool = False) -> int:
+        """Return how many blocks the next chunk may have."""
         with self._lock:
-            seen = seconds / max(1, blocks)
-            known = seen if self._per_block is None else self._per_block
-            self._per_block = known + WEIGHT * (seen - known)
-            wanted = self.seconds / self._per_block if self._per_block > 0 else self.most
+            self._last = max(1.0, min(self._ceiling, self._grown, self._wanted(short=short)))
+            return int(self._last)
+
+    def _wanted(self, *, short: bool) -> float:
+        if not self._per_block:
+            return SHORTEST if short else self.most
+        wanted = self.seconds / self._per_block
+        return min(wanted, max(SHORTEST, WORTH * (self._around or 0) / self._per_block)) if short else wanted
+
+    def took(self, blocks: int, seconds: float, around: float | None = None) -> None:
+        """Learn from a chunk that was copied: seconds for its rows, and `around` them for ledger and commit."""
+        with self._lock:
+            self._per_block = _moved(self._per_block, seconds / max(1, blocks))
+            if around is not None:
+                self._around = _moved(self._around, around)
             self._ceiling = min(self.most, self._ceiling * RECOVERY)
-            self._blocks = max(1.0, min(self._ceiling, wanted, self._blocks * MOST_GROWTH))
+            self._grown = self._last * MOST_GROWTH
 
     def failed(self) -> None:
         """Learn from a chunk that timed out or failed: the next one is half as large."""
         with self._lock:
-            self._blocks = self._ceiling = max(1.0, self._blocks / 2)
+            self._ceiling = self._grown = max(1.0, self._last / 2)
+
+
+def _moved(known: float | None, seen: float) -> float:
+    return seen if known is None else known + WEIGHT * (seen - known)

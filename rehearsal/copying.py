@@ -8,6 +8,7 @@ was made hold only rows whose keys are in the log.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,11 +27,21 @@ from rehearsal.turns import FREE, Turns
 from rehearsal.twin import Shape
 
 CLAIM = """
-select number, lower_block, upper_block from rehearsal.chunk
+select number, lower_block, upper_block, set_config('statement_timeout', %s, true) from rehearsal.chunk
 where migration = %s and done_at is null
 order by number
 limit 1
 for update {skip}
+"""
+# Each chunk's part of the ledger in one statement: short chunks are many.
+LEDGER = """
+with rest as (
+    insert into rehearsal.chunk (migration, number, lower_block, upper_block)
+    select %(migration)s, %(cut)s, %(cut)s, %(end)s where %(cut)s < %(end)s
+)
+update rehearsal.chunk
+set upper_block = %(cut)s, done_at = now(), rows = %(rows)s, duration_ms = %(ms)s, bytes = %(bytes)s
+where migration = %(migration)s and number = %(number)s
 """
 SIZES = """
 select pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::bigint,
@@ -53,6 +64,7 @@ from rehearsal.chunk where migration = %s
 RETRIED = (errors.QueryCanceled, errors.DeadlockDetected, errors.LockNotAvailable, errors.OutOfMemory)
 # Below this share of TOAST in the table its rows are measured by their blocks alone.
 TOAST_SHARE = 0.1
+RECORD_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,8 @@ class Progress:
     rows: int
     blocks: int
     total_blocks: int
+    is_due: bool = False
+    """Whether this one should be recorded: one in a while, whatever the size of the chunks, and the last."""
 
     @property
     def total_rows(self) -> int:
@@ -193,25 +207,22 @@ class Worker:
         return True
 
     def _chunk(self, conn: Connection, skip: str) -> bool:
+        began = time.monotonic()
         with conn.transaction():
-            row = conn.execute(as_query(CLAIM.format(skip=skip)), [self.copier.migration]).fetchone()
+            timeout = str(round(self.copier.limits.timeout_s * 1e3))
+            row = conn.execute(as_query(CLAIM.format(skip=skip)), [timeout, self.copier.migration]).fetchone()
             if row is None:
                 return False
             started = time.monotonic()
-            timeout = sql.SQL("set local statement_timeout = {}").format(round(self.copier.limits.timeout_s * 1e3))
-            conn.execute(timeout)
-            number, lower, planned = row
-            upper, bytes_ = self._cut(conn, lower, min(planned, lower + self.size.blocks))
-            rows = self._copy(conn, lower, upper)
-            if upper < planned:
-                self._split(conn, number, upper, planned)
-            seconds = time.monotonic() - started
-            conn.execute(
-                "update rehearsal.chunk set done_at = now(), rows = %s, duration_ms = %s, bytes = %s where "
-                "migration = %s and number = %s",
-                [rows, seconds * 1e3, bytes_, self.copier.migration, number],
+            number, lower, planned, _ = row
+            upper, bytes_ = self._cut(
+                conn, lower, min(planned, lower + self.size.blocks(short=self.copier.turns.shared))
             )
-        self.size.took(upper - lower, seconds)
+            rows = self._copy(conn, lower, upper)
+            seconds = time.monotonic() - started
+            done = {"number": number, "cut": upper, "end": planned, "rows": rows, "ms": seconds * 1e3, "bytes": bytes_}
+            conn.execute(LEDGER, {"migration": self.copier.migration} | done)
+        self.size.took(upper - lower, seconds, time.monotonic() - began - seconds)
         self.told.add(rows, upper - lower)
         return True
 
@@ -236,19 +247,9 @@ class Worker:
         text = chunk_sql(self.copier.files, shape, shape.names.source, shape.names.target, lower, upper)
         return conn.execute(as_query(text)).rowcount
 
-    def _split(self, conn: Connection, number: int, cut: int, upper: int) -> None:
-        conn.execute(
-            "update rehearsal.chunk set upper_block = %s where migration = %s and number = %s",
-            [cut, self.copier.migration, number],
-        )
-        conn.execute(
-            "insert into rehearsal.chunk (migration, number, lower_block, upper_block) values (%s, %s, %s, %s)",
-            [self.copier.migration, cut, cut, upper],
-        )
-
     def _gave_up(self, exc: BaseException, failures: int) -> str:
         return (
-            f"copy of {dotted(self.copier.shape.names.source)}: a chunk of {self.size.blocks} blocks failed "
+            f"copy of {dotted(self.copier.shape.names.source)}: a chunk of {self.size.last} blocks failed "
             f"{failures} times in a row: {' '.join(str(exc).split())}. What was copied is kept: raise "
             "copy.chunk_timeout_s or end what stands in the way, then run again"
         )
@@ -259,6 +260,7 @@ class _Told:
 
     def __init__(self, before: Progress, tell: Callable[[Progress], None]) -> None:
         self._before, self._tell = before, tell
+        self._recorded = -math.inf
         self.rows = self.chunks = self._blocks = 0
         self._lock = threading.Lock()
 
@@ -267,5 +269,8 @@ class _Told:
             self.rows += rows
             self.chunks += 1
             self._blocks += blocks
-            before = self._before
-            self._tell(Progress(before.rows + self.rows, before.blocks + self._blocks, before.total_blocks))
+            total = self._before.total_blocks
+            done, now = self._before.blocks + self._blocks, time.monotonic()
+            is_due = done == total or now - self._recorded >= RECORD_EVERY_S
+            self._recorded = now if is_due else self._recorded
+            self._tell(Progress(self._before.rows + self.rows, done, total, is_due))

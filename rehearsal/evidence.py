@@ -118,9 +118,17 @@ class Run:
         self.show(event)
 
     def show(self, event: Event) -> None:
-        """Hand an event to the listeners without recording it (a bar that moves)."""
+        """Hand an event to the listeners without recording it."""
         for listener in self._listeners:
             listener(event)
+
+    def progress(self, what: str, done: int, total: int, unit: str, *, recorded: bool = False, **more: object) -> None:
+        """Let a bar move; recorded only where a forecast or a chart is made of it."""
+        fields = {"what": what, "done": done, "total": total, "unit": unit, **more}
+        if recorded:
+            self.event("progress", **fields)
+        else:
+            self.show(Event("progress", utc_now(), self.phase, fields))
 
     def record(self, gate: str, subject: str, passed: bool | None, observed: str, **data: Any) -> Evidence:  # noqa: FBT001
         """Record what was seen for a gate; returns it."""

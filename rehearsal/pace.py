@@ -48,6 +48,21 @@ class Crowd:
     places: float
     calm_ms: float | None
 
+    def most(self, workers: int, reading: Reading, pace: Pace) -> float:
+        """Return how many places there may be: while others are at work, all cores but one.
+
+        >>> crowd = Crowd(cores=2, places=2, calm_ms=None)
+        >>> crowd.most(4, Reading(others=True), Pace()), crowd.most(4, Reading(others=False), Pace())
+        (1.0, 4.0)
+        """
+        shared = self.cores and is_shared(reading, pace)
+        return float(min(workers, max(1, (self.cores or 1) - 1)) if shared else workers)
+
+
+def is_shared(reading: Reading, pace: Pace) -> bool:
+    """Return whether the server must be shared with others; where they cannot be seen, it is taken for granted."""
+    return pace.mode != "full" and reading.others is not False
+
 
 def reasons(reading: Reading, pace: Pace, crowd: Crowd, share: float = 1.0) -> dict[str, str]:
     """Return why the copy must be slower, by kind; `share` of each threshold is allowed.
@@ -138,6 +153,7 @@ class Pacer:
     workers: int
     tell: Tell
     places: float = 0.0
+    shared: bool = False
     _running: int = 0
     _calm_ms: float | None = None
     _lowest: float = math.inf
@@ -240,8 +256,13 @@ class Pacer:
         crowd = Crowd(self.pace.cores or self.signals.cores, self.places, self._calm_ms)
         slow = reasons(reading, self.pace, crowd)
         calm = not slow and not reasons(reading, self.pace, crowd, CALM)
+        most = crowd.most(self.workers, reading, self.pace)
+        places = min(most, next_places(self.places, self.workers, slow=bool(slow), calm=calm))
+        if self.places > most:
+            slow["core"] = f"others are at work; one of {_count(crowd.cores or 1, 'core')} is theirs"
         with self._change:
-            self.places = next_places(self.places, self.workers, slow=bool(slow), calm=calm)
+            self.shared = is_shared(reading, self.pace)
+            self.places = places
             self._change.notify_all()
         self._say(slow)
 

@@ -41,6 +41,7 @@ class Reading:
     """What was seen at one moment; None where nothing can be seen or there is no such thing."""
 
     busy: float | None = None
+    others: bool | None = None
     probe_ms: float | None = None
     replica_lag_s: float | None = None
     slot_bytes: float | None = None
@@ -55,7 +56,9 @@ class Signals:
 
     def __init__(self, database: Database, files: SqlFiles, source: Name, key: tuple[str, ...]) -> None:
         self._conn = connect(database, role="pace")
-        self._queries = {name: files.query(f"queries/pace_{name}.sql") for name in ("signals", "busy", "rights")}
+        self._queries = {
+            name: files.query(f"queries/pace_{name}.sql") for name in ("signals", "busy", "others", "rights")
+        }
         self._rights = self._row("rights")
         self._last: tuple[float, float] | None = None
         self._probe = Probe(self._conn, source, key)
@@ -71,7 +74,8 @@ class Signals:
         """What cannot be seen, and what to do about it."""
         rights = self._rights
         said = {
-            "sessions at work, lag of standbys and old snapshots: grant pg_monitor to the role": rights["activity"],
+            "sessions at work (some are taken for granted), lag of standbys, old snapshots: grant pg_monitor to the "
+            "role": rights["activity"],
             "WAL files that wait to be archived: grant pg_monitor to the role": rights["archive_queue"]
             or not rights["archives"],
             "the server's cores: name pace.cores in the plan": self.cores is not None,
@@ -92,6 +96,7 @@ class Signals:
         row = self._row("signals")
         return Reading(
             busy=statistics.fmean(busy) if busy else None,
+            others=bool(scalar(self._conn, self._queries["others"])) if self._rights["activity"] else None,
             # The slowest of a few lookups is what the application's slow requests feel.
             probe_ms=max(probes),
             replica_lag_s=row["replica_lag_s"],

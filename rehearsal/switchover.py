@@ -25,7 +25,7 @@ from rehearsal.definition import read_definition
 from rehearsal.drain import Drain, settle_sql
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Event, Run, utc_now
+from rehearsal.evidence import Run
 from rehearsal.exchange import Exchange, finish_foreign_keys, kept_key, lock_referenced
 from rehearsal.guard import Guard
 from rehearsal.indexes import IndexBuilder, carry_sql, foreign_key_sql
@@ -243,10 +243,8 @@ class Switchover:
 
     def _copy(self, shape: Shape, migration: int) -> dict[str, object]:
         def tell(far: Progress) -> None:
-            # Recorded, unlike other progress: the forecast is made of it. There is one a chunk.
-            fields = {"done": far.rows, "total": far.total_rows, "unit": "rows"}
-            fields["blocks"] = f"{far.blocks}/{far.total_blocks}"
-            self.run.event("progress", what=f"copy {self.spec.name}", **fields)
+            blocks = f"{far.blocks}/{far.total_blocks}"
+            self._progress("copy", far.rows, far.total_rows, "rows", recorded=far.is_due, blocks=blocks)
 
         copying = self.plan.copying
         with self._pacer("copy", shape) as turns:
@@ -387,9 +385,8 @@ class Switchover:
     def _lock_event(self, report: LockReport) -> None:
         self.run.event("lock", table=self.spec.name, **asdict(report))
 
-    def _progress(self, what: str, done: int, total: int, unit: str, **more: object) -> None:
-        fields = {"what": f"{what} {self.spec.name}", "done": done, "total": total, "unit": unit, **more}
-        self.run.show(Event("progress", utc_now(), self.run.phase, fields))
+    def _progress(self, what: str, done: int, total: int, unit: str, *, recorded: bool = False, **more: object) -> None:
+        self.run.progress(f"{what} {self.spec.name}", done, total, unit, recorded=recorded, **more)
 
 
 def switchovers(database: Database, files: SqlFiles, plan: Plan, run: Run) -> Iterator[Switchover]:

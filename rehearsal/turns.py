@@ -13,6 +13,11 @@ from rehearsal.postgres import Connection
 class Turns(Protocol):
     """Hands out turns; a turn is one chunk or one index."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether somebody else is at work on the server, for whom a turn should be short."""
+        ...
+
     def turn(self, conn: Connection, stop: threading.Event) -> AbstractContextManager[bool]:
         """Wait until the worker may go on, and hold its place for the block; false when it was told to stop.
 
@@ -23,6 +28,8 @@ class Turns(Protocol):
 
 
 class _Free:
+    shared = False
+
     @contextmanager
     def turn(self, conn: Connection, stop: threading.Event) -> Generator[bool]:
         yield not (conn.closed or stop.is_set())

@@ -66,6 +66,8 @@ create table if not exists rehearsal.chunk (
     bytes bigint,
     primary key (migration, number)
 );
+-- Short chunks are many; the next one must not be looked for among those that are done.
+create index if not exists chunk_todo on rehearsal.chunk (migration, number) where done_at is null;
 comment on table rehearsal.chunk is
     'Ledger of the copy: blocks [lower_block, upper_block) of the source; done_at commits with the copied rows; a chunk '
     'that is too large is split, its number is its first block';

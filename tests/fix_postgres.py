@@ -9,9 +9,12 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -77,3 +80,28 @@ def conn(database: Database) -> Iterator[Connection]:
     """An autocommit session on the test's database."""
     with connect(database) as session:
         yield session
+
+
+@contextmanager
+def burning(database: Database) -> Iterator[None]:
+    """Keep one session of the application at work for the block."""
+    with connect(database, role="x") as conn:
+        conn.execute("set application_name = 'application'")
+        cancelled: list[type[BaseException]] = []
+
+        def burn() -> None:
+            try:
+                conn.execute("select count(*) from pg_catalog.generate_series(1, 1000000000000)")
+            except psycopg.errors.QueryCanceled as exc:
+                cancelled.append(type(exc))
+
+        thread = threading.Thread(target=burn)
+        thread.start()
+        try:
+            yield
+        finally:
+            # The query may not have begun when the first cancel comes.
+            while thread.is_alive():
+                conn.cancel_safe()
+                thread.join(0.1)
+        assert cancelled

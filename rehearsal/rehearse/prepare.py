@@ -14,7 +14,7 @@ from rehearsal.clients import find_client, require_version
 from rehearsal.data import check_distribution, make_data
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Event, runs_folder, utc_now
+from rehearsal.evidence import runs_folder
 from rehearsal.figures import newest_id, read_figures
 from rehearsal.findings import Finding
 from rehearsal.flags import wait_for_servers
@@ -68,8 +68,7 @@ def make_rows(context: Context) -> None:
     run, plan = context.run, context.plan
 
     def tell(table: str, done: int, total: int) -> None:
-        fields = {"what": f"rows of {table}", "done": done, "total": total, "unit": "rows"}
-        run.show(Event("progress", utc_now(), run.phase, fields))
+        run.progress(f"rows of {table}", done, total, "rows")
 
     with context.session("data") as conn:
         require_mark(context, conn)

@@ -93,9 +93,12 @@ def stall(world: World) -> list[Figure]:
     ]  # fmt: skip
 
 
+PARTS = {"copy": "rows", "indexes": "indexes", "statistics": "statistics"}
+
+
 def foreground(world: World, rounds: int) -> list[Figure]:
-    """Return the clients' p99 without a copy, while copy and indexes go at full pace, and at the default pace."""
-    pooled: dict[str, list[float]] = {"quiet": [], "full": [], "gentle": []}
+    """Return the clients' p99 without a copy, and during it at full and at the default pace, for each of its parts."""
+    pooled: dict[tuple[str, str], list[float]] = {}
     seconds: dict[str, list[float]] = {"full": [], "gentle": []}
     for _ in range(rounds):
         for pace, took in seconds.items():
@@ -104,29 +107,41 @@ def foreground(world: World, rounds: int) -> list[Figure]:
             work = world.switchover(database, plan)
             with clients(database, RATE, world.rows) as samples:
                 threading.Event().wait(QUIET_S)  # the quiet span is what the copy is compared with
-                started = time.monotonic()
+                started, clock = time.monotonic(), time.time() - time.monotonic()
                 work.prepare()
                 ended = time.monotonic()
             took.append(ended - started)
             # The first second is the clients' warm-up.
-            pooled["quiet"] += samples.between(started - QUIET_S + 1, started)
-            pooled[pace] += samples.between(started, ended)
+            spans = {"quiet": (started - QUIET_S + 1, started), "all": (started, ended)} | _spans(database, clock)
+            for part, span in spans.items():
+                pooled.setdefault(("" if part == "quiet" else pace, part), []).extend(samples.between(*span))
             said = [event.fields["text"] for event in work.run.events() if event.kind == "pace"]
             print(f"   {pace}: {took[-1]:.2f} s; {'; '.join(said) or 'never slowed'}")
     p99 = {name: percentile(sorted(values), 0.99) for name, values in pooled.items()}
+    quiet = p99["", "quiet"]
+    aims = {"full": ("full", "reported"), "gentle": ("the default", "≤ 2 times")}
     return [
-        Figure(f"p99 of {RATE:.0f} statements/s, no copy", f"{p99['quiet']:.1f} ms"),
-        Figure(
-            f"while copying at full pace ({statistics.median(seconds['full']):.1f} s)",
-            f"{p99['full']:.1f} ms, {p99['full'] / p99['quiet']:.1f} times",
-            "reported",
-        ),
-        Figure(
-            f"while copying at the default pace ({statistics.median(seconds['gentle']):.1f} s)",
-            f"{p99['gentle']:.1f} ms, {p99['gentle'] / p99['quiet']:.1f} times",
-            "≤ 2 times",
+        Figure(f"p99 of {RATE:.0f} statements/s, no copy", f"{quiet:.1f} ms"),
+        *(
+            Figure(
+                f"while copying at {name} pace ({statistics.median(seconds[pace]):.1f} s)",
+                f"{p99[pace, 'all']:.1f} ms, {p99[pace, 'all'] / quiet:.1f} times; "
+                + ", ".join(f"{text} {p99[pace, part]:.1f}" for part, text in PARTS.items()),
+                aim,
+            )
+            for pace, (name, aim) in aims.items()
         ),
     ]
+
+
+def _spans(database: Database, clock: float) -> dict[str, tuple[float, float]]:
+    """Return when the parts of a copy began and ended; `clock` is the wall's clock less the monotonic one."""
+    query = (
+        "select name, duration_ms / 1e3, extract(epoch from done_at)::float8 from rehearsal.step where name = any(%s)"
+    )
+    with connect(database) as conn:
+        rows = conn.execute(query, [list(PARTS)]).fetchall()
+    return {name: (ended - clock - took, ended - clock) for name, took, ended in rows}
 
 
 def parity(world: World) -> list[Figure]:

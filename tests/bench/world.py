@@ -27,6 +27,8 @@ NOW = datetime(2025, 12, 15, tzinfo=UTC)
 SETTINGS = {
     "shared_buffers": "'4GB'",
     "max_wal_size": "'16GB'",
+    # As on a server in operation, WAL files are used again; while one is made, all commits wait for its zeros.
+    "min_wal_size": "'4GB'",
     "checkpoint_timeout": "'30min'",
     "synchronous_commit": "on",
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from rehearsal.catalog import Name, split_name
+from rehearsal.chunks import SHORTEST
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
 from rehearsal.evidence import Run
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, as_query
+from tests.fix_postgres import burning
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 
 # Random text is not compressed, so its length is what it takes; the wide rows are the newest ones.
@@ -68,6 +70,24 @@ def test_wide_rows_make_small_chunks(database: Database, conn: Connection, sql_f
     assert sum(rows for _, _, rows, _ in done) == 3100
     assert scalar(conn, as_query(GAPS)) == 0
     assert scalar(conn, "select count(*) from public.papers_partitioned where length(body) = 200000") == 100
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_chunks_are_short_while_others_are_at_work(
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, shared: bool
+) -> None:
+    """The first chunk for others is a few blocks, whatever is planned; alone, each is as large as it was planned."""
+    plan = make_plan("swap", copy={"chunk_rows": 50_000, "workers": 1}, pace={"mode": "gentle" if shared else "full"})
+    deploy(conn, sql_files, plan)
+    with burning(database):
+        make_switchover(database, sql_files, plan, run).prepare()
+
+    blocks = [upper - lower for lower, upper, *_ in ledger(conn)]
+    total = sum(blocks)
+    assert total > SHORTEST, "the table is no larger than a short chunk"
+    assert blocks[0] == (SHORTEST if shared else total), blocks
+    assert scalar(conn, as_query(GAPS)) == 0
+    assert difference(conn, events, names_of(events).target) == (0, 0)
 
 
 def test_chunk_that_times_out_is_tried_again_at_half(

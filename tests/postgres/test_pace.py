@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, connect
 from rehearsal.signals import Signals
 from rehearsal.sqlfiles import SqlFiles, as_query
+from tests.fix_postgres import burning
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 
 WAIT_S = 60.0
@@ -56,31 +55,6 @@ def pacer(database: Database, files: SqlFiles, plan: Plan, run: Run, table: Name
     return make_pacer("copy of events", database, files, plan, run, table, ("id",))
 
 
-@contextmanager
-def burning(database: Database) -> Iterator[None]:
-    """Keep one session of the application at work for the block."""
-    with connect(database, role="x") as conn:
-        conn.execute("set application_name = 'application'")
-        cancelled: list[type[BaseException]] = []
-
-        def burn() -> None:
-            try:
-                conn.execute("select count(*) from pg_catalog.generate_series(1, 1000000000000)")
-            except psycopg.errors.QueryCanceled as exc:
-                cancelled.append(type(exc))
-
-        thread = threading.Thread(target=burn)
-        thread.start()
-        try:
-            yield
-        finally:
-            # The query may not have begun when the first cancel comes.
-            while thread.is_alive():
-                conn.cancel_safe()
-                thread.join(0.1)
-        assert cancelled
-
-
 def test_copy_is_slowed_for_busy_sessions_and_says_why(
     database: Database, sql_files: SqlFiles, events: Name, run: Run
 ) -> None:
@@ -105,6 +79,21 @@ def test_full_pace_is_never_slowed(database: Database, sql_files: SqlFiles, even
             pass
         seen.close()
         assert turns.places == plan.copying.workers
+
+
+def test_a_core_is_left_to_others_and_chunks_are_short_for_them(
+    database: Database, sql_files: SqlFiles, events: Name, run: Run
+) -> None:
+    """An application that is hardly busy counts as well; our own sessions do not, and without others all is taken."""
+    heard = Heard(run)
+    plan = make_plan("swap", copy={"workers": 3}, pace={"cores": 3, "busy": 100, "probe_floor_ms": 10_000})
+    with pacer(database, sql_files, plan, run, events) as turns:
+        assert (turns.places, turns.shared) == (3, False)
+        with burning(database):
+            assert "others are at work; one of 3 cores is theirs" in heard.wait("slowed")
+            assert (turns.places, turns.shared) == (2, True)
+        heard.wait("full pace again")
+        assert (turns.places, turns.shared) == (3, False)
 
 
 def test_lookup_that_waits_slows_the_copy(
