@@ -6,8 +6,9 @@ for, and each may be repeated after a kill. The cut-over and its way back are in
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from psycopg import errors, sql
@@ -15,17 +16,20 @@ from psycopg import errors, sql
 from rehearsal import state
 from rehearsal.attached import Attached
 from rehearsal.bounds import Bound
+from rehearsal.carry import read_carried, statistics_names
 from rehearsal.catalog import Catalog, Name, split_name
+from rehearsal.definition import read_definition
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
 from rehearsal.exchange import lock_referenced
 from rehearsal.guard import Guard
 from rehearsal.history import HistoryNames, Split, Statements, is_near, parent_statements, plain, split_table
+from rehearsal.indexes import carry_sql
 from rehearsal.keys import read_key_range
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
-from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
+from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, told_clearly, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, placed, target_values
@@ -75,7 +79,7 @@ class Attach:
             StepFailed: rows at or after the end of history were written meanwhile; run again, a later end is chosen.
             LockNotAcquired: a lock was not granted within its budget.
         """
-        with connect(self.database) as conn:
+        with self._session("preparation") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state in (state.READY, *state.SWITCHED):
                 return False
@@ -101,7 +105,7 @@ class Attach:
             PreconditionError: the table is not ready, or now is too near to the end of history.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
-        with connect(self.database) as conn:
+        with self._session("cut-over") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state not in (state.READY, *state.SWITCHED):
                 message = (
@@ -126,7 +130,7 @@ class Attach:
                 too many of them for the lock's budget.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
-        with connect(self.database) as conn:
+        with self._session("way back") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state == state.REGRAINED:
                 SplitBack(self.files, self.plan, self.spec, self.statements(conn), self.lock_event).go(conn, found.id)
@@ -144,6 +148,12 @@ class Attach:
                 return True
             guarded = self._lower_guard(conn)
             return self._undo(conn, found) or guarded
+
+    @contextmanager
+    def _session(self, what: str) -> Generator[Connection]:
+        """Open a session for one piece of work; what goes wrong in it is told with the name of table and work."""
+        with told_clearly(f"{what} of {self.spec.name}"), connect(self.database) as conn:
+            yield conn
 
     def attached(self, conn: Connection) -> Attached:
         """Return the cut-over and its way back, for the split that is decided.
@@ -164,14 +174,18 @@ class Attach:
     def _build_parent(self, conn: Connection, migration: int) -> str:
         split = decide(conn, self.files, self.spec)
         texts = parent_sql(conn, self.files, self.plan, self.spec, split)
-        keys = Catalog(conn, self.files).read(self.names.source).foreign_keys
+        source = Catalog(conn, self.files).read(self.names.source)
+        definition = read_definition(conn, self.files, source)
 
         def work(held: Connection) -> None:
-            lock_referenced(held, keys, "share row exclusive")
+            lock_referenced(held, source.foreign_keys, "share row exclusive")
             for text in texts:
                 held.execute(as_query(text))
+            target = Catalog(held, self.files).read(self.names.target)
+            shape = Shape.of(source, self.spec.key, self.names)
+            held.execute(as_query(carry_sql(held, self.files, shape, source, target)))
             # Within this transaction: a kill must not leave a parent for an end of history that nobody remembers.
-            state.set_state(held, migration, state.PREPARED, **split.to_detail())
+            state.set_state(held, migration, state.PREPARED, definition=definition, **split.to_detail())
             state.mark_done(held, migration, "parent", until=split.until)
 
         _, report = with_lock(conn, f"parent of {self.spec.name}", work, policy=self.policy)
@@ -299,7 +313,9 @@ def decide(conn: Connection, files: SqlFiles, spec: TableSpec) -> Split:
     names = Names(split_name(spec.name))
     table = plain(Catalog(conn, files).read(names.source), HistoryNames(names))
     _, newest = read_key_range(conn, table.name, spec.key)
-    return split_table(table, spec, Shape.of(table, spec.key, names), newest, datetime.now(UTC))
+    split = split_table(table, spec, Shape.of(table, spec.key, names), newest, datetime.now(UTC))
+    statistics = statistics_names(read_carried(conn, files, table.oid)["statistics"])
+    return replace(split, statistics=tuple(statistics))
 
 
 def parent_sql(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, split: Split) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from psycopg import errors, sql
 
 from rehearsal import state
+from rehearsal.carry import key_comments
 from rehearsal.catalog import Catalog, Name, Table
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.exchange import lock_referenced, refuse_old_snapshots
@@ -45,9 +46,10 @@ class Attached:
         """Return the statements of the cut-over."""
         return self.statements.render("attach", sequences=_sequences(source))
 
-    def way_back_sql(self, parent: Table) -> str:
-        """Return the statements of the way back."""
-        return self.statements.render("attach_back", sequences=_sequences(parent))
+    def way_back_sql(self, conn: Connection, parent: Table) -> str:
+        """Return the statements of the way back; comments on the primary key are those that the parent has now."""
+        comments = key_comments(conn, self.files, parent)
+        return self.statements.render("attach_back", sequences=_sequences(parent), comments=comments)
 
     def cut_over(self, conn: Connection, policy: LockPolicy, migration: int) -> LockReport:
         """Make the table a partition and give its name to the parent. Second run: see `rehearsal.migration.state`.
@@ -176,7 +178,7 @@ class Attached:
                 refuse_old_snapshots(held)
             parent = Catalog(held, self.files).read(names.source)
             lock_referenced(held, parent.foreign_keys, "share row exclusive")
-            held.execute(as_query(self.way_back_sql(parent)))
+            held.execute(as_query(self.way_back_sql(held, parent)))
             state.forget_steps(held, migration)
             state.set_state(held, migration, state.PREPARED, guard=Guard(self.files, names, migration).move(held))
 

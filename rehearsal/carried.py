@@ -6,14 +6,17 @@ Reads only, but for `remember`, which writes in the caller's transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from psycopg import sql
 
 from rehearsal import state
 from rehearsal.carry import read_carried
-from rehearsal.catalog import Catalog, Table, split_name
+from rehearsal.catalog import Catalog, split_name
 from rehearsal.definition import Definition, Difference, compare, read_definition
 from rehearsal.errors import CannotSee
 from rehearsal.expected import expect, renamed, twin_names
+from rehearsal.history import Split
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
@@ -25,7 +28,8 @@ from rehearsal.twin import Shape
 def find_differences(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec) -> list[Difference]:
     """Return every difference between what the table was and what the application has now, each with its reason.
 
-    After a swap, and after its way back, with the definition from before it; where both tables live, of the two.
+    After a swap or an attach, and after their way back, with the definition from before; where both tables live, of
+    the two.
 
     Raises:
         CannotSee: no definition was remembered.
@@ -33,15 +37,20 @@ def find_differences(conn: Connection, files: SqlFiles, plan: Plan, spec: TableS
     names = Names(split_name(spec.name))
     found, catalog = state.read_migration(conn, names.source), Catalog(conn, files)
     live = catalog.read(names.source)
+    if found.state in (state.ATTACHED, state.REGRAINED):
+        # History has the new primary key as well, so what it was before is read from what was decided then.
+        shape = replace(Shape.of(live, spec.key), primary=tuple(Split.of_detail(found.detail).primary["columns"]))
+        return _judge(conn, plan, spec, shape, _remembered(found), read_definition(conn, files, live))
     if found.state == state.SWAPPED:
         source = catalog.read(names.retired)
-        return _judge(conn, plan, spec, source, _remembered(found), read_definition(conn, files, live))
+        shape = Shape.of(source, spec.key)
+        return _judge(conn, plan, spec, shape, _remembered(found), read_definition(conn, files, live))
     if plan.strategy == "dual-write":
         target = catalog.read(names.target)
         statistics = read_carried(conn, files, live.oid)["statistics"]
         mapping = twin_names(live, target, Shape.of(live, spec.key, names), statistics)
         twin = renamed(read_definition(conn, files, target), mapping)
-        return _judge(conn, plan, spec, live, read_definition(conn, files, live), twin)
+        return _judge(conn, plan, spec, Shape.of(live, spec.key), read_definition(conn, files, live), twin)
     return find_leftovers(conn, files, spec)
 
 
@@ -57,10 +66,10 @@ def find_leftovers(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[D
 
 
 def _judge(
-    conn: Connection, plan: Plan, spec: TableSpec, source: Table, before: Definition, after: Definition
+    conn: Connection, plan: Plan, spec: TableSpec, shape: Shape, before: Definition, after: Definition
 ) -> list[Difference]:
     key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
-    wanted = expect(before, Shape.of(source, spec.key), plan.strategy, key, spec.method)
+    wanted = expect(before, shape, plan.strategy, key, spec.method)
     return compare(before, after, wanted.facts, wanted.reasons, spec.accepted)
 
 

@@ -122,13 +122,25 @@ def exchange_values(conn: Connection, files: SqlFiles, live: Table) -> dict[str,
     }
 
 
+def key_comments(conn: Connection, files: SqlFiles, table: Table) -> dict[str, str | None]:
+    """Return the comments on the primary key of a table: on its `constraint` and on its `index`."""
+    carried = read_carried(conn, files, table.oid)
+    key = next((one.name for one in table.indexes if one.is_primary), None)
+    places = {"constraint": carried["constraint_comments"], "index": carried["indexes"]}
+    return {
+        what: next((str(one["comment"]) for one in found if one["name"] == key and one["comment"]), None)
+        for what, found in places.items()
+    }
+
+
 def statistics_names(carried: Sequence[Carried]) -> list[dict[str, Name]]:
-    """Return the three names of each statistics object: as the source's, as the twin's, as the retired table's."""
+    """Return the names of each statistics object: as the source's, the twin's, the retired table's, and history's."""
     return [
         {
             "source": (one["schema"], one["name"]),
             "target": statistics_name(one, "_partitioned"),
             "retired": statistics_name(one, "_old"),
+            "history": statistics_name(one, "_history"),
         }
         for one in carried
     ]

@@ -92,7 +92,6 @@ GATES: tuple[Gate, ...] = (
         "A grant, policy, trigger, default, statistics target or dependent view is gone, and nobody was told",
         "Each difference is named by its id: mend it, or write the id into `accepted` of the table in the plan",
         ("G3", "G10", "P5"),
-        strategies=COPYING,
     ),
     Gate(
         "triggers-enabled",

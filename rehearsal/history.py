@@ -17,7 +17,7 @@ from rehearsal.errors import PreconditionError
 from rehearsal.indexes import plan_indexes
 from rehearsal.names import Names, fit
 from rehearsal.plan import TableSpec
-from rehearsal.sqlfiles import SqlFiles, quote_ident
+from rehearsal.sqlfiles import SqlFiles, quote_ident, quote_literal
 from rehearsal.twin import Shape
 
 # From the validation on, a row at or after the end of history is refused until the cut-over: keep well away from it.
@@ -63,6 +63,7 @@ class Split:
     primary: dict[str, Any]
     indexes: tuple[dict[str, str], ...]
     columns: tuple[str, ...]
+    statistics: tuple[dict[str, Any], ...] = ()
 
     def to_detail(self) -> dict[str, Any]:
         """Return the split as it is kept in the database."""
@@ -85,6 +86,8 @@ class Split:
             message = "this table's history has no end yet; run `invoke db.switchover` first"
             raise PreconditionError(message)
         several: dict[str, Any] = {name: tuple(found[name]) for name in ("leaves", "indexes", "columns")}
+        # A table that an earlier version attached has none here: its statistics kept their names.
+        several["statistics"] = tuple(found.get("statistics", ()))
         values: dict[str, Any] = {**found, **several}
         return cls(**values)
 
@@ -193,8 +196,11 @@ def parent_statements(table: Table, shape: Shape) -> list[str]:
     target = shape.names.target
     plans = plan_indexes(plain(table, HistoryNames(shape.names)), shape)
     texts = [plan.sql(target, plan.parent_name(target)) for plan in plans if not plan.is_primary]
-    keys = (f"{quote_ident(key.name)} {key.definition}" for key in table.foreign_keys)
-    texts += [f"alter table {quote_ident(target)} add constraint {key}" for key in keys]
+    for key in table.foreign_keys:
+        name, place = quote_ident(key.name), quote_ident(target)
+        texts.append(f"alter table {place} add constraint {name} {key.definition}")
+        if key.comment:
+            texts.append(f"comment on constraint {name} on {place} is {quote_literal(key.comment)}")
     return texts
 
 
@@ -237,6 +243,7 @@ class Statements:
             "nullable": split.nullable,
             "columns": split.columns,
             "primary": split.primary,
+            "statistics": split.statistics,
             "parent_indexes": triples,
             # A primary key that changes gets its names from the constraints that are dropped and added.
             "indexes": [one for one in triples if not (one["is_primary"] and split.primary["swapped"])],

@@ -23,7 +23,7 @@ from rehearsal.history import HistoryNames, Split, fine_bounds
 from rehearsal.keys import read_key_range
 from rehearsal.names import Names, fit
 from rehearsal.plan import Plan, TableSpec
-from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, with_lock
+from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, told_clearly, with_lock
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
 from rehearsal.twin import Shape, mirror_values_of, placed, target_values
@@ -82,7 +82,7 @@ class Regrain:
             PreconditionError: the table is not attached.
             LockNotAcquired: a lock was not granted within its budget; what is done is kept, run again.
         """
-        with connect(self.database) as conn:
+        with told_clearly(f"split of {self.spec.name}"), connect(self.database) as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state not in (state.ATTACHED, state.REGRAINED):
                 message = f"table {self.spec.name} is {found.state}; history can be split once it is attached"

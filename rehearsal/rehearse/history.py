@@ -15,6 +15,7 @@ from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.perform import (
+    check_definition,
     check_shape,
     compare_figures,
     judge_locks,
@@ -41,6 +42,7 @@ def unchanged(context: Context) -> None:
             compare_figures(context, conn, spec, parent)
             if spec.default_partition:
                 check_default(context, conn, spec)
+    check_definition(context, "after the cut-over")
     context.row_counts("history unchanged")
     context.writers.settle("history", settled_relations(context))
     if not same:
@@ -106,6 +108,7 @@ def roll_back(context: Context) -> None:
     judge_locks(context)
     for spec in context.plan.tables:
         record_way_back(context, spec, outside[spec.name], before[spec.name])
+    check_definition(context, "after the way back", back=True)
     context.row_counts("rolled back")
     settled = context.writers.settle("rollback", [(spec, [split_name(spec.name)]) for spec in context.plan.tables])
     good = settled.is_clean and all(one.passed for one in results)
@@ -197,6 +200,7 @@ def forward_again(context: Context) -> None:
         context.switchover(spec).prepare()
         context.switchover(spec).switch()
     judge_locks(context)
+    check_definition(context, "forward again")
     results = smoke_all(context, "forward-again")
     settled = context.writers.settle("forward-again", settled_relations(context))
     same = check_content(context, "forward again")

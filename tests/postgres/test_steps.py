@@ -189,7 +189,7 @@ def _cut_over(work: Switchover, conn: Connection) -> str:
 
 
 def _way_back(work: Switchover, conn: Connection) -> str:
-    return work.attach.attached(conn).way_back_sql(Catalog(conn, work.files).read(work.names.source))
+    return work.attach.attached(conn).way_back_sql(conn, Catalog(conn, work.files).read(work.names.source))
 
 
 def _regrain(work: Switchover) -> Regrain:
