@@ -21,10 +21,10 @@ from rehearsal.evidence import Run
 from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_postgres import ROOT
-from tests.fix_tables import deploy, difference, make_switchover
+from tests.fix_tables import deploy, make_switchover
 from tests.kills.life import UNCLEAR, End, Target, live
 from tests.kills.weapons import KINDS, Arms
-from tests.kills.world import JOURNEYS, NAME, Leg, leftovers, listing, make_table, pair, plan_of, sessions
+from tests.kills.world import JOURNEYS, NAME, Leg, differences, leftovers, listing, make_table, plan_of, sessions
 
 MOST_QUIET_FAILURES = 2
 NEXT_STEPS = 3
@@ -104,6 +104,8 @@ class Driver:
     def _leg(self, database: Database, strategy: str, leg: Leg, run: Run, kills: int) -> int:
         """Live until the leg is done; return how often it was killed."""
         done = failures = rank = 0
+        with self.arms.open(database) as conn:
+            leg.before(conn)
         while True:
             target = self._target(strategy, leg, rank) if done < kills else None
             end = live(database, strategy, leg, run, target, self.arms.strike, self.mutate)
@@ -154,8 +156,9 @@ class Driver:
                 work.follow()
             report.writes.update(ledger.counts)
             report.lost += [f"{where}: {text}" for text in _lost(conn, ledger)]
-            if (apart := difference(conn, *pair(strategy))) != (0, 0):
-                report.differing.append(f"{where}: {apart[0]} rows only in the plain, {apart[1]} in the partitioned")
+            written = sum(note is not None for note in ledger.rows.values())
+            if apart := differences(conn, strategy, written):
+                report.differing.append(f"{where}: {apart}")
             found = listing(conn)
             wanted = self.whole.setdefault(strategy, found)
             report.leftovers += [f"{where}: {text}" for text in leftovers(found, wanted)]

@@ -15,10 +15,10 @@ def ledger_first() -> None:
     def chunk(self: Worker, conn: Connection, skip: str) -> bool:
         migration = self.copier.migration
         with conn.transaction():
-            row = conn.execute(as_query(CLAIM.format(skip=skip)), [migration]).fetchone()
+            row = conn.execute(as_query(CLAIM.format(skip=skip)), ["0", migration]).fetchone()
             if row is None:
                 return False
-            number, lower, upper = row
+            number, lower, upper, _ = row
             done = "update rehearsal.chunk set done_at = now() where migration = %s and number = %s"
             conn.execute(done, [migration, number])
         names = self.copier.shape.names

@@ -11,7 +11,10 @@ from typing import Any
 
 import psycopg
 
+from rehearsal.attach import Attach
+from rehearsal.attached import Attached
 from rehearsal.barrier import Barrier
+from rehearsal.regrain import Regrain
 from rehearsal.switchover import Switchover
 
 START = "start"
@@ -31,6 +34,17 @@ STEPS: tuple[tuple[type, str, str], ...] = (
     (Switchover, "_weak_keys", "weak keys"),
     (Switchover, "_finish_keys", "foreign keys"),
     (Switchover, "_lower_guard", "guard"),
+    (Attach, "_build_parent", "parent"),
+    (Attach, "_unique_indexes", "unique indexes"),
+    (Attach, "_bound", "bound"),
+    (Attach, "_validate", "validate"),
+    (Attach, "_not_null", "not null"),
+    (Attached, "cut_over", "cut-over"),
+    (Attach, "_analyze", "parent statistics"),
+    (Attached, "way_back", "way back"),
+    (Regrain, "_make_twin", "fine twin"),
+    (Regrain, "_exchange", "exchange"),
+    (Regrain, "_finish", "split done"),
 )
 MOST_STEPS = 32
 LAYOUT = struct.Struct(f"={1 + MOST_STEPS}i")

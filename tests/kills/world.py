@@ -9,12 +9,25 @@ from typing import Any
 from rehearsal.catalog import Name, split_name
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection
+from rehearsal.regrain import Regrain
 from rehearsal.sqlfiles import as_query
 from rehearsal.switchover import Switchover
-from tests.fix_tables import EVENTS, SETUP, make_plan, names_of
+from tests.fix_tables import EVENTS, SETUP, difference, make_plan, names_of
 from tests.kills.points import START
 
 NAME: Name = split_name(EVENTS)
+ROWS = 2_000
+OUTSIDE = 30
+WRITE_OUTSIDE = f"""
+insert into public."We""ird Events" ("Created At", "unit id", amount, note)
+select now() + interval '60 days', 1, n, 'outside history' from generate_series(1, {OUTSIDE}) as n
+"""
+ATTACHED_ROWS = """
+select count(*) filter (where id <= {rows} and note = 'note ' || id and amount = id % 97 and "unit id" = 1 + id % 5
+                        and "Created At" = '2026-01-01'::timestamptz + id * interval '20 minutes'),
+       count(*) filter (where note = 'outside history' and id > {rows}), count(*)
+from public."We""ird Events"
+"""
 COPYING = ("capture on", "plan copy", "copy", "settle", "indexes", "drain", "statistics")
 
 
@@ -25,6 +38,7 @@ class Leg:
     name: str
     work: Callable[[Switchover], object]
     order: tuple[str, ...]
+    before: Callable[[Connection], None] = lambda _conn: None
 
 
 def _forward(work: Switchover) -> None:
@@ -34,6 +48,19 @@ def _forward(work: Switchover) -> None:
 
 _KEYS = ("foreign keys",)
 _AFTER = (*_KEYS, "guard")
+_ATTACHED = (
+    START, "parent", "unique indexes", "bound", "validate", "not null", "cut-over", "parent statistics"
+)  # fmt: skip
+
+
+def _split(work: Switchover) -> None:
+    Regrain(work.database, work.files, work.plan, work.spec, work.run).split()
+
+
+def _write_outside(conn: Connection) -> None:
+    conn.execute(as_query(WRITE_OUTSIDE))
+
+
 # A strategy more is a line more.
 JOURNEYS: dict[str, tuple[Leg, ...]] = {
     "dual-write": (Leg("forward", _forward, (START, *COPYING, "barrier", "end of capture", "weak keys", *_KEYS)),),
@@ -42,13 +69,26 @@ JOURNEYS: dict[str, tuple[Leg, ...]] = {
         Leg("back", lambda work: work.roll_back(), (START, "swap back", *_AFTER)),
         Leg("again", lambda work: work.switch(), (START, "swap", *_AFTER)),
     ),
+    "attach": (
+        Leg("forward", _forward, _ATTACHED),
+        Leg("split", _split, (START, "fine twin", *COPYING, "exchange", "split done")),
+        Leg("back", lambda work: work.roll_back(), (START, "way back"), _write_outside),
+        Leg("again", _forward, _ATTACHED),
+    ),
 }
 
 
-def pair(strategy: str) -> tuple[Name, Name]:
-    """Return the plain and the partitioned table at the end of a journey."""
+def differences(conn: Connection, strategy: str, written: int) -> str:
+    """Say what is wrong with the rows at the end of a journey, of which the writers have left `written`."""
+    if strategy == "attach":
+        # There is one copy, so it is compared with how it was made: the writers touch their own rows only.
+        found = conn.execute(as_query(ATTACHED_ROWS.format(rows=ROWS))).fetchone()
+        wanted = (ROWS, OUTSIDE, ROWS + OUTSIDE + written)
+        return "" if found == wanted else f"rows as they were made, outside history, in all: {found} for {wanted}"
     names = names_of(NAME)
-    return (NAME, names.target) if strategy == "dual-write" else (names.retired, NAME)
+    plain, parted = (NAME, names.target) if strategy == "dual-write" else (names.retired, NAME)
+    apart = difference(conn, plain, parted)
+    return "" if apart == (0, 0) else f"{apart[0]} rows only in the plain, {apart[1]} in the partitioned table"
 
 
 def plan_of(strategy: str) -> Plan:
@@ -56,7 +96,7 @@ def plan_of(strategy: str) -> Plan:
     return make_plan(strategy, copy={"chunk_rows": 400, "drain_batch": 50, "drain_until": 20})
 
 
-def make_table(conn: Connection, rows: int = 2_000) -> None:
+def make_table(conn: Connection, rows: int = ROWS) -> None:
     """Make and fill the table."""
     conn.execute(as_query(SETUP.replace("generate_series(1, 4000)", f"generate_series(1, {rows})")))
 
