@@ -341,7 +341,7 @@ def test(_: Context, only: str = "", major: str = "", all: bool = False) -> None
         return
     # Two workers, each with a cluster of its own; then, one by one, the tests that measure what the machine can do.
     long = "" if all else " and not long"
-    shared = _tested("-n", "2", "--dist", "loadfile", "-m", f"not alone{long}")
+    shared = _tested("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-m", f"not alone{long}")
     _end(max(shared, _tested("-m", f"alone{long}")))
 
 

@@ -12,10 +12,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Minutes each, and without surprises for who changes one module: left to `./inv test --all`.
 LONG = ("tests/zoo/", "tests/hosts/", "tests/fleet/", "tests/postgres/test_keys.py")
+FIRST = ("tests/histories/", "tests/kills/", "tests/resilience/", *LONG)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whole folders as long."""
+    """Mark whole folders as long, and begin with what takes long: at the end it would keep one worker busy alone."""
     for item in items:
         if item.nodeid.startswith(LONG):
             item.add_marker(pytest.mark.long)
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
