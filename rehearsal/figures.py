@@ -16,10 +16,10 @@ from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 
 INTEGERS = frozenset({"int2", "int4", "int8"})
-# Not min and max, which uuid and others do not have.
+# Not min and max, which uuid and others do not have. Ordered by the table's column: a bare name would be the text's.
 ENDS = (
-    "(select {key}::text from {table} where {key} is not null and {where} order by {key} limit 1)",
-    "(select {key}::text from {table} where {key} is not null and {where} order by {key} desc limit 1)",
+    "(select k.{key}::text from {table} as k where k.{key} is not null and {where} order by k.{key} limit 1)",
+    "(select k.{key}::text from {table} as k where k.{key} is not null and {where} order by k.{key} desc limit 1)",
 )
 
 
