@@ -1,8 +1,8 @@
 """Environment `local`: everything on this machine, nothing needs root. Three hosts that are processes.
 
 REHEARSAL_LOCAL_BASE      folder of everything that it makes      default: a folder of this project in the temporary one
-REHEARSAL_LOCAL_DB_PORT   port of the database                    default: 55432
-REHEARSAL_LOCAL_APP_PORT  port of the first app server            default: 58101
+REHEARSAL_LOCAL_DB_PORT   port of the database                    default: 25432
+REHEARSAL_LOCAL_APP_PORT  port of the first app server            default: 28101
 REHEARSAL_LOCAL_APPS      number of app servers                   default: 2
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 _project = Path(__file__).resolve().parent.parent
 _name = f"pg-rehearsal-{os.getuid()}-{hashlib.sha256(str(_project).encode()).hexdigest()[:8]}"
 _base = Path(os.environ.get("REHEARSAL_LOCAL_BASE") or Path(tempfile.gettempdir()) / _name).absolute()
-_port = int(os.environ.get("REHEARSAL_LOCAL_APP_PORT") or 58101)
+# Below 32768, where systems take the ports of outgoing connections from: one of those, even just closed, bars a server.
+_port = int(os.environ.get("REHEARSAL_LOCAL_APP_PORT") or 28101)
 _apps = int(os.environ.get("REHEARSAL_LOCAL_APPS") or 2)
 
 # The launcher of the cluster writes where the programs of its version are.
@@ -27,7 +28,7 @@ _everywhere = {
     "base": str(_base),
     "cluster_base": str(_base / "cluster"),
     "cluster_major": int(os.environ["REHEARSAL_LOCAL_MAJOR"]) if os.environ.get("REHEARSAL_LOCAL_MAJOR") else None,
-    "db_port": int(os.environ.get("REHEARSAL_LOCAL_DB_PORT") or _cluster.get("port") or 55432),
+    "db_port": int(os.environ.get("REHEARSAL_LOCAL_DB_PORT") or _cluster.get("port") or 25432),
     "db_bin": _cluster.get("bin"),
     "db_superuser_password": {"file": str(_base / "cluster" / "superuser.password")},
     "db_migrator_password": {"file": str(_base / "secrets" / "rehearsal.password")},
