@@ -23,6 +23,8 @@ from rehearsal.twin import render_changes
 
 TABLE: Name = ("public", 'Key"ed Rows')
 ROWS = 1_500
+# Of the writers of one block; those of the next block begin after them.
+NUMBERS = 15_000
 # A spread of instants in the first five months of 2026, without a pattern that would hide a wrong bound.
 MOMENT = "('2026-01-01 00:00:00+00'::timestamptz + (n * 7919 % 13000000) * interval '1 second')"
 MILLIS = f"(extract(epoch from {MOMENT}) * 1000)::bigint"
@@ -189,14 +191,18 @@ class KeyWriters:
         """Write until told to stop; each writer has numbers of its own."""
         chance = random.Random(seed)
         mine: list[int] = []
-        fresh = iter(range(self.first + seed, 2**31, 3))
+        fresh = iter(range(self.first + seed, self.first + NUMBERS, 3))
         with connect(self.database, role="writer") as conn:
             while not self._stop.is_set():
                 action = chance.choice(["insert", "update", "move", "delete", "insert"]) if mine else "insert"
-                tag = next(fresh) if action == "insert" else chance.choice(mine)
+                number, other = next(fresh, None), next(fresh, None)
+                if number is None or other is None:
+                    # The next numbers are those of the writers that come later: two rows would have the same tag.
+                    action, number, other = "update", 0, 0
+                tag = number if action == "insert" else chance.choice(mine)
                 note = f"w{seed}-{chance.random()}"
                 try:
-                    self._write(conn, action, tag, note, next(fresh))
+                    self._write(conn, action, tag, note, other)
                 except psycopg.Error as exc:
                     with self._lock:
                         self.failed[exc.sqlstate or "lost"] = self.failed.get(exc.sqlstate or "lost", 0) + 1
