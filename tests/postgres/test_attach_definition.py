@@ -101,7 +101,7 @@ def test_nothing_is_lost_there_and_back_and_there_again(
 def test_what_the_parent_lacks_is_named(
     database: Database, conn: Connection, sql_files: SqlFiles, plan: Plan, run: Run, defect: str, said: str
 ) -> None:
-    """A parent that lost something is no longer what the table was, and so is history when it comes back without it."""
+    """A parent that lost something is no longer what the table was; the difference is named, and nobody wants it."""
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)
     work.prepare()
