@@ -107,7 +107,7 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
         changed = 0
         if dry:
             first = "cluster" if env.kind == "local" else "hosts" if env.settings.get("provisioned") else None
-            for phase in filter(None, (first, "roles", "app")):
+            for phase in filter(None, (first, "roles", "app" if env.app_servers else None)):
                 result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
                 for host, operation in result.would_change:
                     run.event("note", text=f"{host}: would change: {operation}")
@@ -133,7 +133,8 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
                     stack.enter_context(advisory_lock(conn, lock_key(loaded)))
                     changed += run_pyinfra(env.inventory, "roles", plan=plan, run=run, data={"reset": True}).changed
                 changed += migrate_schema(context)
-            changed += run_pyinfra(env.inventory, "app", plan=plan, run=run, data={"reset": fresh}).changed
+            if env.app_servers:  # a database alone can be switched over too
+                changed += run_pyinfra(env.inventory, "app", plan=plan, run=run, data={"reset": fresh}).changed
         run.event("note", text=f"{changed} operations changed something" if changed else "no change")
         servers = ", ".join(f"{one.name} at {one.url}" for one in env.app_servers)
         place = f"{env.database.name} at {env.database.host}:{env.database.port}"

@@ -4,14 +4,14 @@ import signal
 
 import pytest
 
-pytest_plugins = ["tests.fix_app", "tests.fix_fleet", "tests.fix_postgres", "tests.fix_tables"]
+pytest_plugins = ["tests.fix_app", "tests.fix_fleet", "tests.fix_postgres", "tests.fix_tables", "tests.fix_verbs"]
 
 # A shell starts its background jobs with SIGINT ignored, and children inherit that: Ctrl-C would do nothing in tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Minutes each, and without surprises for who changes one module: left to `./inv test --all`.
-LONG = ("tests/zoo/", "tests/hosts/", "tests/fleet/", "tests/postgres/test_keys.py")
+LONG = ("tests/faults/", "tests/zoo/", "tests/hosts/", "tests/fleet/", "tests/postgres/test_keys.py")
 FIRST = ("tests/histories/", "tests/kills/", "tests/resilience/", *LONG)
 
 
