@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
+from pathlib import Path
+
 MEGABYTE = 1 << 20
 CONNECTIONS = 120
 
@@ -49,3 +54,11 @@ awk '/^MemTotal/ {print $2}' /proc/meminfo; nproc
 group=$(awk -F: '$2 == "memory" {print $3}' /proc/1/cgroup)
 cat /sys/fs/cgroup/memory.max "/sys/fs/cgroup/memory${group%/init.scope}/memory.limit_in_bytes" 2>/dev/null; true
 """
+
+
+def own_cores(group: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return how many cores this machine lets our processes use; a quota of the control group takes precedence."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = re.match(r"(\d+) (\d+)", group.read_text()) if group.exists() else None
+    return min(cores, math.ceil(int(quota[1]) / int(quota[2]))) if quota else cores

@@ -1,8 +1,8 @@
 """Environment `local`: everything on this machine, nothing needs root. Three hosts that are processes.
 
 REHEARSAL_LOCAL_BASE      folder of everything that it makes      default: a folder of this project in the temporary one
-REHEARSAL_LOCAL_DB_PORT   port of the database                    default: 25432
-REHEARSAL_LOCAL_APP_PORT  port of the first app server            default: 28101
+REHEARSAL_LOCAL_DB_PORT   port of the database                    default: a free one, kept for this project's folder
+REHEARSAL_LOCAL_APP_PORT  port of the first app server            default: the ones after it
 REHEARSAL_LOCAL_APPS      number of app servers                   default: 2
 """
 
@@ -13,12 +13,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fleet.ports import local_ports
+from fleet.sizing import own_cores
+
 _project = Path(__file__).resolve().parent.parent
 _name = f"pg-rehearsal-{os.getuid()}-{hashlib.sha256(str(_project).encode()).hexdigest()[:8]}"
 _base = Path(os.environ.get("REHEARSAL_LOCAL_BASE") or Path(tempfile.gettempdir()) / _name).absolute()
-# Below 32768, where systems take the ports of outgoing connections from: one of those, even just closed, bars a server.
-_port = int(os.environ.get("REHEARSAL_LOCAL_APP_PORT") or 28101)
 _apps = int(os.environ.get("REHEARSAL_LOCAL_APPS") or 2)
+_given = [int(os.environ.get(f"REHEARSAL_LOCAL_{name}_PORT") or 0) for name in ("DB", "APP")]
+_free = (0, 0) if all(_given) else local_ports(_base, _apps)
+_db_port, _port = (given or free for given, free in zip(_given, _free, strict=True))
 
 # The launcher of the cluster writes where the programs of its version are.
 _made = _base / "cluster" / "cluster.json"
@@ -28,7 +32,8 @@ _everywhere = {
     "base": str(_base),
     "cluster_base": str(_base / "cluster"),
     "cluster_major": int(os.environ["REHEARSAL_LOCAL_MAJOR"]) if os.environ.get("REHEARSAL_LOCAL_MAJOR") else None,
-    "db_port": int(os.environ.get("REHEARSAL_LOCAL_DB_PORT") or _cluster.get("port") or 25432),
+    "db_port": _db_port,
+    "db_cores": own_cores(),
     "db_bin": _cluster.get("bin"),
     "db_superuser_password": {"file": str(_base / "cluster" / "superuser.password")},
     "db_migrator_password": {"file": str(_base / "secrets" / "rehearsal.password")},

@@ -26,7 +26,11 @@ class AppServer:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """How to reach a database as one role. `password` never appears in `repr`."""
+    """How to reach a database as one role. `password` never appears in `repr`.
+
+    `cores` are those of its host where the inventory tells them (`db_cores`): a role that may not read the server's
+    files cannot ask.
+    """
 
     host: str
     port: int
@@ -35,6 +39,7 @@ class Database:
     password: str = field(repr=False, default="")
     sslmode: str = "prefer"
     sslrootcert: str | None = None
+    cores: int | None = None
 
     def conninfo(self) -> dict[str, Any]:
         """Return connection parameters for psycopg."""

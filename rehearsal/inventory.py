@@ -161,7 +161,17 @@ def _database(data: _Data, plan: str, user: str, password: str) -> Database:
     name = str(data["db_name"]).format(plan=plan)
     sslmode = str(data.values.get("db_sslmode") or "prefer")
     rootcert = data.values.get("db_sslrootcert")
-    return Database(data["db_host"], int(data["db_port"]), name, data[user], password, sslmode, rootcert)
+    cores = data.values.get("db_cores")
+    return Database(
+        data["db_host"],
+        int(data["db_port"]),
+        name,
+        data[user],
+        password,
+        sslmode,
+        rootcert,
+        int(cores) if cores else None,
+    )
 
 
 def _app_server(data: _Data) -> AppServer:

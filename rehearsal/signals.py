@@ -63,7 +63,7 @@ class Signals:
         self._last: tuple[float, float] | None = None
         self._probe = Probe(self._conn, source, key)
         self._disk = _data_folder(self._conn, database, self._rights)
-        self.cores = _cores(self._conn) if self._rights["files"] else None
+        self.cores = (_cores(self._conn) if self._rights["files"] else None) or database.cores
 
     def close(self) -> None:
         """End the session."""
@@ -78,7 +78,7 @@ class Signals:
             "role": rights["activity"],
             "WAL files that wait to be archived: grant pg_monitor to the role": rights["archive_queue"]
             or not rights["archives"],
-            "the server's cores: name pace.cores in the plan": self.cores is not None,
+            "the server's cores: name pace.cores in the plan, or db_cores in the inventory": self.cores is not None,
             "room on the server's disk: it is seen on the server's own host only": self._disk is not None,
         }
         return [text for text, seen in said.items() if not seen]

@@ -1,10 +1,17 @@
 """Plugins and markers only."""
 
+import os
 import signal
 
 import pytest
 
 pytest_plugins = ["tests.fix_app", "tests.fix_fleet", "tests.fix_postgres", "tests.fix_tables", "tests.fix_verbs"]
+
+# Before any library reads them: tests mean the same in every shell (rehearsal/variables.py does so for the commands).
+for _name in [
+    name for name in os.environ if (name.startswith("PG") and name != "PGBIN") or name.lower().endswith("_proxy")
+]:
+    del os.environ[_name]
 
 # A shell starts its background jobs with SIGINT ignored, and children inherit that: Ctrl-C would do nothing in tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from fleet.machines.downloads import download_environ
 from fleet.machines.layout import PROJECT, Layout, MachineError
 
 PYTHON = "3.11"  # of Debian 12
@@ -75,7 +76,9 @@ def _install(folder: Path) -> None:
         *only,
         *NEEDS,
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=download_environ()
+    )
     if done.returncode != 0:
         message = f"the app's packages cannot be had: {' | '.join(done.stderr.strip().splitlines()[-4:])}"
         raise MachineError(message)

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from fleet.machines.downloads import download_environ
 from fleet.machines.engine import LABEL
 from fleet.machines.layout import MachineError
 
@@ -142,7 +143,9 @@ def _bootstrap(client: Any, name: str, reason: str) -> str:
         options += [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "man", "locale")]
         options += [f"--aptopt={line}" for line in _apt_of_the_machine().get(SCRIPTS, "").splitlines()]
         command = ["mmdebstrap", *options, SUITE, str(archive), *_sources()]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=download_environ()
+        )
         if done.returncode != 0:
             message = f"mmdebstrap cannot make a root file system: {' | '.join(done.stderr.strip().splitlines()[-4:])}"
             raise MachineError(message)

@@ -20,6 +20,13 @@ db_superuser = "postgres"
 db_migrator = "rehearsal"
 db_app_role = "app"
 
+# Commands of ours see a short list of this shell's variables (PATH, HOME, SSH_AUTH_SOCK and the like), and those that an
+# inventory names. What a command for secrets needs beside them is named here; PG* and proxies are left out otherwise.
+# needs_env = ["VAULT_ADDR", "VAULT_TOKEN"]
+
+# Cores of the database's host, for the copy's pace; only where the migrating role may not read /proc/cpuinfo there.
+# db_cores = 8
+
 # Where passwords are, never what they are: {"env": NAME}, {"file": PATH} or {"command": [WORD, …]}, on this machine.
 db_superuser_password = {"command": ["pass", "show", "staging/postgres"]}
 db_migrator_password = {"env": "REHEARSAL_MIGRATOR_PASSWORD"}

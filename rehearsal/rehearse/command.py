@@ -20,6 +20,7 @@ from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, Usa
 from rehearsal.evidence import Event, Run, runs_folder, utc_now
 from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
+from rehearsal.limits import require_limits
 from rehearsal.machines import stand_up
 from rehearsal.plan import Plan
 from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
@@ -30,6 +31,7 @@ from rehearsal.rehearse.runner import Runner, choose, index_of, lock_database, l
 from rehearsal.report.write import write_report
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
+from rehearsal.variables import left_out
 from rehearsal.verdict import Verdict
 
 INTERRUPTED = 3
@@ -69,6 +71,7 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     if env.kind == "production":
         message = "a rehearsal never runs against production; `invoke db.switchover --env production` is the real thing"
         raise UsageError(message)
+    require_limits(env, runs_folder(root))
     run = open_run(root, plan, request)
     confirm(env, plan, yes=request.yes)
     scale = scale_of(plan, request.rows) if request.resume is None or request.rows else scale_before(run)
@@ -100,7 +103,9 @@ def announce(plan: Plan, env: Environment, run: Run, options: Options, *, phases
     made = f", {rows:,} rows made for it" if env.is_throwaway and rows and not resumed else ""
     verb = "going on with the rehearsal of" if resumed else "rehearsing"
     tables = ", ".join(spec.name for spec in plan.tables)
+    ignored = [f"variables of the shell that have no effect here: {', '.join(names)}"] if (names := left_out()) else []
     return [
+        *ignored,
         f"{verb} plan {plan.name} ({plan.strategy}) on environment {env.name}: {tables}{made}",
         f"{phases} phases: switched over under load, measured, taken back, switched again; kept in runs/{run.name}",
     ]
