@@ -20,8 +20,8 @@ db_superuser = "postgres"
 db_migrator = "rehearsal"
 db_app_role = "app"
 
-# Commands of ours see a short list of this shell's variables (PATH, HOME, SSH_AUTH_SOCK and the like), and those that an
-# inventory names. What a command for secrets needs beside them is named here; PG* and proxies are left out otherwise.
+# Commands of ours see a short list of this shell's variables (PATH, HOME, SSH_AUTH_SOCK and the like), and those that
+# an inventory names. What a command for secrets needs beside them is named here; PG* and proxies are left out.
 # needs_env = ["VAULT_ADDR", "VAULT_TOKEN"]
 
 # Cores of the database's host, for the copy's pace; only where the migrating role may not read /proc/cpuinfo there.
