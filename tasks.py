@@ -112,13 +112,7 @@ def provision(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: boo
     _rehearsal("provision", *_on(plan, env, *_flags(dry_run=dry_run, fresh=fresh)))
 
 
-@verb(
-    help={
-        "env": HELP["env"],
-        "plan": HELP["plan"],
-        "rows": "rows of the scaled tables together, instead of the plan's",
-    },
-)
+@verb(help={"env": HELP["env"], "plan": HELP["plan"], "rows": "rows of the scaled tables together, not the plan's"})
 def data(_: Context, env: str = "local", plan: str = PLANS[0], rows: str = "") -> None:
     """Fill the plan's tables with production-like rows, on throwaway hosts; a second run changes nothing."""
     _rehearsal("data", *_on(plan, env, *_flags(rows=rows)))
@@ -156,9 +150,7 @@ def reset(_: Context, env: str = "docker") -> None:
     _rehearsal("hosts-reset", *_on(PLANS[0], env))
 
 
-@verb(
-    help={"env": HELP["env"], "host": "name of the host, as in hosts.status", "command": "command instead of a shell"},
-)
+@verb(help={"env": HELP["env"], "host": "name of the host, as in hosts.status", "command": "instead of a shell"})
 def ssh(_: Context, env: str = "docker", host: str = "db", command: str = "") -> None:
     """Log in to a host of `docker` as root, by the environment's own key."""
     _rehearsal("hosts-ssh", *_on(PLANS[0], env, *_flags(host=host, command=command)))
@@ -190,9 +182,7 @@ def switchover(_: Context, env: str = "local", plan: str = PLANS[0], dry_run: bo
     _rehearsal("switchover", *_on(plan, env, *_flags(dry_run=dry_run), yes=yes))
 
 
-@verb(
-    help={"env": HELP["env"], "plan": HELP["plan"], "reason": "shown to whoever watches the copy"},
-)
+@verb(help={"env": HELP["env"], "plan": HELP["plan"], "reason": "shown to whoever watches the copy"})
 def pause(_: Context, env: str = "local", plan: str = PLANS[0], reason: str = "") -> None:
     """Hold up the plan's copies and index builds, running or to come, until `db.resume`."""
     _rehearsal("pause", *_on(plan, env, *_flags(reason=reason)))
@@ -271,9 +261,7 @@ def set_(
     _rehearsal("flags-set", *_on(plan, env, *words))
 
 
-@verb(
-    help={"plan": HELP["plan"], "by": "who reviewed plan and dry_run.log", "note": "what the reviewer says"},
-)
+@verb(help={"plan": HELP["plan"], "by": "who reviewed plan and dry_run.log", "note": "what the reviewer says"})
 def review(_: Context, by: str, plan: str = PLANS[0], note: str = "") -> None:
     """Record a second person's review of a plan and its SQL as they are now; any change of them needs another."""
     _rehearsal("plan-review", "--plan", plan, *_flags(by=by, note=note))
@@ -285,9 +273,7 @@ def open_(_: Context, run: str = "") -> None:
     _rehearsal("report-open", *_flags(run=run))
 
 
-@verb(
-    help={"run": HELP["run"], "by": "who signs", "accept": "reason to sign although the verdict is not GO"},
-)
+@verb(help={"run": HELP["run"], "by": "who signs", "accept": "reason to sign although the verdict is not GO"})
 def sign(_: Context, by: str, run: str = "", accept: str = "") -> None:
     """Sign a report: name, date and fingerprint; an edited report no longer verifies."""
     _rehearsal("report-sign", *_flags(run=run, by=by, accept=accept))
@@ -327,22 +313,26 @@ def _tested(*words: str) -> int:
 
 @verb(
     help={
-        "only": "path or node id of tests",
+        "only": "path or node id of tests; with --long: name of a slice",
         "major": "major version of the server to test on",
         "all": "the long ones too: whole rehearsals that are killed, a walk through all verbs",
+        "long": "the tests of hours instead, slice by slice; goes on where it was killed, keeps docs/long-runs.md",
     },
 )
-def test(_: Context, only: str = "", major: str = "", all: bool = False) -> None:  # noqa: A002 -- the option's name
+def test(_: Context, only: str = "", major: str = "", all: bool = False, long: bool = False) -> None:  # noqa: A002
     """Run the tests on a real PostgreSQL of their own."""
     if major:
         os.environ["REHEARSAL_TEST_MAJOR"] = major
+    if long:
+        _end(_python("-m", "tests.long", *_flags(only=only)))
+        return
     if only:
         _end(_python("-m", "pytest", only))
         return
     # Two workers, each with a cluster of its own; then, one by one, the tests that measure what the machine can do.
-    long = "" if all else " and not long"
-    shared = _tested("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-m", f"not alone{long}")
-    _end(max(shared, _tested("-m", f"alone{long}")))
+    brief = "" if all else " and not long"
+    shared = _tested("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-m", f"not alone{brief}")
+    _end(max(shared, _tested("-m", f"alone{brief}")))
 
 
 @verb(

@@ -23,9 +23,18 @@ FIRST = ("tests/histories/", "tests/kills/", "tests/resilience/", *LONG)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark whole folders as long, and begin with what takes long: at the end it would keep one worker busy alone."""
     for item in items:
         if item.nodeid.startswith(LONG):
             item.add_marker(pytest.mark.long)
+    leave_out_hours(config, items)
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+def leave_out_hours(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of hours, unless they are asked for: by their marker, or by a node id."""
+    if "hours" in config.option.markexpr or any("::" in one for one in config.args):
+        return
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("hours")])
+    items[:] = [item for item in items if not item.get_closest_marker("hours")]
