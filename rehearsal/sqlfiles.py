@@ -7,6 +7,7 @@ index definition). Anything unfiltered is an error.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,7 +33,11 @@ def quote_ident(name: Name) -> Quoted:
     >>> quote_ident(("public", 'we"ird'))
     '"public"."we""ird"'
     """
-    parts = (name,) if isinstance(name, str) else tuple(name)
+    return _quoted((name,) if isinstance(name, str) else tuple(name))
+
+
+@functools.lru_cache(maxsize=4_096)  # templates quote the same columns over and over
+def _quoted(parts: tuple[str, ...]) -> Quoted:
     return Quoted(sql.Identifier(*parts).as_string(None))
 
 

@@ -2,7 +2,7 @@
 
 Everything is read in one snapshot that several sessions share, so a difference is a difference and never a write that
 came in between. Digest each leaf, drill into those that differ, explain what the key log of the same snapshot
-announces, and prove each time, by corrupting rows in a transaction that is rolled back, that corruption would be seen.
+announces, and prove each time, on scratch rows, that corruption would be seen. No table is ever written.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from rehearsal.catalog import Name, Table, dotted
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.parity.digest import Sums, digest_pair, open_snapshot
-from rehearsal.parity.drill import Difference, Drilled, drill
+from rehearsal.parity.drill import Difference, look_closer
 from rehearsal.parity.pair import Leaf, Pair, read_pair
 from rehearsal.parity.report import LeafParity, ParityReport, parity_text
 from rehearsal.parity.selftest import run_self_test
-from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles
 
 __all__ = ["Difference", "LeafParity", "ParityReport", "compare", "parity_text"]
@@ -42,8 +41,8 @@ def compare(
     """Compare two tables exactly, in one snapshot, while both are written to.
 
     `keylog` names the table of captured keys: columns k1..kn are the primary key of the source, then the partition
-    key if it is not part of it. Takes ACCESS SHARE only; the self-test locks a few rows of the target for the
-    comparison of one leaf, passing over rows that somebody else has locked, and rolls back.
+    key if it is not part of it. Takes ACCESS SHARE only, in transactions that are read only; the self-test too, which
+    works on copies of a few rows within its queries.
 
     Raises:
         PreconditionError: the tables have no primary key or not the same columns.
@@ -53,10 +52,10 @@ def compare(
     with _seeing(source), open_snapshot(database) as (conn, snapshot):
         pair = read_pair(conn, files, source.name, target.name, key)
         sums = digest_pair(conn, database, files, pair, snapshot, workers=workers)
-        found = _look_closer(conn, files, pair, sums, keylog=keylog, max_examples=max_examples)
+        found = look_closer(conn, files, pair, sums, keylog=keylog, max_examples=max_examples)
     leaves = tuple(_leaf_parity(leaf, *sums) for leaf in pair.leaves if leaf.oid or sums[0].rows[leaf.oid])
     with _seeing(source):
-        passed, note = run_self_test(database, files, pair, sums[1].rows) if self_test else (None, "not asked for")
+        passed, note = run_self_test(database, files, pair, sums) if self_test else (None, "not asked for")
     return ParityReport(
         pair.source.name,
         pair.target.name,
@@ -93,18 +92,3 @@ def _seeing(source: Table) -> Generator[None]:
 def _leaf_parity(leaf: Leaf, source: Sums, target: Sums) -> LeafParity:
     (source_count, source_digest), (target_count, target_digest) = source.of(leaf.oid), target.of(leaf.oid)
     return LeafParity(leaf.name[1], source_count, target_count, source_digest, target_digest)
-
-
-def _look_closer(
-    conn: Connection, files: SqlFiles, pair: Pair, sums: tuple[Sums, Sums], *, keylog: Name | None, max_examples: int
-) -> Drilled:
-    source, target = sums
-    unequal = [leaf for leaf in pair.leaves if source.of(leaf.oid) != target.of(leaf.oid)]
-    if not unequal:
-        return Drilled()
-    if not target.rows.total() and keylog is None:
-        # Nothing to look into: a target that is still empty lacks every row.
-        return Drilled({"missing": source.rows.total()}, unexplained=source.rows.total())
-    found = drill(conn, files, pair, unequal, keylog=keylog, max_examples=max_examples)
-    # A digest that differs is a difference, even if no row can be shown: it must never count as explained.
-    return found if found.counts else Drilled({"unseen": len(unequal)}, unexplained=len(unequal))

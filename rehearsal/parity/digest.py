@@ -20,7 +20,7 @@ from psycopg import sql
 from rehearsal.catalog import Name
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
-from rehearsal.parity.pair import Leaf, Pair, Span
+from rehearsal.parity.pair import Pair
 from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.sqlfiles import SqlFiles
 
@@ -133,13 +133,13 @@ def digest_pair(
     return source, target
 
 
-def digest_leaf(conn: Connection, files: SqlFiles, pair: Pair, leaf: Leaf) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return rows and digest of one leaf, in the source and in the target, as the session sees them now."""
+def digest_here(conn: Connection, files: SqlFiles, pair: Pair) -> tuple[Sums, Sums]:
+    """Return the sums of both tables as this one session sees them, each relation in one piece: for a few rows."""
     source, target = Sums(), Sums()
-    spans = pair.spans([leaf])
-    add_rows(pair, source, None, _digest(conn, files, pair, Piece(pair.source.name, None, 0, None), spans))
-    add_rows(pair, target, leaf.oid, _digest(conn, files, pair, Piece(leaf.name, leaf.oid, 0, None)))
-    return source.of(leaf.oid), target.of(leaf.oid)
+    for name, _, leaf in _relations(pair):
+        found = _digest(conn, files, pair, Piece(name, leaf, 0, None))
+        add_rows(pair, source if leaf is None else target, leaf, found)
+    return source, target
 
 
 Rows = list[tuple[int | None, int, Decimal]]
@@ -156,12 +156,17 @@ def add_rows(pair: Pair, sums: Sums, leaf: int | None, rows: Rows) -> None:
 
 def plan_pieces(conn: Connection, pair: Pair) -> list[Piece]:
     """Split both tables into ranges of blocks; the last one of a relation is open, for it may have grown."""
-    sources = [(pair.source.name, pair.source.oid, None)]
-    if pair.source.kind == "p":
-        sources = [(one.name, one.oid, None) for one in pair.source.partitions if not one.detach_pending]
-    relations = [*sources, *((leaf.name, leaf.oid, leaf.oid) for leaf in pair.leaves if leaf.oid)]
+    relations = _relations(pair)
     blocks = _blocks(conn, [oid for _, oid, _ in relations])
     return [piece for name, oid, leaf in relations for piece in _pieces(name, leaf, blocks[oid])]
+
+
+def _relations(pair: Pair) -> list[tuple[Name, int, int | None]]:
+    """Return name and oid of all relations that hold rows, with the leaf that each one is; None for the source's."""
+    sources: list[tuple[Name, int, int | None]] = [(pair.source.name, pair.source.oid, None)]
+    if pair.source.kind == "p":
+        sources = [(one.name, one.oid, None) for one in pair.source.partitions if not one.detach_pending]
+    return [*sources, *((leaf.name, leaf.oid, leaf.oid) for leaf in pair.leaves if leaf.oid)]
 
 
 def _pieces(relation: Name, leaf: int | None, blocks: int) -> Iterator[Piece]:
@@ -199,13 +204,12 @@ def _work(
             found.append((piece, _digest(conn, files, pair, piece)))
 
 
-def _digest(conn: Connection, files: SqlFiles, pair: Pair, piece: Piece, spans: tuple[Span, ...] = ()) -> Rows:
+def _digest(conn: Connection, files: SqlFiles, pair: Pair, piece: Piece) -> Rows:
     query = files.query(
         "parity/digest.sql.j2",
         pair=pair,
         relation=piece.relation,
         first_block=piece.first_block,
         end_block=piece.end_block,
-        spans=spans,
     )
     return conn.execute(query).fetchall()

@@ -12,6 +12,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from rehearsal.catalog import Name
+from rehearsal.parity.digest import Sums
 from rehearsal.parity.pair import Leaf, Pair
 from rehearsal.postgres import Connection
 from rehearsal.sqlfiles import SqlFiles
@@ -47,6 +48,28 @@ class Drilled:
     explained: int = 0
     unexplained: int = 0
     examples: list[Difference] = field(default_factory=list[Difference])
+
+
+def look_closer(
+    conn: Connection,
+    files: SqlFiles,
+    pair: Pair,
+    sums: tuple[Sums, Sums],
+    *,
+    keylog: Name | None = None,
+    max_examples: int = 100,
+) -> Drilled:
+    """Look into the leaves whose sums differ between source and target; into none if there are none."""
+    source, target = sums
+    unequal = [leaf for leaf in pair.leaves if source.of(leaf.oid) != target.of(leaf.oid)]
+    if not unequal:
+        return Drilled()
+    if not target.rows.total() and keylog is None:
+        # Nothing to look into: a target that is still empty lacks every row.
+        return Drilled({"missing": source.rows.total()}, unexplained=source.rows.total())
+    found = drill(conn, files, pair, unequal, keylog=keylog, max_examples=max_examples)
+    # A digest that differs is a difference, even if no row can be shown: it must never count as explained.
+    return found if found.counts else Drilled({"unseen": len(unequal)}, unexplained=len(unequal))
 
 
 def drill(

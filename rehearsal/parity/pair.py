@@ -23,7 +23,8 @@ NOWHERE = "(no partition)"
 class Encoded:
     """A column and how its values enter a digest: natively, by the type's send function, or as text.
 
-    `base` is the name of the type below all domains, '' where that is not one of PostgreSQL's own.
+    `base` is the name of the type below all domains, '' where that is not one of PostgreSQL's own; `base_type` is how
+    that type is written in SQL, without a length or a scale.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Encoded:
     send: tuple[str, str] | None
     as_text: bool
     base: str = ""
+    base_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Pair:
     """A source and its target.
 
     By range bucket n holds the keys in [bounds[n - 1], bounds[n]), by list those equal to bounds[n] (the last one all
-    others), by hash those of remainder n; None the null ones.
+    others), by hash those of remainder n; None the null ones. `scratch` holds common table expressions, if the rows are
+    those of a self-test: relations whose schema is '' are found among them, and in no table.
     """
 
     source: Table
@@ -71,6 +74,7 @@ class Pair:
     method: str = "range"
     modulus: int = 0
     hash_function: Name | None = None
+    scratch: str = ""
 
     @property
     def bucket_count(self) -> int:
@@ -87,10 +91,6 @@ class Pair:
         """Primary key of the source, and the partition key if it is not part of it."""
         primary = self.source.primary_key
         return primary if self.key in primary else (*primary, self.key)
-
-    def base_of(self, name: str) -> str:
-        """Name of a column's type below all domains."""
-        return next((column.base for column in self.columns if column.name == name), "")
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -148,7 +148,14 @@ def read_encodings(conn: Connection, files: SqlFiles, table: Table, *, portable:
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(files.query("parity/encodings.sql"), {"oid": table.oid, "portable": portable}).fetchall()
     return tuple(
-        Encoded(row["name"], row["type"], tuple(row["send"]) if row["send"] else None, row["as_text"], row["base_name"])
+        Encoded(
+            row["name"],
+            row["type"],
+            tuple(row["send"]) if row["send"] else None,
+            row["as_text"],
+            row["base_name"],
+            row["base_type"],
+        )
         for row in rows
     )
 

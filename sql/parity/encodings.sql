@@ -13,6 +13,7 @@ with recursive base (attnum, type, typmod) as (
     select a.attname as name, pg_catalog.format_type(a.atttypid, a.atttypmod) as type, a.attnum,
            coalesce(c.collisdeterministic, true) as is_deterministic, t.typtype, t.typsend, b.typmod,
            case when tn.nspname = 'pg_catalog' then t.typname else '' end as base_name,
+           pg_catalog.format_type(t.oid, -1) as base_type,
            pn.nspname as send_schema, p.proname as send_name
     from base as b
     join pg_catalog.pg_attribute as a on a.attrelid = %(oid)s::oid and a.attnum = b.attnum
@@ -32,7 +33,7 @@ with recursive base (attnum, type, typmod) as (
                          'timetz', 'money', 'bit', 'varbit', 'inet', 'cidr', 'macaddr') as is_portable
     from typed
 )
-select name, type, base_name,
+select name, type, base_name, base_type,
        case when not is_strict and send_name is not null and (is_portable or not %(portable)s)
             then array[send_schema, send_name]::text[] end as send,
        not is_strict and (send_name is null or (%(portable)s and not is_portable)) as as_text

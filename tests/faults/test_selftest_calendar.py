@@ -1,0 +1,166 @@
+"""The self-test of parity on every date: days that are complete, months that just began or end, leap days.
+
+The rows are those that the shipped plans make on that date, few of them; the partitioned tables are as the plans want
+them, with their unique constraints, which once left no day of a month to move a row to.
+"""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import rehearsal.parity
+from rehearsal.catalog import Catalog, Name, split_name
+from rehearsal.data import make_data
+from rehearsal.environment import Database
+from rehearsal.parity import compare
+from rehearsal.parity.pair import Pair
+from rehearsal.plan import Plan
+from rehearsal.planfile import load_plan
+from rehearsal.postgres import Connection, connect
+from rehearsal.sqlfiles import SqlFiles, as_query
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST, LAST = date(2026, 11, 1), date(2028, 12, 31)
+DATES = [FIRST + timedelta(days=day) for day in range((LAST - FIRST).days + 1)]
+MONTHS = sorted({(one.year, one.month) for one in DATES})
+SAMPLE = sorted(
+    {date(year, month, calendar.monthrange(year, month)[1]) for year, month in MONTHS}
+    | {date(2026, 11, 27), date(2027, 2, 27), date(2028, 2, 28), date(2028, 3, 1), date(2027, 1, 1), date(2027, 5, 30)}
+)
+# The application's second table of each kind would say the same again.
+PLANS = {
+    "hospitality": ("public.revenues", "public.daily_cash_balances"),
+    "sensor_readings": ("public.sensor_readings",),
+}
+SCALE = {"hospitality": 0.004, "sensor_readings": 0.0005}
+PARTITIONED = """
+create table {target} (like {source} including defaults including generated including constraints)
+    partition by range ({key});
+alter table {target} add primary key (id, {key});
+{more}
+do $do$
+begin
+    for n in 0..50 loop
+        execute format('create table {target}_%s partition of {target} for values from (%L) to (%L)', n,
+            '2025-08-01'::date + n * interval '1 month', '2025-08-01'::date + (n + 1) * interval '1 month');
+    end loop;
+end $do$;
+"""
+DAYS = "alter table {target} add unique (property_id, balance_date);"
+
+
+@dataclass(frozen=True)
+class World:
+    """A database with the tables of both plans, each beside a partitioned one."""
+
+    database: Database
+    files: SqlFiles
+    conn: Connection
+    plans: dict[str, Plan]
+
+    def judge(self, today: date) -> None:
+        """Make the rows of a date, compare, and demand that corruption would have been seen."""
+        for name, plan in self.plans.items():
+            tables = [split_name(one) for one in PLANS[name]]
+            for one in (*tables, *map(target, tables)):
+                self.conn.execute(sql.SQL("delete from {}").format(sql.Identifier(*one)))
+            make_data(self.conn, plan, scale=SCALE[name], anchor=today)
+            for table in tables:
+                self._judge(plan, table, today)
+
+    def _judge(self, plan: Plan, table: Name, today: date) -> None:
+        names = [sql.Identifier(*one) for one in (target(table), table)]
+        copied = self.conn.execute(sql.SQL("insert into {} select * from {}").format(*names)).rowcount
+        assert copied >= 400
+        source, other = (Catalog(self.conn, self.files).read(one) for one in (table, target(table)))
+        key = next(one.key for one in plan.tables if split_name(one.name) == table)
+        report = compare(self.database, self.files, source, other, key)
+        assert report.is_equal, f"{today}: {report.text()}"
+        assert report.self_test is True, f"{today}: self-test: {report.self_test_note}"
+        assert "moved" in report.self_test_note
+
+
+def target(table: Name) -> Name:
+    """Return the name of the partitioned table."""
+    return table[0], f"{table[1]}_p"
+
+
+@pytest.fixture(scope="module")
+def world(server: Database, template: str, sql_files: SqlFiles) -> Iterator[World]:
+    """The tables, empty."""
+    name = sql.Identifier("selftest_calendar")
+    with connect(server) as conn:
+        conn.execute(sql.SQL("create database {} template {}").format(name, sql.Identifier(template)))
+    database = replace(server, name="selftest_calendar")
+    with connect(database) as conn:
+        plans = {one: _small(load_plan(ROOT / "plans" / f"{one}.toml"), PLANS[one]) for one in PLANS}
+        for plan_name, plan in plans.items():
+            conn.execute(sql_files.query(f"migrations/{plan_name}/001_schema.sql"))
+            for one in plan.tables:
+                if one.name in PLANS[plan_name]:
+                    more = DAYS.format(target=f"{one.name}_p") if "daily" in one.name else ""
+                    conn.execute(
+                        as_query(PARTITIONED.format(source=one.name, target=f"{one.name}_p", key=one.key, more=more))
+                    )
+        yield World(database, sql_files, conn, plans)
+    with connect(server) as conn:
+        conn.execute(sql.SQL("drop database {} with (force)").format(name))
+
+
+def _small(plan: Plan, tables: tuple[str, ...]) -> Plan:
+    """Return the plan without the data of other scaled tables."""
+    kept = [one for one in plan.data.tables if not one.scaled or one.name in tables]
+    return plan.model_copy(update={"data": plan.data.model_copy(update={"tables": kept})})
+
+
+@pytest.mark.fault("v10")
+@pytest.mark.parametrize("today", SAMPLE, ids=str)
+def test_the_self_test_is_possible_on_a_month_s_last_days(world: World, today: date) -> None:
+    """On dates that are unlike others: ends of months, leap days, the day after."""
+    world.judge(today)
+
+
+@pytest.mark.hours
+@pytest.mark.parametrize("month", MONTHS, ids=lambda month: f"{month[0]}-{month[1]:02}")
+def test_the_self_test_is_possible_on_every_date(world: World, month: tuple[int, int]) -> None:
+    """Each day to the end of 2028."""
+    days = [one for one in DATES if (one.year, one.month) == month]
+    for today in days:
+        world.judge(today)
+    print(f"{len(days)} dates of {month[0]}-{month[1]:02}")  # noqa: T201 -- the figure of the long run
+
+
+MOVE = """
+update public.daily_cash_balances_p_6 as x set balance_date = date '2026-02-01' + %s
+where ctid = (select min(ctid) from public.daily_cash_balances_p_6) and balance_date <> date '2026-02-01' + %s
+"""
+
+
+def move_in_place(database: Database, _: SqlFiles, pair: Pair, *__: object) -> tuple[bool | None, str]:
+    """Do what the self-test did: move a row of the smallest partition itself to another of its days, and roll back."""
+    if pair.key != "balance_date":
+        return True, "corruption was seen: moved"
+    with connect(database, autocommit=False, role="parity self-test") as conn:
+        for step in range(28):
+            with contextlib.suppress(psycopg.IntegrityError), conn.transaction(force_rollback=True):
+                if conn.execute(MOVE, [step, step]).rowcount:
+                    return True, "corruption was seen: moved"
+    return None, "no row of daily_cash_balances_p_6 could be moved"
+
+
+@pytest.mark.fault("v10", mutant=True)
+def test_a_row_of_the_table_itself_has_no_day_to_be_moved_to(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a month whose days are all taken, a table's own rows cannot be moved."""
+    monkeypatch.setattr(rehearsal.parity, "run_self_test", move_in_place)
+
+    with pytest.raises(AssertionError, match="could be moved"):
+        world.judge(date(2026, 11, 27))
