@@ -205,7 +205,7 @@ def single_verbs_a_month_apart(managed: Managed, began: Callable[[str | None], N
     managed.run("insert into public.t values (100001, '2026-11-01 00:04:00+00', 1)", "app")
 
     homes = managed.rows("select distinct tableoid::regclass::text from public.t where id >= 100000")
-    assert homes == [("t_y2026m11",)], homes
+    assert homes == [("public.t_y2026m11",)], homes
     managed.done("verify")
 
 
