@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -191,12 +192,65 @@ def make_bounds(
     begin = min(now, now if oldest is None else clock.instant(oldest))
     latest = max(now, now if newest is None else clock.instant(newest))
     _refuse_many(interval.count(begin, latest) + premake, _wider(begin, latest), oldest, newest)
-    try:
+    with _within_years(oldest, newest):
         last = interval.add(interval.floor(latest), premake)
         return tuple(_time_bounds(interval, clock, interval.floor(begin), last))
+
+
+@contextmanager
+def _within_years(oldest: object, newest: object) -> Generator[None]:
+    try:
+        yield
     except (ValueError, OverflowError) as exc:
         message = f"keys from {oldest} to {newest}: partitions would reach beyond the years 1 to 9999; correct the rows"
         raise PreconditionError(message) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """On what the leaves of a twin were decided: the moment, and the ends of the keys that there were, in UTC.
+
+    Kept in `rehearsal.migration.detail`, so that the calendar may move on between the twin and a look at it.
+    """
+
+    at: datetime
+    oldest: datetime | None = None
+    newest: datetime | None = None
+
+    def to_detail(self) -> dict[str, str | None]:
+        """Return it as it is kept in the database."""
+        moments = {"at": self.at, "oldest": self.oldest, "newest": self.newest}
+        return {name: None if one is None else one.astimezone(UTC).isoformat() for name, one in moments.items()}
+
+    @classmethod
+    def of_detail(cls, found: Mapping[str, str | None]) -> Decided:
+        """Read what was kept."""
+        ends = {name: found.get(name) for name in ("oldest", "newest")}
+        read = {name: None if one is None else datetime.fromisoformat(one) for name, one in ends.items()}
+        return cls(datetime.fromisoformat(found["at"] or ""), **read)
+
+
+def awaited_bounds(
+    interval: Interval, clock: Clock, then: Decided, now: Decided, *, premake: int
+) -> tuple[tuple[Bound, ...], tuple[Bound, ...]]:
+    """Return the leaves that a twin must have that was decided `then`, and those that it may have besides.
+
+    It must reach `premake` periods beyond what there was then, take the newest key that there is now, and hold one
+    period after that of `now`, which is the start of a run: not the moment of asking, which may lie in the next month.
+    It may reach as far as it would if it were decided now, and one period further, since a run may see midnight pass.
+
+    Raises:
+        PreconditionError: the keys reach beyond the years 1 to 9999.
+    """
+    with _within_years(now.oldest, now.newest):
+        begin = min(one for one in (then.at, then.oldest, now.oldest) if one)
+        ahead = max(one for one in (then.at, then.newest) if one)
+        last = max(interval.add(interval.floor(ahead), premake), interval.add(interval.floor(now.at)))
+        last = max(last, interval.floor(now.newest)) if now.newest else last
+        most = max(one for one in (ahead, now.at, now.newest) if one)
+        end = max(last, interval.add(interval.floor(most), premake + 1))
+        must = tuple(_time_bounds(interval, clock, interval.floor(begin), last))
+        return must, tuple(_time_bounds(interval, clock, interval.add(last), end))
 
 
 def _time_bounds(interval: Interval, clock: Clock, start: datetime, last: datetime) -> Iterator[Bound]:

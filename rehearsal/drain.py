@@ -17,7 +17,7 @@ from rehearsal.catalog import Name
 from rehearsal.errors import StepFailed
 from rehearsal.postgres import Connection, TryAgain, scalar
 from rehearsal.sqlfiles import Quoted, SqlFiles, as_query
-from rehearsal.twin import Shape, log_columns, records
+from rehearsal.twin import Shape, assignments, log_columns, records
 
 EVERYTHING = 2**62
 MOST_KEYS_UNDER_LOCK = 2_000
@@ -37,13 +37,12 @@ class Drain:
     def take_sql(self, limit: int) -> str:
         """Return the statement that takes keys off the log and their rows out of the follower."""
         columns = log_columns(self.shape)
-        return self.files.render("steps/drain_take.sql.j2", **self._values(), limit=limit) if columns else ""
+        values = {**self._values(), "stay": False, "limit": limit}
+        return self.files.render("steps/drain_take.sql.j2", **values) if columns else ""
 
     def put_sql(self) -> str:
         """Return the statement that brings the authority's rows; its parameters are arrays of keys as text."""
-        # The statement takes parameters, so a percent sign in a name is doubled; NUL can be in no name.
-        text = self.files.render("steps/drain_put.sql.j2", **self._values())
-        return text.replace("%", "%%").replace("\0", "%s")
+        return _with_arrays(self.files.render("steps/drain_put.sql.j2", **self._values(), primary=()))
 
     def _values(self) -> dict[str, Any]:
         columns = log_columns(self.shape)
@@ -70,6 +69,26 @@ class Drain:
         *arrays, taken = row or (0,)
         if taken:
             conn.execute(as_query(self.put_sql()), arrays)
+        conn.execute("select pg_catalog.set_config('rehearsal.applying', '', true)")
+        return int(taken)
+
+    def merge(self, conn: Connection) -> int:
+        """Drain everything into a source that is mirrored; return how many keys were taken. The caller holds the lock.
+
+        Rows are changed where they stand: others may point at them, and a row that goes out takes its children along.
+        """
+        shape, values = self.shape, self._values()
+        fixed = (one for one in shape.columns if one not in shape.always)
+        merged = {"primary": shape.primary, "assignments": assignments(fixed)}
+        take = self.files.render("steps/drain_take.sql.j2", **values, stay=True, limit=EVERYTHING)
+        put = self.files.render("steps/drain_put.sql.j2", **values, **merged)
+        surplus = self.files.render(
+            "steps/drain_surplus.sql.j2", **values, authority_identity=records("a", shape.identity)
+        )
+        conn.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
+        *arrays, taken = conn.execute(as_query(take)).fetchone() or (0,)
+        for text in (put, surplus) if taken else ():
+            conn.execute(as_query(_with_arrays(text)), arrays)
         conn.execute("select pg_catalog.set_config('rehearsal.applying', '', true)")
         return int(taken)
 
@@ -123,6 +142,11 @@ class Drain:
                 return self.batch(conn, EVERYTHING)
         except errors.UniqueViolation as exc:
             raise StepFailed(_unique_message(self, exc)) from exc
+
+
+def _with_arrays(text: str) -> str:
+    """Return a statement that takes parameters: a percent sign in a name is doubled; NUL can be in no name."""
+    return text.replace("%", "%%").replace("\0", "%s")
 
 
 def drain_to_zero(drain: Drain, conn: Connection) -> None:

@@ -47,6 +47,7 @@ class Event:
 
 Listener = Callable[[Event], None]
 RUNS = "REHEARSAL_RUNS"
+STAMP = "%Y%m%dT%H%M%SZ"
 
 
 def runs_folder(root: Path) -> Path:
@@ -74,7 +75,7 @@ class Run:
         Raises:
             PreconditionError: the folder cannot be made (full disk, no right).
         """
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        stamp = datetime.now(UTC).strftime(STAMP)
         for number in range(100):
             folder = root / (f"{stamp}-{env}-{plan}" + (f"-{number}" if number else ""))
             try:
@@ -106,6 +107,21 @@ class Run:
     def name(self) -> str:
         """Name of the run, which is the name of its folder."""
         return self.folder.name
+
+    @property
+    def began(self) -> datetime:
+        """The moment at which the run began, from its name: the same after each `--resume`.
+
+        What has to be expected (partitions, rows) is expected as of this moment, so that midnight changes nothing.
+
+        Raises:
+            UsageError: the folder has no name of a run.
+        """
+        try:
+            return datetime.strptime(self.name[: len("20260101T000000Z")], STAMP).replace(tzinfo=UTC)
+        except ValueError as exc:
+            message = f"{self.name!r} does not begin with the moment of a run, as 20260131T235800Z; name its folder so"
+            raise UsageError(message) from exc
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with each event from now on."""

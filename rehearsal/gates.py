@@ -330,9 +330,9 @@ GATES: tuple[Gate, ...] = (
     Gate(
         "mismatch-found",
         "A mismatch that is put in is found",
-        "A row corrupted on purpose was not reported by the parity check",
+        "Rows of its own that the rehearsal changed were not reported by the parity check, or not repaired",
         "Every clean parity report of this run is worthless",
-        "This is a defect of the check: do not trust any parity of this run",
+        "This is a defect of the check or of the repair: do not trust any parity of this run",
         ("P9",),
     ),
     Gate(
@@ -346,7 +346,7 @@ GATES: tuple[Gate, ...] = (
     Gate(
         "rollback-time",
         "The way back fits its time limit",
-        "From detection to a working application it took longer than the plan allows",
+        "From the decision to go back to a working application it took longer than the plan allows",
         "The outage lasts longer than was promised to the business",
         "Look at the steps' times; a lock that waits or a restart that hangs is the usual cause",
         ("P9",),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rehearsal.bounds import Limits
+from rehearsal.bounds import EPOCH, Decided, Limits, awaited_bounds
 from rehearsal.catalog import Catalog, Constraint, Table, split_name
 from rehearsal.history import HistoryNames, Split, fine_bounds, plain
-from rehearsal.keys import plan_bounds, read_key_range
+from rehearsal.keys import Keys, leaves_of, read_key_range, read_keys
 from rehearsal.names import Names
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
@@ -18,10 +19,13 @@ from rehearsal.structure import Finding, check_structure
 from rehearsal.uniques import leaf_only
 
 
-def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table) -> list[Finding]:
+def inspect(
+    conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table, began: datetime | None = None
+) -> list[Finding]:
     """Compare the twin's partitions, indexes, keys, checks and rights with what source and plan ask for.
 
-    The expected partitions are computed from the keys that are there and from the plan, never from the twin.
+    The expected partitions are computed from the keys that are there, from the plan, and from what the twin was decided
+    on, never from the twin; `began` is the start of the run that asks.
     """
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
@@ -30,26 +34,49 @@ def inspect(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, t
     if migration.state in (ATTACHED, REGRAINED):
         bare = plain(whole, HistoryNames(Names(split_name(spec.name))))
         return check_structure(bare, target, leaves, spec.key, history_bounds(conn, spec, source, migration))
-    bounds, alone = expected_bounds(conn, files, spec, source, target), leaf_only(spec)
-    return check_structure(whole, target, leaves, spec.key, bounds, method=spec.method, per_partition=alone)
+    wanted = expected_bounds(conn, files, spec, source, target, began)
+    alone = leaf_only(spec)
+    return check_structure(
+        whole, target, leaves, spec.key, wanted.must, method=spec.method, per_partition=alone, spare=wanted.may
+    )
 
 
-def expected_bounds(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table) -> list[Limits]:
-    """Return the bounds that the twin must have: from the oldest key to `premake` periods ahead of now.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Bounds that a twin must have, in order, and those that it may have besides."""
+
+    must: list[Limits]
+    may: list[Limits]
+
+
+def expected_bounds(
+    conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table, began: datetime | None = None
+) -> Wanted:
+    """Return the bounds that the twin must have: from the oldest key to `premake` periods ahead of its making.
 
     Keys that are numbers know no now: writers that went on since the twin was made may have used up some of the
     partitions ahead of them, so one that is left is enough.
     """
-    premake = spec.premake
-    if spec.method == "range" and spec.interval.isdigit():
-        premake = min(premake, max(1, _left_ahead(conn, files, spec, source, target)))
-    bounds = plan_bounds(conn, files, spec, source, datetime.now(UTC), premake=premake)
-    return [one.limits for one in bounds]
+    keys = read_keys(conn, files, spec, source)
+    then = _decided(conn, spec) or keys.decided(began or datetime.now(UTC))
+    if then is None:
+        ahead = min(spec.premake, max(1, _left_ahead(keys, target))) if spec.method == "range" else None
+        return Wanted([one.limits for one in leaves_of(conn, keys, EPOCH, premake=ahead)], [])
+    now = keys.decided(began or then.at) or then
+    found = awaited_bounds(keys.key.interval, keys.key.clock, then, now, premake=keys.premake)
+    must, may = ([one.limits for one in bounds] for bounds in found)
+    return Wanted(must, may)
 
 
-def _left_ahead(conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table) -> int:
-    """Count the partitions that lie behind the newest key."""
-    newest = plan_bounds(conn, files, spec, source, datetime.now(UTC), premake=0)[-1]
+def _decided(conn: Connection, spec: TableSpec) -> Decided | None:
+    """Return on what the twin's leaves were decided; None for one that an earlier version made."""
+    found = read_migration(conn, split_name(spec.name)).detail.get("leaves")
+    return Decided.of_detail(found) if found else None
+
+
+def _left_ahead(keys: Keys, target: Table) -> int:
+    """Count the partitions that lie behind the newest key, a number."""
+    newest = keys.bounds(EPOCH, 0)[-1]
     ranges = [one for one in target.partitions if not one.is_default and one.lower is not None]
     return sum(newest.upper is not None and int(one.lower or 0) >= int(newest.upper) for one in ranges)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from rehearsal.bounds import INTEGERS, TIMES, Bound, Clock, Interval, hash_bounds, list_bounds, make_bounds
+from rehearsal.bounds import INTEGERS, TIMES, Bound, Clock, Decided, Interval, hash_bounds, list_bounds, make_bounds
 from rehearsal.catalog import Name, Table
 from rehearsal.errors import PlanError, PreconditionError
 from rehearsal.plan import TableSpec
@@ -120,6 +120,56 @@ def read_key_range(conn: Connection, table: Name, key: str, *, is_time: bool = T
     return conn.execute(query.format(**parts)).fetchone() or (None, None)
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The key of a planned table and the ends of what is in it; no ends where the method is not a range."""
+
+    key: Key
+    oldest: Any = None
+    newest: Any = None
+
+    @property
+    def premake(self) -> int:
+        """Partitions after the current one; one at least where keys tell the time, since midnight is never far."""
+        return max(1, self.key.spec.premake) if self.key.tells_time else self.key.spec.premake
+
+    def decided(self, now: datetime) -> Decided | None:
+        """Return on what leaves are decided at this moment; None where the calendar has no say."""
+        if not self.key.tells_time:
+            return None
+        ends = (None if one is None else self.key.clock.instant(one) for one in (self.oldest, self.newest))
+        return Decided(now, *ends)
+
+    def bounds(self, now: datetime, premake: int | None = None) -> tuple[Bound, ...]:
+        """Return the leaves of a range.
+
+        Raises:
+            PreconditionError: the keys that are there would make too many partitions, or are no instants.
+        """
+        key, ahead = self.key, self.premake if premake is None else premake
+        ends = self.oldest, self.newest
+        try:
+            return make_bounds(key.interval, key.base, *ends, now=now, premake=ahead, epoch=key.spec.epoch)
+        except PreconditionError as exc:
+            message = f"table {key.spec.name}: {exc}"
+            raise PreconditionError(message) from exc
+
+
+def read_keys(conn: Connection, files: SqlFiles, spec: TableSpec, table: Table) -> Keys:
+    """Read the key of a table and its ends.
+
+    Raises:
+        PlanError: the plan's method does not fit the key; says what does.
+    """
+    key = read_key(conn, files, table, spec)
+    if wrong := objection(key):
+        message = f"table {spec.name}: {wrong[0]}: bounds cannot be made; {wrong[1]}"
+        raise PlanError(message)
+    if spec.method != "range":
+        return Keys(key)
+    return Keys(key, *read_key_range(conn, table.name, spec.key, is_time=key.is_time))
+
+
 def plan_bounds(
     conn: Connection, files: SqlFiles, spec: TableSpec, table: Table, now: datetime, *, premake: int | None = None
 ) -> tuple[Bound, ...]:
@@ -129,21 +179,22 @@ def plan_bounds(
         PlanError: the plan's method does not fit the key; says what does.
         PreconditionError: the keys that are there would make too many partitions, or are no instants.
     """
-    key = read_key(conn, files, table, spec)
-    if wrong := objection(key):
-        message = f"table {spec.name}: {wrong[0]}: bounds cannot be made; {wrong[1]}"
-        raise PlanError(message)
+    return leaves_of(conn, read_keys(conn, files, spec, table), now, premake=premake)
+
+
+def leaves_of(conn: Connection, keys: Keys, now: datetime, *, premake: int | None = None) -> tuple[Bound, ...]:
+    """Return the leaves that these keys ask for, DEFAULT left out.
+
+    Raises:
+        PlanError: a listed value is not of the key's type, or stands in two lists.
+        PreconditionError: the keys that are there would make too many partitions, or are no instants.
+    """
+    spec = keys.key.spec
     if spec.method == "hash":
         return hash_bounds(spec.modulus or 0)
     if spec.method == "list":
-        return list_bounds(spell_values(conn, key))
-    oldest, newest = read_key_range(conn, table.name, spec.key, is_time=key.is_time)
-    ahead = spec.premake if premake is None else premake
-    try:
-        return make_bounds(key.interval, key.base, oldest, newest, now=now, premake=ahead, epoch=spec.epoch)
-    except PreconditionError as exc:
-        message = f"table {spec.name}: {exc}"
-        raise PreconditionError(message) from exc
+        return list_bounds(spell_values(conn, keys.key))
+    return keys.bounds(now, premake)
 
 
 def spell_values(conn: Connection, key: Key) -> dict[str, list[str]]:

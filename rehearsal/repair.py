@@ -9,8 +9,10 @@ from __future__ import annotations
 from psycopg import sql
 
 from rehearsal import state
+from rehearsal.catalog import Name
 from rehearsal.drain import EVERYTHING, Drain
 from rehearsal.postgres import Connection, with_lock
+from rehearsal.quiet import quiet
 from rehearsal.sqlfiles import Quoted, as_query, quote_ident
 from rehearsal.switchover import Switchover
 from rehearsal.twin import log_columns, records
@@ -40,7 +42,8 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
     The authority is the source, or after a swap the partitioned table. Where both are mirrored synchronously it is the
     table that the application writes: the source, or the twin when `twin_leads`. There the few keys that differ, and
     those that a killed repair left in the log, are drained under SHARE ROW EXCLUSIVE on both; the comparison itself,
-    which reads everything, takes no lock that anybody waits for. A second run finds nothing.
+    which reads everything, takes no lock that anybody waits for. Where the source follows, its rows are changed where
+    they stand, unseen by the application's triggers, which saw the twin's writes already. A second run finds nothing.
 
     Raises:
         LockNotAcquired: the lock was not granted within the plan's budget.
@@ -57,11 +60,23 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
         lock = sql.SQL("lock table {}, {} in share row exclusive mode").format(
             sql.Identifier(*drain.authority), sql.Identifier(*drain.follower)
         )
-        title = f"re-sync of {switchover.spec.name}"
-        with_lock(conn, title, lambda held: drain.batch(held, EVERYTHING), lock=lock, policy=switchover.policy)
+        title, ours = f"re-sync of {switchover.spec.name}", our_triggers(conn, switchover, drain.follower)
+
+        def work(held: Connection) -> int:
+            if not twin_leads:
+                return drain.batch(held, EVERYTHING)
+            with quiet(held, drain.follower, ours):
+                return drain.merge(held)
+
+        with_lock(conn, title, work, lock=lock, policy=switchover.policy)
     else:
         switchover.follow()
     return keys
+
+
+def our_triggers(conn: Connection, switchover: Switchover, table: Name) -> list[str]:
+    """Return the names of the mirror triggers on one of the two tables."""
+    return [one.name for one in switchover.trigger_states(conn) if one.table == table]
 
 
 def enable_triggers(conn: Connection, switchover: Switchover) -> list[str]:

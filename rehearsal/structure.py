@@ -43,6 +43,7 @@ class Twin:
     bounds: Bounds
     method: str = "range"
     per_partition: frozenset[str] = frozenset()
+    spare: Bounds = ()
 
 
 def check_structure(
@@ -54,14 +55,15 @@ def check_structure(
     *,
     method: str = "range",
     per_partition: frozenset[str] = frozenset(),
+    spare: Bounds = (),
 ) -> list[Finding]:
     """Compare a source with its partitioned target; `leaves` are the target's partitions, read one by one.
 
     `bounds` are the expected [lower, upper), as text in UTC, in order, or the sorted values of a list, or modulus and
-    remainder of a hash; the sets are compared, not the counts. `per_partition` names the source's unique indexes that
-    stand on the leaves alone, without the key.
+    remainder of a hash; the sets are compared, not the counts; a leaf of `spare` may be there or not.
+    `per_partition` names the source's unique indexes that stand on the leaves alone, without the key.
     """
-    twin = Twin(source, target, leaves, key, bounds, method, per_partition)
+    twin = Twin(source, target, leaves, key, bounds, method, per_partition, spare)
     observed = {
         "partitions": f"{len(target.partitions)} partitions, {len(bounds)} expected",
         "columns": f"{len(source.columns)} columns",
@@ -81,7 +83,8 @@ def _partitions(twin: Twin) -> Iterator[str]:
     found = {one.limits for one in bounded}
     show = SHOWN[twin.method]
     yield from (f"no partition {show(bound)}" for bound in twin.bounds if bound not in found)
-    yield from (f"{one.name[1]} {show(one.limits)} is not expected" for one in bounded if one.limits not in twin.bounds)
+    known = {*twin.bounds, *twin.spare}
+    yield from (f"{one.name[1]} {show(one.limits)} is not expected" for one in bounded if one.limits not in known)
     yield from (f"{one.name[1]} is being detached" for one in twin.target.partitions if one.detach_pending)
     if twin.method == "range":
         yield from _gaps(twin.bounds)

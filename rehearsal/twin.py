@@ -16,7 +16,7 @@ from typing import Any
 from rehearsal.carry import carry_values
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.errors import PreconditionError, SqlFileError
-from rehearsal.keys import plan_bounds
+from rehearsal.keys import leaves_of, read_keys
 from rehearsal.names import Names, fit
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
@@ -163,7 +163,8 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
     """Return what `steps/target.sql.j2` is filled with."""
     table = Catalog(conn, files).read(split_name(spec.name))
     shape = Shape.of(table, spec.key)
-    bounds = plan_bounds(conn, files, spec, table, now)
+    keys = read_keys(conn, files, spec, table)
+    bounds, decided = leaves_of(conn, keys, now), keys.decided(now)
     names = shape.names
     leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
     return {
@@ -179,6 +180,7 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
         "comment": table.comment,
         "plan": plan.name,
         "strategy": plan.strategy,
+        "detail": json.dumps({"leaves": decided.to_detail()} if decided else {}),
         **carry_values(conn, files, table, plan.strategy, names),
     }
 

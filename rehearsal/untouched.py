@@ -91,6 +91,20 @@ def _copied(table: Table, spec: TableSpec) -> list[str]:
     return [one for one in table.stored_columns if one not in {*made, spec.key, spec.marker}]
 
 
+def change_witnesses(conn: Connection, table: Name, spec: TableSpec) -> int:
+    """Change the marks of the rehearsal's own rows, and nothing else, in the caller's transaction; return how many.
+
+    Raises:
+        CannotSee: the plan names no marker column.
+    """
+    if spec.marker is None:
+        message = f"table {spec.name} has no marker column in the plan, so rows of the rehearsal cannot be told apart"
+        raise CannotSee(message)
+    statement = sql.SQL("update {t} set {m} = translate({m}::text, '0123456789', '1234567890') where {m} like {w}")
+    names = {"t": sql.Identifier(*table), "m": sql.Identifier(spec.marker), "w": sql.Literal(f"{WITNESS}%")}
+    return conn.execute(statement.format(**names)).rowcount
+
+
 def drop_witnesses(conn: Connection, table: Name, spec: TableSpec) -> int:
     """Delete the rehearsal's own rows; return how many there were."""
     statement = sql.SQL("delete from {} where {} like {}").format(

@@ -10,7 +10,6 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from psycopg import sql
@@ -187,7 +186,7 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     with opened(target, "migrate") as context:
         require_go(context, target)
         with alone(context) as conn:
-            rendered = render_changes(conn, context.files, context.plan, datetime.now(UTC))
+            rendered = render_changes(conn, context.files, context.plan, context.run.began)
             if dry:
                 print("\n".join(change.body for change in rendered))
                 return DONE
@@ -271,7 +270,7 @@ def dry_run(context: Context) -> int:
     with context.session("dry run") as conn:
         before = catalog_digest(conn, context.files)
         conn.read_only = True
-        acts = plan_statements(conn, context.files, context.plan, datetime.now(UTC))
+        acts = plan_statements(conn, context.files, context.plan, context.run.began)
         conn.read_only = False
         after = catalog_digest(conn, context.files)
     print(dry_run_text(context.plan, acts, {}))

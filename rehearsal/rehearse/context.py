@@ -6,7 +6,7 @@ import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 from psycopg import sql
@@ -63,7 +63,7 @@ class Context:
     @property
     def anchor(self) -> date:
         """The day that generated data ends at: the day the run began, so that a resumed run makes the same rows."""
-        return datetime.strptime(self.run.name[:8], "%Y%m%d").replace(tzinfo=UTC).date()
+        return self.run.began.date()
 
     @contextmanager
     def session(self, role: str = "engine") -> Generator[Connection]:

@@ -10,7 +10,6 @@ from psycopg import sql
 
 from rehearsal.catalog import Catalog, split_name
 from rehearsal.errors import CannotSee
-from rehearsal.ledger import MARKER_PREFIX
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.rehearse.context import Context
@@ -22,10 +21,10 @@ from rehearsal.rehearse.perform import (
     record_duplicates,
     settled_relations,
 )
-from rehearsal.rehearse.prove import INJECTED, keep_load, record_restore_time
+from rehearsal.rehearse.prove import keep_load, record_restore_time
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.rehearse.usage import smoke_all
-from rehearsal.untouched import Reader, Untouched, drop_witnesses, make_witnesses
+from rehearsal.untouched import Reader, Untouched, change_witnesses, drop_witnesses, make_witnesses
 
 WITNESSES = 200
 
@@ -93,9 +92,9 @@ def full_load(context: Context) -> None:
 def roll_back(context: Context) -> None:
     """Write rows outside history, go back under load, and require every one of them in the old table."""
     context.writers.ensure("rollback")
+    outside = {spec.name: write_outside(context, spec) for spec in context.plan.tables}
     for spec in context.plan.tables:
         find_mismatch(context, spec)
-    outside = {spec.name: write_outside(context, spec) for spec in context.plan.tables}
     before = {spec.name: read_now(context, spec) for spec in context.plan.tables}
     decided = time.monotonic()
     for spec in context.plan.tables:
@@ -144,20 +143,21 @@ def record_way_back(context: Context, spec: TableSpec, outside: int, before: Unt
 
 
 def find_mismatch(context: Context, spec: TableSpec) -> None:
-    """Take rows out within a transaction that is rolled back, and require the comparison to see that.
+    """Change rows of the rehearsal's own in a transaction that is rolled back; the comparison must see that.
 
     Raises:
         StopHere: it did not see it, so no comparison of this run is worth anything.
+        CannotSee: the plan names no marker column, so the rehearsal's own rows cannot be told apart.
     """
     reader, _ = reader_of(context, spec)
     table = split_name(spec.name)
     with context.session("mismatch") as conn, taken_back(conn):
         before = reader.read(conn, table)
-        taken = take_rows(conn, spec, reader)
+        changed = change_witnesses(conn, table, spec)
         after = reader.read(conn, table)
-    seen = taken > 0 and after.rows == before.rows - taken and after.digest != before.digest
-    observed = f"{taken} rows taken out in a transaction that was rolled back: {before}; then {after}"
-    context.run.record("mismatch-found", spec.name, seen if taken else None, observed, taken=taken)
+    seen = changed > 0 and after.rows == before.rows and after.digest != before.digest
+    observed = f"{changed} rows of its own changed in a transaction that was rolled back: {before}; then {after}"
+    context.run.record("mismatch-found", spec.name, seen if changed else None, observed, taken=changed)
     if not seen:
         raise StopHere
 
@@ -168,29 +168,6 @@ def taken_back(conn: Connection) -> Generator[None]:
     with conn.transaction(force_rollback=True):
         conn.execute("set transaction isolation level repeatable read")
         yield
-
-
-def take_rows(conn: Connection, spec: TableSpec, reader: Reader) -> int:
-    """Delete rows that no writer owns, in the caller's transaction; return how many.
-
-    Raises:
-        CannotSee: the plan names no marker column, so rows of the load cannot be told apart.
-    """
-    if spec.marker is None:
-        message = f"table {spec.name} has no marker column in the plan, so rows of the load cannot be told apart"
-        raise CannotSee(message)
-    names = {"t": sql.Identifier(*split_name(spec.name)), "pk": sql.Identifier(reader.primary)}
-    statement = sql.SQL(
-        "delete from {t} where {pk} in (select {pk} from {t} where {pk} <= {upto} and ({marker} is null or "
-        "{marker} not like {prefix}) order by {pk} limit {limit})"
-    ).format(
-        marker=sql.Identifier(spec.marker),
-        prefix=sql.Literal(f"{MARKER_PREFIX}%"),
-        upto=sql.Literal(reader.upto),
-        limit=sql.Literal(INJECTED),
-        **names,
-    )
-    return conn.execute(statement).rowcount
 
 
 def forward_again(context: Context) -> None:

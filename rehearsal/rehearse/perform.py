@@ -179,7 +179,7 @@ def record_parity(context: Context, gate: str, spec: TableSpec, report: ParityRe
 
 def check_shape(context: Context, conn: Connection, spec: TableSpec, source: Table, target: Table) -> None:
     """Compare partitions, indexes, constraints, grants and the rest of source and twin."""
-    for one in inspect(conn, context.files, spec, source, target):
+    for one in inspect(conn, context.files, spec, source, target, context.run.began):
         observed = one.observed + (
             "" if one.passed else f"; {len(one.problems)} problems, the first: {one.problems[0]}"
         )

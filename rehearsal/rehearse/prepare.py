@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from datetime import UTC, datetime
 
 from psycopg import errors as pg_errors
 
@@ -219,7 +218,7 @@ def distinct_columns(table: Table) -> list[str]:
 def make_twins(context: Context) -> None:
     """Render twins and triggers, let the registry apply them, and prove that a second run changes nothing."""
     with context.session("render") as conn:
-        rendered = render_changes(conn, context.files, context.plan, datetime.now(UTC))
+        rendered = render_changes(conn, context.files, context.plan, context.run.began)
     changes = [Change(one.name, one.body) for one in rendered]
     first = apply_changes(context, changes)
     second = apply_changes(context, changes)
@@ -290,7 +289,7 @@ def dry_run(context: Context) -> None:
     with context.session("dry run") as conn:
         before = catalog_digest(conn, context.files)
         conn.read_only = True
-        acts = plan_statements(conn, context.files, context.plan, datetime.now(UTC))
+        acts = plan_statements(conn, context.files, context.plan, context.run.began)
         conn.read_only = False
         after = catalog_digest(conn, context.files)
     context.run.attach("dry_run.log", dry_run_text(context.plan, acts, counts))

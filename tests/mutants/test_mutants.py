@@ -239,14 +239,10 @@ MUTANTS = [
     Mutant("table locked", "availability", LOAD, defects.locked_for_a_while),
     Mutant("generator that cannot keep up", "generator", LOAD, outcome=UNSEEN, edits=(("rate = 25", "rate = 9000"),)),
     Mutant(
-        "deletes that do nothing",
+        "writes that do nothing",
         "mismatch-found",
         ROLLBACK,
-        do(
-            SWALLOW,
-            f"create trigger zz before delete on {READINGS} for each row execute function public.swallow()",
-            f"alter table {READINGS} enable always trigger zz",
-        ),
+        do(f"create rule zz as on update to {RETIRED} do instead nothing"),
         UNSEEN,
     ),
     Mutant(
@@ -299,7 +295,8 @@ MUTANTS = [
         WAY_BACK,
         do(
             SWALLOW,
-            f"create trigger zz before delete on {READINGS} for each row execute function public.swallow()",
+            f"create trigger zz before update on {READINGS} for each row "
+            "when (old.source like '%witness%') execute function public.swallow()",
         ),
         UNSEEN,
     ),

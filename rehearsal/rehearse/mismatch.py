@@ -1,0 +1,227 @@
+"""A mismatch that does no harm, put in so that the comparison has something to find, and repaired again.
+
+Owns which rows it may touch: those that this run's own load wrote, told by their marks, in the table that the
+application does not read. Only the mark itself is changed, a column of no key, while the application's triggers rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from rehearsal import state
+from rehearsal.catalog import Catalog, Name, Table
+from rehearsal.doctor import twin_leads
+from rehearsal.errors import CannotSee
+from rehearsal.ledger import marker_prefix
+from rehearsal.parity import compare
+from rehearsal.parity.report import ParityReport
+from rehearsal.plan import TableSpec
+from rehearsal.postgres import Connection, with_lock
+from rehearsal.quiet import quiet
+from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.runner import StopHere
+from rehearsal.repair import our_triggers, resync
+from rehearsal.switchover import Switchover
+from rehearsal.twin import log_columns
+
+INJECTED = 50
+DIGITS, OTHERS = "0123456789", "1234567890"
+Identity = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The table that the application does not read; `twin_leads` says that it reads the twin of a mirrored pair."""
+
+    table: Name
+    twin_leads: bool
+
+
+def inject(context: Context, spec: TableSpec) -> None:
+    """Change rows of the load where nobody reads them, require parity to name them, and repair them.
+
+    Locks: SHARE ROW EXCLUSIVE on the table that is not read, for milliseconds; the repair's own.
+    Second run: mends first what a killed one has left.
+
+    Raises:
+        StopHere: parity did not find them, or they are still there, so no parity of this run is worth anything.
+        CannotSee: there is no row, no column or no table that may be changed.
+    """
+    work = context.switchover(spec)
+    with context.session("mismatch") as conn:
+        unread = find_unread(context, conn, work)
+        if left_by_a_kill(context, spec):
+            mend(context, conn, work, unread)
+        work.follow(rest=context.plan.copying.drain_until)
+        column = free_column(Catalog(conn, context.files).read(unread.table), spec)
+        picked = pick_rows(conn, unread.table, column, marker_prefix(context.run.name))
+        context.run.event("mismatch", table=spec.name, stage="put in", rows=len(picked))
+        try:
+            changed = change_rows(conn, work, unread.table, column, picked)
+            report = look(context, conn, work)
+            left = still_there(conn, work, unread.table, column, changed)
+        finally:
+            mend(context, conn, work, unread)
+        gone = not still_there(conn, work, unread.table, column, changed) and not look(context, conn, work).unexplained
+    record(context, spec, unread.table, Seen(set(changed), set(left), found_in(report), report.unexplained), gone=gone)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Rows that were changed, those of them that no writer wrote anew meanwhile, and those that parity named."""
+
+    changed: set[Identity]
+    left: set[Identity]
+    found: set[Identity]
+    unexplained: int
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether parity named each row that still differed, and no other; None if writers left nothing to find."""
+        if not self.left and not self.unexplained:
+            return None
+        return self.left <= self.found <= self.changed and self.unexplained == len(self.found)
+
+
+def record(context: Context, spec: TableSpec, table: Name, seen: Seen, *, gone: bool) -> None:
+    """Record what was seen; stop unless all of it was as it must be."""
+    passed = seen.passed and gone
+    observed = (
+        f"{len(seen.changed)} of the load's own rows changed in {'.'.join(table)}, which the application does not "
+        f"read: {seen.unexplained} unexplained differences found, {len(seen.changed - seen.found)} written anew by the "
+        f"load meanwhile; {'none' if gone else 'SOME'} left after the repair"
+    )
+    context.run.record("mismatch-found", spec.name, passed, observed, taken=len(seen.changed))
+    if not passed:
+        raise StopHere
+
+
+def find_unread(context: Context, conn: Connection, work: Switchover) -> Unread:
+    """Return the table of a pair that the application does not read.
+
+    Raises:
+        CannotSee: the app servers differ or do not say where they write.
+    """
+    names = work.names
+    if state.read_migration(conn, names.source).state == state.SWAPPED:
+        return Unread(names.retired, twin_leads=False)
+    leads = twin_leads(context, conn, work)
+    if leads is None:
+        message = f"no mismatch was put into {work.spec.name}: app servers differ or do not say which table they use"
+        raise CannotSee(message)
+    return Unread(names.source if leads else names.target, leads)
+
+
+def free_column(table: Table, spec: TableSpec) -> str:
+    """Return the column to change: the one that the load marks its rows by, if no key needs it.
+
+    Raises:
+        CannotSee: there is none.
+    """
+    name = spec.marker
+    if name is None:
+        message = f"table {spec.name} has no marker column in the plan, so rows of the load cannot be told apart"
+        raise CannotSee(message)
+    keys = {one for index in table.indexes if index.is_unique for one in index.key_columns} | {spec.key}
+    # A key on other tables: its definition names the columns; a name that only looks alike is a false alarm, no harm.
+    if name in keys or any(name in one.definition.partition("REFERENCES")[0] for one in table.foreign_keys):
+        message = f"marker column {name} of {spec.name} is part of a key, so no row can be changed without harm"
+        raise CannotSee(message)
+    return name
+
+
+def pick_rows(conn: Connection, table: Name, column: str, prefix: str) -> list[str]:
+    """Return places (leaf and ctid) of rows that the run's own load wrote.
+
+    Raises:
+        CannotSee: the load wrote none that is there.
+    """
+    query = sql.SQL(
+        "select tableoid::text || ' ' || ctid::text from {} where starts_with({}::text, {}) limit {}"
+    ).format(sql.Identifier(*table), sql.Identifier(column), sql.Literal(prefix), sql.Literal(INJECTED))
+    found = [row[0] for row in conn.execute(query).fetchall()]
+    if not found:
+        message = f"{'.'.join(table)} has no row that this run's load wrote, and rows of others are not touched"
+        raise CannotSee(message)
+    return found
+
+
+def change_rows(conn: Connection, work: Switchover, table: Name, column: str, picked: list[str]) -> list[Identity]:
+    """Change the marks of the picked rows by other digits; return their identities. A row that moved is passed over."""
+    statement = sql.SQL(
+        "update {t} set {m} = translate({m}::text, {digits}, {others}) where ctid = any({places}::tid[]) "
+        "and tableoid::text || ' ' || ctid::text = any({picked}::text[]) and starts_with({m}::text, {prefix}) "
+        "returning {identity}"
+    ).format(
+        t=sql.Identifier(*table),
+        m=sql.Identifier(column),
+        digits=sql.Literal(DIGITS),
+        others=sql.Literal(OTHERS),
+        places=sql.Literal([one.partition(" ")[2] for one in picked]),
+        picked=sql.Literal(picked),
+        prefix=sql.Literal(marker_prefix(work.run.name)),
+        identity=identity_sql(work.shape(conn).identity),
+    )
+    ours = our_triggers(conn, work, table)
+
+    def change(held: Connection) -> list[Identity]:
+        held.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
+        with quiet(held, table, ours):
+            return [tuple(row) for row in held.execute(statement).fetchall()]
+
+    lock = sql.SQL("lock table {} in share row exclusive mode").format(sql.Identifier(*table))
+    changed, _ = with_lock(conn, f"mismatch in {'.'.join(table)}", change, lock=lock, policy=work.policy)
+    return changed
+
+
+def still_there(
+    conn: Connection, work: Switchover, table: Name, column: str, changed: list[Identity]
+) -> list[Identity]:
+    """Return the changed rows that nobody wrote since, neither here nor, as the key log says, in the other table."""
+    shape, log = work.shape(conn), work.log_now(conn)
+    identity = sql.SQL(", ").join(sql.SQL("t.") + sql.Identifier(one) for one in shape.identity)
+    waiting: sql.Composable = sql.SQL("")
+    if log is not None:
+        keys = sql.SQL(", ").join(sql.SQL("l.") + sql.Identifier(one) for one in log_columns(shape))
+        waiting = sql.SQL(" and not exists (select from {} as l where ({}) = ({}))").format(
+            sql.Identifier(*log), keys, identity
+        )
+    altered = marker_prefix(work.run.name).translate(str.maketrans(DIGITS, OTHERS))
+    query = sql.SQL("select {} from {} as t where starts_with({}::text, {})").format(
+        identity_sql(shape.identity), sql.Identifier(*table), sql.Identifier(column), sql.Literal(altered)
+    )
+    return [tuple(row) for row in conn.execute(query + waiting).fetchall() if tuple(row) in set(changed)]
+
+
+def identity_sql(columns: tuple[str, ...]) -> sql.Composed:
+    """Return the identity of a row as texts, as a comparison names it."""
+    return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in columns)
+
+
+def look(context: Context, conn: Connection, work: Switchover) -> ParityReport:
+    """Compare the pair as every comparison of the run does."""
+    source, target = context.pair(conn, work.spec)
+    keylog = work.log_now(conn)
+    return compare(
+        context.env.database, context.files, source, target, work.spec.key, keylog=keylog, self_test=False,
+        max_examples=20 * INJECTED,
+    )  # fmt: skip
+
+
+def found_in(report: ParityReport) -> set[Identity]:
+    """Return the rows that parity named and nothing explains."""
+    return {tuple(one or "" for one in row.identity) for row in report.examples if not row.explained}
+
+
+def mend(context: Context, conn: Connection, work: Switchover, unread: Unread) -> None:
+    """Repair the pair as `invoke doctor --fix` does."""
+    brought = resync(conn, work, twin_leads=unread.twin_leads)
+    context.run.event("mismatch", table=work.spec.name, stage="repaired", rows=brought)
+
+
+def left_by_a_kill(context: Context, spec: TableSpec) -> bool:
+    """Return whether an earlier attempt put a mismatch in and did not come to its repair."""
+    told = [one.fields for one in context.run.events() if one.kind == "mismatch" and one.fields["table"] == spec.name]
+    return bool(told) and told[-1]["stage"] == "put in"

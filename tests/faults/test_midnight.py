@@ -1,0 +1,152 @@
+"""A whole rehearsal whose clock passes midnight at the end of a month: of this command, the server and the app.
+
+The clock of all of them is shifted by libfaketime, which `.ci/run` installs; it does not let Python sleep until a
+moment of the monotonic clock, so that one call is given back to the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from rehearsal.environment import Database
+from rehearsal.errors import RehearsalError
+from rehearsal.evidence import Run
+from rehearsal.postgres import connect, scalar
+from tests.fix_app import free_port
+from tests.fix_postgres import ROOT
+
+LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib64/faketime/libfaketimeMT.so.1")
+SLEEP = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *until, struct timespec *left)
+{
+    int before = errno, code = syscall(SYS_clock_nanosleep, clock, flags, until, left) ? errno : 0;
+    errno = before;
+    return code;
+}
+"""
+# Gates that say how fast this machine is, and those that a small number of rows or no browser leaves open.
+OF_THE_MACHINE = {
+    "availability", "baseline", "dashboard", "generator", "load", "lock-budget", "query-speed", "rollback-time",
+}  # fmt: skip
+
+
+@dataclass
+class Seen:
+    """What the clocks said while the rehearsal was under way."""
+
+    server: list[datetime] = field(default_factory=list[datetime])
+    app: list[datetime] = field(default_factory=list[datetime])
+
+
+def faked(moment: datetime, folder: Path) -> dict[str, str]:
+    """Return the variables that let all children of a command live at another moment.
+
+    A shift, not a moment: a moment would begin anew in each process.
+    """
+    found = next((path for one in LIBRARIES for path in Path("/").glob(one[1:])), None)
+    compiler = shutil.which("cc")
+    if found is None or compiler is None:
+        pytest.skip("needs libfaketime and a C compiler: apt-get install faketime gcc libc6-dev")
+    (folder / "sleep.c").write_text(SLEEP)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "sleep.so", folder / "sleep.c"], check=True)
+    shift = (moment - datetime.now(UTC)).total_seconds()
+    return {
+        "LD_PRELOAD": f"{folder / 'sleep.so'}:{found}",
+        "FAKETIME": f"{shift:+.0f}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+@contextmanager
+def rehearsing(folder: Path, variables: Mapping[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command; interrupt it if the test ends before it does."""
+    command = [sys.executable, str(ROOT / "tasks.py"), "rehearse", *words]
+    with (folder / "said.txt").open("wb") as said:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables}, stdout=said, stderr=said)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            process.wait()
+
+
+def look(seen: Seen, base: Path, port: int, app_port: int) -> None:
+    """Ask server and app what time it is, if they are there just now."""
+    secret = base / "cluster" / "superuser.password"
+    with suppress(RehearsalError, OSError):
+        database = Database("127.0.0.1", port, "postgres", "postgres", secret.read_text().strip())
+        with connect(database, role="clock") as conn:
+            seen.server.append(scalar(conn, "select now()"))
+    with suppress(httpx.HTTPError):
+        said = httpx.get(f"http://127.0.0.1:{app_port}/health", timeout=5, trust_env=False)
+        seen.app.append(parsedate_to_datetime(said.headers["date"]))
+
+
+def rehearse_over_midnight(tmp_path: Path, midnight: datetime, *words: str, before: timedelta) -> None:
+    """Rehearse from shortly before midnight until after it; no gate fails but those of the machine."""
+    base, runs, port, app_port = tmp_path / "base", tmp_path / "runs", free_port(), free_port()
+    variables = {
+        "REHEARSAL_LOCAL_BASE": str(base),
+        "REHEARSAL_RUNS": str(runs),
+        "REHEARSAL_LOCAL_DB_PORT": str(port),
+        "REHEARSAL_LOCAL_APP_PORT": str(app_port),
+        "REHEARSAL_LOCAL_APPS": "1",
+        **faked(midnight - before, tmp_path),
+    }
+    seen = Seen()
+    with rehearsing(tmp_path, variables, *words) as process:
+        while process.poll() is None:
+            look(seen, base, port, app_port)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=2)
+    said = (tmp_path / "said.txt").read_text()
+    assert process.returncode != 2, said
+    assert seen.server, said
+    assert midnight - before <= seen.server[0] < midnight <= seen.server[-1], (seen.server, said)
+    assert seen.app, said
+    assert midnight - before <= seen.app[0] <= seen.app[-1] >= midnight, (seen.app, said)
+    (folder,) = runs.iterdir()
+    found = Run(folder).evidence()
+    assert Run(folder).began < midnight
+    failed = [f"{one.gate} {one.subject}: {one.observed}" for one in found if one.passed is False]
+    assert not [one for one in failed if one.split()[0] not in OF_THE_MACHINE], failed
+    after = {one.gate for one in found if one.passed and datetime.fromisoformat(one.at) >= midnight}
+    assert {"target-structure", "default-empty", "ledger"} <= after, after
+    print(f"figures: {words}, {seen.server[0]} to {seen.server[-1]}, exit code {process.returncode}")  # noqa: T201 -- kept in docs/long-runs.md
+
+
+@pytest.mark.long
+@pytest.mark.fault("v11")
+def test_midnight_at_the_end_of_february(tmp_path: Path) -> None:
+    """A small rehearsal up to the comparison: the structure is looked at on the first of March."""
+    words = ("--plan", "sensor_readings", "--rows", "20000", "--until", "parity-after")
+    rehearse_over_midnight(tmp_path, datetime(2027, 3, 1, tzinfo=UTC), *words, before=timedelta(seconds=30))
+
+
+@pytest.mark.hours
+@pytest.mark.fault("v11")
+@pytest.mark.parametrize("plan", ["sensor_readings", "hospitality", "sensor_readings_attach"])
+@pytest.mark.parametrize("midnight", ["2027-03-01", "2026-12-01", "2027-01-01"])
+def test_whole_rehearsals_over_midnight(tmp_path: Path, plan: str, midnight: str) -> None:
+    """Each shipped plan at the end of February, of a month and of a year, from 23:58 on."""
+    moment = datetime.fromisoformat(midnight).replace(tzinfo=UTC)
+    rehearse_over_midnight(tmp_path, moment, "--plan", plan, "--rows", "50000", before=timedelta(minutes=2))
