@@ -44,7 +44,6 @@ def connect(database: Database, *, autocommit: bool = True, role: str = "engine"
     """
     conn = _open(database, application_name=f"pg-rehearsal {role}", options=pinned_options())
     try:
-        conn.autocommit = True
         _pin(conn, database)
         conn.autocommit = autocommit
     except BaseException:
@@ -61,7 +60,15 @@ def connect_as_application(database: Database, *, role: str = "application") -> 
     Raises:
         PreconditionError: the server does not answer or refuses the session; says where and why.
     """
-    return _open(database, application_name=f"pg-rehearsal {role}", options="")
+    return _open(database, **as_application(role))
+
+
+def as_application(role: str) -> dict[str, str]:
+    """Return what a session that plays the application gives to the driver: a name, and no setting at all.
+
+    Empty options are not the same as none: then PGOPTIONS of the caller's shell would count.
+    """
+    return {"application_name": f"pg-rehearsal {role}", "options": ""}
 
 
 PIN = """

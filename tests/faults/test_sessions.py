@@ -267,7 +267,7 @@ def there_and_back(world: World, settings: dict[str, str]) -> None:
         report = compare(world.database, world.files, retired, live, "Created At", self_test=False)
         during = scalar(world.conn, content)
         work.roll_back()
-    except (RehearsalError, psycopg.Error) as exc:
+    except (RehearsalError, psycopg.Error, NotImplementedError) as exc:
         raise AssertionError(f"it failed: {exc}") from exc
     assert report.is_equal
     assert before == during == scalar(world.conn, content)
@@ -292,7 +292,7 @@ def test_a_swap_and_its_way_back_under_hostile_defaults(world: World, kind: str)
 
 
 @pytest.mark.fault("f02", mutant=True)
-@pytest.mark.parametrize("kind", ["words", "meaning", "limits"])
+@pytest.mark.parametrize("kind", ["words", "limits"])
 @pytest.mark.usefixtures("nobody")
 def test_what_is_not_pinned_decides(world: World, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [one for one in HOSTILE[kind] if one in pinned.PINNED]:
