@@ -63,7 +63,7 @@ def connect_as_application(database: Database, *, role: str = "application") -> 
     return _open(database, **as_application(role))
 
 
-def as_application(role: str) -> dict[str, str]:
+def as_application(role: str) -> dict[str, Any]:
     """Return what a session that plays the application gives to the driver: a name, and no setting at all.
 
     Empty options are not the same as none: then PGOPTIONS of the caller's shell would count.
@@ -82,7 +82,7 @@ REPLICA = (
 )
 
 
-def _open(database: Database, **more: str) -> Connection:
+def _open(database: Database, **more: Any) -> Connection:
     try:
         return psycopg.connect(
             **database.conninfo(), **more, autocommit=True, prepare_threshold=None, connect_timeout=10
@@ -105,7 +105,7 @@ def _pin(conn: Connection, database: Database) -> None:
     settings = pinned_settings(conn.info.server_version)
     # A killed client must not leave a long statement running on the server (PostgreSQL 14, runtime-config-connection).
     settings["client_connection_check_interval"] = "500ms"
-    (role, _), = conn.execute(PIN, [list(settings), list(settings.values())]).fetchall()
+    ((role, _),) = conn.execute(PIN, [list(settings), list(settings.values())]).fetchall()
     if role == "origin":
         return
     try:
@@ -241,7 +241,9 @@ FRESH = "set transaction isolation level read committed, read write"
 
 def _require_idle(conn: Connection, what: str) -> None:
     if conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-        message = f"{what}: the session is within a transaction, whose snapshot may be older than the lock; commit first"
+        message = (
+            f"{what}: the session is within a transaction, whose snapshot may be older than its lock; commit first"
+        )
         raise StepFailed(message)
 
 

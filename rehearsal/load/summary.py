@@ -65,9 +65,9 @@ class LoadSummary:
     """What the load felt in one window.
 
     `stalls` holds the longest time without success while somebody waited, by track: `writes`, `reads`, `op NAME`,
-    `op NAME on SERVER`, `server NAME`; `several` the longest in which several arrivals in a row went without, `failures`
-    the longest in which several failed. `tracks` has each phase's share of each kind and server. `honest` is False
-    when the generator cannot vouch for its numbers; `reasons` say why.
+    `op NAME on SERVER`, `server NAME`; `several` the longest in which several arrivals in a row went without,
+    `failures` the longest in which several failed. `tracks` has each phase's share of each kind and server. `honest`
+    is False when the generator cannot vouch for its numbers; `reasons` say why.
     """
 
     start: float
@@ -191,12 +191,12 @@ def _grouped(seconds: list[dict[str, Any]], name: str, stalls: dict[str, float])
 
 
 def _tracks(seconds: list[dict[str, Any]]) -> Iterator[Track]:
-    names = ("phase", "op", "action", "via", "server")
-    tallies: dict[tuple[Any, ...], _Tally] = {}
+    tallies: dict[tuple[str, str, str, str, str | None], _Tally] = {}
     for one in seconds:
-        tallies.setdefault(tuple(one[name] for name in names), _Tally()).add(one)
-    for key, tally in tallies.items():
-        yield Track(*key, felt=tally.summary(0.0))
+        key = (one["phase"], one["op"], one["action"], one["via"], one["server"])
+        tallies.setdefault(key, _Tally()).add(one)
+    for (phase, op, action, via, server), tally in tallies.items():
+        yield Track(phase, op, action, via, server, tally.summary(0.0))
 
 
 def _longest_of(stalls: list[dict[str, Any]], window: tuple[float, float]) -> dict[str, float]:

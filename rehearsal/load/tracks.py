@@ -126,9 +126,7 @@ def _never(summary: LoadSummary, operations: Sequence[Operation], rate: float) -
                 weight=2.0,
             )
         elif not tried and expected >= EXPECTED:
-            yield Problem(
-                _name(one.name, kinds), passed=None, text=f"never sent, due {expected:.0f} times", weight=0.0
-            )
+            yield Problem(_name(one.name, kinds), passed=None, text=f"never sent, due {expected:.0f} times", weight=0.0)
 
 
 def _over(tracks: Iterable[Track], name: Callable[[Track], str], limit: float) -> Iterator[Problem]:

@@ -134,8 +134,10 @@ def psql_says_umlauts(encoded: Database, cluster: Cluster, folder: Path) -> None
     psql = f"{cluster.facts()['bin']}/psql"
     session = fleet.psql.Session(encoded.host, encoded.port, encoded.user, encoded.name, str(passfile), psql)
     command = session.command("-f", "-").get_raw_value()
-    text = "create table public.\"größe\" (t text); insert into public.\"größe\" values ('süß'); " \
-           "select relname || ' ' || length(relname) from pg_class where relname = 'größe'; select t from public.größe;"
+    text = (
+        'create table public."größe" (t text); insert into public."größe" values (\'süß\'); '
+        "select relname || ' ' || length(relname) from pg_class where relname = 'größe'; select t from public.größe;"
+    )
     done = subprocess.run(["sh", "-c", command], input=text.encode(), capture_output=True, check=False,
                           env={**os.environ, "PGDATESTYLE": "German"})  # fmt: skip
     assert done.returncode == 0, done.stderr

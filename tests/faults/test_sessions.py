@@ -112,11 +112,7 @@ class World:
         tables = [name for name in (self.events, (self.events[0], self.events[1] + "_old"),
                                     (self.events[0], self.events[1] + "_partitioned"))
                   if Catalog(self.conn, self.files).find(name)]  # fmt: skip
-        return [
-            ".".join(name)
-            for name in tables
-            if scalar(self.conn, live.format(sql.Identifier(*name)), [note]) == 1
-        ]
+        return [".".join(name) for name in tables if scalar(self.conn, live.format(sql.Identifier(*name)), [note]) == 1]
 
 
 @pytest.fixture
@@ -166,7 +162,7 @@ def test_a_session_with_the_roles_defaults_loses_the_row(
         monkeypatch.delitem(pinned.PINNED, name)
     monkeypatch.setattr(postgres, "FRESH", "set local application_name = 'pg-rehearsal mutant'")
 
-    with pytest.raises(AssertionError, match="lost|failed"):
+    with pytest.raises(AssertionError, match=r"lost|failed"):
         nothing_is_lost_at(world, what, "role", OLD)
 
 
@@ -305,7 +301,7 @@ def test_what_is_not_pinned_decides(world: World, kind: str, monkeypatch: pytest
 
 @pytest.mark.fault("f02")
 def test_the_shells_variables_change_no_session(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """libpq sends these apart from `options`, and they beat it."""
+    """Sent by libpq, these travel apart from `options`, and they beat it."""
     monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     monkeypatch.setenv("PGDATESTYLE", "German")
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
