@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from rehearsal.load.summary import ClassSummary, LoadSummary, Track
 from rehearsal.plan import GateLimits, Operation
 
-# A percentage of fewer says little: 2 of 20 may be bad luck. Then only what luck does once in a thousand counts.
+# A percentage of fewer says little: 2 of 20 may be bad luck. Then only what luck does twice in a thousand counts.
 FEW = 100
-CHANCE = 0.001
+CHANCE = 0.002
 # What one phase may have beyond the limit of the whole: a restart takes the requests that were under way with it.
 MOST_IN_A_PHASE = 0.2
 # A kind that was due as often as this and never sent was not seen at all.
@@ -64,17 +64,18 @@ def error_problems(
     summary: LoadSummary, limits: GateLimits, operations: Sequence[Operation], rate: float = 1.0
 ) -> list[Problem]:
     """Return the kinds that fail too often or were not seen, the worst first."""
-    kinds = {one.name: one for one in operations}
-    found = [
-        *_never(summary, operations, rate),
-        *_over(summary.tracks, lambda one: _name(one.op, kinds, one.server), limits.max_error_rate),
-        *_over(summary.tracks, lambda one: _name(one.op, kinds), limits.max_error_rate),
-        *_over(
-            summary.tracks,
-            lambda one: f"{_name(one.op, kinds, one.server)} in phase {one.phase or 'start'}",
-            max(limits.max_error_rate, MOST_IN_A_PHASE),
-        ),
-    ]
+    kinds, limit = {one.name: one for one in operations}, limits.max_error_rate
+    found = list(_never(summary, operations, rate))
+    for split in (False, True):
+
+        def name(track: Track, *, split: bool = split) -> str:
+            return _name(track.op, kinds, track.server if split else None)
+
+        def in_phase(track: Track, *, split: bool = split) -> str:
+            return f"{name(track, split=split)} in phase {track.phase or 'start'}"
+
+        found += _over(summary.tracks, name, limit)
+        found += _over(summary.tracks, in_phase, max(limit, MOST_IN_A_PHASE))
     named = {one.track: one for one in sorted(found, key=lambda one: one.weight)}
     return sorted(named.values(), key=lambda one: (one.passed is not False, -one.weight))
 
@@ -96,11 +97,13 @@ def stalls(summary: LoadSummary, operations: Sequence[Operation]) -> list[tuple[
     waited while it restarted are told by their latency.
     """
     kinds = {one.name: one for one in operations}
-    found = {"writes": summary.stall_ms, "reads": summary.several.get("reads", 0.0)}
+    found: dict[str, float] = {}
     for op in kinds:
         found[_name(op, kinds)] = summary.several.get(f"op {op}", 0.0)
         for server in {one.server for one in summary.tracks if one.op == op and one.server}:
             found[_name(op, kinds, server)] = summary.failures.get(f"op {op} on {server}", 0.0)
+    # Last, so that of equal ones the kind is named before the group that it is in.
+    found |= {"writes": summary.stall_ms, "reads": summary.several.get("reads", 0.0)}
     return sorted(found.items(), key=lambda one: -one[1])
 
 

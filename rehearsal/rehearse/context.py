@@ -228,7 +228,7 @@ class Writers:
             segment,
             _verdict(not late, kinds) if attempted else None,
             f"longest time without success {stall_ms:.0f} ms, of {longest} (limit {limits.max_stall_ms:.0f} ms)"
-            + _worst_kinds([*late[1:], *kinds]),
+            + _worst_kinds(kinds),
             stall_ms=stall_ms,
             worst=longest,
             stalls=summary.stalls,
