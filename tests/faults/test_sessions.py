@@ -23,6 +23,7 @@ from rehearsal.parity import compare
 from rehearsal.postgres import Connection, connect, connect_as_application, scalar, with_lock
 from rehearsal.regrain import Regrain
 from rehearsal.sqlfiles import SqlFiles
+from rehearsal.triggertests import run_trigger_tests
 from tests.fix_tables import deploy, difference, make_plan, make_switchover
 
 ISOLATION = "default_transaction_isolation"
@@ -338,3 +339,29 @@ def test_the_application_s_session_has_the_application_s_defaults(database: Data
             "current_setting('lock_timeout'), current_setting('search_path')"
         ).fetchone()
     assert row == ("repeatable read", "Asia/Tokyo", "7s", '"$user", public')
+
+
+PLAYED = {
+    "array_nulls": "off",
+    "TimeZone": "Asia/Tokyo",
+    "search_path": "nowhere",
+    "standard_conforming_strings": "off",
+}
+
+
+@pytest.mark.fault("f02")
+@pytest.mark.parametrize("strategy", ["swap", "dual-write"])
+def test_trigger_tests_write_as_the_application_does(
+    conn: Connection, sql_files: SqlFiles, events: Name, strategy: str
+) -> None:
+    """Harmless defaults of its role pass; one that switches the mirror off is a FAIL."""
+    plan, user = make_plan(strategy), conn.info.user
+    set_for(conn, "role", PLAYED)
+    played = run_trigger_tests(conn, sql_files, plan, plan.tables[0], events, application=user)
+    assert {one.name: one.observed for one in played if one.passed is not True} == {}
+    set_for(conn, "database", {"rehearsal.applying": "on"})
+    found = run_trigger_tests(conn, sql_files, plan, plan.tables[0], events, application=user)
+    # A key log asks no setting of the session; only the synchronous mirrors could be switched off by one.
+    assert bool([one.name for one in found if one.passed is False]) is (strategy == "dual-write")
+    pinned_only = run_trigger_tests(conn, sql_files, plan, plan.tables[0], events)
+    assert [one.name for one in pinned_only if one.passed is False] == []
