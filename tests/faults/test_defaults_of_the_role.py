@@ -47,7 +47,7 @@ class Inserting:
     def work(self, first: int) -> None:
         """Insert one row a transaction; a refusal is no acknowledgement."""
         with connect_as_application(self.managed.app) as conn:
-            conn.execute("set statement_timeout = 0; set client_encoding = 'UTF8'")
+            conn.execute("set client_encoding = 'UTF8'")
             number = first
             while not self.stop.wait(0.005):
                 number += 4
@@ -86,6 +86,9 @@ def in_latin1(managed: Managed, server: Database) -> None:
 def every_acknowledged_row_is_there(managed: Managed, whose: str, *, verify: bool) -> None:
     """Through the switchover and its rollback; and the verbs end with 0."""
     managed.setup(sql_text=TABLE.format(app=managed.app.user))
+    managed.done("provision")
+    for setting in ("default_transaction_read_only", "statement_timeout"):
+        managed.run(f'alter role "{managed.app.user}" set {setting} = 0', "superuser")
     for setting, value in DEFAULTS.items():
         managed.run(f"""alter {whose} "{managed.mig.name}" set {setting} = '{value}'""", "superuser")
     managed.done("migrate")
@@ -111,7 +114,6 @@ def test_four_sessions_insert_while_verbs_run_as_a_role_with_other_defaults(mana
 
 @pytest.mark.fault("f02")
 def test_four_sessions_insert_while_verbs_run_in_a_database_with_other_defaults(managed: Managed) -> None:
-    managed.run(f'alter role "{managed.app.user}" set default_transaction_read_only = off', "superuser")
     every_acknowledged_row_is_there(managed, "database", verify=False)
 
 
