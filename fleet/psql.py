@@ -11,12 +11,48 @@ from typing import Any
 from pyinfra.api import QuoteString, StringCommand
 
 SEPARATOR = "\x1f"
+# As in the engine's sessions, for the same reasons: see `rehearsal/pinned.py`, which this layer does not import.
+PINNED = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "lc_numeric": "C",
+    "lc_time": "C",
+    "xmloption": "content",
+    "quote_all_identifiers": "off",
+    "client_encoding": "UTF8",
+    "search_path": "pg_catalog",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "gin_fuzzy_search_limit": "0",
+    "check_function_bodies": "on",
+    "client_min_messages": "notice",
+    "row_security": "off",
+    "role": "none",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "synchronous_commit": "on",
+    "default_tablespace": "",
+    "temp_tablespaces": "",
+    "default_table_access_method": "heap",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+}
+# libpq sends these as parameters of their own, which beat PGOPTIONS, if the host's user has them.
+PINNED_VARIABLES = {"PGTZ": "UTC", "PGDATESTYLE": "ISO, MDY", "PGCLIENTENCODING": "UTF8"}
 
 # A change that cannot get its lock in time releases everything and asks again, a bounded number of times.
 RETRYING = """\
 body=$(mktemp) || exit 1; trap 'rm -f "$body" "$body.err"' EXIT; cat >"$body" || exit 1; try=1
 while ! {psql} -f "$body" 2>"$body.err"; do
-  if [ $try -ge {tries} ] || ! grep -qE 'ERROR: +(55P03|40P01|40001):' "$body.err"; then cat "$body.err" >&2; exit 1; fi
+  if [ $try -ge {tries} ] || ! grep -qE ': +(55P03|40P01|40001): ' "$body.err"; then cat "$body.err" >&2; exit 1; fi
   try=$((try + 1)); sleep 0.$((try % 5 + 2))
 done"""
 
@@ -42,6 +78,7 @@ class Session:
         base = [self.psql, "-XAtqw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
         place = ["-h", self.host, "-p", str(self.port), "-U", self.user, "-d", self.database]
         environment = [f"PGPASSFILE={self.passfile}", "PGCONNECT_TIMEOUT=10", "PGAPPNAME=pg-rehearsal hosts"]
+        environment += [f"{name}={value}" for name, value in pinned_environ().items()]
         first = ["runuser", "-u", self.run_as, "--", "env"] if self.run_as else ["env"]
         return StringCommand(*(QuoteString(word) for word in (*first, *environment, *base, *place, *words)))
 
@@ -54,6 +91,12 @@ class Session:
         """Return a command that runs SQL from standard input; after a lock failure again, `tries` times in all."""
         script = RETRYING.format(psql=self.command().get_raw_value(), tries=tries)
         return StringCommand(script, _stdin=text)
+
+
+def pinned_environ() -> dict[str, str]:
+    """Return the variables by which psql has the pinned settings; PGOPTIONS beats the defaults of role and database."""
+    options = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in PINNED.items())
+    return {"PGOPTIONS": options, **PINNED_VARIABLES}
 
 
 def session(data: Any, role: str) -> Session:

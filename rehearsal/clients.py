@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.pinned import pinned_environ
 
 PLACES = (
     "/usr/lib/postgresql/*/bin",
@@ -97,7 +98,7 @@ def _conninfo(database: Database) -> str:
 
 
 def _environ(database: Database, folder: Path) -> dict[str, str]:
-    environ = {**os.environ, "LC_MESSAGES": "C"}
+    environ = {**os.environ, **pinned_environ(), "LC_MESSAGES": "C"}
     if database.password:
         path = folder / "pgpass"
         path.touch(mode=0o600)

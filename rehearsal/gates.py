@@ -298,7 +298,8 @@ GATES: tuple[Gate, ...] = (
     Gate(
         "load",
         "Real writers were at work all the time",
-        "Fewer writes of some kind were acknowledged than the plan demands, or too many failed",
+        "Fewer writes of some kind were acknowledged than the plan demands, or too many failed; each kind of operation "
+        "is judged by itself, reads too, at each app server and in each phase",
         "A switchover without load proves nothing about one with load",
         "Look at errors by SQLSTATE and status; correct the operations or lower their rates in the plan",
         ("G15",),
@@ -314,8 +315,9 @@ GATES: tuple[Gate, ...] = (
     Gate(
         "availability",
         "No kind of request was without success for too long",
-        "The longest time without a success, or the rate of errors, is over the plan's limit",
-        "Users see an outage of that length",
+        "The longest time without a success, or the rate of errors, of the writes, the reads or one kind of operation "
+        "is over the plan's limit, or a kind was never acknowledged",
+        "Users see an outage of that length, or cannot do one thing at all",
         "Find the phase of the stall in the timeline and the lock or restart that stands beside it",
         ("G15",),
     ),

@@ -234,8 +234,10 @@ class GateLimits(Section):
 
     min_rows: int = Field(default=1, description="rows the planned tables have together, at the planned size")
     rollback_max_s: float = Field(default=3600.0, gt=0)
-    max_stall_ms: float = Field(default=2_000.0, description="longest time without a successful write, any class")
-    max_error_rate: float = Field(default=0.02, description="failed over all attempted writes")
+    max_stall_ms: float = Field(
+        default=2_000.0, description="longest time without success: writes, reads, each kind of operation"
+    )
+    max_error_rate: float = Field(default=0.02, description="failed over all attempted: writes, each kind of operation")
     min_writes: int = Field(default=5, description="acknowledged writes of each action at each settlement")
     backup_max_age_h: float = 24.0
     max_lock_hold_ms: float = 2_000.0

@@ -20,19 +20,11 @@ from psycopg.rows import TupleRow
 from rehearsal.blockers import BlockerWatch, oldest_transactions
 from rehearsal.environment import Database
 from rehearsal.errors import ConnectionLost, LockNotAcquired, PreconditionError, RehearsalError, StepFailed
+from rehearsal.pinned import pinned_options, pinned_settings
 
 Connection = psycopg.Connection[TupleRow]
 T = TypeVar("T")
 
-# Output settings that a digest or a bound must not depend on, and UTC so that bounds never shift with a session.
-PINNED = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "search_path": "pg_catalog",
-}
 RETRIED = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 # SQLSTATEs of a session that is over; None is the driver's own, when nobody answers any more.
 ENDED = (None, "57P01", "57P02", "57P03", "57P05", "25P03", "08000", "08003", "08006")
@@ -43,20 +35,57 @@ MOST_OVERRUNS = 3
 def connect(database: Database, *, autocommit: bool = True, role: str = "engine") -> Connection:
     """Open a session with pinned settings; `role` names it in pg_stat_activity.
 
-    Server-side prepared statements are off: the statements of a migration change the tables under them.
+    No setting of the role, the database or the caller's shell decides what our statements mean. Server-side prepared
+    statements are off: the statements of a migration change the tables under them.
+
+    Raises:
+        PreconditionError: the server does not answer or refuses the session, or the role has a setting that it may not
+            take back; says where and why.
+    """
+    conn = _open(database, application_name=f"pg-rehearsal {role}", options=pinned_options())
+    try:
+        _pin(conn, database)
+        conn.autocommit = autocommit
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def connect_as_application(database: Database, *, role: str = "application") -> Connection:
+    """Open a session as the application has it: with the defaults of its role and its database, nothing pinned.
+
+    What a rehearsal would otherwise never meet (another isolation level, a short timeout) is met through this door.
 
     Raises:
         PreconditionError: the server does not answer or refuses the session; says where and why.
     """
-    options = " ".join(f"-c {name}={_option(value)}" for name, value in PINNED.items())
+    return _open(database, **as_application(role))
+
+
+def as_application(role: str) -> dict[str, Any]:
+    """Return what a session that plays the application gives to the driver: a name, and no setting at all.
+
+    Empty options are not the same as none: then PGOPTIONS of the caller's shell would count.
+    """
+    return {"application_name": f"pg-rehearsal {role}", "options": ""}
+
+
+PIN = """
+select pg_catalog.current_setting('session_replication_role'),
+       (select count(pg_catalog.set_config(name, value, false)) from unnest(%s::text[], %s::text[]) as p (name, value))
+"""
+REPLICA = (
+    "role {user} has session_replication_role = {role} in database {database} and may not take it back: its writes "
+    "would fire no trigger. Run `alter role … reset session_replication_role` (or `alter database …`) as superuser, "
+    "then run again"
+)
+
+
+def _open(database: Database, **more: Any) -> Connection:
     try:
-        conn = psycopg.connect(
-            **database.conninfo(),
-            autocommit=autocommit,
-            prepare_threshold=None,
-            connect_timeout=10,
-            application_name=f"pg-rehearsal {role}",
-            options=options,
+        return psycopg.connect(
+            **database.conninfo(), **more, autocommit=True, prepare_threshold=None, connect_timeout=10
         )
     except psycopg.OperationalError as exc:
         reason = " ".join(str(exc).split())
@@ -65,15 +94,24 @@ def connect(database: Database, *, autocommit: bool = True, role: str = "engine"
             f"{reason}; is the server up, and is the password of the inventory right?"
         )
         raise PreconditionError(message) from exc
+
+
+def _pin(conn: Connection, database: Database) -> None:
+    """Set once more what the caller's variables beat, and what only this server's version has.
+
+    Raises:
+        PreconditionError: the session is one of replication, whose writes fire no ordinary trigger.
+    """
+    settings = pinned_settings(conn.info.server_version)
     # A killed client must not leave a long statement running on the server (PostgreSQL 14, runtime-config-connection).
-    conn.execute("set client_connection_check_interval = '500ms'")
-    if not autocommit:
-        conn.commit()
-    return conn
-
-
-def _option(value: str) -> str:
-    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+    settings["client_connection_check_interval"] = "500ms"
+    ((role, _),) = conn.execute(PIN, [list(settings), list(settings.values())]).fetchall()
+    if role == "origin":
+        return
+    try:
+        conn.execute("set session_replication_role = origin")
+    except errors.InsufficientPrivilege as exc:
+        raise PreconditionError(REPLICA.format(role=role, user=database.user, database=database.name)) from exc
 
 
 @contextlib.contextmanager
@@ -147,11 +185,14 @@ def with_lock(
     role may do so, since autovacuum yields only after `deadlock_timeout` (research: lock_timeout 500 ms against the
     default of 1 s failed 3 of 3 times). Where it may not, autovacuum is asked to yield before the next try, in a lock
     mode that the application does not feel. The commit waits for no disk and no standby while the lock is held; it is
-    durable when this returns. The connection must be idle and in autocommit mode.
+    durable when this returns. The connection must be idle: the transaction is one of its own, READ COMMITTED whatever
+    the session's default is, so that no snapshot under the lock is older than the lock.
 
     Raises:
         LockNotAcquired: the budget is spent; names the sessions that blocked it, as PostgreSQL sees them.
+        StepFailed: the connection is within a transaction, whose snapshot might be older than the lock.
     """
+    _require_idle(conn, what)
     policy = policy or LockPolicy()
     started = time.monotonic()
     blockers: tuple[str, ...] = ()
@@ -193,6 +234,19 @@ def merge(known: tuple[str, ...], seen: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(lines.values())
 
 
+# The first statement under a lock. Whatever waits for a lock under REPEATABLE READ took its snapshot before: it would
+# drain and read what was there before the wait, and miss what was acknowledged meanwhile.
+FRESH = "set transaction isolation level read committed, read write"
+
+
+def _require_idle(conn: Connection, what: str) -> None:
+    if conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        message = (
+            f"{what}: the session is within a transaction, whose snapshot may be older than its lock; commit first"
+        )
+        raise StepFailed(message)
+
+
 def _locked(
     conn: Connection,
     work: Callable[[Connection], T],
@@ -202,6 +256,7 @@ def _locked(
 ) -> tuple[T, float, float]:
     asked = time.monotonic()
     with conn.transaction():
+        conn.execute(FRESH)
         conn.execute(sql.SQL("set local lock_timeout = {}").format(timeout_ms))
         conn.execute(sql.SQL("set local idle_in_transaction_session_timeout = '10s'"))
         # The application must not wait for our commit to reach a disk or a standby: its own next commit flushes ours,

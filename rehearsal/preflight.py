@@ -82,6 +82,9 @@ def _check_server(row: Mapping[str, Any]) -> Iterator[Finding]:
     if row["is_standby"]:
         yield Finding("standby", "blocker", "server", "the server is a standby", "nothing can be written",
                       "name the primary in the inventory")  # fmt: skip
+    if row["encoding"] == "SQL_ASCII":
+        yield Finding("encoding", "blocker", "database", "its encoding is SQL_ASCII", "bytes of any kind stand for "
+                      "text, and nobody can say which", "restore a dump of it in the encoding that it has")  # fmt: skip
     if not row["may_read_stats"]:
         yield Finding("right-read-stats", "blocker", "role", "the role may not read other sessions' state",
                       "blockers and old snapshots would not be seen", "grant pg_monitor to the role")  # fmt: skip

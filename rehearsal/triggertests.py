@@ -16,6 +16,7 @@ from psycopg import sql
 from rehearsal.catalog import Name
 from rehearsal.errors import CannotSee
 from rehearsal.plan import Plan, TableSpec
+from rehearsal.played import play, read_defaults
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.triggerbench import SAMPLE, Bench, copy_row, make_bench
@@ -46,9 +47,12 @@ def _require(condition: bool, message: str) -> None:  # noqa: FBT001
 
 
 def run_trigger_tests(
-    conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, source: Name
+    conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, source: Name, *, application: str | None = None
 ) -> list[TriggerTest]:
     """Run all classes for one table; `source` is its name as an unpartitioned table now.
+
+    They write with the defaults of the role `application`, as the application does: a default that switches the mirror
+    off is found here.
 
     Locks: ACCESS SHARE on the source. The transaction is rolled back whatever happens.
 
@@ -59,17 +63,19 @@ def run_trigger_tests(
     try:
         with conn.transaction(force_rollback=True):
             bench = make_bench(conn, files, plan, spec, source)
+            defaults = read_defaults(conn, application) if application else []
             for name, test in _tests(bench):
-                results.append(_run_one(bench, name, test))
+                results.append(_run_one(bench, name, test, defaults))
     except psycopg.Error as exc:
         message = f"trigger tests of {spec.name}: the scratch pair cannot be made: {exc}"
         raise CannotSee(message) from exc
     return results
 
 
-def _run_one(bench: Bench, name: str, test: Callable[[Bench], str]) -> TriggerTest:
+def _run_one(bench: Bench, name: str, test: Callable[[Bench], str], defaults: list[tuple[str, str]]) -> TriggerTest:
     try:
         with bench.conn.transaction(force_rollback=True):
+            play(bench.conn, defaults)
             observed = test(bench)
     except _Failed as exc:
         return TriggerTest(name, bench.spec.name, passed=False, observed=str(exc))

@@ -106,7 +106,7 @@ operations.sql(
         "select exists (select from pg_extension where extname = 'pg_stat_statements')"
         " or not exists (select from pg_available_extensions where name = 'pg_stat_statements')"
     ),
-    text="create extension if not exists pg_stat_statements;",
+    text="create extension if not exists pg_stat_statements schema public;",
 )
 app, owner = ident(data.db_app_role), ident(data.db_migrator)
 operations.sql(

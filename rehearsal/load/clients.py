@@ -22,6 +22,7 @@ from psycopg.rows import TupleRow
 from rehearsal.ledger import Outcome
 from rehearsal.load.config import Server
 from rehearsal.plan import Operation
+from rehearsal.postgres import as_application
 from rehearsal.sqlfiles import as_query
 
 Announce = Callable[[str], None]
@@ -42,15 +43,20 @@ class Result:
     missing: bool = False
 
 
+# The load's own limit, unless the application's is shorter; and no statement outlives a killed generator.
+LIMITS = """
+select pg_catalog.set_config('client_connection_check_interval', '500', false),
+       (select pg_catalog.set_config(name, %(ms)s, false) from pg_catalog.pg_settings
+        where name = 'statement_timeout' and (setting = '0' or setting::bigint > %(ms)s::bigint))
+"""
+
+
 class SqlClient:
-    """One session of the load; connects anew after it was lost."""
+    """One session of the load, with the defaults of the application's role; connects anew after it was lost."""
 
     def __init__(self, conninfo: Mapping[str, Any], timeout_s: float) -> None:
-        options = (
-            f"-c statement_timeout={round(timeout_s * 1e3)} -c TimeZone=UTC -c client_connection_check_interval=500"
-        )
-        own = {"connect_timeout": 10, "options": options, "application_name": "pg-rehearsal load"}
-        self._conninfo: dict[str, Any] = {**conninfo, **own}
+        self._conninfo: dict[str, Any] = {**conninfo, "connect_timeout": 10, **as_application("load")}
+        self._timeout_ms = str(round(timeout_s * 1e3))
         self._conn: AsyncConnection[TupleRow] | None = None
 
     async def connect(self) -> AsyncConnection[TupleRow]:
@@ -60,7 +66,14 @@ class SqlClient:
             psycopg.OperationalError: the server does not answer or refuses it.
         """
         if self._conn is None or self._conn.closed:
-            self._conn = await AsyncConnection.connect(**self._conninfo, prepare_threshold=None)
+            conn = await AsyncConnection.connect(**self._conninfo, prepare_threshold=None)
+            try:
+                await conn.execute(LIMITS, {"ms": self._timeout_ms})
+                await conn.commit()
+            except BaseException:
+                await conn.close()
+                raise
+            self._conn = conn
         return self._conn
 
     async def perform(self, operation: Operation, values: Mapping[str, Any], announce: Announce) -> Result:

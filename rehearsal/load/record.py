@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from rehearsal.ledger import append_line
 from rehearsal.load.histogram import Histogram
 
 CellKey = tuple[int, str, str, str]
+# Of a kind that is asked for rarely, one failure is followed by a long time in which nobody asks.
+SEVERAL = 3
 _COUNTS = ("offered", "ok", "failed", "unknown", "skipped", "missing")
 
 
@@ -32,7 +34,8 @@ class OpClass:
     def tracks(self) -> tuple[str, ...]:
         """Names under which stalls of this class are followed."""
         group = "reads" if self.action == "read" else "writes"
-        return (group, f"op {self.op}", *((f"server {self.server}",) if self.server else ()))
+        own = (f"server {self.server}", f"op {self.op} on {self.server}") if self.server else ()
+        return (group, f"op {self.op}", *own)
 
 
 @dataclass(slots=True)
@@ -45,13 +48,33 @@ class Cell:
     latencies: Histogram = field(default_factory=Histogram)
 
 
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A time in which arrivals waited for a success: how many, and how many of them had failed by its end."""
+
+    start: float
+    end: float
+    missed: int = 0
+    failed: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return self.end - self.start
+
+    @property
+    def is_several(self) -> bool:
+        """Whether enough arrivals in a row went without success for it to be no gap of a low rate."""
+        return self.missed >= SEVERAL
+
+
 @dataclass(slots=True)
 class Demand:
     """Arrivals that wait for a success."""
 
     outstanding: int = 0
     since: float | None = None
-    failed: bool = False
+    failed: int = 0
 
     def arrive(self, at: float) -> None:
         """Count an arrival."""
@@ -62,17 +85,21 @@ class Demand:
     def leave(self, *, failed: bool) -> None:
         """Count an arrival that ended without success; a failure keeps the demand open."""
         self.outstanding -= 1
-        self.failed = self.failed or failed
+        self.failed += failed
         if not self.outstanding and not self.failed:
             self.since = None
 
     def succeed(self, at: float) -> tuple[float, float]:
-        """Count a success; return the stall that it ended."""
+        """Count a success; return start and end of the stall that it ended."""
         self.outstanding -= 1
         stall = (at if self.since is None else self.since, at)
         self.since = at if self.outstanding else None
-        self.failed = False
+        self.failed = 0
         return stall
+
+    def until(self, at: float) -> Stall:
+        """Return the stall up to now."""
+        return Stall(at if self.since is None else self.since, at, self.failed + self.outstanding, self.failed)
 
 
 class Recorder:
@@ -85,7 +112,7 @@ class Recorder:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._cells: dict[CellKey, Cell] = {}
         self._demand: dict[str, Demand] = {}
-        self._stalls: dict[str, tuple[float, float]] = {}
+        self._stalls: dict[tuple[str, bool], Stall] = {}
         self._lag = Histogram()
         self._recent = Histogram()
         self._append({"t": "head", "run": run, "segment": segment})
@@ -147,25 +174,28 @@ class Recorder:
         """Write what is left, with the stalls that nothing ended."""
         for track, demand in self._demand.items():
             if demand.since is not None:
-                self._keep(track, (demand.since, at))
+                self._keep(track, demand.until(at))
         self.flush(int(at) + 2, at)
         self._append({"t": "end", "at": at, "totals": dict(self.totals), **facts})
         os.close(self._fd)
 
     def _follow(self, track: str, at: float, *, succeeded: bool) -> None:
         if succeeded:
-            self._keep(track, self._demand[track].succeed(at))
+            self._keep(track, self._demand[track].until(at))
+            self._demand[track].succeed(at)
         else:
             self._demand[track].leave(failed=True)
 
-    def _keep(self, track: str, stall: tuple[float, float]) -> None:
-        longest = self._stalls.get(track, (0.0, 0.0))
-        if stall[1] - stall[0] >= longest[1] - longest[0]:
-            self._stalls[track] = stall
+    def _keep(self, track: str, stall: Stall) -> None:
+        # The longest of several arrivals is kept beside a longer one that a single arrival of a low rate made.
+        key = (track, stall.is_several)
+        longest = self._stalls.get(key)
+        if longest is None or stall.seconds >= longest.seconds:
+            self._stalls[key] = stall
 
     def _write_stalls(self) -> None:
-        for track, (start, end) in self._stalls.items():
-            self._append({"t": "stall", "track": track, "start": start, "end": end})
+        for (track, _), stall in self._stalls.items():
+            self._append({"t": "stall", "track": track, **asdict(stall)})
         self._stalls.clear()
 
     def _cell(self, kind: OpClass, at: float) -> Cell:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.load.histogram import Histogram
+from rehearsal.load.record import SEVERAL
 
 # Latency counts from the schedule, so a late generator makes the application look worse, never better. Beyond this
 # it says nothing about the application any more. On two cores the p99 was 3 to 13 ms, beside two copying sessions 64.
@@ -48,11 +49,25 @@ class ClassSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Track:
+    """What one kind of operation felt in one phase, at one app server (or by SQL)."""
+
+    phase: str
+    op: str
+    action: str
+    via: str
+    server: str | None
+    felt: ClassSummary
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSummary:
     """What the load felt in one window.
 
     `stalls` holds the longest time without success while somebody waited, by track: `writes`, `reads`, `op NAME`,
-    `server NAME`. `honest` is False when the generator cannot vouch for its numbers; `reasons` say why.
+    `op NAME on SERVER`, `server NAME`; `several` the longest in which several arrivals in a row went without,
+    `failures` the longest in which several failed. `tracks` has each phase's share of each kind and server. `honest`
+    is False when the generator cannot vouch for its numbers; `reasons` say why.
     """
 
     start: float
@@ -63,6 +78,9 @@ class LoadSummary:
     servers: dict[str, ClassSummary]
     phases: dict[str, ClassSummary]
     stalls: dict[str, float]
+    several: dict[str, float]
+    failures: dict[str, float]
+    tracks: tuple[Track, ...]
     offered: int
     achieved: int
     lag_p99_ms: float
@@ -74,11 +92,6 @@ class LoadSummary:
     def stall_ms(self) -> float:
         """Longest time in which writes were due and none succeeded."""
         return self.stalls.get("writes", 0.0)
-
-    @property
-    def worst_stall(self) -> tuple[str, float]:
-        """The track with the longest stall, and that stall."""
-        return max(self.stalls.items(), key=lambda one: one[1], default=("none", 0.0))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values for evidence and report."""
@@ -129,7 +142,9 @@ def summarize_files(
     ]
     paces = [one for one in lines if one["t"] == "pace" and window[0] <= one["at"] <= window[1] + 1]
     stalls = [one for one in lines if one["t"] == "stall"]
-    longest = {track: _longest(stalls, track, [window]) for track in sorted({one["track"] for one in stalls})}
+    several = [one for one in stalls if one.get("missed", 0) >= SEVERAL]
+    failures = [one for one in stalls if one.get("failed", 0) >= SEVERAL]
+    longest = _longest_of(stalls, window)
     achieved = sum(one[name] for one in seconds for name in ("ok", "failed", "unknown", "skipped"))
     offered = sum(one["offered"] for one in seconds)
     lag, cpu = _pace(paces)
@@ -144,6 +159,9 @@ def summarize_files(
         servers=_grouped([one for one in seconds if one["server"]], "server", longest),
         phases=_phases(seconds, stalls, files, window),
         stalls=longest,
+        several=_longest_of(several, window),
+        failures=_longest_of(failures, window),
+        tracks=tuple(_tracks(seconds)),
         offered=offered,
         achieved=achieved,
         lag_p99_ms=lag,
@@ -170,6 +188,19 @@ def _grouped(seconds: list[dict[str, Any]], name: str, stalls: dict[str, float])
         value: _tally(one for one in seconds if one[name] == value).summary(stalls.get(f"{name} {value}", 0.0))
         for value in sorted({one[name] for one in seconds})
     }
+
+
+def _tracks(seconds: list[dict[str, Any]]) -> Iterator[Track]:
+    tallies: dict[tuple[str, str, str, str, str | None], _Tally] = {}
+    for one in seconds:
+        key = (one["phase"], one["op"], one["action"], one["via"], one["server"])
+        tallies.setdefault(key, _Tally()).add(one)
+    for (phase, op, action, via, server), tally in tallies.items():
+        yield Track(phase, op, action, via, server, tally.summary(0.0))
+
+
+def _longest_of(stalls: list[dict[str, Any]], window: tuple[float, float]) -> dict[str, float]:
+    return {track: _longest(stalls, track, [window]) for track in sorted({one["track"] for one in stalls})}
 
 
 def _phases(

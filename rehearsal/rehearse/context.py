@@ -18,6 +18,7 @@ from rehearsal.evidence import Run
 from rehearsal.history import HistoryNames
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.summary import LoadSummary
+from rehearsal.load.tracks import Problem, error_problems, stall_problems, stalls
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, connect
@@ -25,6 +26,9 @@ from rehearsal.settle import Settlement, settle
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.switchover import Switchover
 from rehearsal.victims import VictimSampler
+
+# Kinds of operations that are named in one line of evidence.
+SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ class Writers:
         self._context = context
         self._load: LoadProcess | None = None
         self._victims: VictimSampler | None = None
+        self._rate = 1.0
 
     @property
     def at_work(self) -> bool:
@@ -144,6 +149,7 @@ class Writers:
             segment = f"{number:02d}-{re.sub(r'[^a-z-]', '-', phase)}"
             context = self._context
             self._victims = VictimSampler(context.env.database, context.run).start()
+            self._rate = rate
             self._load = LoadProcess(context.env, context.plan, context.run, segment, rate=rate, failover=True).start()
         if self._load and self._victims:
             self._load.mark(phase)
@@ -199,28 +205,49 @@ class Writers:
         return settled
 
     def _judge(self, summary: LoadSummary) -> None:
-        run, limits = self._context.run, self._context.plan.gates
-        segment = run.phase
+        run, plan = self._context.run, self._context.plan
+        limits, segment = plan.gates, run.phase
         attempted = summary.writes.ok + summary.writes.failed + summary.writes.unknown
+        within = attempted > 0 and summary.writes.error_rate <= limits.max_error_rate
+        kinds = error_problems(summary, limits, plan.load.operations, self._rate)
         run.record(
             "load",
             segment,
-            (attempted > 0 and summary.writes.error_rate <= limits.max_error_rate) if attempted else None,
+            _verdict(within, kinds) if attempted else None,
             f"{summary.writes.ok:,} of {attempted:,} writes acknowledged, {summary.writes.error_rate:.2%} not "
-            f"(limit {limits.max_error_rate:.0%}); p99 {summary.writes.p99_ms:.0f} ms from the scheduled time",
+            f"(limit {limits.max_error_rate:.0%}); p99 {summary.writes.p99_ms:.0f} ms from the scheduled time"
+            + _worst_kinds(kinds),
             errors=summary.writes.errors,
+            worst=str(kinds[0]) if kinds else "",
             table=_classes(summary),
         )
+        longest, stall_ms = stalls(summary, plan.load.operations)[0]
+        late = stall_problems(summary, limits, plan.load.operations)
         run.record(
             "availability",
             segment,
-            summary.stall_ms <= limits.max_stall_ms if attempted else None,
-            f"longest time without a successful write {summary.stall_ms:.0f} ms (limit {limits.max_stall_ms:.0f} ms)",
-            stall_ms=summary.stall_ms,
+            _verdict(not late, kinds) if attempted else None,
+            f"longest time without success {stall_ms:.0f} ms, of {longest} (limit {limits.max_stall_ms:.0f} ms)"
+            + _worst_kinds(kinds),
+            stall_ms=stall_ms,
+            worst=longest,
             stalls=summary.stalls,
         )
         lag = f"requests started {summary.lag_p99_ms:.1f} ms late at p99, generator at {summary.cpu:.0%} of a core"
         run.record("generator", segment, True if summary.honest else None, "; ".join([lag, *summary.reasons]))
+
+
+def _verdict(within: bool, kinds: Sequence[Problem]) -> bool | None:  # noqa: FBT001
+    """Return False if the whole or a kind is over its limit, None if a kind was not seen, else True."""
+    if not within or any(one.passed is False for one in kinds):
+        return False
+    return None if kinds else True
+
+
+def _worst_kinds(problems: Sequence[Problem]) -> str:
+    """Name the worst, and how many more there are."""
+    shown = "".join(f"; {one}" for one in problems[:SHOWN])
+    return shown + (f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
 
 
 def _by_relation(settled: Settlement, table: str) -> tuple[int, int]:

@@ -252,7 +252,8 @@ def test_triggers(context: Context) -> None:
     with context.session("trigger tests") as conn:
         for spec in context.plan.tables:
             source, _ = context.pair(conn, spec)
-            found = run_trigger_tests(conn, context.files, context.plan, spec, source.name)
+            application = context.env.app_database.user
+            found = run_trigger_tests(conn, context.files, context.plan, spec, source.name, application=application)
             results += found
             for one in found:
                 context.run.record("trigger-tests", f"{spec.name} {one.name}", one.passed, one.observed)

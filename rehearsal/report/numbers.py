@@ -75,10 +75,25 @@ def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Nu
     return [
         _number("lost", "acknowledged writes lost", measure(evidence, LOST), 0, "", note=witness),
         _number("differing", "rows differ after the switch", measure(evidence, DIFFERING), 0, "", note=rows),
-        _number("stall", "longest time without success", measure(evidence, STALL), limits.max_stall_ms, "ms"),
+        _number(
+            "stall",
+            "longest time without success",
+            measure(evidence, STALL),
+            limits.max_stall_ms,
+            "ms",
+            note=_whose_stall(evidence, limits.max_stall_ms),
+        ),
         _number("hold", "longest lock hold", hold, limits.max_lock_hold_ms, "ms"),
         _number("rollback", "way back", measure(evidence, ROLLBACK), limits.rollback_max_s, "s"),
     ]
+
+
+def _whose_stall(evidence: Sequence[Evidence], limit_ms: float) -> str:
+    """Return the kind of request that was longest without success, and the limit; empty where none is named."""
+    stalls = [one for one in evidence if one.gate == STALL.gate and _first(one.data, STALL.keys) is not None]
+    worst = max(stalls, key=lambda one: _first(one.data, STALL.keys) or 0.0, default=None)
+    name = worst.data.get("worst") if worst else None
+    return f"{name}; limit {say(limit_ms, 'ms')}" if name else ""
 
 
 def estimate(progress: Sequence[Series], kind: str) -> str:

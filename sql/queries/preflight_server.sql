@@ -8,6 +8,7 @@ select current_setting('server_version_num')::int as version,
        pg_catalog.pg_size_bytes(current_setting('min_wal_size')) as min_wal_bytes,
        pg_catalog.pg_size_bytes(current_setting('max_wal_size')) as max_wal_bytes,
        pg_catalog.pg_is_in_recovery() as is_standby,
+       current_setting('server_encoding') as encoding,
        array(
            select format('pid %%s (%%s, %%s, open for %%s)', a.pid, a.application_name, a.state,
                          date_trunc('second', clock_timestamp() - a.xact_start))

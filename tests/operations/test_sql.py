@@ -14,7 +14,9 @@ from fleet.passwords import is_verifier_of, scram_verifier
 from tests.operations.conftest import SESSION, Fake, Ran
 
 PASSWORD = "pa'ss:wor\\d"
-ON_ARGV = "env 'PGPASSFILE=/root/pass file' PGCONNECT_TIMEOUT=10 'PGAPPNAME=pg-rehearsal hosts' psql -XAtqw"
+ON_ARGV = (
+    "env 'PGPASSFILE=/root/pass file' PGCONNECT_TIMEOUT=10 'PGAPPNAME=pg-rehearsal hosts' 'PGOPTIONS=-c TimeZone=UTC"
+)
 PLACE = ["-h", "db.example", "-p", "5433", "-U", "rehearsal", "-d"]
 
 
@@ -27,6 +29,7 @@ def said_to_psql(ran: Ran, database: str = "finance") -> str:
     """Return the SQL of the one command, which is on standard input and in no word."""
     words, text = ran.only.words, ran.only.text
     assert ran.only.line.startswith(ON_ARGV)
+    assert " psql -XAtqw " in ran.only.line
     assert "ON_ERROR_STOP=1" in words
     assert words[-len(PLACE) - 3 :] == [*PLACE, database, "-f", "-"]
     assert text
