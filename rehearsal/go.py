@@ -6,6 +6,7 @@ anything, and never keeps another from it. Must not know who asks, or how produc
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from rehearsal.verdict import Outcome, decide_run
 
 # No report of ours comes near it: long tables are cut.
 MOST_BYTES = 64 * 1024 * 1024
+REPORT = "report.json"
 SHOWN = 3
 
 
@@ -86,12 +88,18 @@ def read_reports(runs: Path) -> tuple[list[Rehearsed], list[str]]:
     """Return all runs whose report can be read, the newest first, and what is wrong with the others."""
     rehearsed: list[Rehearsed] = []
     left_out: list[str] = []
-    for path in sorted(runs.glob("*/report.json"), reverse=True):
+    for path in report_paths(runs):
         try:
             rehearsed.append(Rehearsed(path.parent, read_report(path)))
         except PreconditionError as exc:
             left_out.append(f"{spoken(path.parent)}: {exc}")
     return rehearsed, left_out
+
+
+def report_paths(runs: Path) -> list[Path]:
+    """Return whatever has the name of a report, the newest run first; links to nowhere too, so that they are named."""
+    folders = sorted((one for one in runs.iterdir() if one.is_dir()), reverse=True) if runs.is_dir() else []
+    return [folder / REPORT for folder in folders if os.path.lexists(folder / REPORT)]
 
 
 def read_report(path: Path) -> Report:
@@ -103,16 +111,16 @@ def read_report(path: Path) -> Report:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise PreconditionError("report.json is no file")
+            raise PreconditionError(f"{REPORT} is no file")
         if found.st_size > MOST_BYTES:
-            raise PreconditionError(f"report.json has {found.st_size:,} bytes, more than any report")
+            raise PreconditionError(f"{REPORT} has {found.st_size:,} bytes, more than any report")
         return Report.model_validate_json(path.read_bytes())
     except OSError as exc:
-        raise PreconditionError(f"report.json cannot be read: {exc.strerror}") from exc
+        raise PreconditionError(f"{REPORT} cannot be read: {exc.strerror}") from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise PreconditionError(f"report.json is no report: {where and f'{where}: '}{first['msg']}") from exc
+        raise PreconditionError(f"{REPORT} is no report: {where and f'{where}: '}{first['msg']}") from exc
 
 
 def why_not(one: Rehearsed, wanted: Wanted) -> str | None:
@@ -141,7 +149,7 @@ def closed_by(one: Rehearsed, others: Sequence[Rehearsed], wanted: Wanted) -> st
 
 def spoken(folder: Path) -> str:
     """Return the name of a folder in signs that can be written down."""
-    return folder.name.encode("utf-8", "backslashreplace").decode()
+    return os.fsencode(folder.name).decode("utf-8", "backslashreplace")
 
 
 def _closes(report: Report, wanted: Wanted) -> bool:
