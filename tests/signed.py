@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from rehearsal.fingerprint import parts_of
 from rehearsal.plan import Plan
@@ -31,10 +32,9 @@ def rehearsed(
 ) -> Path:
     """Play a rehearsal that ended `ago`, write its report, and sign it unless `by` is empty; return its folder."""
     begun = datetime.now(UTC) - ago - LENGTH
-    facts: list[tuple[str, dict[str, object]]] = [
-        ("fingerprint", {"whole": fingerprint, "parts": parts_of(fingerprint)}),
-        *([("server", {"version": server})] if server else []),
-    ]
+    facts: list[tuple[str, dict[str, Any]]] = [("fingerprint", {"whole": fingerprint, "parts": parts_of(fingerprint)})]
+    if server:
+        facts.append(("server", {"version": server}))
     folder = runs / f"{begun:%Y%m%dT%H%M%SZ}-{kind}-{plan.name}-{name}"
     run = play(folder, start=begun, facts=facts, rows=rows or {}, mutate=dict(gates or {}))
     outcome = write_report(run, plan, ENVIRONMENT | {"name": kind, "kind": kind}, fingerprint).outcome

@@ -128,7 +128,8 @@ def test_mutant_reports_that_are_read_as_if_all_were_well(
 ) -> None:
     def read(path: Path) -> Report:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Report.model_construct(**value, verdict_of=value["verdict"]["outcome"])
+        assert value["verdict"]["outcome"]
+        return Report.model_construct(**value)
 
     monkeypatch.setattr(go, "read_report", read)
 
@@ -232,7 +233,8 @@ def an_odd_go(runs: Path, what: str) -> None:
 @pytest.mark.fault("v08")
 def test_a_fitting_go_stands_for_production(tmp_path: Path) -> None:
     """Witness: without anything odd it opens, from docker and for tables that grew smaller too."""
-    for number, how in enumerate([{}, {"kind": "docker"}, {"rows": {"public.t": 10**9}}, {"ago": timedelta(days=13)}]):
+    fit: list[dict[str, Any]] = [{}, {"kind": "docker"}, {"rows": {"public.t": 10**9}}, {"ago": timedelta(days=13)}]
+    for number, how in enumerate(fit):
         runs = tmp_path / str(number)
         fitting(runs, **how)
         assert refusal(runs) == ""
