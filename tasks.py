@@ -194,10 +194,10 @@ def resume(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
     _rehearsal("resume", *_on(plan, env))
 
 
-@verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
-def rollback(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
+@verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"], "emergency": "reason; asks for no GO"})
+def rollback(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False, emergency: str = "") -> None:
     """Take the switch back: flags off, or names back; nothing acknowledged is lost."""
-    _rehearsal("rollback", *_on(plan, env, yes=yes))
+    _rehearsal("rollback", *_on(plan, env, *_flags(emergency=emergency), yes=yes))
 
 
 @verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})

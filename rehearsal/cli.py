@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from rehearsal import explain, flag_verbs, host_verbs, verbs
+from rehearsal.acts import ACTS, act_of
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
 from rehearsal.flip import Rollout
@@ -71,7 +72,7 @@ def _command(
     plan: bool = True,
 ) -> argparse.ArgumentParser:
     parser = commands(name, help=text, description=text, epilog=EXIT_CODES)
-    parser.set_defaults(work=work)
+    parser.set_defaults(work=work, act=ACTS[name])  # a verb without a class does not start
     if plan:
         parser.add_argument("--plan", required=True, help="name of a plan in plans/")
         parser.add_argument("--env", default="local", help="name of an inventory in inventories/ (default: local)")
@@ -106,7 +107,9 @@ def _enough(rows: int | None) -> int | None:
 
 
 def _target(words: argparse.Namespace) -> Target:
-    return Target(ROOT, words.plan, words.env, words.yes)
+    options = vars(words)
+    act = act_of(words.command, options)
+    return Target(ROOT, words.plan, words.env, words.yes, act, options.get("emergency"))
 
 
 def _add_database(commands: AddCommand) -> None:
@@ -131,9 +134,9 @@ def _add_database(commands: AddCommand) -> None:
         "split the history of attached tables into partitions of the plan's interval",
         lambda words: verbs.regrain(_target(words)),
     )
-    _command(
-        commands, "rollback", "take the switch back, losing nothing", lambda words: verbs.roll_back(_target(words))
-    )
+    parser = _command(commands, "rollback", "take the switch back, losing nothing",
+                      lambda words: verbs.roll_back(_target(words)))  # fmt: skip
+    parser.add_argument("--emergency", metavar="REASON", help="needs no GO in production; the reason is kept")
     _command(
         commands, "cleanup", "drop the legacy tables after the stable days", lambda words: verbs.cleanup(_target(words))
     )

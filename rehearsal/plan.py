@@ -250,6 +250,14 @@ class Plan(Section):
     title: str = ""
     strategy: Strategy
     report_max_age_days: int = Field(default=14, ge=0)
+    go_kinds: list[Literal["docker", "staging"]] = Field(
+        default=["staging", "docker"],
+        min_length=1,
+        description="kinds of environments whose GO opens production; one on local never does",
+    )
+    go_min_rows_share: float = Field(
+        default=0.1, gt=0, le=1, description="rows that a rehearsal must have had, as a share of production's, by table"
+    )
     stable_days: int = Field(default=7, ge=0)
     tables: list[TableSpec] = Field(min_length=1)
     flags: Flags | None = None

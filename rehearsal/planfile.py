@@ -1,4 +1,4 @@
-"""Plan files: find, load and check them, with errors that name key, line and what is right; their fingerprint.
+"""Plan files: find, load and check them, with errors that name key, line and what is right.
 
 Owns the way from a TOML text to a `Plan`. Must not know databases or hosts.
 """
@@ -6,7 +6,6 @@ Owns the way from a TOML text to a `Plan`. Must not know databases or hosts.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 import tomllib
@@ -77,12 +76,6 @@ def plan_schema() -> dict[str, Any]:
 def render_schema() -> str:
     """Return the text of `plans/plan.schema.json`."""
     return json.dumps(plan_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def plan_fingerprint(plan: Plan, sql_fingerprint: str, version: str) -> str:
-    """Return the SHA-256 of what a run does: plan, SQL texts and version of the tool; comments do not count."""
-    parts = (plan.model_dump_json(by_alias=True), sql_fingerprint, version)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 # ---- what is wrong, and where ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""SQL texts: find, render and fingerprint the files under `sql/`.
+"""SQL texts: find and render the files under `sql/`.
 
 Owns the only place where the text of a file becomes a query. A template must quote every value by type:
 `| ident` for names, `| literal` for values, `| raw` for SQL that PostgreSQL itself rendered (a column type, an
@@ -121,14 +121,6 @@ class SqlFiles:
     def query(self, name: str, **values: Any) -> sql.SQL:
         """Render a template as a query; parameters travel apart from it, as %(name)s."""
         return as_query(self.render(name, **values) if name.endswith(".j2") else self.text(name))
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of every file below the folder, names included."""
-        digest = hashlib.sha256()
-        for path in sorted(self.folder.rglob("*.sql*")):
-            digest.update(path.relative_to(self.folder).as_posix().encode())
-            digest.update(b"\0" + path.read_bytes() + b"\0")
-        return digest.hexdigest()
 
 
 def as_query(text: str) -> sql.SQL:

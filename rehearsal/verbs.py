@@ -15,6 +15,7 @@ from pathlib import Path
 from psycopg import sql
 
 from rehearsal import state
+from rehearsal.acts import Act
 from rehearsal.catalog import split_name
 from rehearsal.cleanup import clean_up, end_attach
 from rehearsal.doctor import examine
@@ -30,7 +31,7 @@ from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
-from rehearsal.production import require_go
+from rehearsal.production import admit, keep_approval
 from rehearsal.regrain import Regrain
 from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of
 from rehearsal.rehearse.context import Context, Options
@@ -48,20 +49,23 @@ NEXT = ". Rows: `invoke db.data`; to stop: `invoke hosts.down`"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which plan on which environment."""
+    """Which plan on which environment, and what is asked for: a change, unless the command line says less."""
 
     root: Path
     plan: str
     env: str
     yes: bool = False
+    act: Act = Act.CHANGES
+    emergency: str | None = None
 
 
 @contextmanager
 def opened(target: Target, verb: str, rows: int | None = None) -> Generator[Context]:
-    """Open a context with a run of its own, events shown on the terminal.
+    """Open a context with a run of its own, events shown on the terminal; production is asked for here, once for all.
 
     Raises:
-        PlanError, UsageError, PreconditionError: plan, environment or secrets cannot be used.
+        PlanError, UsageError, PreconditionError: plan, environment or secrets cannot be used, or nothing stands for
+            a change of production.
     """
     plan = load_plan(find_plan(target.plan, target.root))
     env = load_environment(target.env, plan.name, target.root)
@@ -71,18 +75,24 @@ def opened(target: Target, verb: str, rows: int | None = None) -> Generator[Cont
         run.listen(terminal)
         run.phase = verb
         options = Options(scale=scale_of(plan, rows), yes=target.yes)
-        yield Context(target.root, plan, env, run, files, fingerprint_of(plan, files), options)
+        context = Context(target.root, plan, env, run, files, fingerprint_of(plan, files), options)
+        admit(context, target)
+        yield context
 
 
 @contextmanager
 def alone(context: Context) -> Generator[Connection]:
-    """Hold the database's advisory lock for the block, and yield a session on the plan's database."""
+    """Hold the database's advisory lock for the block, and yield a session on the plan's database.
+
+    What let the verb in is stored first, if it is production or an emergency.
+    """
     with (
         connect(lock_database(context.env), role=f"run {context.run.name}") as conn,
         advisory_lock(conn, lock_key(context.env)),
         context.session() as session,
     ):
         require_mark(context, session)
+        keep_approval(context, session)
         yield session
 
 
@@ -104,6 +114,9 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
     with make_terminal() as terminal:
         run.listen(terminal)
         changed = 0
+        if not dry and env.kind == "production":
+            files = SqlFiles(target.root / "sql")
+            admit(Context(target.root, plan, env, run, files, fingerprint_of(plan, files)), target)
         if dry:
             first = "cluster" if env.kind == "local" else "hosts" if env.settings.get("provisioned") else None
             for phase in filter(None, (first, "roles", "app" if env.app_servers else None)):
@@ -184,7 +197,6 @@ def code_of(context: Context) -> int:
 def migrate(target: Target, *, dry: bool = False) -> int:
     """Apply twin and triggers through the registry; a second run changes nothing, an edited file is refused."""
     with opened(target, "migrate") as context:
-        require_go(context, target)
         with alone(context) as conn:
             rendered = render_changes(conn, context.files, context.plan, context.run.began)
             if dry:
@@ -252,7 +264,6 @@ def switchover(target: Target, *, dry: bool = False) -> int:
     with opened(target, "switchover") as context:
         if dry:
             return dry_run(context)
-        require_go(context, target)
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context):
             for spec in context.plan.tables:
@@ -326,7 +337,6 @@ def regrain(target: Target) -> int:
         PreconditionError: a table is not attached.
     """
     with opened(target, "regrain") as context:
-        require_go(context, target)
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context):
             for spec in context.plan.tables:

@@ -100,3 +100,26 @@ create table if not exists rehearsal.step (
     primary key (migration, name)
 );
 comment on table rehearsal.step is 'Steps that are done, one row each, written in the same transaction as the step';
+
+create table if not exists rehearsal.approval (
+    id bigint generated always as identity primary key,
+    plan text not null,
+    verb text not null,
+    run text not null,
+    opened_at timestamptz not null default now(),
+    opened_by text not null,
+    role text not null default session_user,
+    fingerprint text not null,
+    approved text,
+    rehearsed_as text,
+    kind text,
+    verdict text,
+    signed_by text,
+    signed_at text,
+    warning text,
+    emergency text,
+    check (rehearsed_as is not null or emergency is not null)
+);
+comment on table rehearsal.approval is
+    'What let each verb change production: the signed GO (approved is its fingerprint, fingerprint what was at work), or '
+    'the reason of an emergency; rows are only added';

@@ -5,7 +5,14 @@ import signal
 
 import pytest
 
-pytest_plugins = ["tests.fix_app", "tests.fix_fleet", "tests.fix_postgres", "tests.fix_tables", "tests.fix_verbs"]
+pytest_plugins = [
+    "tests.fix_app",
+    "tests.fix_fleet",
+    "tests.fix_postgres",
+    "tests.fix_tables",
+    "tests.fix_verbs",
+    "tests.fix_production",  # after the world that it is made of
+]
 
 # Before any library reads them: tests mean the same in every shell (rehearsal/variables.py does so for the commands).
 for _name in [

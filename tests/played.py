@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,14 +110,15 @@ SEEN: list[tuple[str, str, str, str, dict[str, Any]]] = [
 class Player:
     """Writes the streams of a run with times of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, start: datetime = START) -> None:
         folder.mkdir(parents=True)
         self.run = Run(folder)
+        self.start = start
         self.second = 0.0
 
     def at(self) -> str:
         """Return the played time."""
-        return (START + timedelta(seconds=self.second)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return (self.start + timedelta(seconds=self.second)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def write(self, name: str, **line: Any) -> None:
         """Append one line to a stream."""
@@ -165,20 +166,35 @@ class Player:
         for second in range(int(start), int(end)):
             bump = 340 if abs(second - start - 27) < 1 else 60 if second % 31 == 0 else 0
             wave = 2 + math.sin(second / 5)
-            at = (START + timedelta(seconds=second)).isoformat()
+            at = (self.start + timedelta(seconds=second)).isoformat()
             self.write(
                 "load/latency.jsonl", at=at, op="update", p50_ms=round(wave, 2), p99_ms=round(wave * 6 + bump, 2)
             )
 
 
-def play(folder: Path, *, mutate: dict[str, bool | None] | None = None, without: str = "") -> Run:
-    """Play a whole run; `mutate` gives gates another result, `without` leaves one gate's evidence out."""
-    player = Player(folder)
+def play(
+    folder: Path,
+    *,
+    mutate: dict[str, bool | None] | None = None,
+    without: str = "",
+    start: datetime = START,
+    facts: Sequence[tuple[str, dict[str, Any]]] = (),
+    rows: Mapping[str, int] | None = None,
+) -> Run:
+    """Play a whole run; `mutate` gives gates another result, `without` leaves one gate's evidence out.
+
+    `facts` are events of its beginning, `rows` the rows of each table at the baseline.
+    """
+    player = Player(folder, start)
     changed = mutate or {}
+    for kind, fields in facts:
+        player.event(kind, **fields)
     for name, title, seconds in PHASES:
         with player.phase(name, title, seconds):
             if name == "switchover":
                 player.copy()
+            for table, count in (rows or {}).items() if name == "baseline" else ():
+                player.evidence("baseline", table, passed=True, observed=f"{count:,} rows", rows=count)
             for gate, subject, observed, phase, data in SEEN:
                 if phase == name and gate != without:
                     player.evidence(gate, subject, changed.get(gate, True), observed, **data)

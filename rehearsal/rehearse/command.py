@@ -14,16 +14,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rehearsal import __version__
 from rehearsal.environment import Environment
 from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, UsageError
 from rehearsal.evidence import Event, Run, runs_folder, utc_now
+from rehearsal.fingerprint import Fingerprint, name_differences, parts_of, take_fingerprint
 from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
 from rehearsal.limits import require_limits
 from rehearsal.machines import stand_up
 from rehearsal.plan import Plan
-from rehearsal.planfile import find_plan, load_plan, plan_fingerprint
+from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import advisory_lock, connect, scalar
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.phases import PHASES
@@ -50,9 +50,9 @@ class Request:
     keep: bool = False
 
 
-def fingerprint_of(plan: Plan, files: SqlFiles) -> str:
-    """Return the fingerprint of plan, SQL texts and tool version (law 1)."""
-    return plan_fingerprint(plan, files.fingerprint(), __version__)
+def fingerprint_of(plan: Plan, files: SqlFiles) -> Fingerprint:
+    """Return the fingerprint of plan, SQL texts and the tool at work (law 1)."""
+    return take_fingerprint(plan, files.folder)
 
 
 def rehearse(root: Path, plan_name: str, request: Request) -> int:
@@ -139,10 +139,12 @@ def open_run(root: Path, plan: Plan, request: Request) -> Run:
 def confirm(env: Environment, plan: Plan, *, yes: bool) -> None:
     """Ask before tables of somebody's staging database are switched over; throwaway hosts are not asked about.
 
+    Production was asked for already, by a question of its own (`rehearsal.production`).
+
     Raises:
         UsageError: the answer was not yes, or there is no terminal to ask on.
     """
-    if env.is_throwaway or yes:
+    if env.is_throwaway or yes or env.kind == "production":
         return
     tables = ", ".join(spec.name for spec in plan.tables)
     if not sys.stdin.isatty():
@@ -184,11 +186,12 @@ def bring_up(root: Path, plan: Plan, env: Environment, run: Run, options: Option
     context = Context(root, plan, loaded, run, files, fingerprint_of(plan, files), options)
     if resumed:
         require_same_fingerprint(context)
+    run.event("fingerprint", whole=context.fingerprint, parts=parts_of(context.fingerprint))
     return context
 
 
 def require_same_fingerprint(context: Context) -> None:
-    """Refuse to go on with a run under another plan, other SQL or another version of the tool.
+    """Refuse to go on with a run under another plan, other SQL or other code of the tool; name which of them.
 
     Raises:
         PreconditionError: one of them changed since the run began.
@@ -199,9 +202,11 @@ def require_same_fingerprint(context: Context) -> None:
         query = "select fingerprint from rehearsal.run where name = %s"
         row = conn.execute(query, [context.run.name]).fetchone()
     if row and row[0] != context.fingerprint:
+        begun = [event.fields.get("parts", {}) for event in context.run.events() if event.kind == "fingerprint"]
+        changed = name_differences(parts_of(context.fingerprint), begun[-1] if begun else {})
         message = (
             f"run {context.run.name} was begun with fingerprint {row[0][:16]}, now it is {context.fingerprint[:16]}: "
-            "plan, SQL or tool changed. Restore what was changed, or begin a new run"
+            f"{changed} changed. Restore what was changed, or begin a new run"
         )
         raise PreconditionError(message)
 
@@ -218,11 +223,12 @@ def run_phases(context: Context, runner: Runner) -> Verdict:
     plan = load_plan(context.plan_file or find_plan(context.plan.name, context.root))
     now = fingerprint_of(plan, SqlFiles(context.root / "sql"))
     same = now == context.fingerprint
+    changed = name_differences(parts_of(now), parts_of(context.fingerprint))
     run.record(
         "fingerprint",
         "plan, SQL and tool",
         same,
-        f"{now[:16]}, {'as at the start' if same else 'CHANGED since the start'}",
+        f"{now[:16]}, {'as at the start' if same else f'CHANGED since the start: {changed}'}",
     )
     return write_report(run, context.plan, describe(context.env), context.fingerprint)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from psycopg import sql
 
 from rehearsal import state
+from rehearsal.approval import Approval
 from rehearsal.catalog import Catalog, Name, Table, split_name
 from rehearsal.environment import Environment
 from rehearsal.evidence import Run
@@ -53,6 +54,7 @@ class Context:
     fingerprint: str
     options: Options = field(default_factory=Options)
     plan_file: Path | None = None
+    approval: Approval | None = None
     writers: Writers = field(init=False)
 
     def __post_init__(self) -> None:

@@ -157,6 +157,7 @@ def require_mark(context: Context, conn: Connection) -> None:
 
 def check_tools(context: Context, conn: Connection) -> None:
     """Record server and client versions; a client older than the server cannot dump it."""
+    context.run.event("server", version=conn.info.server_version)
     for name in ("psql", "pg_dump", "pg_restore"):
         try:
             version = require_version(find_client(name, context.env.client_bin), conn.info.server_version)

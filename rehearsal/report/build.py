@@ -63,6 +63,9 @@ def build_report(run: Run, *, plan: Plan, environment: Mapping[str, Any], finger
         estimate=forecast,
         next_steps=list_next_steps(facts),
         attachments=list_attachments(run.folder),
+        fingerprint_parts=_parts(history, fingerprint),
+        server_major=_server_major(history),
+        rows=_rows(counted),
     )
     # People call a host by its name; the connector before it is for the machine.
     return Report.model_validate_json(CONNECTOR.sub("", report.model_dump_json()))
@@ -91,6 +94,24 @@ def _clock(history: History) -> dict[str, Any]:
         "finished": history.finished,
         "duration_s": history.second(history.finished) if history.events else 0.0,
     }
+
+
+def _parts(history: History, fingerprint: str) -> dict[str, str]:
+    """Return the digests of the fingerprint's parts, as the run kept them at its beginning."""
+    found = [event.fields for event in history.of("fingerprint") if event.fields.get("whole") == fingerprint]
+    return {str(name): str(digest) for name, digest in found[-1]["parts"].items()} if found else {}
+
+
+def _server_major(history: History) -> int | None:
+    """Return the major version of the server; of the last one that was looked at."""
+    seen = [int(event.fields["version"]) // 10_000 for event in history.of("server")]
+    return seen[-1] if seen else None
+
+
+def _rows(evidence: Sequence[Evidence]) -> dict[str, int]:
+    """Return the rows of each table as they were counted at the baseline."""
+    counted = {item.subject: item.data.get("rows") for item in evidence if item.gate == "baseline"}
+    return {table: rows for table, rows in counted.items() if isinstance(rows, int)}
 
 
 def _verdict(verdict: Verdict) -> VerdictPart:

@@ -171,6 +171,10 @@ class Report(Part):
     estimate: str
     next_steps: list[str]
     attachments: list[Attachment]
+    # What production compares by name; a report that an earlier version wrote has none of them, and opens nothing.
+    fingerprint_parts: dict[str, str] = Field(default_factory=dict[str, str])
+    server_major: int | None = None
+    rows: dict[str, int] = Field(default_factory=dict[str, int], description="rows of each table at the baseline")
 
 
 class Signature(Part):

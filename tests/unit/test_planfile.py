@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.errors import PlanError
-from rehearsal.planfile import find_plan, key_lines, load_plan, plan_fingerprint, render_schema
+from rehearsal.planfile import find_plan, key_lines, load_plan, render_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLANS = ("hospitality", "sensor_readings")
@@ -104,25 +104,6 @@ def test_lines_are_found_across_texts_of_many_lines() -> None:
         ("t", 1, "o", 1): 9,
         ("t", 1, "o", 1, "k"): 10,
     }
-
-
-def test_fingerprint_changes_with_plan_sql_and_version_but_not_with_comments(tmp_path: Path) -> None:
-    """What is run decides, not how the file looks."""
-    source = find_plan("hospitality", ROOT)
-    plan = load_plan(source)
-    commented = tmp_path / "hospitality.toml"
-    commented.write_text("# a comment\n" + source.read_text(encoding="utf-8"), encoding="utf-8")
-    slower = plan.model_copy(update={"stable_days": 8})
-
-    prints = [
-        plan_fingerprint(plan, "a", "1"),
-        plan_fingerprint(slower, "a", "1"),
-        plan_fingerprint(plan, "b", "1"),
-        plan_fingerprint(plan, "a", "2"),
-    ]
-
-    assert plan_fingerprint(load_plan(commented), "a", "1") == prints[0]
-    assert len(set(prints)) == len(prints)
 
 
 METHODS = [
