@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal import cli, flag_verbs, host_verbs, verbs
+from rehearsal import cli, flag_verbs, host_verbs, newplan, verbs
 from rehearsal.fingerprint import Fingerprint
 from rehearsal.inventory import load_environment
 from rehearsal.plan import Plan
@@ -123,5 +123,5 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
             known[key] = load_environment(name, plan, root, secrets=secrets)
         return known[key]
 
-    for module in (verbs, flag_verbs, host_verbs, command):
+    for module in (verbs, flag_verbs, host_verbs, command, newplan):
         monkeypatch.setattr(module, "load_environment", load)
