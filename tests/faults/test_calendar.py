@@ -79,6 +79,11 @@ MIDNIGHTS = [
 each_midnight = pytest.mark.parametrize("night", MIDNIGHTS, ids=lambda one: f"{one.began:%Y-%m-%d} {one.interval}")
 
 
+def as_planned(keys: keys.Keys) -> int:
+    """The old rule: `premake` as the plan has it, also where that is none."""
+    return keys.key.spec.premake
+
+
 def midnight_changes_nothing(conn: Connection, files: SqlFiles, night: Midnight, later: timedelta) -> None:
     """The twin is made before midnight, a row comes after it, then the structure is looked at."""
     conn.execute(as_query(night.setup()))
@@ -140,7 +145,7 @@ def test_leaves_that_end_with_the_period_of_the_start_are_missed(
     conn: Connection, sql_files: SqlFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With `premake = 0` there was no partition after that of the start."""
-    monkeypatch.setattr(keys.Keys, "premake", property(lambda self: self.key.spec.premake))
+    monkeypatch.setattr(keys.Keys, "premake", property(as_planned))
 
     with pytest.raises(AssertionError, match="no partition from"):
         midnight_changes_nothing(conn, sql_files, MIDNIGHTS[1], timedelta(minutes=4))
@@ -232,7 +237,7 @@ def test_single_verbs_without_the_interval_more(
     managed: Managed, began: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it, rows after midnight fall into DEFAULT."""
-    monkeypatch.setattr(keys.Keys, "premake", property(lambda self: self.key.spec.premake))
+    monkeypatch.setattr(keys.Keys, "premake", property(as_planned))
 
     with pytest.raises(AssertionError, match="t_default"):
         single_verbs_a_month_apart(managed, began)

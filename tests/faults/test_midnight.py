@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,14 @@ int clock_nanosleep(clockid_t clock, int flags, const struct timespec *until, st
 OF_THE_MACHINE = {
     "availability", "baseline", "dashboard", "generator", "load", "lock-budget", "query-speed", "rollback-time",
 }  # fmt: skip
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the user of the private cluster may read too, which is another one where this one is root."""
+    with tempfile.TemporaryDirectory(prefix="midnight-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @dataclass
@@ -124,29 +133,30 @@ def rehearse_over_midnight(tmp_path: Path, midnight: datetime, *words: str, befo
     assert midnight - before <= seen.server[0] < midnight <= seen.server[-1], (seen.server, said)
     assert seen.app, said
     assert midnight - before <= seen.app[0] <= seen.app[-1] >= midnight, (seen.app, said)
-    (folder,) = runs.iterdir()
-    found = Run(folder).evidence()
-    assert Run(folder).began < midnight
+    (made,) = runs.iterdir()
+    found = Run(made).evidence()
+    assert Run(made).began < midnight
     failed = [f"{one.gate} {one.subject}: {one.observed}" for one in found if one.passed is False]
     assert not [one for one in failed if one.split()[0] not in OF_THE_MACHINE], failed
     after = {one.gate for one in found if one.passed and datetime.fromisoformat(one.at) >= midnight}
-    assert {"target-structure", "default-empty", "ledger"} <= after, after
+    assert {"default-empty", "ledger", "parity-after"} <= after, after
+    assert any(one.gate == "target-structure" and one.passed for one in found)
     print(f"figures: {words}, {seen.server[0]} to {seen.server[-1]}, exit code {process.returncode}")  # noqa: T201 -- kept in docs/long-runs.md
 
 
 @pytest.mark.long
 @pytest.mark.fault("v11")
-def test_midnight_at_the_end_of_february(tmp_path: Path) -> None:
-    """A small rehearsal up to the comparison: the structure is looked at on the first of March."""
-    words = ("--plan", "sensor_readings", "--rows", "20000", "--until", "parity-after")
-    rehearse_over_midnight(tmp_path, datetime(2027, 3, 1, tzinfo=UTC), *words, before=timedelta(seconds=30))
+def test_midnight_at_the_end_of_february(folder: Path) -> None:
+    """A small rehearsal; it begins on the last of February and ends on the first of March."""
+    words = ("--plan", "sensor_readings", "--rows", "20000")
+    rehearse_over_midnight(folder, datetime(2027, 3, 1, tzinfo=UTC), *words, before=timedelta(seconds=75))
 
 
 @pytest.mark.hours
 @pytest.mark.fault("v11")
 @pytest.mark.parametrize("plan", ["sensor_readings", "hospitality", "sensor_readings_attach"])
 @pytest.mark.parametrize("midnight", ["2027-03-01", "2026-12-01", "2027-01-01"])
-def test_whole_rehearsals_over_midnight(tmp_path: Path, plan: str, midnight: str) -> None:
+def test_whole_rehearsals_over_midnight(folder: Path, plan: str, midnight: str) -> None:
     """Each shipped plan at the end of February, of a month and of a year, from 23:58 on."""
     moment = datetime.fromisoformat(midnight).replace(tzinfo=UTC)
-    rehearse_over_midnight(tmp_path, moment, "--plan", plan, "--rows", "50000", before=timedelta(minutes=2))
+    rehearse_over_midnight(folder, moment, "--plan", plan, "--rows", "50000", before=timedelta(minutes=2))

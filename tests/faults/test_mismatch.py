@@ -9,11 +9,12 @@ import pytest
 from psycopg import sql
 
 from rehearsal.catalog import Catalog, split_name
+from rehearsal.drain import Drain
 from rehearsal.environment import AppServer, Database
 from rehearsal.errors import CannotSee
 from rehearsal.evidence import Run
 from rehearsal.ledger import marker
-from rehearsal.parity import compare
+from rehearsal.parity import ParityReport, compare
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
 from rehearsal.rehearse import mismatch
@@ -196,7 +197,11 @@ def test_a_repair_that_takes_the_row_out_first_is_harm(world: Make, monkeypatch:
     """A child of one of our own rows goes with it when the repair deletes and inserts instead of changing."""
     made = world("dual-write")
     made.conn.execute("insert into public.step select n, n from generate_series(1001, 1069) as n")
-    monkeypatch.setattr("rehearsal.drain.Drain.merge", lambda self, held: self.batch(held, 10_000))
+
+    def out_and_in(self: Drain, held: Connection) -> int:
+        return self.batch(held, 10_000)
+
+    monkeypatch.setattr(Drain, "merge", out_and_in)
 
     with pytest.raises(AssertionError, match=r"rows changed in .*step"):
         harms_nobody(made)
@@ -244,7 +249,11 @@ def test_a_comparison_that_does_not_look_stops_the_run(world: Make, monkeypatch:
     """Nothing found: the gate fails, and the rows are as they were all the same."""
     made = world("swap")
     before = made.others()
-    monkeypatch.setattr(mismatch, "found_in", lambda _: set())
+
+    def nothing(_: ParityReport) -> set[mismatch.Identity]:
+        return set()
+
+    monkeypatch.setattr(mismatch, "found_in", nothing)
 
     with pytest.raises(StopHere):
         made.play()
