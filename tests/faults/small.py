@@ -51,7 +51,8 @@ class Small:
         spec = {"name": "public.t", "key": "at", "premake": 1, **table}
         self.plan = Plan.model_validate({"name": "small", "strategy": strategy, "tables": [spec]})
         found = run_preflight(self.conn, self.files, self.plan)
-        assert [one for one in found if one.severity == "blocker"] == []
+        blockers = [f"{one.id}: {one.subject}: {one.condition}" for one in found if one.severity == "blocker"]
+        assert not blockers, blockers
         deploy(self.conn, self.files, self.plan)
 
     @property

@@ -27,12 +27,27 @@ create statistics public.s (dependencies, mcv) on (status in ('a', 'b')), v, (lo
 """
 MORE = """
 create policy p on public.t using (status in ('a', 'b')) with check (status not in ('x', 'y'));
-create policy q on public.t for select using (exists (select from public.o where o.id = t.id and t.status in ('a', 'b')));
+create policy q on public.t for select
+    using (exists (select from public.o where o.id = t.id and t.status in ('a', 'b')));
 create function public.f() returns trigger language plpgsql as 'begin return null; end';
 create trigger w after update on public.t for each row when (new.status in ('a', 'b')) execute function public.f();
-create publication some_rows for table public.t where (status in ('a', 'b')) with (publish = 'insert');
+create publication some_rows for table public.t where (v in (1, 2)) with (publish = 'insert', publish_via_partition_root = true);
 """
-TEXTS = {"swap": "create table public.o (id bigint);" + TABLE + MORE, "dual-write": TABLE, "attach": TABLE}
+# What the remedy of preflight comes to: the same objects, made from their printed texts.
+AGAIN = """
+do $$ declare one record; begin
+    for one in select conname, pg_get_constraintdef(oid) as def from pg_constraint
+               where conrelid = 'public.t'::regclass and contype = 'c' loop
+        execute format('alter table public.t drop constraint %1$I, add constraint %1$I %2$s', one.conname, one.def);
+    end loop;
+    for one in select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as def from pg_index
+               where indrelid = 'public.t'::regclass and not indisprimary loop
+        execute format('drop index %s', one.name);
+        execute one.def;
+    end loop;
+end $$;
+"""
+TEXTS = {"swap": "create table public.o (id bigint);" + TABLE + MORE, "dual-write": TABLE, "attach": TABLE + AGAIN}
 
 
 def expressions_are_carried(small: Small, strategy: str) -> None:
@@ -81,6 +96,17 @@ def test_expressions_that_mean_something_else_are_found(small: Small) -> None:
     assert 'column "status": default' in said
     left = "select count(*) from pg_catalog.pg_class where relname = 'readback'"
     assert small.conn.execute(left).fetchone() == (0,)
+
+
+@pytest.mark.fault("f23")
+@pytest.mark.parametrize("index", [True, False])
+def test_attach_refuses_before_anything_what_it_could_not_attach(small: Small, index: bool) -> None:
+    """The server itself compares index and check of parent and history by what they are made of."""
+    text = "create table public.t (id bigint primary key, at timestamptz not null, status varchar(10));"
+    wrong = "create index on t (id) where" if index else "alter table t add constraint t_check check"
+    text += f"{wrong} (status in ('a', 'b'))"
+    with pytest.raises(AssertionError, match="attach-expression"):
+        small.setup(text, strategy="attach")
 
 
 def test_what_cannot_be_made_stays_the_text_that_it_is(small: Small) -> None:
