@@ -77,7 +77,8 @@ class Readback:
         for found, name, text in self.conn.execute(self.files.query("queries/definition.sql"), {"oid": oid}):
             if found.startswith(kind) and found.endswith(_name(subject)) and name == wanted:
                 # Which kinds of statistics there are is no matter of reading back.
-                return said.split(" on ", 1)[0] + " on " + text.split(" on ", 1)[1] if kind == "statistics" else text
+                kinds = said.split(" on ", 1)[0]
+                return f"{kinds} on {text.split(' on ', 1)[1]}" if kind == "statistics" else str(text)
         return said
 
 

@@ -31,7 +31,8 @@ create policy q on public.t for select
     using (exists (select from public.o where o.id = t.id and t.status in ('a', 'b')));
 create function public.f() returns trigger language plpgsql as 'begin return null; end';
 create trigger w after update on public.t for each row when (new.status in ('a', 'b')) execute function public.f();
-create publication some_rows for table public.t where (v in (1, 2)) with (publish = 'insert', publish_via_partition_root = true);
+create publication some_rows for table public.t where (v in (1, 2))
+    with (publish = 'insert', publish_via_partition_root = true);
 """
 # What the remedy of preflight comes to: the same objects, made from their printed texts.
 AGAIN = """
