@@ -133,6 +133,7 @@ class Attach:
         with self._session("way back") as conn:
             found = state.read_migration(conn, self.names.source)
             if found.state == state.REGRAINED:
+                self.attached(conn).refuse_duplicates(conn)
                 SplitBack(self.files, self.plan, self.spec, self.statements(conn), self.lock_event).go(conn, found.id)
                 found = state.read_migration(conn, self.names.source)
             if found.state == state.ATTACHED:

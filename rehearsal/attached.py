@@ -112,27 +112,35 @@ class Attached:
         Raises:
             PreconditionError: there are such rows; names them.
         """
-        outside = self._outside(conn)
-        primary = self.statements.split.primary
-        if not primary["swapped"] or not outside:
-            return
-        columns = sql.SQL(", ").join(sql.Identifier(one) for one in primary["columns"])
-        parts = sql.SQL(" union all ").join(
-            sql.SQL("select {c} from {t}").format(c=columns, t=sql.Identifier(*leaf)) for leaf in outside
-        )
-        query = sql.SQL(
-            "with outside as ({parts}) "
-            "select row({c})::text from outside group by {c} having count(*) > 1 "
-            "union (select row({c})::text from outside intersect select row({c})::text from {h} "
-            "where ({c}) in (select {c} from outside)) order by 1 limit {limit}"
-        )
-        values = {"parts": parts, "c": columns, "h": sql.Identifier(*self.extra.history), "limit": sql.Literal(SHOWN)}
-        if found := [row[0] for row in conn.execute(query.format(**values))]:
+        if found := self._repeated(conn):
             message = (
                 f"{self.spec.name} has rows in several partitions with the same primary key {', '.join(found)}; the "
                 "old table has room for one of each. Correct or delete the surplus rows, then run again"
             )
             raise PreconditionError(message)
+
+    def _repeated(self, conn: Connection) -> list[str]:
+        """Return some primary keys that more than one row has; history that was split is no place of rows any more."""
+        primary = self.statements.split.primary
+        alone = self._is_unique_itself(conn)
+        parts = self._outside(conn) if alone else self._leaves(conn)
+        if not primary["swapped"] or not parts:
+            return []
+        query = self.files.query(
+            "queries/repeated.sql.j2",
+            columns=primary["columns"],
+            parts=parts,
+            history=self.extra.history if alone else None,
+            limit=SHOWN,
+        )
+        return [row[0] for row in conn.execute(query)]
+
+    def _is_unique_itself(self, conn: Connection) -> bool:
+        """Whether history is a partition in which no primary key can repeat: a split takes the index for that away."""
+        if self.extra.history not in self._leaves(conn):
+            return False
+        indexes = Catalog(conn, self.files).read(self.extra.history).indexes
+        return any(one.name == self.extra.back_index and one.is_valid for one in indexes)
 
     def refuse_many(self, conn: Connection, policy: LockPolicy) -> None:
         """Refuse the way back while more rows are outside history than can be brought within the lock's budget.
@@ -150,14 +158,23 @@ class Attached:
             )
             raise PreconditionError(message)
 
+    def told(self, conn: Connection) -> str:
+        """Return where the rows are, for people."""
+        if self.extra.history not in self._leaves(conn):
+            return f"split; every row is in one of {len(self._leaves(conn))} partitions"
+        return f"attached; {self.outside_rows(conn):,} rows outside history"
+
     def outside_rows(self, conn: Connection) -> int:
         """Count the rows that were written outside history."""
         count = sql.SQL("select count(*) from {}")
         return sum(int(scalar(conn, count.format(sql.Identifier(*leaf)))) for leaf in self._outside(conn))
 
     def _outside(self, conn: Connection) -> list[Name]:
+        return [leaf for leaf in self._leaves(conn) if leaf != self.extra.history]
+
+    def _leaves(self, conn: Connection) -> list[Name]:
         parent = Catalog(conn, self.files).read(self.statements.shape.names.source)
-        return [leaf.name for leaf in parent.partitions if leaf.name != self.extra.history]
+        return [leaf.name for leaf in parent.partitions]
 
     def way_back(self, conn: Connection, policy: LockPolicy, migration: int) -> LockReport:
         """Detach history, put into it what was written outside, and give it its name again.

@@ -7,6 +7,7 @@ Reads only, but for `remember`, which writes in the caller's transaction.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from psycopg import sql
 
@@ -20,6 +21,7 @@ from rehearsal.history import Split
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
+from rehearsal.readback import Readback
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import Migration
 from rehearsal.twin import Shape
@@ -37,20 +39,21 @@ def find_differences(conn: Connection, files: SqlFiles, plan: Plan, spec: TableS
     names = Names(split_name(spec.name))
     found, catalog = state.read_migration(conn, names.source), Catalog(conn, files)
     live = catalog.read(names.source)
+    judge = partial(_judge, Readback(conn, files, live), plan, spec)
     if found.state in (state.ATTACHED, state.REGRAINED):
         # History has the new primary key as well, so what it was before is read from what was decided then.
         shape = replace(Shape.of(live, spec.key), primary=tuple(Split.of_detail(found.detail).primary["columns"]))
-        return _judge(conn, plan, spec, shape, _remembered(found), read_definition(conn, files, live))
+        return judge(shape, _remembered(found), read_definition(conn, files, live))
     if found.state == state.SWAPPED:
         source = catalog.read(names.retired)
         shape = Shape.of(source, spec.key)
-        return _judge(conn, plan, spec, shape, _remembered(found), read_definition(conn, files, live))
+        return judge(shape, _remembered(found), read_definition(conn, files, live))
     if plan.strategy == "dual-write":
         target = catalog.read(names.target)
         statistics = read_carried(conn, files, live.oid)["statistics"]
         mapping = twin_names(live, target, Shape.of(live, spec.key, names), statistics)
         twin = renamed(read_definition(conn, files, target), mapping)
-        return _judge(conn, plan, spec, Shape.of(live, spec.key), read_definition(conn, files, live), twin)
+        return judge(Shape.of(live, spec.key), read_definition(conn, files, live), twin)
     return find_leftovers(conn, files, spec)
 
 
@@ -62,15 +65,16 @@ def find_leftovers(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[D
     """
     name = split_name(spec.name)
     remembered = _remembered(state.read_migration(conn, name))
-    return compare(remembered, read_definition(conn, files, Catalog(conn, files).read(name)))
+    live = Catalog(conn, files).read(name)
+    return compare(remembered, read_definition(conn, files, live), same=Readback(conn, files, live).same)
 
 
 def _judge(
-    conn: Connection, plan: Plan, spec: TableSpec, shape: Shape, before: Definition, after: Definition
+    readback: Readback, plan: Plan, spec: TableSpec, shape: Shape, before: Definition, after: Definition
 ) -> list[Difference]:
-    key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
+    key = scalar(readback.conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
     wanted = expect(before, shape, plan.strategy, key, spec.method)
-    return compare(before, after, wanted.facts, wanted.reasons, spec.accepted)
+    return compare(before, after, wanted.facts, wanted.reasons, spec.accepted, readback.same)
 
 
 def _remembered(found: Migration) -> Definition:

@@ -209,7 +209,9 @@ def _read_source(conn: Connection, plan: Plan, table: DataTable, anchor: date) -
 
 def _read_ids(conn: Connection, plan: Plan, parent: str) -> tuple[int, int]:
     """Return the first id of a table and how many there are; they must have no gaps."""
-    declared = next(one for one in plan.data.tables if one.name == parent)
+    declared = next((one for one in plan.data.tables if one.name == parent), None)
+    if declared is None:
+        raise PlanError(f"data of {parent}: it is referred to, and [data] makes no rows of it; add it to data.tables")
     column = _sequence_column(declared)
     if column is None:
         raise PlanError(f"data of {parent}: it is referred to, so one column must be of kind sequence")

@@ -7,7 +7,7 @@ ACCESS SHARE, on the table itself for the largest value that its sequence has to
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,13 @@ from rehearsal.sqlfiles import SqlFiles, quote_ident
 
 Facts = Mapping[str, str]
 Definition = Mapping[str, Facts]
+# Subject, facet, and the two texts of the fact.
+Same = Callable[[str, str, str | None, str | None], bool]
+
+
+def as_text(_subject: str, _facet: str, one: str | None, other: str | None) -> bool:
+    """Compare two texts of a fact sign by sign; `readback` knows how to ask the server."""
+    return one == other
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +90,17 @@ def compare(
     expected: Definition | None = None,
     reasons: Mapping[str, str] | None = None,
     accepted: Collection[str] = (),
+    same: Same = as_text,
 ) -> list[Difference]:
     """Return every difference of two definitions.
 
     `expected` is what the strategy makes of `before`, with its reason for each subject that it touches: a difference
     that leads exactly there has that reason, and one that should be there and is not is a difference too. One whose
-    id is in `accepted` has the plan for its reason.
+    id is in `accepted` has the plan for its reason. `same` says whether two texts of a fact mean the same.
     """
     wanted = expected if expected is not None else before
-    unwanted = {(one.subject, one.facet): one for one in _differences(wanted, after)}
-    found = {(one.subject, one.facet): one for one in _differences(before, after)}
+    unwanted = {(one.subject, one.facet): one for one in _differences(wanted, after, same)}
+    found = {(one.subject, one.facet): one for one in _differences(before, after, same)}
     result: list[Difference] = []
     for place, one in sorted({**unwanted, **found}.items()):
         reason = None if place in unwanted else (reasons or {}).get(one.subject)
@@ -101,14 +109,14 @@ def compare(
     return result
 
 
-def _differences(before: Definition, after: Definition) -> Iterator[Difference]:
+def _differences(before: Definition, after: Definition, same: Same) -> Iterator[Difference]:
     for subject in sorted({*before, *after}):
         ours, theirs = before.get(subject), after.get(subject)
         if ours is None or theirs is None:
             yield Difference(subject, "", _shown(ours), _shown(theirs))
             continue
         for facet in sorted({*ours, *theirs}):
-            if ours.get(facet) != theirs.get(facet):
+            if not same(subject, facet, ours.get(facet), theirs.get(facet)):
                 yield Difference(subject, facet, ours.get(facet), theirs.get(facet))
 
 

@@ -32,6 +32,11 @@ def newest_id(conn: Connection, table: Table) -> int | None:
     return row[0] if row else None
 
 
+def row_column(table: Table, key: str) -> str:
+    """Return the column that tells rows apart: of the primary key, and the partition key only where it is all of it."""
+    return next((one for one in table.primary_key if one != key), key)
+
+
 def read_figures(
     conn: Connection, table: Table, spec: TableSpec, distinct: list[str], upto: int | None, primary: str
 ) -> dict[str, Any]:

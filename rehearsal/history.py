@@ -154,7 +154,10 @@ def is_near(split: Split, now: datetime) -> bool:
 
 
 def _primary(table: Table, shape: Shape, extra: HistoryNames) -> dict[str, Any]:
-    found = next(index for index in table.indexes if index.is_primary)
+    found = next((index for index in table.indexes if index.is_primary), None)
+    if found is None:
+        message = f"{'.'.join(table.name)} has no primary key any more, and attach needs one; add it again"
+        raise PreconditionError(message)
     return {
         # A primary key that holds the partition key already stays as it is.
         "swapped": shape.identity != shape.primary,

@@ -13,6 +13,7 @@ from rehearsal.keys import Keys, leaves_of, read_key_range, read_keys
 from rehearsal.names import Names
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
+from rehearsal.readback import Readback
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import ATTACHED, REGRAINED, SWAPPED, Migration, read_migration
 from rehearsal.structure import Finding, check_structure
@@ -31,13 +32,15 @@ def inspect(
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
     migration = read_migration(conn, split_name(spec.name))
     whole = _whole(conn, spec, source)
+    same = Readback(conn, files, target).same
     if migration.state in (ATTACHED, REGRAINED):
         bare = plain(whole, HistoryNames(Names(split_name(spec.name))))
-        return check_structure(bare, target, leaves, spec.key, history_bounds(conn, spec, source, migration))
+        bounds = history_bounds(conn, spec, source, migration)
+        return check_structure(bare, target, leaves, spec.key, bounds, same=same)
     wanted = expected_bounds(conn, files, spec, source, target, began)
-    alone = leaf_only(spec)
+    alone, may = leaf_only(spec), wanted.may
     return check_structure(
-        whole, target, leaves, spec.key, wanted.must, method=spec.method, per_partition=alone, spare=wanted.may
+        whole, target, leaves, spec.key, wanted.must, method=spec.method, per_partition=alone, spare=may, same=same
     )
 
 

@@ -56,7 +56,7 @@ def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live:
     Raises:
         PreconditionError: something cannot go along, or the plan does not decide for it; names it.
     """
-    spec = next(one for one in plan.tables if split_name(one.name) == table)
+    spec = {split_name(one.name): one for one in plan.tables}[table]
     dependents = require_movable(read_dependents(conn, files, live.oid, spec.key), table)
     if live.kind == "p":
         references = from_stored(state.read_migration(conn, table).detail)

@@ -23,6 +23,7 @@ from rehearsal.keys import read_key
 from rehearsal.names import Names
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, scalar
+from rehearsal.readback import Readback
 from rehearsal.references import problem_of, read_references, unknown_references
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import ATTACHED, REGRAINED, SWAPPED, find_migration
@@ -59,6 +60,7 @@ def run_preflight(conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: 
         findings += _check_dependents(conn, files, facts)
         findings += _check_references(conn, files, facts)
         findings += _check_key(conn, files, facts)
+        findings += _check_attach(conn, files, facts)
         findings += _check_statements(conn, facts)
         # With attach no row is copied: two more indexes at most are built.
         need += facts.row["total_bytes"] // (8 if plan.strategy == "attach" else 1)
@@ -251,9 +253,9 @@ def _not_carried(facts: Facts) -> Iterator[Finding]:
                           "it would stay on the retired table", "drop it before and make it again after")  # fmt: skip
 
 
-def _attach(facts: Facts) -> Iterator[Finding]:
+def _check_attach(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
     if facts.plan.strategy == "attach":
-        for one in refusals(facts.spec, facts.table):
+        for one in refusals(facts.spec, facts.table, Readback(conn, files, facts.table)):
             yield Finding(one.id, "blocker", one.subject, one.condition, one.effect, one.remedy)
         yield from _stays_on_history(facts)
 
@@ -293,7 +295,6 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _policies,
     _constraints,
     _not_carried,
-    _attach,
     _wraparound,
 )
 

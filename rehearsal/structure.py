@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rehearsal.carry import bare_check
 from rehearsal.catalog import Column, Constraint, Index, Table, dotted
+from rehearsal.definition import Same, as_text
 from rehearsal.sqlfiles import quote_ident
 
 Bounds = Sequence[tuple[str | None, ...]]
@@ -44,6 +45,7 @@ class Twin:
     method: str = "range"
     per_partition: frozenset[str] = frozenset()
     spare: Bounds = ()
+    same: Same = as_text
 
 
 def check_structure(
@@ -56,14 +58,16 @@ def check_structure(
     method: str = "range",
     per_partition: frozenset[str] = frozenset(),
     spare: Bounds = (),
+    same: Same = as_text,
 ) -> list[Finding]:
     """Compare a source with its partitioned target; `leaves` are the target's partitions, read one by one.
 
     `bounds` are the expected [lower, upper), as text in UTC, in order, or the sorted values of a list, or modulus and
     remainder of a hash; the sets are compared, not the counts; a leaf of `spare` may be there or not.
-    `per_partition` names the source's unique indexes that stand on the leaves alone, without the key.
+    `per_partition` names the source's unique indexes that stand on the leaves alone, without the key. `same` says
+    whether two texts of an expression mean the same.
     """
-    twin = Twin(source, target, leaves, key, bounds, method, per_partition, spare)
+    twin = Twin(source, target, leaves, key, bounds, method, per_partition, spare, same)
     observed = {
         "partitions": f"{len(target.partitions)} partitions, {len(bounds)} expected",
         "columns": f"{len(source.columns)} columns",
@@ -112,7 +116,7 @@ def _columns(twin: Twin) -> Iterator[str]:
             found = columns.get(column.name)
             said = [*_unlike(column, found, twin.key)]
             # Defaults of a leaf do not count: rows come in through the parent.
-            said += _other_default(column, found) if found and table is twin.target else ()
+            said += _other_default(twin, column, found) if found and table is twin.target else ()
             yield from (f"{dotted(table.name)}: column {column.name} {one}" for one in said)
         extra = set(columns) - {column.name for column in twin.source.columns}
         yield from (f"{dotted(table.name)}: column {name} is not in the source" for name in sorted(extra))
@@ -129,10 +133,15 @@ def _unlike(ours: Column, theirs: Column | None, key: str) -> Iterator[str]:
         yield f"is {'NOT NULL' if theirs.not_null else 'nullable'} in the target only"
 
 
-def _other_default(ours: Column, theirs: Column) -> Iterator[str]:
+def _other_default(twin: Twin, ours: Column, theirs: Column) -> Iterator[str]:
     # An identity becomes a default that draws from the same sequence, or comes with the name (gate `definition`).
-    if not ours.identity and ours.default_sql != theirs.default_sql:
+    facet, kind = ("generated", f"{KINDS[ours.generated]} ") if ours.generated else ("default", "")
+    texts = [one and kind + one for one in (ours.default_sql, theirs.default_sql)]
+    if not ours.identity and not twin.same(f"column {quote_ident(ours.name)}", facet, *texts):
         yield f"has default {theirs.default_sql} instead of {ours.default_sql}"
+
+
+KINDS = {"s": "stored", "v": "virtual"}
 
 
 def _indexes(twin: Twin) -> Iterator[str]:
@@ -143,8 +152,19 @@ def _indexes(twin: Twin) -> Iterator[str]:
             if alone and table is twin.target:
                 continue
             wanted = (index_shape(index),) if alone else _wanted_shapes(index, twin.key)
-            if not there.intersection(wanted):
+            if not there.intersection(wanted) and not _means_one(twin, there, wanted):
                 yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted[0]})"
+
+
+def _means_one(twin: Twin, there: Iterable[str], wanted: Sequence[str]) -> bool:
+    """Whether an index that is there is, to the server, one of those that are wanted."""
+    full = itertools.product(map(_full, there), map(_full, wanted))
+    return any(twin.same('index "like it"', "definition", *pair) for pair in full)
+
+
+def _full(shape: str) -> str:
+    unique = "unique " if shape.startswith("unique ") else ""
+    return f"{unique}USING {shape.removeprefix('unique ')}"
 
 
 def _wanted_shapes(index: Index, key: str) -> tuple[str, ...]:
@@ -200,11 +220,18 @@ def _constraints(twin: Twin, of: Callable[[Table], tuple[Constraint, ...]]) -> I
     for table in (twin.target, *twin.leaves):
         there = {one.definition.removesuffix(" NOT VALID"): one for one in of(table)}
         for one in of(twin.source):
-            found = there.get(one.definition.removesuffix(" NOT VALID"))
+            found = there.get(one.definition.removesuffix(" NOT VALID")) or _alike(twin, one, there)
             if found is None:
                 yield f"{dotted(table.name)}: nothing like {one.name} ({one.definition})"
             elif one.is_validated and not found.is_validated:
                 yield f"{dotted(table.name)}: {found.name} is not validated"
+
+
+def _alike(twin: Twin, wanted: Constraint, there: Mapping[str, Constraint]) -> Constraint | None:
+    text = wanted.definition.removesuffix(" NOT VALID")
+    subject = 'check "like it"' if wanted.kind == "c" else "foreign key"
+    found = (one for said, one in there.items() if twin.same(subject, "definition", text, said))
+    return next(found, None)
 
 
 def _rights(twin: Twin) -> Iterator[str]:

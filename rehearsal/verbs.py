@@ -243,7 +243,7 @@ def look_at_history(context: Context, conn: Connection) -> int:
             continue
         attached = context.switchover(spec).attach.attached(conn)
         attached.refuse_duplicates(conn)
-        print(f"{spec.name}: attached; {attached.outside_rows(conn):,} rows outside history, no primary key twice")
+        print(f"{spec.name}: {attached.told(conn)}, no primary key twice")
     return DONE
 
 

@@ -9,7 +9,7 @@ from rehearsal import state
 from rehearsal.carried import find_differences, find_leftovers
 from rehearsal.catalog import Name, Table, split_name
 from rehearsal.errors import CannotSee
-from rehearsal.figures import read_figures
+from rehearsal.figures import read_figures, row_column
 from rehearsal.flags import show_flags
 from rehearsal.flip import FlipResult, set_flags
 from rehearsal.inspection import inspect
@@ -213,7 +213,7 @@ def compare_figures(context: Context, conn: Connection, spec: TableSpec, target:
     if before is None:
         message = f"no baseline of {spec.name} was recorded; run again from baseline"
         raise CannotSee(message)
-    primary = next(one for one in target.primary_key if one != spec.key)
+    primary = row_column(target, spec.key)
     now = read_figures(conn, target, spec, distinct_columns(target), before.data["upto"], primary)
     then = before.data["figures"]
     changed = {name: (then.get(name), value) for name, value in now.items() if then.get(name) != value}
@@ -272,7 +272,7 @@ def compare_speed(context: Context) -> None:
 def record_query(context: Context, one: QueryResult) -> None:
     """Record speed and pruning of one query."""
     low, high = one.speedup.low, one.speedup.high
-    slack_ms = next(query.slack_ms for query in context.plan.queries if query.name == one.name)
+    slack_ms = {query.name: query.slack_ms for query in context.plan.queries}[one.name]
     observed = f"{one.before_ms:.2f} -> {one.after_ms:.2f} ms, {speed_text(one.speedup, one.slower_ms, slack_ms)}"
     table = {
         "columns": [

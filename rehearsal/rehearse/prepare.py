@@ -14,7 +14,7 @@ from rehearsal.data import check_distribution, make_data
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import runs_folder
-from rehearsal.figures import newest_id, read_figures
+from rehearsal.figures import newest_id, read_figures, row_column
 from rehearsal.findings import Finding
 from rehearsal.flags import wait_for_servers
 from rehearsal.hosts import run_pyinfra
@@ -176,7 +176,7 @@ def baseline(context: Context) -> None:
             distinct = distinct_columns(table)
             stats = read_stats(conn, context.files, table, spec.key, distinct)
             upto = newest_id(conn, table)
-            figures = read_figures(conn, table, spec, distinct, upto, table.primary_key[0])
+            figures = read_figures(conn, table, spec, distinct, upto, row_column(table, spec.key))
             total += stats.rows
             content = untouched_content(context, conn, spec, table, upto)
             context.run.record(
@@ -203,7 +203,7 @@ def untouched_content(
     """Digest a table that will be compared with itself, since its rows are not copied."""
     if context.plan.strategy != "attach":
         return {}
-    primary = next((one for one in table.primary_key if one != spec.key), spec.key)
+    primary = row_column(table, spec.key)
     found = Reader(context.files, spec, primary, upto).read(conn, table.name)
     return {"primary": primary, "untouched": [found.rows, str(found.digest)]}
 

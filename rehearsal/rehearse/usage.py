@@ -13,6 +13,7 @@ from psycopg import sql
 from rehearsal import monitoring
 from rehearsal.browser import check_dashboard
 from rehearsal.catalog import Table
+from rehearsal.figures import row_column
 from rehearsal.hosts import try_pyinfra
 from rehearsal.postgres import Connection
 from rehearsal.rehearse.context import Context
@@ -153,7 +154,7 @@ def check_sync(context: Context, results: list[SmokeResult]) -> None:
             source, target = context.pair(conn, spec)
             for one in results:
                 if one.table == spec.name and one.created_id is not None:
-                    left, right = (read_row(conn, table, one.created_id) for table in (source, target))
+                    left, right = (read_row(conn, table, spec.key, one.created_id) for table in (source, target))
                     passed = left is not None and left == right
                     observed = "SYNCED: in both tables, equal" if passed else f"OUT OF SYNC: {left} and {right}"
                     context.run.record(
@@ -161,13 +162,12 @@ def check_sync(context: Context, results: list[SmokeResult]) -> None:
                     )
 
 
-def read_row(conn: Connection, table: Table, row: object) -> dict[str, Any] | None:
-    """Return a row by its (single-column) primary key as text values; None if there is none."""
+def read_row(conn: Connection, table: Table, key: str, row: object) -> dict[str, Any] | None:
+    """Return a row by the column that tells rows apart, as text values; None if there is none."""
     columns = [column.name for column in table.columns]
     listed = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in columns)
-    primary = next(one for one in table.primary_key)
     query = sql.SQL("select {} from {} where {}::text = %s").format(
-        listed, sql.Identifier(*table.name), sql.Identifier(primary)
+        listed, sql.Identifier(*table.name), sql.Identifier(row_column(table, key))
     )
     found = conn.execute(query, [str(row)]).fetchone()
     return dict(zip(columns, found, strict=True)) if found else None

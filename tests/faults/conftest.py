@@ -1,0 +1,17 @@
+"""A small table on a database of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from rehearsal.environment import Database
+from rehearsal.evidence import Run
+from rehearsal.postgres import Connection
+from rehearsal.sqlfiles import SqlFiles
+from tests.faults.small import Small
+
+
+@pytest.fixture
+def small(database: Database, conn: Connection, sql_files: SqlFiles, run: Run) -> Small:
+    """A database of its own, empty yet."""
+    return Small(database, conn, sql_files, run)

@@ -1,0 +1,118 @@
+"""One small table of somebody's, and what each verb does to it, without the command line and its hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rehearsal import state
+from rehearsal.carried import find_differences
+from rehearsal.catalog import split_name
+from rehearsal.cleanup import clean_up, end_attach
+from rehearsal.environment import Database, Environment
+from rehearsal.evidence import Run
+from rehearsal.inspection import inspect
+from rehearsal.parity import compare
+from rehearsal.plan import Plan
+from rehearsal.postgres import Connection, connect
+from rehearsal.preflight import run_preflight
+from rehearsal.regrain import Regrain
+from rehearsal.rehearse.context import Context
+from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import Switchover
+from rehearsal.uniques import find_duplicates
+from rehearsal.verbs import look_at_history
+from tests.fix_postgres import ROOT
+from tests.fix_tables import deploy
+
+TABLE = """
+create table public.t (id bigint primary key, at timestamptz not null, v int);
+insert into public.t
+select n, '2026-01-01'::timestamptz + n * interval '2 hours', n % 97 from generate_series(1, 400) as n;
+"""
+
+
+@dataclass
+class Small:
+    """A database with `public.t` in it, and a plan for it."""
+
+    database: Database
+    conn: Connection
+    files: SqlFiles
+    run: Run
+    plan: Plan = field(init=False)
+
+    def setup(self, text: str = TABLE, *, strategy: str = "swap", **table: Any) -> None:
+        """Make the tables, then the target as `db.migrate` does; nothing may be refused."""
+        self.conn.execute("set search_path = public")
+        self.conn.execute(as_query(text))
+        self.conn.execute("set search_path = pg_catalog")
+        self.conn.execute("analyze public.t")
+        spec = {"name": "public.t", "key": "at", "premake": 1, **table}
+        self.plan = Plan.model_validate({"name": "small", "strategy": strategy, "tables": [spec]})
+        found = run_preflight(self.conn, self.files, self.plan)
+        blockers = [f"{one.id}: {one.subject}: {one.condition}" for one in found if one.severity == "blocker"]
+        assert not blockers, blockers
+        deploy(self.conn, self.files, self.plan)
+
+    @property
+    def work(self) -> Switchover:
+        """The table's switchover."""
+        return Switchover(self.database, self.files, self.plan, self.plan.tables[0], self.run)
+
+    @property
+    def context(self) -> Context:
+        """What the verbs are given."""
+        here = self.database
+        env = Environment("local", "local", ROOT, here, here, "@process/db", (), ROOT, "root@localhost", None)
+        return Context(ROOT, self.plan, env, self.run, self.files, "")
+
+    def switch(self) -> None:
+        """Copy, follow, cut over; a second time changes nothing."""
+        assert self.work.prepare() | self.work.switch()
+        assert not self.work.prepare()
+        assert not self.work.switch()
+
+    def roll_back(self) -> None:
+        """Go back; a second time changes nothing."""
+        assert self.work.roll_back()
+        assert not self.work.roll_back()
+
+    def split(self) -> None:
+        """Split the history of an attached table."""
+        assert Regrain(self.database, self.files, self.plan, self.plan.tables[0], self.run).split()
+
+    def verify(self) -> None:
+        """Compare as `db.verify` does, self-test and values that repeat among it, and the structure as gates do."""
+        spec = self.plan.tables[0]
+        if self.plan.strategy == "attach":
+            assert look_at_history(self.context, self.conn) == 0
+            return
+        source, target = self.context.pair(self.conn, spec)
+        keylog = self.work.log_now(self.conn)
+        told = compare(self.database, self.files, source, target, spec.key, keylog=keylog)
+        assert (told.unexplained, told.self_test) == (0, True), told
+        assert [one.sets for one in find_duplicates(self.conn, self.files, source, target, spec.key) if one.sets] == []
+
+    def unwanted(self) -> list[str]:
+        """Return what the gates `target-structure` and `definition` would say."""
+        spec = self.plan.tables[0]
+        source, target = self.context.pair(self.conn, spec)
+        found = inspect(self.conn, self.files, spec, source, target)
+        said = [problem for one in found if one.check != "partitions" for problem in one.problems]
+        migration = state.read_migration(self.conn, split_name(spec.name))
+        if migration.state not in (state.SWAPPED, state.ATTACHED, state.REGRAINED, state.MIRRORED):
+            return said
+        judged = find_differences(self.conn, self.files, self.plan, spec)
+        return said + [one.id for one in judged if one.reason is None]
+
+    def clean_up(self) -> None:
+        """Drop what is kept for the way back, after its days."""
+        self.conn.execute("update rehearsal.migration set changed_at = now() - interval '90 days'")
+        (end_attach if self.plan.strategy == "attach" else clean_up)(self.context, self.conn)
+
+    def run_sql(self, text: str) -> None:
+        """Run SQL text of the application, in a session of its own."""
+        with connect(self.database, role="application") as conn:
+            conn.execute("set search_path = public")
+            conn.execute(as_query(text))

@@ -1,0 +1,95 @@
+"""A loosened foreign key does what the foreign key did, and bars neither comparison nor clean-up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import rehearsal.parity
+from rehearsal.catalog import Table
+from rehearsal.environment import Database
+from rehearsal.parity.pair import Pair
+from rehearsal.postgres import connect
+from rehearsal.sqlfiles import SqlFiles
+from tests.faults.small import TABLE, Small
+
+# Name of the referencing table -> its foreign key's actions.
+ACTIONS = {
+    "no_action": "",
+    "restricted": "on delete restrict on update restrict",
+    "cascading": "on delete cascade on update cascade",
+    "emptied": "on delete set null on update set null",
+    "fallen": "on delete set default on update set default",
+    "late": "deferrable initially deferred",
+    "checked_late": "deferrable initially immediate",
+    "whole": "match full",
+}
+CHILDREN = "".join(
+    f"create table public.{name} (n int primary key, p bigint default 1 references public.t {how});"
+    f"insert into public.{name} select n, n from generate_series(2, 5) as n;"
+    for name, how in ACTIONS.items()
+)
+SEVERAL = """
+alter table public.t add constraint t_pair unique (id, v), add column parent bigint references public.t;
+update public.t set parent = id - 1 where id > 1;
+create table public.pairs (id bigint, v int, foreign key (id, v) references public.t (id, v));
+insert into public.pairs select id, v from public.t where id <= 5;
+"""
+NAMES = [f"{name}_p_fkey" for name in ACTIONS] + ["t_parent_fkey", "pairs_id_v_fkey"]
+
+
+def loose_keys_are_carried(small: Small) -> None:
+    """Through switchover, comparison, way back, and clean-up; children refuse and follow as before and after."""
+    references = dict.fromkeys(NAMES, "loose")
+    small.setup(TABLE + CHILDREN + SEVERAL, references=references, uniques={"t_pair": "per-partition"})
+    try:
+        for act in (small.switch, small.roll_back, small.switch):
+            act()
+            small.verify()
+            refuses_and_follows(small)
+        small.clean_up()
+    except psycopg.errors.ForeignKeyViolation as exc:
+        message = f"an act of ours met a foreign key: {exc}"
+        raise AssertionError(message) from exc
+    refuses_and_follows(small)
+
+
+def refuses_and_follows(small: Small) -> None:
+    """Witness, in a transaction that is rolled back: what the foreign keys forbid and do."""
+    with small.conn.transaction(force_rollback=True):
+        for name in ("no_action", "restricted", "whole", "checked_late"):
+            for statement in (f"insert into public.{name} values (9, -1)", "delete from public.t where id = 3"):
+                with pytest.raises(psycopg.errors.ForeignKeyViolation), small.conn.transaction():
+                    small.conn.execute(statement.encode())
+        small.conn.execute("update public.t set at = at + interval '40 days' where id = 3")
+        barring = ("no_action", "restricted", "whole", "checked_late", "late", "pairs")
+        for name in barring:
+            small.conn.execute(f"delete from public.{name}".encode())
+        small.conn.execute("update public.t set parent = null")
+        small.conn.execute("delete from public.t where id = 3")
+        seen = {name: small.conn.execute(f"select p from public.{name} where n = 3".encode()).fetchall()
+                for name in ("cascading", "emptied", "fallen")}  # fmt: skip
+        assert seen == {"cascading": [], "emptied": [(None,)], "fallen": [(1,)]}
+
+
+@pytest.mark.fault("f08")
+def test_loose_keys_of_every_action_are_carried(small: Small) -> None:
+    loose_keys_are_carried(small)
+
+
+@pytest.mark.fault("f08", mutant=True)
+def test_they_would_not_be_if_the_self_test_wrote_into_the_table(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old behaviour: the comparison proves itself on rows of the live table, which children refer to."""
+
+    def on_live_rows(database: Database, _files: SqlFiles, pair: Pair, *_: Any, **__: Any) -> tuple[bool, str]:
+        live: Table = pair.target
+        with connect(database) as conn, conn.transaction(force_rollback=True):
+            conn.execute(sql.SQL("delete from {} where id = 3").format(sql.Identifier(*live.name)))
+        return True, "on rows of the application"
+
+    monkeypatch.setattr(rehearsal.parity, "run_self_test", on_live_rows)
+    with pytest.raises(AssertionError, match="an act of ours met a foreign key"):
+        loose_keys_are_carried(small)
