@@ -31,6 +31,39 @@ class SqlRows(FactBase[list[list[str]]]):
         return [line.split(SEPARATOR) for line in output if line]
 
 
+class PrivateRows(FactBase[list[list[str]]]):
+    """Rows of SQL with a secret in it, which is given as `_stdin` and so in no argument; none if it cannot be run."""
+
+    default = list
+
+    def command(self, session: Session) -> StringCommand:
+        """Return the psql command."""
+        return StringCommand(session.command("-F", SEPARATOR, "-f", "-"), "2>/dev/null || true")
+
+    def process(self, output: Iterable[str]) -> list[list[str]]:
+        """Split the lines into columns."""
+        return SqlRows().process(output)
+
+
+class Missing(FactBase[list[dict[str, str]]]):
+    """What a server does not give to the migrating role yet, found by `sql/hosts/rights.sql`; empty: not looked at."""
+
+    default = list
+
+    def command(self, session: Session, query: str, names: dict[str, str]) -> StringCommand:
+        """Return the psql command; `names` are its variables."""
+        variables = [word for name, value in names.items() for word in ("-v", f"{name}={value}")]
+        psql = session.command("-F", SEPARATOR, *variables, "-f", "-")
+        return StringCommand("printf", "'%s\\n'", QuoteString(query), "|", psql, "2>/dev/null || true")
+
+    def process(self, output: Iterable[str]) -> list[dict[str, str]]:
+        """Return the rows; none without the last one, which says that it was looked at."""
+        rows = [row for row in SqlRows().process(output) if len(row) == 3]
+        if not rows or rows[-1][0] != "seen":
+            return []
+        return [dict(zip(("kind", "statement", "reason"), row, strict=True)) for row in rows]
+
+
 class AppliedChanges(FactBase[dict[str, str]]):
     """Changes in the registry: name to checksum."""
 

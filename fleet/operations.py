@@ -10,21 +10,22 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Generator, Iterable
-from io import StringIO
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from pyinfra import host
-from pyinfra.api import FileUploadCommand, QuoteString, StringCommand, operation
+from pyinfra import host, state
+from pyinfra.api import QuoteString, StringCommand, operation
 from pyinfra.api.command import PyinfraCommand
 
 from fleet.changes import Change, find_refusals
-from fleet.facts import AppliedChanges, FileState, FlagState, JsonFact, SqlRows, StaleService
+from fleet.delivery import lines_of, text_to
+from fleet.facts import AppliedChanges, FileState, FlagState, JsonFact, PrivateRows, SqlRows, StaleService
 from fleet.managers import manager_of
-from fleet.passwords import is_verifier_of, scram_verifier
+from fleet.passwords import PasswordError, resolve, scram_verifier, verifier_at
 from fleet.psql import Session, ident, literal
 
 Commands = Generator[PyinfraCommand, None, None]
+Text = str | Callable[[], str]
 LOCK_TIMEOUT_MS = 2_000
 LOCK_TRIES = 15
 
@@ -32,6 +33,15 @@ LOCK_TRIES = 15
 def refuse(reason: str) -> StringCommand:
     """Return a command that fails with a reason."""
     return StringCommand("sh", "-c", QuoteString('printf "%s\\n" "$1" >&2; exit 1'), "sh", QuoteString(reason))
+
+
+@operation()
+def together() -> Commands:
+    """Do nothing, or stop where a host has failed: what all hosts have begins once each is done with what is before."""
+    if failed := sorted(one.name for one in state.failed_hosts):
+        yield refuse(f"stopped, since {', '.join(failed)} failed; mend that and run again")
+    else:
+        host.noop("all hosts are here")
 
 
 @operation()
@@ -60,20 +70,24 @@ def generated_password(path: str) -> Commands:
 
 
 @operation()
-def private_file(path: str, text: str, mode: str = "600", owner: str | None = None) -> Commands:
-    """Write a file that may hold secrets: never readable by others, replaced in one step.
+def private_file(path: str, text: Text, mode: str = "600", owner: str | None = None) -> Commands:
+    """Write a file of lines that may hold secrets: never readable by others, replaced in one step.
 
-    `owner` is USER:GROUP; without it the file is that of the user who logs in.
+    `owner` is USER:GROUP; without it the file is that of the user who logs in, or of root where sudo is used. A text
+    with a password is best a function: it is called on the way to the host, once the password is there to be read.
     """
+    try:
+        text = lines_of(text if isinstance(text, str) else text())
+    except PasswordError as exc:
+        yield refuse(str(exc))
+        return
     have = host.get_fact(FileState, path=path)
     same = have and have["sha256"] == hashlib.sha256(text.encode()).hexdigest() and have["mode"] == mode
     if same and owner in (None, f"{have['owner']}:{have['group']}"):
         host.noop(f"{path} is as wanted")
         return
     new = path + ".new"
-    made = 'umask 077 && mkdir -p "$(dirname "$1")" && : >"$1" && chmod 600 "$1"'
-    yield StringCommand("sh", "-c", QuoteString(made), "sh", QuoteString(new))
-    yield FileUploadCommand(StringIO(text), new)
+    yield text_to(new, text)
     given = ["chown", QuoteString(owner), QuoteString(new), "&&"] if owner else []
     yield StringCommand(*given, "chmod", mode, QuoteString(new), "&&", "mv", "-f", QuoteString(new), QuoteString(path))
 
@@ -106,24 +120,46 @@ def can(session: Session, wanted: dict[str, str]) -> Commands:
         yield session.run("select 1;")
 
 
+# What is said of a password must not reach the server's log or the statistics of statements either.
+UNSEEN = (
+    "set log_statement = 'none'; set log_min_duration_statement = -1; set log_min_error_statement = 'panic';\n"
+    "set pg_stat_statements.track = 'none';\n"
+)
+
+
 @operation()
-def role(session: Session, role: str, password: str, attributes: str = "login") -> Commands:
-    """Make a role that logs in with this password, by its SCRAM verifier: the password itself is in no statement."""
-    query = (
-        f"select coalesce(rolpassword, '') from pg_catalog.pg_authid where rolname = {literal(role)} and rolcanlogin"
+def role(session: Session, role: str, password: dict[str, Any], attributes: str = "login") -> Commands:
+    """Make a role that logs in with the password of a reference, by its SCRAM verifier: the password does not travel.
+
+    A verifier is as good as a password to whoever can try many: it is in no argument and no output either.
+    """
+    try:
+        secret = resolve(password)
+    except PasswordError as exc:
+        yield refuse(str(exc))
+        return
+    costs = host.get_fact(
+        SqlRows,
+        session=session,
+        query=(
+            "select pg_catalog.split_part(rolpassword, '$', 2) from pg_catalog.pg_authid"
+            f" where rolname = {literal(role)} and rolcanlogin"
+        ),
     )
-    rows = host.get_fact(SqlRows, session=session, query=query)
-    if rows and is_verifier_of(rows[0][0], password):
+    wanted = verifier_at(costs[0][0], secret) if costs else ""
+    if wanted and _has_verifier(session, role, wanted):
         host.noop(f"role {role} has this password")
         return
-    verifier = literal(scram_verifier(password))
-    # Statements with a verifier must not reach the server's log either (log_statement, log_min_duration_statement).
     yield session.run(
-        "set log_statement = 'none'; set log_min_duration_statement = -1; set log_min_error_statement = 'panic';\n"
-        f"select pg_catalog.format('create role %I', {literal(role)}) where not exists\n"
+        f"{UNSEEN}select pg_catalog.format('create role %I', {literal(role)}) where not exists\n"
         f"    (select from pg_catalog.pg_roles where rolname = {literal(role)})\n\\gexec\n"
-        f"alter role {ident(role)} {attributes} password {verifier};\n"
+        f"alter role {ident(role)} {attributes} password {literal(scram_verifier(secret))};\n"
     )
+
+
+def _has_verifier(session: Session, role: str, verifier: str) -> bool:
+    question = f"select rolpassword = {literal(verifier)} from pg_catalog.pg_authid where rolname = {literal(role)};\n"
+    return host.get_fact(PrivateRows, session=session, _stdin=UNSEEN + question) == [["t"]]
 
 
 @operation()

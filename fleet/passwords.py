@@ -9,6 +9,7 @@ Passwords are resolved on the machine that runs pyinfra.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -69,7 +70,11 @@ def _from_env(name: str) -> str:
 
 
 def _from_command(words: list[str] | str) -> str:
-    command = [words] if isinstance(words, str) else [str(word) for word in words]
+    return _said_by((words,) if isinstance(words, str) else tuple(str(word) for word in words))
+
+
+@functools.cache  # it may ask a person
+def _said_by(command: tuple[str, ...]) -> str:
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
@@ -85,6 +90,17 @@ def _from_command(words: list[str] | str) -> str:
     return done.stdout.rstrip("\r\n")
 
 
+def passfile_text(passwords: dict[str, dict[str, Any]]) -> str:
+    r"""Return the text of a password file of libpq: each role with the password of its reference, on any server.
+
+    >>> os.environ["A_PASSWORD"] = "it:s"
+    >>> passfile_text({"app": {"env": "A_PASSWORD"}})
+    '*:*:*:app:it\\:s\n'
+    """
+    found = {user: resolve(one).replace("\\", "\\\\").replace(":", "\\:") for user, one in passwords.items()}
+    return "".join(f"*:*:*:{user}:{password}\n" for user, password in found.items())
+
+
 def scram_verifier(password: str, salt: bytes | None = None, iterations: int = 4096) -> str:
     """Return what PostgreSQL stores for a password under SCRAM-SHA-256, so that the password itself never travels.
 
@@ -98,20 +114,28 @@ def scram_verifier(password: str, salt: bytes | None = None, iterations: int = 4
     return f"SCRAM-SHA-256${iterations}:{_text(salt)}${_text(stored)}:{_text(server)}"
 
 
+def verifier_at(costs: str, password: str) -> str:
+    """Return the verifier of a password with the iterations and the salt of another one; empty if those are none.
+
+    >>> verifier = scram_verifier("pencil")
+    >>> verifier_at(verifier.split("$")[1], "pencil") == verifier, verifier_at("4096", "pencil")
+    (True, '')
+    """
+    try:
+        iterations, salt = costs.split(":")
+        return scram_verifier(password, base64.b64decode(salt), int(iterations))
+    except ValueError:
+        return ""
+
+
 def is_verifier_of(verifier: str, password: str) -> bool:
     """Return whether a stored verifier is that of a password: recomputed with its salt, no login needed.
 
     >>> is_verifier_of(scram_verifier("pencil"), "pencil"), is_verifier_of(scram_verifier("pencil"), "pen")
     (True, False)
     """
-    try:
-        kind, costs, _keys = verifier.split("$")
-        iterations, salt = costs.split(":")
-        if kind != "SCRAM-SHA-256":
-            return False
-        return hmac.compare_digest(verifier, scram_verifier(password, base64.b64decode(salt), int(iterations)))
-    except ValueError:  # md5, empty, or something that is no verifier at all
-        return False
+    kind, *rest = verifier.split("$")
+    return kind == "SCRAM-SHA-256" and len(rest) == 2 and hmac.compare_digest(verifier, verifier_at(rest[0], password))
 
 
 def _text(value: bytes) -> str:

@@ -102,7 +102,9 @@ def pinned_environ() -> dict[str, str]:
 def session(data: Any, role: str) -> Session:
     """Return the session of a role named by the inventory (`superuser`, `migrator`) on the plan's database."""
     return Session(
-        host=data.get("db_psql_host") or data.db_host,
+        host=(data.get("db_superuser_host") if role == "superuser" else None)
+        or data.get("db_psql_host")
+        or data.db_host,
         port=int(data.db_port),
         user=data.get(f"db_{role}"),
         database=database_name(data),

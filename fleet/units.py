@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import QuoteString, StringCommand, operation
 
+from fleet.delivery import file_to
 from fleet.facts import FileState, Lines
 from fleet.operations import Commands, private_file
 
@@ -57,10 +59,8 @@ def unpacked(archive: str, digest: str, folder: str) -> Commands:
     if current == [digest]:
         host.noop(f"{folder} has the present release")
         return
-    from pyinfra.api import FileUploadCommand  # noqa: PLC0415 -- beside its only use
-
     new = f"/root/.{digest}.tar.gz"
-    yield FileUploadCommand(archive, new)
+    yield file_to(new, Path(archive))
     script = (
         'set -eu; cd "$1"; rm -rf "./$2.new"; mkdir "./$2.new"; tar -xzf "$3" -C "./$2.new"; '
         'python3 -m compileall -q "./$2.new" >/dev/null || true; rm -rf "./$2"; mv "./$2.new" "./$2"; '

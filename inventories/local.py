@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fleet.cluster import ClusterError, find_binaries
 from fleet.ports import local_ports
 from fleet.sizing import own_cores
 
@@ -24,14 +25,21 @@ _given = [int(os.environ.get(f"REHEARSAL_LOCAL_{name}_PORT") or 0) for name in (
 _free = (0, 0) if all(_given) else local_ports(_base, _apps)
 _db_port, _port = (given or free for given, free in zip(_given, _free, strict=True))
 
-# The launcher of the cluster writes where the programs of its version are.
+_major = int(os.environ["REHEARSAL_LOCAL_MAJOR"]) if os.environ.get("REHEARSAL_LOCAL_MAJOR") else None
+# The launcher of the cluster writes where the programs of its version are; before that, those that it will take.
 _made = _base / "cluster" / "cluster.json"
-_cluster = json.loads(_made.read_text()) if _made.exists() else {}
+if _made.exists():
+    _cluster = json.loads(_made.read_text())
+else:
+    try:
+        _cluster = {"bin": str(find_binaries(_major).folder)}
+    except ClusterError:  # the launcher says so, when it is to start
+        _cluster = {}
 
 _everywhere = {
     "base": str(_base),
     "cluster_base": str(_base / "cluster"),
-    "cluster_major": int(os.environ["REHEARSAL_LOCAL_MAJOR"]) if os.environ.get("REHEARSAL_LOCAL_MAJOR") else None,
+    "cluster_major": _major,
     "db_port": _db_port,
     "db_cores": own_cores(),
     "db_bin": _cluster.get("bin"),

@@ -20,7 +20,8 @@ _ssh = {
     # "ssh_config_file": "~/.ssh/config",
     # Tries after the first one, for hosts that come up.
     "ssh_connect_retries": 2,
-    # sudo for everything that is done on the host, without a password (NOPASSWD); see also _sudo_user.
+    # sudo for everything that is done on the host, without a password (NOPASSWD); see also _sudo_user. A
+    # _sudo_password is refused: pyinfra would put it into the host's process list.
     # "_sudo": True,
 }
 

@@ -153,7 +153,8 @@ def try_pyinfra(
         message = f"unknown phase {phase!r} of the hosts; there are {', '.join(GROUPS)}"
         raise UsageError(message)
     reads, writes = flag_names(plan)
-    values = {"phase": phase, "plan": plan.name, "flag_reads": reads, "flag_writes": writes, **(data or {})}
+    named = {"plan": plan.name, "tables": [one.name for one in plan.tables], "flag_reads": reads, "flag_writes": writes}
+    values = {"phase": phase, **named, **(data or {})}
     command = [sys.executable, "-m", "pyinfra", str(inventory.absolute()), "deploy.py"]
     command += ["--fail-percent", "0" if all_or_none else "100"]
     command.append("--dry" if dry else "-y")

@@ -22,11 +22,12 @@ from rehearsal.keychecks import check_key, check_key_values
 from rehearsal.keys import read_key
 from rehearsal.names import Names
 from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
+from rehearsal.postgres import Connection
 from rehearsal.readback import Readback
 from rehearsal.references import problem_of, read_references, unknown_references
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.state import ATTACHED, REGRAINED, SWAPPED, find_migration
+from rehearsal.statements import statements_view
 from rehearsal.uniques import unknown_decisions, without_key
 
 OLDEST = 140000
@@ -345,19 +346,17 @@ def _check_key(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Find
 
 def _check_statements(conn: Connection, facts: Facts) -> Iterator[Finding]:
     """Look in pg_stat_statements for ON CONFLICT targets that a partitioned table refuses (trap 21)."""
-    where = scalar(
-        conn,
-        "select n.nspname from pg_catalog.pg_extension as e join pg_catalog.pg_namespace as n on "
-        "n.oid = e.extnamespace "
-        "where e.extname = 'pg_stat_statements' union all select null limit 1",
-    )
-    if where is None:
+    view = statements_view(conn)
+    if view is None:
+        yield Finding("statements-unseen", "warning", facts.spec.name, "pg_stat_statements cannot be asked",
+                      "statements that a partitioned table refuses are not found",
+                      "load it (shared_preload_libraries), and create it in the database")  # fmt: skip
         return
     query = sql.SQL(
-        "select distinct query from {}.pg_stat_statements "
+        "select distinct query from {} "
         "where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) "
         "and query ~* %s and query !~* 'rehearsal'"
-    ).format(sql.Identifier(where))
+    ).format(view)
     name = re.escape(facts.table.name[1])
     pattern = rf'insert\s+into\s+("?{re.escape(facts.table.name[0])}"?\.)?"?{name}"?\W.*on\s+conflict\s*\('
     for (text,) in conn.execute(query, [pattern]):

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from rehearsal.errors import PlanError
 from rehearsal.postgres import Connection
+from rehearsal.statements import statements_view
 
 SKIPPED = frozenset({".git", ".venv", "node_modules", "__pycache__", "dist", "build"})
 LARGEST_BYTES = 2_000_000
@@ -77,12 +78,6 @@ def _lines(file: Path) -> list[tuple[int, str]]:
     return list(enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1))
 
 
-EXTENSION = """
-select n.nspname
-from pg_catalog.pg_extension as e
-join pg_catalog.pg_namespace as n on n.oid = e.extnamespace
-where e.extname = 'pg_stat_statements' and current_setting('shared_preload_libraries') ~ '\\mpg_stat_statements\\M'
-"""
 STATEMENTS = """
 select s.query, s.calls, s.mean_exec_time
 from {} as s
@@ -95,10 +90,9 @@ limit 200
 
 def scan_statements(conn: Connection, tables: Sequence[str]) -> list[StatementUse] | None:
     """Return the statements on each table that pg_stat_statements has seen; None where it is not there to ask."""
-    extension = conn.execute(EXTENSION).fetchone()
-    if extension is None:
+    view = statements_view(conn)
+    if view is None:
         return None
-    view = sql.Identifier(str(extension[0]), "pg_stat_statements")
     uses: list[StatementUse] = []
     for table in tables:
         pattern = rf"\m{re.escape(table.rsplit('.', 1)[-1])}(_partitioned)?\M"

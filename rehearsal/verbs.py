@@ -38,6 +38,7 @@ from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.perform import compare_all
 from rehearsal.rehearse.prepare import apply_changes, make_rows, migrate_schema, require_mark
 from rehearsal.rehearse.runner import lock_database, lock_key
+from rehearsal.rights import bring_roles
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
 from rehearsal.twin import render_changes
@@ -120,7 +121,10 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
         if dry:
             first = "cluster" if env.kind == "local" else "hosts" if env.settings.get("provisioned") else None
             for phase in filter(None, (first, "roles", "app" if env.app_servers else None)):
-                result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
+                if phase == "roles":
+                    result = bring_roles(env.inventory, plan, run, dry=True)
+                else:
+                    result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
                 for host, operation in result.would_change:
                     run.event("note", text=f"{host}: would change: {operation}")
                 changed += len(result.would_change)
@@ -128,12 +132,7 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
             return FAILED if changed else DONE
         changed += stand_up(env, plan, run)
         env = load_environment(target.env, plan.name, target.root, secrets=False)
-        roles = run_pyinfra(env.inventory, "roles", plan=plan, run=run)
-        changed += roles.changed
-        for skipped in roles.reports.get(env.database_host, {}).get("skipped", ()):
-            run.event(
-                "note", text=f"the database is managed elsewhere; not done, since it needs a superuser: {skipped}"
-            )
+        changed += bring_roles(env.inventory, plan, run).changed
         with ExitStack() as stack:
             if env.is_throwaway:
                 files = SqlFiles(target.root / "sql")

@@ -26,20 +26,28 @@ pooled = pooler.wanted_mode(data)
 if pooled:
     local.include("tasks/pooler.py")
     place, options = ("127.0.0.1", data.pooler_port), {"sslmode": "disable"}
+
+
+def env_file() -> str:
+    """Return the env file of the app, with the password of its role."""
+    url = database_url(*place, database, data.db_app_role, resolve(data.db_app_password), **options)
+    return render(
+        "app.env.j2",
+        plan=data.plan,
+        server=data.app_server,
+        port=data.app_port,
+        database_url=url,
+        address=data.get("app_address"),
+        flags={name: kept and have.get(name) == "true" for name in names},
+    )
+
+
 # An app that others deploy keeps its env file; only its flags are ours to set.
 if ours:
     operations.private_file(
         name="Write the app server's env file",
         path=data.env_file,
-        text=render(
-            "app.env.j2",
-            plan=data.plan,
-            server=data.app_server,
-            port=data.app_port,
-            database_url=database_url(*place, database, data.db_app_role, resolve(data.db_app_password), **options),
-            address=data.get("app_address"),
-            flags={name: kept and have.get(name) == "true" for name in names},
-        ),
+        text=env_file,
         mode=data.env_file_mode,
         owner=data.get("env_file_owner"),
     )

@@ -21,23 +21,24 @@ for path, text in (
     operations.private_file(
         name=f"Write {Path(path).name} for the database exporter", path=path, text=text, mode="644", owner="root:root"
     )
-url = database_url(
-    data.db_host,
-    data.db_port,
-    "postgres",
-    data.db_monitor_role,
-    resolve(data.db_monitor_password),
-    sslmode=data.db_sslmode,
-    sslrootcert=f"{folder}/ca.crt",
-)
+
+
+def exporter_env() -> str:
+    """Return how the exporter logs in, and what it looks at."""
+    password = resolve(data.db_monitor_password)
+    place = (data.db_host, data.db_port, "postgres", data.db_monitor_role, password)
+    url = database_url(*place, sslmode=data.db_sslmode, sslrootcert=f"{folder}/ca.crt")
+    return (
+        f"DATA_SOURCE_NAME='{url}'\nPG_EXPORTER_EXTEND_QUERY_PATH={folder}/queries.yaml\n"
+        "PG_EXPORTER_AUTO_DISCOVER_DATABASES=true\nARGS='--web.listen-address=127.0.0.1:9187'\n"
+    )
+
+
 # systemd reads it as root and hands it on: the exporter's own user cannot.
 operations.private_file(
     name="Write how the database exporter logs in",
     path=f"{folder}/exporter.env",
-    text=(
-        f"DATA_SOURCE_NAME='{url}'\nPG_EXPORTER_EXTEND_QUERY_PATH={folder}/queries.yaml\n"
-        "PG_EXPORTER_AUTO_DISCOVER_DATABASES=true\nARGS='--web.listen-address=127.0.0.1:9187'\n"
-    ),
+    text=exporter_env,
     mode="600",
     owner="root:root",
 )

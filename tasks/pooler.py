@@ -26,7 +26,7 @@ if authority:
 operations.private_file(
     name="Write who may use the pooler",
     path=pooler.USERS,
-    text=pooler.users(**{data.db_app_role: resolve(data.db_app_password)}),
+    text=lambda: pooler.users(**{data.db_app_role: resolve(data.db_app_password)}),
     mode="640",
     owner=pooler.OWNER,
 )

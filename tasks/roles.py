@@ -1,35 +1,45 @@
 """Roles, the plan's database, privileges; then the registry and the mark. Needs a superuser."""
 
+from functools import partial
+
 from pyinfra import host, local
 
-from fleet import operations
-from fleet.passwords import resolve
+from fleet import operations, rights
+from fleet.passwords import passfile_text
 from fleet.psql import database_name, ident, literal, session
 
 data = host.data
 superuser, migrator = session(data, "superuser"), session(data, "migrator")
 database = database_name(data)
-passwords = {data.db_migrator: resolve(data.db_migrator_password)}
+passwords = {data.db_migrator: data.db_migrator_password}
 # Where the superuser is whoever runs psql on the database host, it has no password at all.
 if data.get("db_superuser_password"):
-    passwords[data.db_superuser] = resolve(data.db_superuser_password)
-app_password = resolve(data.db_app_password)
+    passwords[data.db_superuser] = data.db_superuser_password
 
-lines = [
-    f"*:*:*:{user}:{value.replace(chr(92), chr(92) * 2).replace(':', chr(92) + ':')}"
-    for user, value in passwords.items()
-]
-operations.private_file(name="Write the password file of psql", path=data.passfile, text="\n".join(lines) + "\n")
+operations.private_file(
+    name="Write the password file of psql", path=data.passfile, text=partial(passfile_text, passwords)
+)
 
+# Before anything is changed: what not even a superuser should do without somebody's decision.
+rights.asked(
+    name="Look for what is for people to decide",
+    session=superuser,
+    names=rights.names_of(data),
+    kinds=("owner",),
+    must_see=False,
+)
 operations.role(
     name="Make the role that migrates",
     session=superuser.on("postgres"),
     role=data.db_migrator,
-    password=passwords[data.db_migrator],
+    password=data.db_migrator_password,
     attributes="login createdb",
 )
 operations.role(
-    name="Make the role of the app", session=superuser.on("postgres"), role=data.db_app_role, password=app_password
+    name="Make the role of the app",
+    session=superuser.on("postgres"),
+    role=data.db_app_role,
+    password=data.db_app_password,
 )
 for name, attributes, groups in (
     ("monitor", "login connection limit 5", "pg_monitor"),
@@ -41,7 +51,7 @@ for name, attributes, groups in (
             name=f"Make the {name} role, which can only read",
             session=superuser.on("postgres"),
             role=data.get(f"db_{name}_role"),
-            password=resolve(data.get(f"db_{name}_password")),
+            password=data.get(f"db_{name}_password"),
             attributes=attributes,
         )
         member = literal(data.get(f"db_{name}_role"))
@@ -105,6 +115,8 @@ operations.sql(
     unless=(
         "select exists (select from pg_extension where extname = 'pg_stat_statements')"
         " or not exists (select from pg_available_extensions where name = 'pg_stat_statements')"
+        # Where it is not loaded, each look at it would be an error.
+        " or current_setting('shared_preload_libraries') !~ '\\mpg_stat_statements\\M'"
     ),
     text="create extension if not exists pg_stat_statements schema public;",
 )
@@ -127,4 +139,6 @@ operations.sql(
     ),
 )
 
+rights.given(name="Give the migrating role what the plan needs", session=superuser, names=rights.names_of(data))
+rights.asked(name="Look for what the migrating role cannot do", session=superuser, names=rights.names_of(data))
 local.include("tasks/registry.py")

@@ -1,5 +1,7 @@
 """What all environments share unless they say otherwise."""
 
+# The plan where nobody names one: `pyinfra inventories/docker.py deploy.py`.
+default_plan = "hospitality"
 db_migrator = "rehearsal"
 db_app_role = "app"
 db_superuser = "postgres"

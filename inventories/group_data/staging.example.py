@@ -12,11 +12,14 @@ db_sslmode = "require"
 
 # A database that somebody else runs (a cloud service): no superuser and no host to log in to. Then the host of the
 # group `database` is this machine ("@process/db" in place of its name), where psql and the backups run; what needs a
-# superuser is named by `invoke db.provision` instead of done.
+# superuser is printed by `invoke db.provision`, as statements, before anything is written.
 db_managed = False
 
 # Roles. The superuser is used by `invoke db.provision` only.
 db_superuser = "postgres"
+# As Debian has it, only the user postgres of the database host can be the superuser, by the socket and without a
+# password: then this, `_sudo` at the host, and no db_superuser_password.
+# db_superuser_host, db_superuser_runs_as = "/var/run/postgresql", "postgres"
 db_migrator = "rehearsal"
 db_app_role = "app"
 

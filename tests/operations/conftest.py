@@ -27,10 +27,9 @@ Answers = Mapping[str, str | list[str]]
 
 @dataclass(frozen=True)
 class Command:
-    """A command that an operation gave: a shell line, with what goes to its standard input, or a file that is sent."""
+    """A command that an operation gave: a shell line, with what goes to its standard input."""
 
     line: str
-    upload: str | None
     text: str | None
 
     @property

@@ -11,11 +11,12 @@ import importlib
 import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyinfra import logger
-from pyinfra.api import Config, FileUploadCommand, Inventory, State, StringCommand
+from pyinfra.api import Config, Inventory, State, StringCommand
 from pyinfra.api.connect import connect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
@@ -24,6 +25,7 @@ from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
 from fleet.changes import Change
+from fleet.passwords import resolve
 from fleet.psql import Session
 
 NAME = "@fake/host"
@@ -51,6 +53,8 @@ def arguments(values: dict[str, Any], host: Host) -> dict[str, Any]:
             made[key] = Change(**value)
         elif key == "changes":
             made[key] = tuple(Change(**one) for one in value)
+        elif key == "text" and isinstance(value, dict):
+            made[key] = partial(resolve, value)
         elif key == "data":
             made[key] = host.data
         else:
@@ -59,13 +63,11 @@ def arguments(values: dict[str, Any], host: Host) -> dict[str, Any]:
 
 
 def shown(command: Any) -> dict[str, Any]:
-    """Return a command as a dictionary: its line, or where a file goes, and the text that it hands over."""
-    if isinstance(command, FileUploadCommand):
-        source: Any = command.src
-        return {"line": "", "upload": command.dest, "text": source if isinstance(source, str) else source.getvalue()}
+    """Return a command as a dictionary: its line, and the text that it hands over."""
     assert isinstance(command, StringCommand), command
     text: Any = command.connector_arguments.get("_stdin")
-    return {"line": command.get_raw_value(), "upload": None, "text": text}
+    text = "".join(text.readlines()) if hasattr(text, "readlines") else text
+    return {"line": command.get_raw_value(), "text": text}
 
 
 def perform(asked: dict[str, Any], state: State, host: Host) -> dict[str, Any]:

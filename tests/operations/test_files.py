@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from fleet.delivery import RECEIVE
 from tests.operations.conftest import Fake
 
-SECRET = "s3cr:et w'ord"
+SECRET = "s3cr:et w'ord\n"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
 FILE: dict[str, Any] = {"path": "/etc/app.env", "text": SECRET}
 BASE = "/srv/my base"
@@ -39,16 +40,28 @@ def test_a_file_that_is_as_wanted_is_left_alone(fake: Fake, owner: str | None, h
     ],
 )
 def test_a_file_that_differs_is_replaced_in_one_step(fake: Fake, have: list[str]) -> None:
-    """Contents, mode, owner, group: made private first, filled, then given away and moved; no word has the secret."""
+    """Contents, mode, owner, group: made private and filled, then given away and moved; no word has the secret."""
     ran = fake.run("operations.private_file", {"sha256sum": have}, **FILE, owner="root:app")
 
-    made, filled, moved = ran.commands
-    assert made.words[-2:] == ["sh", "/etc/app.env.new"]
-    assert made.words[2] == 'umask 077 && mkdir -p "$(dirname "$1")" && : >"$1" && chmod 600 "$1"'
-    assert (filled.upload, filled.text) == ("/etc/app.env.new", SECRET)
+    filled, moved = ran.commands
+    assert filled.words[-2:] == ["sh", "/etc/app.env.new"]
+    assert filled.words[2] == RECEIVE.format("cat")
+    assert filled.text == SECRET
     new = "/etc/app.env.new"
     assert moved.words == ["chown", "root:app", new, "&&", "chmod", "600", new, "&&", "mv", "-f", new, "/etc/app.env"]
     assert not any(part in line for line in ran.lines for part in (SECRET, "s3cr", "ord"))
+
+
+def test_a_text_without_a_newline_at_its_end_gets_one(fake: Fake) -> None:
+    """As pyinfra adds it to a standard input: without it, every run would find another file than it wants."""
+    ran = fake.run("operations.private_file", {"sha256sum": [DIGEST, "600 a b"]}, path="/p", text=SECRET.rstrip("\n"))
+
+    assert ran.noop == "/p is as wanted"
+
+
+def test_hosts_meet_by_doing_nothing(fake: Fake) -> None:
+    """Every host has the operation, so none goes on before the others are there."""
+    assert fake.run("operations.together", {}).noop == "all hosts are here"
 
 
 def test_a_file_without_a_wanted_owner_is_given_to_nobody(fake: Fake) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fleet.delivery import RECEIVE
 from tests.operations.conftest import Answers, Command, Fake
 
 TEXT = "[Service]\nUser=finance\n"
@@ -17,7 +20,7 @@ RELOAD = ["systemctl", "daemon-reload"]
 
 def tails(commands: list[Command]) -> list[str]:
     """Return where a file is sent, or a command's last word."""
-    return [one.upload or one.words[-1] for one in commands]
+    return [one.words[-1] for one in commands]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,7 @@ def test_access_rules_are_sent_beside_the_old_ones_and_tried(fake: Fake) -> None
     other = fake.run("debian.access_rules", {"sha256sum": ["0" * 64, "640 p p"]}, path="/hba", text=TEXT)
 
     assert same.noop == "/hba is as wanted"
-    assert tails(other.commands) == ["/hba.new.new", "/hba.new.new", "/hba.new", "/hba"]
+    assert tails(other.commands) == ["/hba.new.new", "/hba.new", "/hba"]
     assert "pg_hba_file_rules where error is not null" in other.commands[-1].line
 
 
@@ -92,8 +95,8 @@ def test_a_unit_s_file_is_written_and_systemd_told(fake: Fake, operation: str, p
     ran = fake.run(operation, {"sha256sum": have, "NeedDaemonReload": "no"}, unit="x.service", text=TEXT)
 
     *written, told = ran.commands
-    assert tails(written) == [f"{path}.new", f"{path}.new", path]
-    assert written[1].text == TEXT
+    assert tails(written) == [f"{path}.new", path]
+    assert written[0].text == TEXT
     assert told.words[:2] == RELOAD
     assert ("enable" in told.words) == (operation == "units.unit")
 
@@ -119,15 +122,17 @@ def test_a_unit_that_does_not_start_with_the_host_is_enabled(fake: Fake) -> None
 
 
 @pytest.mark.parametrize("current", ["", "older"])
-def test_a_release_is_sent_and_unpacked_once(fake: Fake, current: str) -> None:
+def test_a_release_is_sent_and_unpacked_once(fake: Fake, tmp_path: Path, current: str) -> None:
     """By its digest; the link tells which one is there."""
-    values = {"archive": "/tmp/app.tar.gz", "digest": "abc", "folder": "/opt/my app"}  # noqa: S108 -- nothing is there
+    (tmp_path / "app.tar.gz").write_bytes(b"\0\xff\n")
+    values = {"archive": str(tmp_path / "app.tar.gz"), "digest": "abc", "folder": "/opt/my app"}
     there = fake.run("units.unpacked", {"readlink": "abc"}, **values)
     other = fake.run("units.unpacked", {"readlink": current}, **values)
 
     sent, made, unpacked = other.commands
     assert there.noop == "/opt/my app has the present release"
-    assert (sent.upload, sent.text) == ("/root/.abc.tar.gz", "/tmp/app.tar.gz")  # noqa: S108
+    assert sent.words[2:] == [RECEIVE.format("base64 -d"), "sh", "/root/.abc.tar.gz"]
+    assert base64.b64decode(sent.text or "") == b"\0\xff\n"
     assert made.words == ["mkdir", "-p", "/opt/my app"]
     assert unpacked.words[-4:] == ["sh", "/opt/my app", "abc", "/root/.abc.tar.gz"]
 
@@ -172,7 +177,7 @@ def test_rules_of_the_firewall_are_loaded_if_they_are_valid(fake: Fake, answers:
     """Other rules, none, ones that somebody changed by hand, ones that were never loaded."""
     ran = fake.run("units.firewall", answers, text=TEXT)
 
-    assert len(ran.commands) == (4 if written else 1)
+    assert len(ran.commands) == (3 if written else 1)
     rules = "/etc/nftables.d/pg-rehearsal.nft"
     restart = ["systemctl", "restart", "pg-rehearsal-firewall.service"]
     assert ran.commands[-1].words == ["nft", "-c", "-f", rules, "&&", *restart]

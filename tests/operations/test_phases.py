@@ -70,6 +70,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "inventories" / "group_data").symlink_to(ROOT / "inventories" / "group_data")
     write_manifest(base, "hosts_docker", [Change("hosts/001", "select 1;")])
     monkeypatch.setenv("REHEARSAL_LOCAL_BASE", str(base))
+    # Given ports, or the inventory would look for free ones and write them down.
+    monkeypatch.setenv("REHEARSAL_LOCAL_DB_PORT", "25571")
+    monkeypatch.setenv("REHEARSAL_LOCAL_APP_PORT", "28271")
     monkeypatch.setenv("REHEARSAL_DOCKER_BASE", str(base))
     monkeypatch.setenv("REHEARSAL_DOCKER_SUBNET", "10.213.7.0/24")
     monkeypatch.setenv("REHEARSAL_MIGRATOR_PASSWORD", PASSWORD)
@@ -130,8 +133,10 @@ def phases() -> set[str]:
     for node in ast.walk(ast.parse((ROOT / "deploy.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Dict):
             found |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
-        elif isinstance(node, ast.Compare) and ast.unparse(node.left) == "host.data.phase":
-            found |= {str(one.value) for one in node.comparators if isinstance(one, ast.Constant)}
+        elif isinstance(node, ast.Compare) and ast.unparse(node.left) == "phase":
+            found |= {
+                one.value for one in node.comparators if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            }
     return found
 
 

@@ -6,6 +6,7 @@ The texts that reach psql are compared where their order or their quoting is the
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,13 +95,21 @@ def test_a_session_that_cannot_be_had_is_said_by_psql_itself(fake: Fake) -> None
     assert said_to_psql(fake.run("operations.can", {}, session=SESSION, wanted={"x": "true"})) == "select 1;"
 
 
-@pytest.mark.parametrize("have", ["", "md5abc", scram_verifier("another")])
-def test_a_role_gets_its_password_as_a_verifier_only(fake: Fake, have: str) -> None:
-    """No role, an old kind of password, another one; neither statement nor word has the password."""
-    ran = fake.run("operations.role", {"pg_authid": have}, session=SESSION, role='we"ird', password=PASSWORD)
+@pytest.fixture
+def password(tmp_path: Path) -> dict[str, str]:
+    """A reference to the password."""
+    (tmp_path / "password").write_text(PASSWORD)
+    return {"file": str(tmp_path / "password")}
+
+
+@pytest.mark.parametrize("have", ["", "4096", scram_verifier("another").split("$")[1]])
+def test_a_role_gets_its_password_as_a_verifier_only(fake: Fake, password: dict[str, str], have: str) -> None:
+    """No role or an old kind of password, something odd, another one; neither statement nor word has the password."""
+    ran = fake.run("operations.role", {"pg_authid": have}, session=SESSION, role='we"ird', password=password)
 
     text = said_to_psql(ran)
     assert text.index("log_statement = 'none'") < text.index("create role") < text.index("alter role")
+    assert text.index("pg_stat_statements.track = 'none'") < text.index("alter role")
     assert 'alter role "we""ird" login password ' in text
     assert is_verifier_of(text.rpartition(" password ")[2].strip().strip(";").strip("'"), PASSWORD)
     assert not any(PASSWORD in one or "SCRAM" in one for one in ran.lines)
@@ -108,14 +117,32 @@ def test_a_role_gets_its_password_as_a_verifier_only(fake: Fake, have: str) -> N
     assert "pa'" not in text
 
 
-def test_a_role_with_this_password_is_left_alone(fake: Fake) -> None:
-    """Its verifier is recomputed with its own salt, so that nothing is written."""
-    ran = fake.run(
-        "operations.role", {"pg_authid": scram_verifier(PASSWORD)}, session=SESSION, role="app", password=PASSWORD
-    )
+def test_a_role_with_this_password_is_left_alone(fake: Fake, password: dict[str, str]) -> None:
+    """The server compares it with one of its own salt, which goes there over standard input; nothing is written."""
+    costs = scram_verifier(PASSWORD).split("$")[1]
+    values = {"session": SESSION, "role": "app", "password": password}
+    ran = fake.run("operations.role", {"pg_authid": costs, "PGPASSFILE": "t"}, **values)
+    other = fake.run("operations.role", {"pg_authid": costs, "PGPASSFILE": "f"}, **values)
 
     assert ran.noop == "role app has this password"
-    assert not any(PASSWORD in one for one in ran.lines)
+    assert other.changed
+    assert len(set(ran.lines)) == 2
+    assert not any(PASSWORD in one or "SCRAM" in one for one in ran.lines)
+
+
+def test_a_private_question_is_in_no_word(fake: Fake) -> None:
+    """Its rows are read as those of any other."""
+    assert fake.fact("facts.PrivateRows", ["a\x1fb", ""], session=SESSION) == [["a", "b"]]
+
+
+@pytest.mark.parametrize("operation", ["operations.role", "operations.private_file"])
+def test_a_password_that_is_not_there_yet_fails_one_host(fake: Fake, operation: str) -> None:
+    """An exception would end the run of all hosts."""
+    values = {"operations.role": {"session": SESSION, "role": "app", "password": {"env": "NOT_SET"}}}
+    values["operations.private_file"] = {"path": "/p", "text": {"env": "NOT_SET"}}
+    ran = fake.run(operation, {}, **values[operation])
+
+    assert ran.refusal == "the environment variable NOT_SET with a password is not set; export it and run again"
 
 
 def test_a_database_is_made_once(fake: Fake) -> None:

@@ -1,0 +1,57 @@
+"""What provisioning found missing on a server that somebody else runs, as statements to be run as they are.
+
+The host layer looks (`sql/hosts/rights.sql`) and reports; here it is said to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rehearsal.errors import HostsFailed
+from rehearsal.evidence import Run
+from rehearsal.hosts import HostsResult, try_pyinfra
+from rehearsal.plan import Plan
+
+NEEDED_KINDS = ("right", "owner")
+NEEDED = "needed: as a superuser, connected to the database {database}, run"
+WANTED = "wanted: the rehearsal does without, but does not see or do everything; the same way, run"
+
+
+def bring_roles(inventory: Path, plan: Plan, run: Run, *, dry: bool = False) -> HostsResult:
+    """Bring roles, database and registry to the wanted state; what the server does not give is said as statements.
+
+    Raises:
+        HostsFailed: a host was not reached, or a right is missing; then nothing was written to the database.
+    """
+    result = try_pyinfra(inventory, "roles", plan=plan, run=run, dry=dry)
+    for report in result.reports.values():
+        if report.get("missing"):
+            run.event("missing-rights", database=report["database"], rows=report["missing"])
+            print(missing_text(report))
+            if any(row["kind"] in NEEDED_KINDS for row in report["missing"]) and result.reason:
+                message = (
+                    f"rights are missing on the database {report['database']}, and nothing was written there; run the "
+                    "statements above, then the same command again"
+                )
+                raise HostsFailed(message)
+    if result.reason:
+        raise HostsFailed(result.reason)
+    return result
+
+
+def missing_text(report: Mapping[str, Any]) -> str:
+    """Return statements under what they are for; every line that is none is a comment.
+
+    >>> row = {"kind": "right", "statement": "grant a to b;", "reason": "owns t"}
+    >>> print(missing_text({"database": "finance", "missing": [row]}))
+    -- needed: as a superuser, connected to the database finance, run
+    grant a to b;  -- owns t
+    """
+    lines: list[str] = []
+    for heading, kinds in ((NEEDED, NEEDED_KINDS), (WANTED, ("wanted",))):
+        found = [row for row in report["missing"] if row["kind"] in kinds]
+        lines += [f"-- {heading.format(database=report['database'])}"] * bool(found)
+        lines += [f"{row['statement']}  -- {row['reason']}" for row in found]
+    return "\n".join(lines)

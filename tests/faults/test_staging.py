@@ -1,0 +1,173 @@
+"""Staging as a DBA hands it over: the database and its tables are somebody else's, and nothing was prepared for us."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fleet.cluster import Cluster, free_port
+from rehearsal import hosts as door
+from rehearsal.environment import Database
+from rehearsal.postgres import Connection, connect
+from rehearsal.sourcescan import scan_statements
+from tests.fix_verbs import ROOT, Managed, Said
+
+STATEMENT = re.compile(r"^(grant|alter|create) .*?;", re.MULTILINE)
+SHOP = """\
+create table public.places (id bigint primary key);
+create table public.t (id bigint primary key, at timestamptz not null, v int, place bigint references public.places);
+insert into public.t
+select n, '2026-01-01'::timestamptz + n * interval '2 hours', n % 97 from generate_series(1, 500) as n;
+grant select, insert, update, delete on public.t to {app};
+alter table public.t owner to {owner};
+alter table public.places owner to {owner};
+"""
+
+
+LEFT = "reassign owned by {owner} to current_user; drop owned by {owner}; drop role {owner}"
+
+
+@pytest.fixture
+def shop(managed: Managed) -> Iterator[Managed]:
+    """The environment with everything taken away: a role `shop_N` owns the database and its tables."""
+    mig, app = managed.mig.user, managed.app.user
+    owner = mig.replace("mig", "shop")
+    managed.write_plan("swap")
+    for text in (
+        f"create role {owner}; alter database {managed.mig.name} owner to {owner}",
+        f"revoke all on schema public from {mig}; revoke pg_monitor, pg_signal_backend from {mig}",
+        f"grant create, usage on schema public to {owner}",
+        f"revoke set on parameter session_replication_role, deadlock_timeout from {mig}",
+        SHOP.format(app=app, owner=owner),
+    ):
+        if "parameter" not in text or managed.rows("select current_setting('server_version_num')::int >= 150000")[0][0]:
+            managed.run(text, "superuser")
+    yield managed
+    managed.run(LEFT.format(owner=owner), "superuser")
+
+
+def statements(said: Said) -> list[str]:
+    """Return the lines that are for the DBA, as they are."""
+    return [match[0] for match in STATEMENT.finditer(said.text)]
+
+
+def handed_over(shop: Managed) -> None:
+    """Provision; if it says that something is missing, run that as it stands, and nothing else; then all must go."""
+    before = shop.rows("select count(*) from pg_class") + shop.rows("select nspname from pg_namespace order by 1")
+    said = shop.verb("provision")
+    assert said.code == 1, said.text
+    assert "rights are missing on the database" in said.text, "what is missing was not said"
+    after = shop.rows("select count(*) from pg_class") + shop.rows("select nspname from pg_namespace order by 1")
+    assert after == before
+    for line in statements(said):
+        if "shared_preload" not in line and "pg_stat_statements" not in line:
+            shop.run(line, "superuser")
+    for verb in ("provision", "migrate", "switchover", "verify", "rollback"):
+        said = shop.verb(verb)
+        assert said.code == 0, said.text
+        assert shop.rows("select count(*) from public.t") == [(500,)], verb
+
+
+@pytest.mark.fault("s04")
+def test_what_a_database_of_somebody_else_lacks_is_said_as_statements_that_suffice(shop: Managed) -> None:
+    """The statements are run word by word; the whole production path works then, and nothing was written before."""
+    handed_over(shop)
+
+    owner = shop.mig.user.replace("mig", "shop")
+    assert shop.rows("select distinct relowner::regrole::text from pg_class where relname like 't%' and relkind = 'r'"
+                     " and relnamespace = 'public'::regnamespace") == [(owner,)]  # fmt: skip
+
+
+@pytest.mark.fault("s04", mutant=True)
+def test_without_the_look_the_first_error_is_the_server_s(
+    shop: Managed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was: the first write meets a refusal of the server (42501)."""
+    for name in ("deploy.py", "fleet", "sql", "templates", "plans"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "tasks").mkdir()
+    for path in (ROOT / "tasks").glob("*.py"):
+        text = re.sub(r"rights\.asked\(.*?\n\)\n", "", path.read_text(), flags=re.DOTALL)
+        (tmp_path / "tasks" / path.name).write_text(text)
+    monkeypatch.setattr(door, "PROJECT", tmp_path)
+
+    with pytest.raises(AssertionError, match="what is missing was not said"):
+        handed_over(shop)
+
+
+# What a DBA may have left out or taken away, and the statement that gives it.
+TAKEN = {
+    "revoke pg_monitor from {mig}": "grant pg_monitor, pg_signal_backend to {mig};",
+    "alter role {mig} noinherit": "alter role {mig} inherit;",
+    "revoke usage on schema public from {app}, public": "grant usage on schema public to {app};",
+    "alter database {mig} owner to {root}": "grant connect, create on database {mig} to {mig};",
+    "create role o_{mig}; alter table public.t owner to o_{mig}": "grant create on schema public to o_{mig};",
+    "create table public.u (t bigint references public.t)": "alter table public.u owner to {mig};",
+}
+
+
+@pytest.mark.fault("s04")
+def test_every_right_that_is_taken_is_asked_for_at_once(managed: Managed) -> None:
+    """One run of it is enough to ask somebody for all; what is asked for is enough."""
+    managed.setup(rows=10)
+    names = {"mig": managed.mig.user, "app": managed.app.user, "root": managed.superuser.user}
+    for taken in TAKEN:
+        managed.run(taken.format(**names), "superuser")
+
+    said = managed.verb("provision")
+
+    assert said.code == 1
+    asked = {one.format(**names) for one in TAKEN.values()}
+    assert asked <= set(statements(said)), said.text
+    for line in statements(said):
+        if "pg_stat_statements" not in line:
+            managed.run(line, "superuser")
+    managed.done("provision")
+    managed.run(LEFT.format(owner=f"o_{names['mig']}"), "superuser")
+
+
+@pytest.fixture
+def bare() -> Iterator[Connection]:
+    """A server as a package brings it: nothing is loaded; pg_stat_statements was made all the same."""
+    base = Path(tempfile.mkdtemp(prefix="pgr-bare-"))
+    base.chmod(0o711)
+    cluster = Cluster(base / "cluster")
+    try:
+        port = free_port()
+        cluster.start(port=port, settings={"shared_preload_libraries": "''"})
+        with connect(Database("127.0.0.1", port, "postgres", "postgres", cluster.password())) as conn:
+            conn.execute("create extension pg_stat_statements schema public")
+            conn.execute("create table public.t (id bigint primary key)")
+            yield conn
+    finally:
+        cluster.destroy()
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def statements_unseen(conn: Connection) -> None:
+    """Fail if a look at the statements of the application is an error where the library is not loaded."""
+    try:
+        assert scan_statements(conn, ["public.t"]) is None
+    except psycopg.errors.ObjectNotInPrerequisiteState as exc:
+        raise AssertionError(str(exc)) from exc
+
+
+@pytest.mark.fault("s04")
+def test_a_library_that_is_not_loaded_is_no_error(bare: Connection) -> None:
+    """The look says that it saw nothing; what is missing is a statement that leaves the other libraries as they are."""
+    statements_unseen(bare)
+
+
+@pytest.mark.fault("s04", mutant=True)
+def test_a_look_at_a_library_that_is_not_loaded_is_caught(bare: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was in preflight: the extension is made, so its view was asked (55000)."""
+    made = "select n.nspname from pg_extension as e join pg_namespace as n on n.oid = e.extnamespace"
+    monkeypatch.setattr("rehearsal.statements.EXTENSION", f"{made} where e.extname = 'pg_stat_statements'")
+    with pytest.raises(AssertionError, match="must be loaded via"):
+        statements_unseen(bare)
