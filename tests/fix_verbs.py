@@ -140,6 +140,9 @@ def _checkout(folder: Path, database: Database, app: str, cluster: Cluster) -> P
         (root / name).symlink_to(ROOT / name)
     (root / "inventories" / "group_data" / "all.py").symlink_to(ROOT / "inventories" / "group_data" / "all.py")
     (root / "password").write_text(PASSWORD)
+    # As `db.provision` writes it.
+    (root / "pgpass").touch(mode=0o600)
+    (root / "pgpass").write_text(f"*:*:*:{database.user}:{PASSWORD}\n")
     password = {"file": str(root / "password")}
     values = {
         "env_kind": "staging",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rehearsal.dependents import PROBLEMS, read_dependents
+from rehearsal.dependents import PROBLEMS, Dependent, read_dependents
 from rehearsal.findings import Facts, Finding
 from rehearsal.postgres import Connection
 from rehearsal.references import problem_of, read_references, unknown_references
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.sqlfiles import SqlFiles, quote_ident
 
 
 def check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
@@ -18,7 +18,7 @@ def check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterato
         if facts.plan.strategy == "attach":
             yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, str(one), "it would stay on the history "
                           "partition", "choose swap, or drop it before and make it again after")  # fmt: skip
-        elif facts.plan.strategy == "dual-write":
+        elif facts.plan.strategy == "dual-write" and one.problem != "publication-all":
             # A mirror writes by INSERT … ON CONFLICT, which PostgreSQL refuses on a table with rules.
             stuck = one.kind == "rule" and one.before_sql is not None
             effect = (
@@ -29,6 +29,7 @@ def check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterato
                           facts.spec.name, str(one), effect, remedy)  # fmt: skip
         elif one.problem:
             condition, effect, remedy = PROBLEMS[one.problem]
+            remedy = _new_owner(one, conn.info.user) if one.problem == "not-owner" else remedy
             yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, f"{one}: {condition}", effect, remedy)
         else:
             effect = (
@@ -37,6 +38,16 @@ def check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterato
                 else "it moves with the name"
             )
             yield Finding(f"moves-{kind}", "warning", facts.spec.name, str(one), effect, "review it in the dry run")
+
+
+def _new_owner(one: Dependent, role: str) -> str:
+    """Return the statement by which a DBA hands an object over; it changes nothing else of it."""
+    words = {"view": "view", "function": "routine", "publication": "publication"}
+    if one.kind not in words:
+        return "grant its owner to the role"
+    # The names of relations and functions come quoted from the catalog.
+    name = quote_ident(one.name) if one.kind == "publication" else one.name
+    return f"as superuser: alter {words[one.kind]} {name} owner to {quote_ident(role)}"
 
 
 def check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
