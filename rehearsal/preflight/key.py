@@ -16,6 +16,7 @@ from rehearsal.catalog import Column, Table
 from rehearsal.errors import PlanError, PreconditionError
 from rehearsal.findings import Facts, Finding
 from rehearsal.keys import FINITE, WRITABLE, Key, objection, plan_bounds, read_key, read_key_range, spell_values
+from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, as_query
 
@@ -34,7 +35,8 @@ def check_key_column(conn: Connection, files: SqlFiles, facts: Facts, *, values:
         yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
                       f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
         return
-    yield from _check_operators(conn, files, facts)
+    if facts.plan.strategy != "attach":
+        yield from check_operators(conn, files, facts.spec, facts.table)
     key = read_key(conn, files, facts.table, facts.spec)
     findings = list(check_key(key, column))
     yield from findings
@@ -44,20 +46,18 @@ def check_key_column(conn: Connection, files: SqlFiles, facts: Facts, *, values:
         yield from (one for one in found if one.id != "key-nullable" or facts.plan.strategy != "attach")
 
 
-def _check_operators(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
+def check_operators(conn: Connection, files: SqlFiles, spec: TableSpec, table: Table) -> Iterator[Finding]:
     """Look at how the primary key and the partition key compare: our functions and sessions see pg_catalog only.
 
     Where a type's own equality lies elsewhere, theirs is another one (citext: that of text) or none at all (ltree).
-    Attach compares no rows by key, and needs none.
+    Attach compares no rows by key and needs none, until its history is split.
     """
-    if facts.plan.strategy == "attach":
-        return
-    values = {"oid": facts.table.oid, "key": facts.spec.key}
+    values = {"oid": table.oid, "key": spec.key}
     for column, kind, operator in conn.execute(files.query("queries/preflight_operators.sql"), values).fetchall():
-        subject, condition = f"{facts.spec.name}.{column}", f"its type {kind} compares by {operator}"
+        subject, condition = f"{spec.name}.{column}", f"its type {kind} compares by {operator}"
         yield Finding("key-operator", "blocker", subject, condition, "triggers and copy see pg_catalog's operators "
                       "only: they would compare it in another way or fail, and the application's writes with them",
-                      'choose strategy = "attach", which compares no rows, or a key of a built-in type')  # fmt: skip
+                      'choose strategy = "attach" without a split, or a key of a built-in type')  # fmt: skip
 
 
 def check_key(key: Key, column: Column) -> Iterator[Finding]:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
+from rehearsal import state
 from rehearsal.findings import Facts, Finding
+from rehearsal.history import HistoryNames, plain
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection
 from rehearsal.preflight.access import check_access, check_sight
-from rehearsal.preflight.key import check_key_column
+from rehearsal.preflight.key import check_key_column, check_operators
 from rehearsal.preflight.place import NOT_COPIED, NOT_SWITCHED, Place, places, read_rows
 from rehearsal.preflight.relations import check_dependents, check_references
 from rehearsal.preflight.rights import check_rights
@@ -57,7 +59,7 @@ ASKS: Mapping[Act, frozenset[Ask]] = {
     Act.MIGRATE: FORWARD,
     Act.SWITCHOVER: FORWARD,
     Act.ROLLBACK: frozenset({Ask.ACCESS, Ask.NAMES, Ask.LOG}),
-    Act.REGRAIN: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM}),
+    Act.REGRAIN: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.TRIAL}),
     Act.CLEANUP: frozenset({Ask.ACCESS, Ask.DROP}),
     Act.FIX: frozenset({Ask.ACCESS}),
 }
@@ -127,10 +129,20 @@ def _check_place(place: Place, act: Act) -> list[Finding]:
     for ask, check in _CHECKS.items():
         if ask in asks:
             findings += check(place)
-    blocked = any(one.severity == "blocker" for one in findings)
-    if Ask.TRIAL in asks and place.state in NOT_COPIED and not blocked:
-        findings += check_trial(place)
+    if Ask.TRIAL in asks and not any(one.severity == "blocker" for one in findings):
+        findings += _trial(place, act)
     return findings
+
+
+def _trial(place: Place, act: Act) -> Iterator[Finding]:
+    """Try what will run; to split an attached table's history, its rows are copied as a swap copies them."""
+    if act != Act.REGRAIN:
+        yield from check_trial(place) if place.state in NOT_COPIED else ()
+        return
+    table = place.table()
+    if table is not None and place.state == state.ATTACHED:
+        yield from check_operators(place.conn, place.files, place.spec, table)
+        yield from check_trial(replace(place, plan=place.plan.model_copy(update={"strategy": "swap"})))
 
 
 def _shape_now(place: Place) -> Iterator[Finding]:
@@ -163,7 +175,10 @@ def _facts(place: Place) -> Facts | None:
     table = place.table()
     if table is None:
         return None
-    return Facts(place.plan, place.spec, table, place.row("preflight_table", oid=table.oid))
+    row = place.row("preflight_table", oid=table.oid)
+    if place.plan.strategy == "attach":
+        table = plain(table, HistoryNames(place.names))
+    return Facts(place.plan, place.spec, table, row)
 
 
 def _check_room(here: list[Place], act: Act, server: Mapping[str, Any], free: int | None) -> list[Finding]:

@@ -123,12 +123,22 @@ def make_pair(place: Place, table: Table, shape: Shape) -> None:
     parts = _parts(place, table, shape)
     for text in PAIR:
         place.conn.execute(as_query(text).format(**parts))
+    for statement in _evaluated(table):
+        for side in ("s", "t"):
+            place.conn.execute(sql.SQL(" ").join([statement[0], parts[side], statement[1]]))
+
+
+def _evaluated(table: Table) -> Iterator[tuple[sql.Composable, sql.Composable]]:
+    """Yield what a write evaluates, checks and indexes, as statements in two halves: the table stands between them."""
+    for index in table.indexes:
+        if index.has_expressions or index.predicate:
+            # Not unique: a partitioned table could not have it.
+            where = f" where {index.predicate}" if index.predicate else ""
+            yield sql.SQL("create index on"), as_query(index.tail + where)
     for one in table.constraints:
         if one.kind == "c" and one.is_validated:
-            for where in ("s", "t"):
-                added = sql.SQL("alter table {} add constraint {} {}")
-                name, check = sql.Identifier(one.name), as_query(one.definition)
-                place.conn.execute(added.format(parts[where], name, check))
+            name = sql.SQL("add constraint {} ").format(sql.Identifier(one.name))
+            yield sql.SQL("alter table"), name + as_query(one.definition)
 
 
 def _parts(place: Place, table: Table, shape: Shape) -> dict[str, sql.Composable]:
