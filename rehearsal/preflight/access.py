@@ -18,7 +18,7 @@ def check_access(place: Place) -> Iterator[Finding]:
     """Look at row security, ownership, and the right to make tables, for every relation that the table has now."""
     rows = _relations(place)
     yield from (one for row in rows for one in _row_security(row))
-    yield from (one for row in rows for one in _ownership(place, row))
+    yield from (one for row in rows for one in _ownership(row))
     schemas = dict.fromkeys(row["schema"] for row in rows if row["is_ours"] and not row["may_create"])
     for schema in schemas:
         yield Finding("right-create", "blocker", place.spec.name, f"no right to create in {schema}", "tables can be "
@@ -31,9 +31,11 @@ def check_sight(place: Place) -> Iterator[Finding]:
 
 
 def _relations(place: Place) -> list[dict[str, Any]]:
-    names: list[Name] = [*place.relations]
+    names: list[Name] = [*place.relations, *sorted(place.children)]
     schemas, tables = [one[0] for one in names], [one[1] for one in names]
-    return place.rows("preflight_access", schemas=schemas, names=tables)
+    rows = place.rows("preflight_access", schemas=schemas, names=tables)
+    # Only a swap touches tables that refer to this one.
+    return [row for row in rows if row["is_ours"] or place.plan.strategy == "swap"]
 
 
 def _row_security(row: dict[str, Any]) -> Iterator[Finding]:
@@ -48,9 +50,8 @@ def _row_security(row: dict[str, Any]) -> Iterator[Finding]:
                   f"as superuser: alter role {quote_ident(role)} bypassrls{relax}")  # fmt: skip
 
 
-def _ownership(place: Place, row: dict[str, Any]) -> Iterator[Finding]:
+def _ownership(row: dict[str, Any]) -> Iterator[Finding]:
     name = (row["schema"], row["name"])
-    needed = row["is_ours"] or name in place.children
-    if needed and not row["is_owner"]:
+    if row["is_ours"] and not row["is_owner"]:
         yield Finding("right-owner", "blocker", dotted(name), f"owned by {row['owner']}", "triggers, renames and drops "
                       "are refused", f"grant {quote_ident(row['owner'])} to {quote_ident(row['role'])}")  # fmt: skip

@@ -76,7 +76,8 @@ class Place:
 
     def row(self, query: str, **values: Any) -> dict[str, Any]:
         """Return the only row of a query."""
-        return next(iter(self.rows(query, **values)), {})
+        rows = self.rows(query, **values)
+        return rows[0] if rows else {}
 
     def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
         """Return the rows of a query."""

@@ -33,7 +33,7 @@ select array(
 def check_names(place: Place) -> Iterator[Finding]:
     """Look whether the names that come next in this state are free."""
     names = _next_names(place)
-    taken = scalar(place.conn, TAKEN, [[one[0] for one in names], [one[1] for one in names]]) if names else []
+    taken: list[str] = scalar(place.conn, TAKEN, [[one[0] for one in names], [one[1] for one in names]])
     for name in taken:
         yield Finding("name-taken", "blocker", place.spec.name, f"{name} already exists", "the switchover gives that "
                       "name to a table of its own", f"rename or drop {name}, if nobody needs it")  # fmt: skip
