@@ -32,6 +32,7 @@ from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import admit, keep_approval
+from rehearsal.readiness import Act, require_ready
 from rehearsal.regrain import Regrain
 from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of
 from rehearsal.rehearse.context import Context, Options
@@ -197,6 +198,7 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     """Apply twin and triggers through the registry; a second run changes nothing, an edited file is refused."""
     with opened(target, "migrate") as context:
         with alone(context) as conn:
+            require_ready(context, conn, Act.MIGRATE)
             rendered = render_changes(conn, context.files, context.plan, context.run.began)
             if dry:
                 print("\n".join(change.body for change in rendered))
@@ -264,7 +266,8 @@ def switchover(target: Target, *, dry: bool = False) -> int:
         if dry:
             return dry_run(context)
         confirm(context.env, context.plan, yes=target.yes)
-        with alone(context):
+        with alone(context) as conn:
+            require_ready(context, conn, Act.SWITCHOVER)
             for spec in context.plan.tables:
                 work = context.switchover(spec)
                 prepared, switched = work.prepare(), work.switch()
@@ -314,7 +317,8 @@ def roll_back(target: Target) -> int:
     """Take the switch back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
     with opened(target, "rollback") as context:
         confirm(context.env, context.plan, yes=target.yes)
-        with alone(context):
+        with alone(context) as conn:
+            require_ready(context, conn, Act.ROLLBACK)
             if context.plan.strategy == "dual-write":
                 flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
                 if not flip.ok:
@@ -337,7 +341,8 @@ def regrain(target: Target) -> int:
     """
     with opened(target, "regrain") as context:
         confirm(context.env, context.plan, yes=target.yes)
-        with alone(context):
+        with alone(context) as conn:
+            require_ready(context, conn, Act.REGRAIN)
             for spec in context.plan.tables:
                 work = Regrain(context.env.database, context.files, context.plan, spec, context.run)
                 context.run.event("note", text=f"{spec.name}: {'split' if work.split() else 'no change'}")
@@ -353,6 +358,7 @@ def cleanup(target: Target) -> int:
     with opened(target, "cleanup") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
+            require_ready(context, conn, Act.CLEANUP)
             (end_attach if context.plan.strategy == "attach" else clean_up)(context, conn)
     return DONE
 
@@ -382,6 +388,8 @@ def doctor(target: Target, *, fix: bool) -> int:
     """Look for the known troubles, name each remedy, and with `fix` perform those that are safe."""
     with opened(target, "doctor") as context:
         with alone(context) as conn:
+            if fix:
+                require_ready(context, conn, Act.FIX)
             findings = examine(context, conn, fix=fix)
         for one in findings:
             print(f"{one.subject}: {one.trouble}\n    remedy: {one.remedy}{'  [done]' if one.fixed else ''}")

@@ -23,6 +23,7 @@ from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.preflight import run_preflight
+from rehearsal.readiness import Act, ask_first, free_bytes
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.review import find_review
@@ -94,8 +95,8 @@ def preflight(context: Context) -> None:
     with context.session("preflight") as conn:
         require_mark(context, conn)
         check_tools(context, conn)
-        free = shutil.disk_usage(context.env.state_folder).free if context.env.state_folder else None
-        findings = run_preflight(conn, context.files, context.plan, free_bytes=free)
+        free = free_bytes(context)
+        findings = run_preflight(conn, context.files, context.plan, free_bytes=free, trial=True)
     check_review(context)
     blockers = [one for one in findings if one.severity == "blocker"]
     context.run.record(
@@ -218,6 +219,7 @@ def distinct_columns(table: Table) -> list[str]:
 
 def make_twins(context: Context) -> None:
     """Render twins and triggers, let the registry apply them, and prove that a second run changes nothing."""
+    ask_first(context, Act.MIGRATE)
     with context.session("render") as conn:
         rendered = render_changes(conn, context.files, context.plan, context.run.began)
     changes = [Change(one.name, one.body) for one in rendered]

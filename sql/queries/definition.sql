@@ -13,6 +13,10 @@ with it as (
     select c.* from pg_catalog.pg_class as c where c.oid = %(oid)s::oid and c.relkind <> 'p'
 ), whole as (
     select oid, relowner, relreplident, relkind from it union select oid, relowner, relreplident, relkind from part
+), named as (
+    -- By name, never by a cast of all names to regclass: that looks into schemas that the role may not.
+    select n.nspname, c.relname from whole as w join pg_catalog.pg_class as c on c.oid = w.oid
+    join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 ), replica as (
     select w.oid,
            case w.relreplident when 'd' then 'default' when 'f' then 'full' when 'n' then 'nothing'
@@ -242,10 +246,10 @@ with it as (
         ('member', 'yes'),
         -- Rows and columns as the server says them: of the table, or of its partitions where it publishes by those.
         ('columns', (select string_agg(distinct to_jsonb(t) ->> 'attnames', ' | ') from pg_catalog.pg_publication_tables as t
-                     join whole as w on w.oid = pg_catalog.format('%%I.%%I', t.schemaname, t.tablename)::regclass
+                     join named as w on (w.nspname, w.relname) = (t.schemaname, t.tablename)
                      where t.pubname = p.pubname)),
         ('rows', (select string_agg(distinct to_jsonb(t) ->> 'rowfilter', ' | ') from pg_catalog.pg_publication_tables as t
-                  join whole as w on w.oid = pg_catalog.format('%%I.%%I', t.schemaname, t.tablename)::regclass
+                  join named as w on (w.nspname, w.relname) = (t.schemaname, t.tablename)
                   where t.pubname = p.pubname))
     ) as f (facet, said)
     union all

@@ -9,7 +9,7 @@ from rehearsal.definition import compare, read_definition
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.preflight import run_preflight
+from rehearsal.preflight import Act, check_act, run_preflight
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_tables import deploy
 from tests.zoo.world import ROLES, SPECIMENS, Specimen, Zoo
@@ -47,6 +47,13 @@ def test_there_are_at_least_forty() -> None:
     """The zoo has as many tables as it promises, and no strategy of its list is left out."""
     assert len(SPECIMENS) >= 40
     assert {strategy for _, strategy in CASES} >= {"swap", "dual-write"}
+
+
+@pytest.mark.parametrize("zoo", CASES, ids=lambda one: f"{one[0].name}-{one[1]}", indirect=True)
+def test_no_act_is_refused_before_the_first_write(zoo: Zoo, conn: Connection, sql_files: SqlFiles) -> None:
+    """What is carried passes the trial on a scratch table, too."""
+    found = [one for act in Act for one in check_act(conn, sql_files, zoo.plan, act)]
+    assert [one for one in found if one.severity == "blocker" or one.id.startswith("trial")] == []
 
 
 @pytest.mark.parametrize("zoo", CASES, ids=lambda one: f"{one[0].name}-{one[1]}", indirect=True)

@@ -14,8 +14,9 @@ from psycopg import sql
 from rehearsal.bounds import INTEGERS
 from rehearsal.catalog import Column, Table
 from rehearsal.errors import PlanError, PreconditionError
-from rehearsal.findings import Finding
-from rehearsal.keys import FINITE, WRITABLE, Key, objection, plan_bounds, read_key_range, spell_values
+from rehearsal.findings import Facts, Finding
+from rehearsal.keys import FINITE, WRITABLE, Key, objection, plan_bounds, read_key, read_key_range, spell_values
+from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, as_query
 
@@ -24,6 +25,39 @@ MANY_LEAVES = 240
 PARTS = 100
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=3653)
+
+
+def check_key_column(conn: Connection, files: SqlFiles, facts: Facts, *, values: bool = True) -> Iterator[Finding]:
+    """Look at the key of a table: its column, the operators of the new primary key and, with `values`, its rows."""
+    column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
+    if column is None:
+        subject = f"{facts.spec.name}.{facts.spec.key}"
+        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
+                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
+        return
+    if facts.plan.strategy != "attach":
+        yield from check_operators(conn, files, facts.spec, facts.table)
+    key = read_key(conn, files, facts.table, facts.spec)
+    findings = list(check_key(key, column))
+    yield from findings
+    if not findings and values:
+        found = check_key_values(conn, files, key, facts.table)
+        # The bound that attach adds says not null as well.
+        yield from (one for one in found if one.id != "key-nullable" or facts.plan.strategy != "attach")
+
+
+def check_operators(conn: Connection, files: SqlFiles, spec: TableSpec, table: Table) -> Iterator[Finding]:
+    """Look at how the primary key and the partition key compare: our functions and sessions see pg_catalog only.
+
+    Where a type's own equality lies elsewhere, theirs is another one (citext: that of text) or none at all (ltree).
+    Attach compares no rows by key and needs none, until its history is split.
+    """
+    values = {"oid": table.oid, "key": spec.key}
+    for column, kind, operator in conn.execute(files.query("queries/preflight_operators.sql"), values).fetchall():
+        subject, condition = f"{spec.name}.{column}", f"its type {kind} compares by {operator}"
+        yield Finding("key-operator", "blocker", subject, condition, "triggers and copy see pg_catalog's operators "
+                      "only: they would compare it in another way or fail, and the application's writes with them",
+                      'choose strategy = "attach" without a split, or a key of a built-in type')  # fmt: skip
 
 
 def check_key(key: Key, column: Column) -> Iterator[Finding]:

@@ -1,0 +1,9 @@
+"""Preflight: what would stop or spoil a switchover, found before anything is changed. Reads only.
+
+A `blocker` is something that this version does not carry or that would fail half way: it is refused here, with a
+remedy, and never dropped in silence. A `warning` is a risk that people decide on.
+"""
+
+from rehearsal.preflight.run import ASKS, Act, check_act, run_preflight
+
+__all__ = ["ASKS", "Act", "check_act", "run_preflight"]
