@@ -23,6 +23,7 @@ from rehearsal.composite import Composites
 from rehearsal.copying import Copier, Progress, plan_chunks
 from rehearsal.definition import read_definition
 from rehearsal.drain import Drain, settle_sql
+from rehearsal.drift import Watch
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
@@ -34,11 +35,13 @@ from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, told_clearly, with_lock
 from rehearsal.sessions import run_in_sessions
+from rehearsal.sightings import Sight
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.statistics import refresh_statistics
 from rehearsal.steps import run_step
 from rehearsal.trigger_states import TriggerState, read_trigger_states
 from rehearsal.twin import Shape, clear_target_sql, is_filled, mirror_values_of
+from rehearsal.watches import copy_watch
 
 CLEAR_MS = 600_000
 
@@ -102,6 +105,7 @@ class Switchover:
             if found.state not in (state.PREPARED, state.COPYING):
                 return False
             shape = self.shape(conn)
+            self.examine(conn)
             if found.state == state.PREPARED:
                 self._capture_on(conn, shape, found.id)
             self._step(conn, found.id, "plan-copy", lambda: self._plan_copy(conn, found.id))
@@ -188,6 +192,16 @@ class Switchover:
         mirrored = (state.MIRRORED, state.PREPARED) if found.strategy == "dual-write" else ()
         return None if found.state in mirrored else self.drain(conn).log
 
+    def examine(self, conn: Connection, *, leaving: bool = False) -> Watch:
+        """Compare the two tables as they are now, and return the watch that goes on looking.
+
+        Raises:
+            PreconditionError: one was altered, or partitions or triggers are not what they were; names it.
+        """
+        watch = copy_watch(self.database, self.files, self.spec, state.read_migration(conn, self.names.source), leaving=leaving)
+        watch.look(conn)
+        return watch
+
     def trigger_states(self, conn: Connection) -> list[TriggerState]:
         """Return every mirror trigger with the state that it has and the one that it must have just now."""
         return read_trigger_states(conn, self.files, self.names) if self.copies else []
@@ -217,6 +231,7 @@ class Switchover:
             held.execute(as_query(text))
             state.forget_steps(held, migration)
             state.set_state(held, migration, state.COPYING)
+            Sight(self.files, self.names, self.names.source, self.names.target).remember(held)
 
         lock = sql.SQL("lock table {} in share row exclusive mode").format(sql.Identifier(*self.names.source))
         _, report = with_lock(conn, f"capture on {self.spec.name}", work, lock=lock, policy=self.policy)
@@ -233,6 +248,7 @@ class Switchover:
             chunks = plan_chunks(held, migration, source, Limits.of(self.plan.copying))
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
             state.mark_done(held, migration, "plan-copy", chunks=chunks)
+            Sight(self.files, self.names, source.name, target.name).remember(held)
             return chunks
 
         lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*self.names.target))
@@ -288,25 +304,29 @@ class Switchover:
 
     def _swap(self, conn: Connection, migration: int) -> None:
         exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
-        between = self._drainer(conn, exchange.forward)
+        watch = self.examine(conn)
+        between = self._drainer(conn, exchange.forward, watch)
         self._remember(conn, migration)
         between()
-        self._lock_event(exchange.swap(conn, self.policy, between))
+        self._lock_event(exchange.swap(conn, self.policy, between, watch))
 
     def _swap_back(self, conn: Connection, migration: int) -> None:
         exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
-        between = self._drainer(conn, exchange.reverse)
+        watch = self.examine(conn)
+        between = self._drainer(conn, exchange.reverse, watch)
         between()
-        self._lock_event(exchange.swap_back(conn, self.policy, between))
+        self._lock_event(exchange.swap_back(conn, self.policy, between, watch))
 
     def _raise_barrier(self, conn: Connection, migration: int) -> None:
         barrier = Barrier(self.files, self.plan, self.shape(conn), migration)
-        between = self._drainer(conn, barrier.drain)
+        watch = self.examine(conn)
+        between = self._drainer(conn, barrier.drain, watch)
         self._remember(conn, migration)
         between()
         if not state.is_done(conn, migration, "sync-on"):
-            self._lock_event(barrier.raise_sync(conn, self.policy, between))
-        self._lock_event(barrier.end_capture(conn, self.policy, between))
+            self._lock_event(barrier.raise_sync(conn, self.policy, between, watch))
+            watch.look(conn)  # the triggers that went on are another number
+        self._lock_event(barrier.end_capture(conn, self.policy, between, watch))
         self._weak_keys(conn)
 
     def _remember(self, conn: Connection, migration: int) -> None:
@@ -374,8 +394,9 @@ class Switchover:
 
     # ── reporting ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _drainer(self, conn: Connection, drain: Drain) -> Callable[[], None]:
+    def _drainer(self, conn: Connection, drain: Drain, watch: Watch) -> Callable[[], None]:
         def between() -> None:
+            watch.again(conn)
             self._drain(conn, drain)
             # What was left is drained without the lock; under it, what came during this one batch.
             drain.once(conn, self.plan.copying.drain_batch)
