@@ -55,14 +55,18 @@ class Watch:
         Raises:
             PreconditionError: something differs; names it, and what to do. Nothing was changed.
         """
-        plain, parted = self._tables(conn)
+        _, parted = self._tables(conn)
         digest = self._read_digest(conn)
-        found = [*self.compare(conn, plain, parted), *self._partitions(conn)]
-        if found := [one for one in found if one.id not in self.accepted]:
+        if found := self.find(conn):
             raise PreconditionError(self._message(conn, found, parted))
         if not self.early:
             self._require_capture(conn)
         self._digest, self._is_stale = digest, False
+
+    def find(self, conn: Connection) -> list[Difference]:
+        """Return what differs and is not accepted in the plan."""
+        found = [*self.compare(conn, *self._tables(conn)), *self._partitions(conn)]
+        return [one for one in found if one.id not in self.accepted]
 
     def hold(self, held: Connection) -> None:
         """Under the lock: refuse to go on if anything was altered since `look`.
@@ -121,8 +125,8 @@ class Watch:
         accept = ", ".join(repr(one.id) for one in found[:SHOWN])
         what = "going back would lose or change" if self.back else "changed since its target was made"
         return (
-            f"{dotted(self.sight.names.source)}: {what}: {_listed(told)}. {self.remedy}; or accept by name in the plan's "
-            f"table: accepted = [{accept}]. Nothing was changed"
+            f"{dotted(self.sight.names.source)}: {what}: {_listed(told)}. {self.remedy}; or accept by name in the "
+            f"plan's table: accepted = [{accept}]. Nothing was changed"
         )
 
     def _told(self, one: Difference, plain: str) -> str:

@@ -15,13 +15,13 @@ from psycopg import sql
 
 from rehearsal import state
 from rehearsal.carry import exchange_values, read_carried, statistics_names
-from rehearsal.catalog import Catalog, Constraint, Name, Table
+from rehearsal.catalog import Catalog, Constraint, Name, Table, dotted
 from rehearsal.drain import Drain, drain_to_zero
 from rehearsal.drift import Watch
 from rehearsal.guard import Guard
-from rehearsal.indexes import plan_indexes
+from rehearsal.indexes import foreign_key_sql, plan_indexes
 from rehearsal.moves import Moves, read_moves
-from rehearsal.names import fit
+from rehearsal.names import Names, fit
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
 from rehearsal.references import require_prepared, stored
@@ -110,9 +110,7 @@ class Exchange:
             for plan in plan_indexes(source, self.shape)
         ]
 
-    def swap(
-        self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch
-    ) -> LockReport:
+    def swap(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
         """Give the twin the source's name. Second run: see `rehearsal.migration.state`.
 
         `watch` has looked; what was altered since gives the lock back.
@@ -150,9 +148,7 @@ class Exchange:
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
-    def swap_back(
-        self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch
-    ) -> LockReport:
+    def swap_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
         """Give the retired table its name again; it has every write acknowledged so far.
 
         Locks and errors as for `swap`. Afterwards the partitioned table follows, ready for the next swap.
@@ -310,3 +306,25 @@ def finish_foreign_keys(
             with_lock(conn, f"adopt foreign key {key['name']}", adopt, policy=policy)
             done += 1
     return done
+
+
+def add_weak_keys(conn: Connection, files: SqlFiles, names: Names, policy: LockPolicy) -> LockReport:
+    """Add the source's foreign keys to the leaves of its target, NOT VALID, all in one short transaction.
+
+    Locks: SHARE ROW EXCLUSIVE on the referenced tables, milliseconds. A second run adds none.
+    """
+    catalog = Catalog(conn, files)
+    source, target = catalog.read(names.source), catalog.read(names.target)
+    there = {key.name for leaf in target.partitions for key in catalog.read(leaf.name).foreign_keys}
+    weak, _, _ = foreign_key_sql(source, target)
+    keys = [kept_key(key) for key in source.foreign_keys]
+
+    def work(held: Connection) -> None:
+        if source.foreign_keys and not there:
+            lock_referenced(held, source.foreign_keys, "share row exclusive")
+            held.execute(as_query(";\n".join(weak)))
+        found = state.read_migration(held, names.source)
+        state.set_state(held, found.id, found.state, foreign_keys=keys)
+
+    _, report = with_lock(conn, f"foreign keys of {dotted(names.target)}", work, policy=policy)
+    return report

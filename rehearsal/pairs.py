@@ -23,6 +23,7 @@ from rehearsal.twin import Shape
 MOVING = ("sequence of column ", "foreign key ", "publication ", "view ", "materialized view ", "function ", "type ",
           "table ", "rule ")  # fmt: skip
 BUILT_LATE = ("index ", "primary key ", "unique constraint ", "exclusion constraint ")
+CONSTRAINTS = BUILT_LATE[1:]
 INDEXED = ("index ", "unique constraint ")
 
 
@@ -35,7 +36,7 @@ def retired_names(detail: Mapping[str, list[dict[str, Name | None]]]) -> dict[st
     """Return the subjects of a retired table's own names -> those that it gave away, as the swap kept them."""
     names: dict[str, str] = {}
     for one in detail.get("indexes", []):
-        theirs, ours = quote_ident((one["retired"] or ())[-1]), quote_ident((one["source"] or ())[-1])
+        theirs, ours = (quote_ident(list(one[side] or ("",))[-1]) for side in ("retired", "source"))
         for noun in ("index", "primary key", "unique constraint", "exclusion constraint"):
             names[f"{noun} {theirs}"] = f"{noun} {ours}"
     for one in detail.get("statistics", []):
@@ -69,11 +70,17 @@ def _counts(one: Difference, before: Definition, after: Definition, spec: TableS
         return False
     if one.subject.startswith(INDEXED) and any(one.subject.endswith(f" {quote_ident(name)}") for name in spec.uniques):
         return False
+    if one.before is None and one.subject.startswith(CONSTRAINTS) and _index_of(one) in before:
+        return False  # that of a partition belongs to its parent; the index is compared
     if one.subject.startswith("trigger "):
         return one.facet != "enabled"
     if one.subject.startswith("column "):
         return _column_counts(one, before, after, spec)
     return True
+
+
+def _index_of(one: Difference) -> str:
+    return "index " + one.subject[one.subject.index('"') :]
 
 
 def _column_counts(one: Difference, before: Definition, after: Definition, spec: TableSpec) -> bool:

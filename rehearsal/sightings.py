@@ -39,7 +39,9 @@ class Sight:
         `of` is the table whose migration keeps it, if it is not the one that the triggers are named for.
         """
         source = dotted(of or self.names.source)
-        held.execute(as_query(self.files.render("parts/remember_seen.sql.j2", **self.values(), migration_source=source)))
+        held.execute(
+            as_query(self.files.render("parts/remember_seen.sql.j2", **self.values(), migration_source=source))
+        )
 
     def read(self, conn: Connection) -> Seen:
         """Return what is there now."""
@@ -78,10 +80,11 @@ def changed_partitions(before: Seen, now: Seen) -> list[Difference]:
     for place in sorted(_of("partition ", before, now)):
         old, new = before.get(place), now.get(place)
         if old is None or new is None:
-            found.append(Difference(_subject(new or old or {}), "", old and old["bound"], new and new["bound"]))
+            was, is_ = (one["bound"] if one else None for one in (old, new))
+            found.append(Difference(_subject(new or old or {}), "", was, is_))
             continue
         pairs = ((facet, old.get(facet), new.get(facet)) for facet in OWN)
-        found += [Difference(_subject(new), facet, was, is_) for facet, was, is_ in pairs if was != is_]
+        found += [Difference(_subject(new), facet, then, since) for facet, then, since in pairs if then != since]
     return found
 
 

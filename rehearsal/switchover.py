@@ -7,7 +7,7 @@ Owns the order of steps and the state that each one reaches. What a step does is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
@@ -27,9 +27,9 @@ from rehearsal.drift import Watch
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
-from rehearsal.exchange import Exchange, finish_foreign_keys, kept_key, lock_referenced
+from rehearsal.exchange import Exchange, add_weak_keys, finish_foreign_keys
 from rehearsal.guard import Guard
-from rehearsal.indexes import IndexBuilder, carry_sql, foreign_key_sql
+from rehearsal.indexes import IndexBuilder, carry_sql
 from rehearsal.names import Names
 from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
@@ -41,7 +41,7 @@ from rehearsal.statistics import refresh_statistics
 from rehearsal.steps import run_step
 from rehearsal.trigger_states import TriggerState, read_trigger_states
 from rehearsal.twin import Shape, clear_target_sql, is_filled, mirror_values_of
-from rehearsal.watches import copy_watch
+from rehearsal.watches import copy_watch, needs_look
 
 CLEAR_MS = 600_000
 
@@ -198,9 +198,16 @@ class Switchover:
         Raises:
             PreconditionError: one was altered, or partitions or triggers are not what they were; names it.
         """
-        watch = copy_watch(self.database, self.files, self.spec, state.read_migration(conn, self.names.source), leaving=leaving)
+        found = state.read_migration(conn, self.names.source)
+        watch = copy_watch(self.database, self.files, self.spec, found, leaving=leaving)
         watch.look(conn)
         return watch
+
+    def require_fit(self, conn: Connection, *, leaving: bool = False) -> None:
+        """Refuse, before anything begins, what the next exchange would refuse; `leaving`: it is the way back."""
+        found = state.find_migration(conn, self.names.source)
+        if found and needs_look(found, leaving=leaving):
+            _ = self.examine(conn, leaving=leaving) if self.copies else self.attach.examine(conn)
 
     def trigger_states(self, conn: Connection) -> list[TriggerState]:
         """Return every mirror trigger with the state that it has and the one that it must have just now."""
@@ -337,22 +344,7 @@ class Switchover:
             )
 
     def _weak_keys(self, conn: Connection) -> None:
-        """Add the source's foreign keys to the leaves, NOT VALID, all in one short transaction."""
-        catalog = Catalog(conn, self.files)
-        source, target = catalog.read(self.names.source), catalog.read(self.names.target)
-        there = {key.name for leaf in target.partitions for key in catalog.read(leaf.name).foreign_keys}
-        weak, _, _ = foreign_key_sql(source, target)
-        keys = [kept_key(key) for key in source.foreign_keys]
-
-        def work(held: Connection) -> None:
-            if source.foreign_keys and not there:
-                lock_referenced(held, source.foreign_keys, "share row exclusive")
-                held.execute(as_query(";\n".join(weak)))
-            found = state.read_migration(held, self.names.source)
-            state.set_state(held, found.id, found.state, foreign_keys=keys)
-
-        _, report = with_lock(conn, f"foreign keys of {dotted(self.names.target)}", work, policy=self.policy)
-        self._lock_event(report)
+        self._lock_event(add_weak_keys(conn, self.files, self.names, self.policy))
 
     def _finish(self, conn: Connection) -> int:
         """Do what comes after a switch with nobody waiting; return how much there was to do."""
@@ -408,8 +400,3 @@ class Switchover:
 
     def _progress(self, what: str, done: int, total: int, unit: str, *, recorded: bool = False, **more: object) -> None:
         self.run.progress(f"{what} {self.spec.name}", done, total, unit, recorded=recorded, **more)
-
-
-def switchovers(database: Database, files: SqlFiles, plan: Plan, run: Run) -> Iterator[Switchover]:
-    """Return the switchover of each table of the plan, in the plan's order."""
-    return (Switchover(database, files, plan, spec, run) for spec in plan.tables)

@@ -27,6 +27,7 @@ from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
 from rehearsal.machines import stand_up
 from rehearsal.manifest import Change
+from rehearsal.outdated import Outdated
 from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
@@ -198,6 +199,8 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     """Apply twin and triggers through the registry; a second run changes nothing, an edited file is refused."""
     with opened(target, "migrate") as context:
         with alone(context) as conn:
+            if not dry:
+                mend_targets(context, conn)
             rendered = render_changes(conn, context.files, context.plan, context.run.began)
             if dry:
                 print("\n".join(change.body for change in rendered))
@@ -210,6 +213,14 @@ def migrate(target: Target, *, dry: bool = False) -> int:
             changed = apply_changes(context, changes)
         context.run.event("note", text=f"{changed} changes applied" if changed else "no change")
     return DONE
+
+
+def mend_targets(context: Context, conn: Connection) -> None:
+    """Bring targets that do not fit their source any more up to date, or remove them to be made anew."""
+    for spec in context.plan.tables:
+        done = Outdated(context.env.database, context.files, context.plan, spec).mend(conn)
+        if done:
+            context.run.event("note", text=done)
 
 
 def verify(target: Target) -> int:
@@ -265,7 +276,9 @@ def switchover(target: Target, *, dry: bool = False) -> int:
         if dry:
             return dry_run(context)
         confirm(context.env, context.plan, yes=target.yes)
-        with alone(context):
+        with alone(context) as conn:
+            for spec in context.plan.tables:
+                context.switchover(spec).require_fit(conn)
             for spec in context.plan.tables:
                 work = context.switchover(spec)
                 prepared, switched = work.prepare(), work.switch()
@@ -315,7 +328,9 @@ def roll_back(target: Target) -> int:
     """Take the switch back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
     with opened(target, "rollback") as context:
         confirm(context.env, context.plan, yes=target.yes)
-        with alone(context):
+        with alone(context) as conn:
+            for spec in context.plan.tables:
+                context.switchover(spec).require_fit(conn, leaving=True)
             if context.plan.strategy == "dual-write":
                 flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
                 if not flip.ok:

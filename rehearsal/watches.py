@@ -34,12 +34,17 @@ BACK = (
 )
 PREPARED = "Take the preparation back by `invoke db.rollback` and run `invoke db.switchover` again"
 # What ALTER TABLE of the partitioned table brings to history as well, so that it stays when history is detached.
-RECURSES = ("column ", "check ", "index ", "primary key ", "unique constraint ", "exclusion constraint ", "foreign key ",
-            "not null ", "sequence ", "view ", "materialized view ", "function ", "type ", "table ", "publication ")  # fmt: skip
+RECURSES = ("column ", "check ", "index ", "primary key ", "unique constraint ", "exclusion constraint ", "not null ")
+# Refused by the way back itself, or carried by it.
+ELSEWHERE = ("foreign key ", "sequence ", "view ", "materialized view ", "function ", "type ", "table ", "publication ")
+AS_IS: Mapping[str, str] = {}
+STATES = {None: "gone", "D": "off"}
 STAYS_BEHIND = ("comment", "statistics")
 
 
-def copy_watch(database: Database, files: SqlFiles, spec: TableSpec, found: Migration, *, leaving: bool = False) -> Watch:
+def copy_watch(
+    database: Database, files: SqlFiles, spec: TableSpec, found: Migration, *, leaving: bool = False
+) -> Watch:
     """Return the watch of a table and its target, in whichever direction the next exchange goes.
 
     `leaving`: both tables are mirrored, and the application is about to leave the partitioned one.
@@ -54,11 +59,11 @@ def copy_watch(database: Database, files: SqlFiles, spec: TableSpec, found: Migr
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         require_triggers(conn, files, names)
         if swapped:
-            sides = (ours, retired_names(found.detail)), (theirs, {})
-            return [*compare_pair(conn, files, spec, *sides), *_changed_keys(conn, found, theirs)]
+            retired = ours, retired_names(found.detail)
+            return [*compare_pair(conn, files, spec, retired, (theirs, AS_IS)), *_changed_keys(conn, found, theirs)]
         shape = Shape.of(ours, spec.key, names, spec.uniques)
-        sides = (ours, {}), (theirs, target_names(conn, files, ours, theirs, shape))
-        return compare_pair(conn, files, spec, *sides, early=early)
+        target = theirs, target_names(conn, files, ours, theirs, shape)
+        return compare_pair(conn, files, spec, (ours, AS_IS), target, early=early)
 
     prove = prove_rows(database, files, spec, plain, parted, log)
     remedy = BACK.format(retired=dotted(plain), live=dotted(parted)) if swapped else MIGRATE
@@ -89,13 +94,10 @@ def require_triggers(conn: Connection, files: SqlFiles, names: Names) -> None:
     """
     wrong = [one for one in read_trigger_states(conn, files, names) if one.found != one.wanted]
     if wrong:
-        told = "; ".join(
-            f"trigger {one.name} of {dotted(one.table)} is {'gone' if one.found is None else 'off' if one.found == 'D' else 'on'}"
-            for one in wrong
-        )
+        told = "; ".join(f"trigger {one.name} of {dotted(one.table)} is {STATES.get(one.found, 'on')}" for one in wrong)
         message = (
-            f"{dotted(names.source)}: {told}, so writes may have passed unseen. `invoke doctor --fix` puts it right and "
-            "brings what was missed; nothing was changed"
+            f"{dotted(names.source)}: {told}, so writes may have passed unseen. `invoke doctor --fix` puts it right "
+            "and brings what was missed; nothing was changed"
         )
         raise PreconditionError(message)
 
@@ -121,7 +123,7 @@ def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         remembered: Mapping[str, Any] = found.detail.get("definition") or {}
         since = compare(remembered, read_facts(conn, files, ours), accepted=spec.accepted) if remembered else []
-        parent = compare_pair(conn, files, spec, (ours, {}), (theirs, {}), early=True)
+        parent = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, AS_IS), early=True)
         own = _own_subjects(names, spec)
         return [one for one in [*since, *parent] if one.facet != "next value" and (one.subject, one.facet) not in own]
 
@@ -159,7 +161,7 @@ def attached_watch(files: SqlFiles, plan: Plan, spec: TableSpec, found: Migratio
 def _is_lost_with_parent(one: Difference) -> bool:
     if one.subject.startswith("column "):
         return one.facet in STAYS_BEHIND
-    return not one.subject.startswith(RECURSES)
+    return not one.subject.startswith(RECURSES + ELSEWHERE)
 
 
 def _nothing() -> None:
@@ -176,11 +178,19 @@ def split_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
     sight = Sight(files, history, history.source, names.source)
 
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
-        found_ = compare_pair(conn, files, spec, (ours, {}), (theirs, {}), early=True)
-        return [one for one in found_ if one.subject.startswith(("column ", "check ")) and one.facet not in STAYS_BEHIND]
+        found_ = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, AS_IS), early=True)
+        return [
+            one for one in found_ if one.subject.startswith(("column ", "check ")) and one.facet not in STAYS_BEHIND
+        ]
 
     def prove() -> str | None:
         return "their rows cannot be told to be those of history"
 
     remedy = f"Bring {dotted(history.source)} up to date by the same statements, or take it off {spec.name}"
     return Watch(sight, found.id, spec.accepted, differences, prove, remedy, back=True, premade=True)
+
+
+def needs_look(found: Migration, *, leaving: bool) -> bool:
+    """Return whether an exchange is to come from this state: to the target, or with `leaving` away from it."""
+    ready = (state.READY, *state.UNUSED) if found.strategy != "attach" else (state.READY,)
+    return found.state in (state.SWITCHED if leaving else (*ready, state.MIRRORED))
