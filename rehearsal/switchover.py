@@ -334,17 +334,13 @@ class Switchover:
             self._lock_event(barrier.raise_sync(conn, self.policy, between, watch))
             watch.look(conn)  # the triggers that went on are another number
         self._lock_event(barrier.end_capture(conn, self.policy, between, watch))
-        self._weak_keys(conn)
+        self._lock_event(add_weak_keys(conn, self.files, self.names, self.policy))
 
     def _remember(self, conn: Connection, migration: int) -> None:
         """Keep what the table is, right before it is switched and outside of any lock: reading takes a while."""
+        table = Catalog(conn, self.files).read(self.names.source)
         with conn.transaction():
-            remember(
-                conn, migration, read_definition(conn, self.files, Catalog(conn, self.files).read(self.names.source))
-            )
-
-    def _weak_keys(self, conn: Connection) -> None:
-        self._lock_event(add_weak_keys(conn, self.files, self.names, self.policy))
+            remember(conn, migration, read_definition(conn, self.files, table))
 
     def _finish(self, conn: Connection) -> int:
         """Do what comes after a switch with nobody waiting; return how much there was to do."""
@@ -366,7 +362,7 @@ class Switchover:
         found = state.read_migration(conn, self.names.source)
         mirrored = found.state == state.MIRRORED
         if mirrored and "foreign_keys" not in found.detail:
-            self._weak_keys(conn)
+            self._lock_event(add_weak_keys(conn, self.files, self.names, self.policy))
             found = state.read_migration(conn, self.names.source)
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from psycopg import sql
 
 from rehearsal import state
-from rehearsal.catalog import Name
 from rehearsal.drift import Watch
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
 from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, LockPolicy, TryAgain, scalar
+from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
 from tests.fix_tables import deploy
@@ -49,6 +48,11 @@ BEFORE = {
     "grant on a leaf": (f"grant select on {LEAF} to public", "t_y2026m02"),
     "leaf truncated": (f"truncate {LEAF}", "rows differ"),
 }
+OFF_AND_ON = """
+alter table public.t disable trigger rehearsal_capture_back_t;
+{between}
+alter table public.t enable always trigger rehearsal_capture_back_t;
+"""
 # What is altered after the swap.
 AFTER = {
     "column": ("alter table public.t add note text; update public.t set note = 'n' where id <= 7", "note.*7 rows"),
@@ -60,8 +64,7 @@ AFTER = {
     "dropped": (f"drop table {LEAF}", "t_y2026m02"),
     "leaf truncated": (f"truncate {LEAF}", "t_y2026m02 was truncated.*rows differ"),
     "off for a while": (
-        "alter table public.t disable trigger rehearsal_capture_back_t; delete from public.t where id = 5; "
-        "alter table public.t enable always trigger rehearsal_capture_back_t",
+        OFF_AND_ON.format(between="delete from public.t where id = 5;"),
         "off for a while.*1 rows differ",
     ),
     "grant on a leaf": (f"grant select on {LEAF} to public", "t_y2026m02"),
@@ -95,8 +98,6 @@ def refused(conn: Connection, act: Callable[[], object], match: str) -> None:
     else:
         message = "not refused"
     assert message != "not refused", "not refused"
-    import re
-
     assert re.search(match, message), message
     assert facts(conn) == before
 
@@ -156,9 +157,10 @@ def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.fault("f05")
-@pytest.mark.parametrize("what", ["vacuum full public.t_y2026m02", "reindex table public.t_y2026m02", "analyze public.t",
-    "alter table public.t disable trigger rehearsal_capture_back_t; "
-    "alter table public.t enable always trigger rehearsal_capture_back_t"])  # fmt: skip
+@pytest.mark.parametrize(
+    "what",
+    [f"vacuum full {LEAF}", f"reindex table {LEAF}", "analyze public.t", OFF_AND_ON.format(between="")],
+)
 def test_what_loses_nothing_does_not_stand_in_the_way(conn: Connection, work: Switchover, what: str) -> None:
     """Rows are compared where that tells; and there is a second time."""
     work.switch()
