@@ -298,6 +298,7 @@ def test_attach_carries_back_columns_and_rows_and_names_what_its_parent_alone_ha
 def scenario_f03(managed: Managed) -> None:
     """A right that was taken while the target followed is not given back by the switch."""
     managed.setup(rows=300)
+    managed.done("provision")
     managed.done("migrate")
     managed.run(f"revoke select on public.t from {managed.app.user}")
     said = managed.verb("switchover")
@@ -328,6 +329,7 @@ def test_without_the_comparison_the_right_comes_back(managed: Managed, monkeypat
 def scenario_f04(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value of the new type is not cast to the old one."""
     managed.setup(rows=300)
+    managed.done("provision")
     managed.done("migrate")
     prepare, switch = Switchover.prepare, Switchover.switch
     monkeypatch.setattr(Switchover, "switch", lambda *_: False)
@@ -365,6 +367,7 @@ def test_without_the_comparison_the_value_is_cast(managed: Managed, monkeypatch:
 def scenario_f05(managed: Managed) -> None:
     """A column that was added after the swap is not lost by going back."""
     managed.setup(rows=300)
+    managed.done("provision")
     managed.done("migrate")
     managed.done("switchover")
     managed.run("alter table public.t add note text; update public.t set note = 'n' where id <= 3")
