@@ -16,6 +16,7 @@ from rehearsal.catalog import Catalog, Table, dotted, split_name
 from rehearsal.definition import Difference
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
+from rehearsal.evidence import Run
 from rehearsal.names import Names, trigger_names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, told_clearly, with_lock
@@ -142,3 +143,11 @@ def _is_light(one: Difference) -> bool:
     if one.subject.startswith("column "):
         return one.facet in ("comment", "default")
     return one.subject == "table" and one.facet == "comment"
+
+
+def mend_targets(conn: Connection, database: Database, files: SqlFiles, plan: Plan, run: Run) -> None:
+    """Bring targets that do not fit their source any more up to date, or remove them to be made anew; says so."""
+    for spec in plan.tables:
+        done = Outdated(database, files, plan, spec).mend(conn)
+        if done:
+            run.event("note", text=done)

@@ -27,7 +27,7 @@ from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
 from rehearsal.machines import stand_up
 from rehearsal.manifest import Change
-from rehearsal.outdated import Outdated
+from rehearsal.outdated import mend_targets
 from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
@@ -200,7 +200,7 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     with opened(target, "migrate") as context:
         with alone(context) as conn:
             if not dry:
-                mend_targets(context, conn)
+                mend_targets(conn, context.env.database, context.files, context.plan, context.run)
             rendered = render_changes(conn, context.files, context.plan, context.run.began)
             if dry:
                 print("\n".join(change.body for change in rendered))
@@ -213,14 +213,6 @@ def migrate(target: Target, *, dry: bool = False) -> int:
             changed = apply_changes(context, changes)
         context.run.event("note", text=f"{changed} changes applied" if changed else "no change")
     return DONE
-
-
-def mend_targets(context: Context, conn: Connection) -> None:
-    """Bring targets that do not fit their source any more up to date, or remove them to be made anew."""
-    for spec in context.plan.tables:
-        done = Outdated(context.env.database, context.files, context.plan, spec).mend(conn)
-        if done:
-            context.run.event("note", text=done)
 
 
 def verify(target: Target) -> int:
