@@ -19,6 +19,7 @@ from rehearsal.bounds import Bound
 from rehearsal.carry import read_carried, statistics_names
 from rehearsal.catalog import Catalog, Name, split_name
 from rehearsal.definition import read_definition
+from rehearsal.drift import Watch
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
@@ -30,10 +31,12 @@ from rehearsal.keys import read_key_range
 from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, told_clearly, with_lock
+from rehearsal.sightings import Sight
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.steps import run_step
 from rehearsal.twin import Shape, placed, target_values
 from rehearsal.unsplit import SplitBack, finish_split, undo_split
+from rehearsal.watches import attach_watch, attached_watch, split_watch
 
 INDEX_STATE = """
 select x.indisvalid from pg_catalog.pg_index as x
@@ -115,7 +118,8 @@ class Attach:
                 raise PreconditionError(message)
             if found.state == state.READY:
                 self._refuse_near(Split.of_detail(found.detail))
-                self.lock_event(self.attached(conn).cut_over(conn, self.policy, found.id))
+                watch = self.examine(conn)
+                self.lock_event(self.attached(conn).cut_over(conn, self.policy, found.id, watch))
             before = state.is_done(conn, found.id, "parent-statistics")
             run_step(conn, self.run, self.spec.name, found.id, "parent-statistics", lambda: self._analyze(conn))
             return found.state == state.READY or not before
@@ -132,11 +136,13 @@ class Attach:
         """
         with self._session("way back") as conn:
             found = state.read_migration(conn, self.names.source)
+            watch = self.examine(conn) if found.state in state.SWITCHED else None
             if found.state == state.REGRAINED:
                 self.attached(conn).refuse_duplicates(conn)
-                SplitBack(self.files, self.plan, self.spec, self.statements(conn), self.lock_event).go(conn, found.id)
+                back = SplitBack(self.files, self.plan, self.spec, self.statements(conn), self.lock_event)
+                back.go(conn, found.id, split_watch(self.files, self.spec, found))
                 found = state.read_migration(conn, self.names.source)
-            if found.state == state.ATTACHED:
+            if watch and found.state == state.ATTACHED:
                 finish_split(conn, self.files, self.spec, self.policy, self.lock_event)
                 attached = self.attached(conn)
                 attached.refuse_duplicates(conn)
@@ -144,11 +150,27 @@ class Attach:
                 if undone := undo_split(conn, Names(self.extra.history), self.policy):
                     self.lock_event(undone)
                 self._ensure_back_index(conn, attached.statements)
-                self.lock_event(attached.way_back(conn, self.policy, found.id))
+                watch.look(conn)
+                self.lock_event(attached.way_back(conn, self.policy, found.id, watch))
                 self._lower_guard(conn)
                 return True
             guarded = self._lower_guard(conn)
             return self._undo(conn, found) or guarded
+
+    def examine(self, conn: Connection) -> Watch:
+        """Compare before the cut-over, or before going back, and return the watch that goes on looking.
+
+        Raises:
+            PreconditionError: the table or its parent was altered; names what.
+        """
+        found = state.read_migration(conn, self.names.source)
+        if found.state in (state.ATTACHED, state.REGRAINED):
+            watch = attached_watch(self.files, self.plan, self.spec, found)
+        else:
+            watch = attach_watch(self.files, self.spec, found)
+        if found.state in (state.READY, *state.SWITCHED):
+            watch.look(conn)
+        return watch
 
     @contextmanager
     def _session(self, what: str) -> Generator[Connection]:
@@ -188,6 +210,7 @@ class Attach:
             # Within this transaction: a kill must not leave a parent for an end of history that nobody remembers.
             state.set_state(held, migration, state.PREPARED, definition=definition, **split.to_detail())
             state.mark_done(held, migration, "parent", until=split.until)
+            Sight(self.files, self.names, source.name, target.name).remember(held)
 
         _, report = with_lock(conn, f"parent of {self.spec.name}", work, policy=self.policy)
         self.lock_event(report)

@@ -15,6 +15,7 @@ from psycopg import errors, sql
 from rehearsal import state
 from rehearsal.carry import key_comments
 from rehearsal.catalog import Catalog, Name, Table
+from rehearsal.drift import Watch
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.exchange import lock_referenced, refuse_old_snapshots
 from rehearsal.guard import Guard
@@ -51,9 +52,10 @@ class Attached:
         comments = key_comments(conn, self.files, parent)
         return self.statements.render("attach_back", sequences=_sequences(parent), comments=comments)
 
-    def cut_over(self, conn: Connection, policy: LockPolicy, migration: int) -> LockReport:
+    def cut_over(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
         """Make the table a partition and give its name to the parent. Second run: see `rehearsal.migration.state`.
 
+        `watch` has looked; what was altered since gives the lock back.
         Locks: ACCESS EXCLUSIVE on the table and the parent, SHARE ROW EXCLUSIVE on referenced tables, milliseconds.
 
         Raises:
@@ -63,12 +65,13 @@ class Attached:
         names = self.statements.shape.names
 
         def work(held: Connection) -> None:
+            watch.hold(held)
             source = Catalog(held, self.files).read(names.source)
             lock_referenced(held, source.foreign_keys, "share row exclusive")
             self._attach(held, source)
             state.set_state(held, migration, state.ATTACHED)
 
-        return self._locked(conn, "cut-over", names.target, work, policy)
+        return self._locked(conn, "cut-over", names.target, work, policy, watch)
 
     def _attach(self, held: Connection, source: Table) -> None:
         said: list[str] = []
@@ -176,9 +179,10 @@ class Attached:
         parent = Catalog(conn, self.files).read(self.statements.shape.names.source)
         return [leaf.name for leaf in parent.partitions]
 
-    def way_back(self, conn: Connection, policy: LockPolicy, migration: int) -> LockReport:
+    def way_back(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
         """Detach history, put into it what was written outside, and give it its name again.
 
+        `watch` has looked; what was altered since gives the lock back.
         Locks: ACCESS EXCLUSIVE on the partitioned table; held for milliseconds, and for about ten microseconds for
         every row outside history.
 
@@ -190,6 +194,7 @@ class Attached:
         names = self.statements.shape.names
 
         def work(held: Connection) -> None:
+            watch.hold(held)
             if self.outside_rows(held):
                 # Moved rows are invisible to a snapshot from before: its UPDATE would find nothing and say so.
                 refuse_old_snapshots(held)
@@ -200,7 +205,7 @@ class Attached:
             state.set_state(held, migration, state.PREPARED, guard=Guard(self.files, names, migration).move(held))
 
         try:
-            return self._locked(conn, "way back", None, work, policy)
+            return self._locked(conn, "way back", None, work, policy, watch)
         except errors.UniqueViolation as exc:
             message = f"way back of {self.spec.name}: {exc.diag.message_detail}; nothing was changed"
             raise PreconditionError(message) from exc
@@ -218,12 +223,17 @@ class Attached:
         other: Name | None,
         work: Callable[[Connection], None],
         policy: LockPolicy,
+        watch: Watch,
     ) -> LockReport:
         tables = sql.SQL(", ").join(
             sql.Identifier(*one) for one in (other, self.statements.shape.names.source) if one is not None
         )
         lock = sql.SQL("lock table {} in access exclusive mode").format(tables)
-        _, report = with_lock(conn, f"{what} of {self.spec.name}", work, lock=lock, policy=policy)
+
+        def between() -> None:
+            watch.again(conn)
+
+        _, report = with_lock(conn, f"{what} of {self.spec.name}", work, lock=lock, policy=policy, between=between)
         return report
 
 

@@ -14,10 +14,12 @@ from psycopg import sql
 
 from rehearsal import state
 from rehearsal.drain import Drain, drain_to_zero
+from rehearsal.drift import Watch
 from rehearsal.errors import LockNotAcquired
 from rehearsal.guard import older_snapshots
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, scalar, with_lock
+from rehearsal.sightings import Sight
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.twin import Shape, mirror_values_of
 
@@ -37,6 +39,11 @@ class Barrier:
         names = self.shape.names
         return Drain(self.files, self.shape, names.forward_log, names.source, names.target)
 
+    @property
+    def _sight(self) -> Sight:
+        names = self.shape.names
+        return Sight(self.files, names, names.source, names.target)
+
     def sync_on_sql(self) -> str:
         """Return the statements that switch the synchronous mirrors on."""
         return self.files.render("steps/sync_on.sql.j2", **mirror_values_of(self.shape, self.plan.strategy))
@@ -45,21 +52,29 @@ class Barrier:
         """Return the statement that ends the capture."""
         return self.files.render("steps/capture_off.sql.j2", **mirror_values_of(self.shape, self.plan.strategy))
 
-    def raise_sync(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
+    def raise_sync(
+        self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None
+    ) -> LockReport:
         """Switch the synchronous mirrors on, the log drained to zero in the same transaction.
 
+        `watch` has looked; what was altered since gives the lock back.
         Locks: SHARE ROW EXCLUSIVE on the source (writers wait, readers do not).
         """
 
         def work(held: Connection) -> None:
+            if watch:
+                watch.hold(held)
             drain_to_zero(self.drain, held)
             held.execute(as_query(self.sync_on_sql()))
+            self._sight.remember(held)
             barrier = scalar(held, "select pg_catalog.pg_current_xact_id()::xid::text")
             state.mark_done(held, self.migration, "sync-on", barrier=barrier)
 
         return self._locked(conn, "synchronous mirrors on", work, policy, between)
 
-    def end_capture(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
+    def end_capture(
+        self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None
+    ) -> LockReport:
         """Wait for older snapshots to end, then drain to zero and end the capture.
 
         Raises:
@@ -69,8 +84,11 @@ class Barrier:
         self._wait_for_old_snapshots(conn, policy.budget_s)
 
         def work(held: Connection) -> None:
+            if watch:
+                watch.hold(held)
             drain_to_zero(self.drain, held)
             held.execute(as_query(self.capture_off_sql()))
+            self._sight.remember(held)
             state.mark_done(held, self.migration, "capture-off")
             state.set_state(held, self.migration, state.MIRRORED)
 

@@ -53,12 +53,18 @@ class Difference:
 
 def read_definition(conn: Connection, files: SqlFiles, table: Table) -> dict[str, dict[str, str]]:
     """Return all facts of the table, by subject and facet."""
-    facts: dict[str, dict[str, str]] = {}
-    for subject, facet, said in conn.execute(files.query("queries/definition.sql"), {"oid": table.oid}):
-        facts.setdefault(subject, {})[facet] = said
+    facts = read_facts(conn, files, table)
     for one in read_sequences(conn, files, table):
         if one["holds_numbers"]:
             facts[f"sequence of column {quote_ident(one['column'])}"]["next value"] = _next_value(conn, table, one)
+    return facts
+
+
+def read_facts(conn: Connection, files: SqlFiles, table: Table) -> dict[str, dict[str, str]]:
+    """Return the facts that stand in the catalog alone: no row of the table is read."""
+    facts: dict[str, dict[str, str]] = {}
+    for subject, facet, said in conn.execute(files.query("queries/definition.sql"), {"oid": table.oid}):
+        facts.setdefault(subject, {})[facet] = said
     return facts
 
 

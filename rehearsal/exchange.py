@@ -15,15 +15,17 @@ from psycopg import sql
 
 from rehearsal import state
 from rehearsal.carry import exchange_values, read_carried, statistics_names
-from rehearsal.catalog import Catalog, Constraint, Name, Table
+from rehearsal.catalog import Catalog, Constraint, Name, Table, dotted
 from rehearsal.drain import Drain, drain_to_zero
+from rehearsal.drift import Watch
 from rehearsal.guard import Guard
-from rehearsal.indexes import plan_indexes
+from rehearsal.indexes import foreign_key_sql, plan_indexes
 from rehearsal.moves import Moves, read_moves
-from rehearsal.names import fit
+from rehearsal.names import Names, fit
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection, LockPolicy, LockReport, TryAgain, with_lock
 from rehearsal.references import require_prepared, stored
+from rehearsal.sightings import Sight
 from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident, quote_literal
 from rehearsal.twin import Shape
 
@@ -75,7 +77,7 @@ class Exchange:
         values["indexes"] = stored["indexes"]
         values["statistics"] = stored.get("statistics", [])
         values["weak_keys"] = stored["foreign_keys"]
-        values["leaf_keys"] = _leaf_keys(conn, parted)
+        values["leaf_keys"] = leaf_keys(conn, parted)
         return self.files.render("steps/swap_back.sql.j2", **values)
 
     def _statistics_names(self, conn: Connection, source: Table) -> list[dict[str, Name]]:
@@ -108,8 +110,10 @@ class Exchange:
             for plan in plan_indexes(source, self.shape)
         ]
 
-    def swap(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
+    def swap(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
         """Give the twin the source's name. Second run: see `rehearsal.migration.state`.
+
+        `watch` has looked; what was altered since gives the lock back.
 
         Locks: ACCESS EXCLUSIVE on views, rules' and policies' tables that point at the source, then on the source,
         for the final drain and the renames; the referenced tables for milliseconds.
@@ -123,6 +127,7 @@ class Exchange:
         target = Catalog(conn, self.files).read(self.shape.names.target)
 
         def work(held: Connection) -> None:
+            watch.hold(held)
             drain_to_zero(self.forward, held)
             source = Catalog(held, self.files).read(self.shape.names.source)
             moved = self.moves(held, source)
@@ -139,16 +144,18 @@ class Exchange:
                 "guard": self.guard.move(held, self.shape.names.retired),
             }
             state.set_state(held, self.migration, state.SWAPPED, **detail)
+            self._sight(swapped=True).remember(held)
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
-    def swap_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None]) -> LockReport:
+    def swap_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
         """Give the retired table its name again; it has every write acknowledged so far.
 
         Locks and errors as for `swap`. Afterwards the partitioned table follows, ready for the next swap.
         """
 
         def work(held: Connection) -> None:
+            watch.hold(held)
             drain_to_zero(self.reverse, held)
             catalog, names = Catalog(held, self.files), self.shape.names
             parted, retired = catalog.read(names.source), catalog.read(names.retired)
@@ -157,8 +164,14 @@ class Exchange:
             held.execute(as_query(self.swap_back_sql(held, moved)))
             moved.check(held, self.files, parted, retired)
             state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
+            self._sight(swapped=False).remember(held)
 
         return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
+
+    def _sight(self, *, swapped: bool) -> Sight:
+        names = self.shape.names
+        tables = (names.retired, names.source) if swapped else (names.source, names.target)
+        return Sight(self.files, names, *tables)
 
     def moves(self, conn: Connection, live: Table) -> Moves:
         """Return what goes along when the table that has the name just now gives it away."""
@@ -227,7 +240,7 @@ def lock_referenced(conn: Connection, keys: tuple[Constraint, ...], mode: Litera
         conn.execute(sql.SQL("lock table {} in " + mode + " mode").format(listed))
 
 
-def _leaf_keys(conn: Connection, parted: Table) -> list[dict[str, Any]]:
+def leaf_keys(conn: Connection, parted: Table) -> list[dict[str, Any]]:
     """Return foreign keys that stand on leaves alone: a swap that was killed before the parent adopted them."""
     rows = conn.execute(
         "select n.nspname, c.relname, con.conname from pg_catalog.pg_constraint as con "
@@ -293,3 +306,25 @@ def finish_foreign_keys(
             with_lock(conn, f"adopt foreign key {key['name']}", adopt, policy=policy)
             done += 1
     return done
+
+
+def add_weak_keys(conn: Connection, files: SqlFiles, names: Names, policy: LockPolicy) -> LockReport:
+    """Add the source's foreign keys to the leaves of its target, NOT VALID, all in one short transaction.
+
+    Locks: SHARE ROW EXCLUSIVE on the referenced tables, milliseconds. A second run adds none.
+    """
+    catalog = Catalog(conn, files)
+    source, target = catalog.read(names.source), catalog.read(names.target)
+    there = {key.name for leaf in target.partitions for key in catalog.read(leaf.name).foreign_keys}
+    weak, _, _ = foreign_key_sql(source, target)
+    keys = [kept_key(key) for key in source.foreign_keys]
+
+    def work(held: Connection) -> None:
+        if source.foreign_keys and not there:
+            lock_referenced(held, source.foreign_keys, "share row exclusive")
+            held.execute(as_query(";\n".join(weak)))
+        found = state.read_migration(held, names.source)
+        state.set_state(held, found.id, found.state, foreign_keys=keys)
+
+    _, report = with_lock(conn, f"foreign keys of {dotted(names.target)}", work, policy=policy)
+    return report

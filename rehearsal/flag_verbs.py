@@ -77,6 +77,7 @@ def require_mirrored(context: Context, conn: Connection) -> None:
                 "run `invoke db.switchover` first"
             )
             raise PreconditionError(message)
+        context.switchover(spec).require_fit(conn)
 
 
 def tell_end(flip: FlipResult, again: str) -> int:

@@ -99,3 +99,14 @@ class Names:
     def truncate_trigger(self) -> str:
         """Refuses TRUNCATE, which row triggers do not see."""
         return fit(self.source[1], prefix="rehearsal_no_truncate_")
+
+
+def trigger_names(names: Names) -> list[str]:
+    """Return the names of the triggers by which one table follows the other."""
+    return [
+        names.capture_trigger,
+        names.reverse_capture_trigger,
+        names.sync_trigger,
+        names.reverse_sync_trigger,
+        names.truncate_trigger,
+    ]

@@ -24,6 +24,7 @@ from rehearsal.keys import read_key_range
 from rehearsal.names import Names, fit
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, told_clearly, with_lock
+from rehearsal.sightings import Sight
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
 from rehearsal.twin import Shape, mirror_values_of, placed, target_values
@@ -176,10 +177,14 @@ class Regrain:
         sub = state.read_migration(conn, self.history.source)
         drain = Exchange(self.files, copying.plan, copying.shape(conn), sub.id).forward
 
+        watch = copying.examine(conn)
+
         def between() -> None:
+            watch.again(conn)
             copying.follow(rest=self.plan.copying.drain_until)
 
         def work(held: Connection) -> None:
+            watch.hold(held)
             refuse_old_snapshots(held)
             drain_to_zero(drain, held)
             parent = Catalog(held, self.files).read(self.names.source)
@@ -191,6 +196,8 @@ class Regrain:
             guard = Guard(self.files, self.names, migration).move(held)
             state.set_state(held, migration, state.REGRAINED, foreign_keys=keys, fine=fine, guard=guard)
             state.set_state(held, sub.id, state.SWAPPED)
+            sight = Sight(self.files, self.history, self.history.source, self.names.source)
+            sight.remember(held, self.names.source)
 
         between()
         tables = sql.Identifier(*self.history.target), sql.Identifier(*self.names.source)

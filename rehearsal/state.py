@@ -25,6 +25,7 @@ READY = "ready"  # attach: the parent, its indexes and the validated bound of hi
 ATTACHED = "attached"  # attach: the old table is the history partition of the one that has its name
 REGRAINED = "regrained"  # attach: history is split into fine partitions; the old history table is kept, detached
 SWITCHED = (MIRRORED, SWAPPED, ATTACHED, REGRAINED)
+UNUSED = (PREPARED, COPYING, FOLLOWING)  # the application does not use the target
 NEVER_WRITTEN = (PREPARED,)
 
 

@@ -7,7 +7,7 @@ Owns the order of steps and the state that each one reaches. What a step does is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
@@ -23,22 +23,25 @@ from rehearsal.composite import Composites
 from rehearsal.copying import Copier, Progress, plan_chunks
 from rehearsal.definition import read_definition
 from rehearsal.drain import Drain, settle_sql
+from rehearsal.drift import Watch
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
-from rehearsal.exchange import Exchange, finish_foreign_keys, kept_key, lock_referenced
+from rehearsal.exchange import Exchange, add_weak_keys, finish_foreign_keys
 from rehearsal.guard import Guard
-from rehearsal.indexes import IndexBuilder, carry_sql, foreign_key_sql
+from rehearsal.indexes import IndexBuilder, carry_sql
 from rehearsal.names import Names
 from rehearsal.pace import Pacer, make_pacer
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, LockPolicy, LockReport, connect, told_clearly, with_lock
 from rehearsal.sessions import run_in_sessions
+from rehearsal.sightings import Sight
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.statistics import refresh_statistics
 from rehearsal.steps import run_step
 from rehearsal.trigger_states import TriggerState, read_trigger_states
 from rehearsal.twin import Shape, clear_target_sql, is_filled, mirror_values_of
+from rehearsal.watches import copy_watch, needs_look
 
 CLEAR_MS = 600_000
 
@@ -102,6 +105,7 @@ class Switchover:
             if found.state not in (state.PREPARED, state.COPYING):
                 return False
             shape = self.shape(conn)
+            self.examine(conn)
             if found.state == state.PREPARED:
                 self._capture_on(conn, shape, found.id)
             self._step(conn, found.id, "plan-copy", lambda: self._plan_copy(conn, found.id))
@@ -188,6 +192,23 @@ class Switchover:
         mirrored = (state.MIRRORED, state.PREPARED) if found.strategy == "dual-write" else ()
         return None if found.state in mirrored else self.drain(conn).log
 
+    def examine(self, conn: Connection, *, leaving: bool = False) -> Watch:
+        """Compare the two tables as they are now, and return the watch that goes on looking.
+
+        Raises:
+            PreconditionError: one was altered, or partitions or triggers are not what they were; names it.
+        """
+        found = state.read_migration(conn, self.names.source)
+        watch = copy_watch(self.database, self.files, self.spec, found, leaving=leaving)
+        watch.look(conn)
+        return watch
+
+    def require_fit(self, conn: Connection, *, leaving: bool = False) -> None:
+        """Refuse, before anything begins, what the next exchange would refuse; `leaving`: it is the way back."""
+        found = state.find_migration(conn, self.names.source)
+        if found and needs_look(found, leaving=leaving):
+            _ = self.examine(conn, leaving=leaving) if self.copies else self.attach.examine(conn)
+
     def trigger_states(self, conn: Connection) -> list[TriggerState]:
         """Return every mirror trigger with the state that it has and the one that it must have just now."""
         return read_trigger_states(conn, self.files, self.names) if self.copies else []
@@ -217,6 +238,7 @@ class Switchover:
             held.execute(as_query(text))
             state.forget_steps(held, migration)
             state.set_state(held, migration, state.COPYING)
+            Sight(self.files, self.names, self.names.source, self.names.target).remember(held)
 
         lock = sql.SQL("lock table {} in share row exclusive mode").format(sql.Identifier(*self.names.source))
         _, report = with_lock(conn, f"capture on {self.spec.name}", work, lock=lock, policy=self.policy)
@@ -233,6 +255,7 @@ class Switchover:
             chunks = plan_chunks(held, migration, source, Limits.of(self.plan.copying))
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
             state.mark_done(held, migration, "plan-copy", chunks=chunks)
+            Sight(self.files, self.names, source.name, target.name).remember(held)
             return chunks
 
         lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*self.names.target))
@@ -288,51 +311,36 @@ class Switchover:
 
     def _swap(self, conn: Connection, migration: int) -> None:
         exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
-        between = self._drainer(conn, exchange.forward)
+        watch = self.examine(conn)
+        between = self._drainer(conn, exchange.forward, watch)
         self._remember(conn, migration)
         between()
-        self._lock_event(exchange.swap(conn, self.policy, between))
+        self._lock_event(exchange.swap(conn, self.policy, between, watch))
 
     def _swap_back(self, conn: Connection, migration: int) -> None:
         exchange = Exchange(self.files, self.plan, self.shape(conn), migration)
-        between = self._drainer(conn, exchange.reverse)
+        watch = self.examine(conn)
+        between = self._drainer(conn, exchange.reverse, watch)
         between()
-        self._lock_event(exchange.swap_back(conn, self.policy, between))
+        self._lock_event(exchange.swap_back(conn, self.policy, between, watch))
 
     def _raise_barrier(self, conn: Connection, migration: int) -> None:
         barrier = Barrier(self.files, self.plan, self.shape(conn), migration)
-        between = self._drainer(conn, barrier.drain)
+        watch = self.examine(conn)
+        between = self._drainer(conn, barrier.drain, watch)
         self._remember(conn, migration)
         between()
         if not state.is_done(conn, migration, "sync-on"):
-            self._lock_event(barrier.raise_sync(conn, self.policy, between))
-        self._lock_event(barrier.end_capture(conn, self.policy, between))
-        self._weak_keys(conn)
+            self._lock_event(barrier.raise_sync(conn, self.policy, between, watch))
+            watch.look(conn)  # the triggers that went on are another number
+        self._lock_event(barrier.end_capture(conn, self.policy, between, watch))
+        self._lock_event(add_weak_keys(conn, self.files, self.names, self.policy))
 
     def _remember(self, conn: Connection, migration: int) -> None:
         """Keep what the table is, right before it is switched and outside of any lock: reading takes a while."""
+        table = Catalog(conn, self.files).read(self.names.source)
         with conn.transaction():
-            remember(
-                conn, migration, read_definition(conn, self.files, Catalog(conn, self.files).read(self.names.source))
-            )
-
-    def _weak_keys(self, conn: Connection) -> None:
-        """Add the source's foreign keys to the leaves, NOT VALID, all in one short transaction."""
-        catalog = Catalog(conn, self.files)
-        source, target = catalog.read(self.names.source), catalog.read(self.names.target)
-        there = {key.name for leaf in target.partitions for key in catalog.read(leaf.name).foreign_keys}
-        weak, _, _ = foreign_key_sql(source, target)
-        keys = [kept_key(key) for key in source.foreign_keys]
-
-        def work(held: Connection) -> None:
-            if source.foreign_keys and not there:
-                lock_referenced(held, source.foreign_keys, "share row exclusive")
-                held.execute(as_query(";\n".join(weak)))
-            found = state.read_migration(held, self.names.source)
-            state.set_state(held, found.id, found.state, foreign_keys=keys)
-
-        _, report = with_lock(conn, f"foreign keys of {dotted(self.names.target)}", work, policy=self.policy)
-        self._lock_event(report)
+            remember(conn, migration, read_definition(conn, self.files, table))
 
     def _finish(self, conn: Connection) -> int:
         """Do what comes after a switch with nobody waiting; return how much there was to do."""
@@ -354,7 +362,7 @@ class Switchover:
         found = state.read_migration(conn, self.names.source)
         mirrored = found.state == state.MIRRORED
         if mirrored and "foreign_keys" not in found.detail:
-            self._weak_keys(conn)
+            self._lock_event(add_weak_keys(conn, self.files, self.names, self.policy))
             found = state.read_migration(conn, self.names.source)
         table = self.names.target if mirrored else self.names.source
         started = time.monotonic()
@@ -374,8 +382,9 @@ class Switchover:
 
     # ── reporting ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _drainer(self, conn: Connection, drain: Drain) -> Callable[[], None]:
+    def _drainer(self, conn: Connection, drain: Drain, watch: Watch) -> Callable[[], None]:
         def between() -> None:
+            watch.again(conn)
             self._drain(conn, drain)
             # What was left is drained without the lock; under it, what came during this one batch.
             drain.once(conn, self.plan.copying.drain_batch)
@@ -387,8 +396,3 @@ class Switchover:
 
     def _progress(self, what: str, done: int, total: int, unit: str, *, recorded: bool = False, **more: object) -> None:
         self.run.progress(f"{what} {self.spec.name}", done, total, unit, recorded=recorded, **more)
-
-
-def switchovers(database: Database, files: SqlFiles, plan: Plan, run: Run) -> Iterator[Switchover]:
-    """Return the switchover of each table of the plan, in the plan's order."""
-    return (Switchover(database, files, plan, spec, run) for spec in plan.tables)

@@ -17,7 +17,7 @@ from rehearsal.carry import carry_values
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.errors import PreconditionError, SqlFileError
 from rehearsal.keys import leaves_of, read_keys
-from rehearsal.names import Names, fit
+from rehearsal.names import Names, fit, trigger_names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.sqlfiles import SqlFiles, checksum, quote_ident
@@ -231,6 +231,10 @@ def mirror_values_of(shape: Shape, strategy: str) -> dict[str, Any]:
         "sync_trigger": names.sync_trigger,
         "reverse_sync_trigger": names.reverse_sync_trigger,
         "truncate_trigger": names.truncate_trigger,
+        "migration_source": dotted(names.source),
+        "plain": quote_ident(names.source),
+        "parted": quote_ident(names.target),
+        "seen_triggers": trigger_names(names),
     }
 
 

@@ -14,6 +14,7 @@ from psycopg import sql
 from rehearsal import state
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.drain import Drain, drain_to_zero
+from rehearsal.drift import Watch
 from rehearsal.exchange import finish_foreign_keys, lock_referenced, refuse_old_snapshots
 from rehearsal.guard import Guard
 from rehearsal.history import HistoryNames, Statements
@@ -89,7 +90,7 @@ class SplitBack:
         shape = Shape.of(table, self.spec.key, self.history)
         return Drain(self.files, shape, self.history.reverse_log, self.names.source, self.history.source)
 
-    def go(self, conn: Connection, migration: int) -> None:
+    def go(self, conn: Connection, migration: int, watch: Watch) -> None:
         """Make history a partition again, with every row that was written since. Afterwards the table is attached.
 
         Locks: ACCESS EXCLUSIVE on the partitioned table for the last drain and the exchange.
@@ -101,9 +102,11 @@ class SplitBack:
         drain, copying = self.drain(conn), self.plan.copying
 
         def between() -> None:
+            watch.again(conn)
             drain.until(conn, copying.drain_until, copying.drain_batch)
 
         def work(held: Connection) -> None:
+            watch.hold(held)
             refuse_old_snapshots(held)
             drain_to_zero(drain, held)
             parent = Catalog(held, self.files).read(self.names.source)
@@ -113,8 +116,9 @@ class SplitBack:
             state.set_state(held, migration, state.ATTACHED, guard=guard)
             forget_copy(held, self.history, sub.id)
 
-        between()
         self._prove_bound(conn)
+        watch.look(conn)
+        between()
         tables = sql.Identifier(*self.history.source), sql.Identifier(*self.names.source)
         lock = sql.SQL("lock table {}, {} in access exclusive mode").format(*tables)
         title = f"way back of the split of {self.spec.name}"

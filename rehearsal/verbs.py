@@ -27,6 +27,7 @@ from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
 from rehearsal.machines import stand_up
 from rehearsal.manifest import Change
+from rehearsal.outdated import mend_targets
 from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
@@ -199,6 +200,8 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     with opened(target, "migrate") as context:
         with alone(context) as conn:
             require_ready(context, conn, Act.MIGRATE)
+            if not dry:
+                mend_targets(conn, context.env.database, context.files, context.plan, context.run)
             rendered = render_changes(conn, context.files, context.plan, context.run.began)
             if dry:
                 print("\n".join(change.body for change in rendered))
@@ -269,6 +272,8 @@ def switchover(target: Target, *, dry: bool = False) -> int:
         with alone(context) as conn:
             require_ready(context, conn, Act.SWITCHOVER)
             for spec in context.plan.tables:
+                context.switchover(spec).require_fit(conn)
+            for spec in context.plan.tables:
                 work = context.switchover(spec)
                 prepared, switched = work.prepare(), work.switch()
                 context.run.event("note", text=f"{spec.name}: {'switched' if prepared or switched else 'no change'}")
@@ -319,6 +324,8 @@ def roll_back(target: Target) -> int:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
             require_ready(context, conn, Act.ROLLBACK)
+            for spec in context.plan.tables:
+                context.switchover(spec).require_fit(conn, leaving=True)
             if context.plan.strategy == "dual-write":
                 flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
                 if not flip.ok:
