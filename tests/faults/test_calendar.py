@@ -79,9 +79,9 @@ MIDNIGHTS = [
 each_midnight = pytest.mark.parametrize("night", MIDNIGHTS, ids=lambda one: f"{one.began:%Y-%m-%d} {one.interval}")
 
 
-def as_planned(keys: keys.Keys) -> int:
+def as_planned(found: keys.Keys) -> int:
     """The old rule: `premake` as the plan has it, also where that is none."""
-    return keys.key.spec.premake
+    return found.key.spec.premake
 
 
 def midnight_changes_nothing(conn: Connection, files: SqlFiles, night: Midnight, later: timedelta) -> None:
