@@ -117,8 +117,9 @@ def compared(database: Database, files: SqlFiles) -> ParityReport:
         tables = catalog.read(("public", "t")), catalog.read(("public", "t_p"))
     try:
         return compare(database, files, *tables, "at")
-    except CannotSee as exc:
-        raise AssertionError(str(exc)) from exc
+    except (CannotSee, psycopg.ProgrammingError) as exc:
+        message = f"was cut short: {exc}"
+        raise AssertionError(message) from exc
 
 
 def nothing_is_written(conn: Connection, database: Database, files: SqlFiles, hindrance: str) -> ParityReport:
@@ -329,6 +330,7 @@ create trigger append_only before update or delete on public.{0} for each row ex
 def verified(managed: Managed) -> None:
     """Switch over, and verify: the table is append only and audited meanwhile, by unqualified names."""
     managed.setup(sql_text=AUDITED)
+    managed.done("provision")  # writes the file of passwords that the next verb's psql reads
     managed.done("migrate")
     managed.done("switchover")
     managed.run(THEN.format("t"))
