@@ -32,7 +32,7 @@ from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import admit, keep_approval
-from rehearsal.readiness import Act, require_ready
+from rehearsal.readiness import Intent, require_ready
 from rehearsal.regrain import Regrain
 from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of
 from rehearsal.rehearse.context import Context, Options
@@ -199,7 +199,7 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     """Apply twin and triggers through the registry; a second run changes nothing, an edited file is refused."""
     with opened(target, "migrate") as context:
         with alone(context) as conn:
-            require_ready(context, conn, Act.MIGRATE)
+            require_ready(context, conn, Intent.MIGRATE)
             rendered = render_changes(conn, context.files, context.plan, context.run.began)
             if dry:
                 print("\n".join(change.body for change in rendered))
@@ -268,7 +268,7 @@ def switchover(target: Target, *, dry: bool = False) -> int:
             return dry_run(context)
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Act.SWITCHOVER)
+            require_ready(context, conn, Intent.SWITCHOVER)
             for spec in context.plan.tables:
                 work = context.switchover(spec)
                 prepared, switched = work.prepare(), work.switch()
@@ -319,7 +319,7 @@ def roll_back(target: Target) -> int:
     with opened(target, "rollback") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Act.ROLLBACK)
+            require_ready(context, conn, Intent.ROLLBACK)
             if context.plan.strategy == "dual-write":
                 flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
                 if not flip.ok:
@@ -343,7 +343,7 @@ def regrain(target: Target) -> int:
     with opened(target, "regrain") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Act.REGRAIN)
+            require_ready(context, conn, Intent.REGRAIN)
             for spec in context.plan.tables:
                 work = Regrain(context.env.database, context.files, context.plan, spec, context.run)
                 context.run.event("note", text=f"{spec.name}: {'split' if work.split() else 'no change'}")
@@ -359,7 +359,7 @@ def cleanup(target: Target) -> int:
     with opened(target, "cleanup") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Act.CLEANUP)
+            require_ready(context, conn, Intent.CLEANUP)
             (end_attach if context.plan.strategy == "attach" else clean_up)(context, conn)
     return DONE
 
@@ -390,7 +390,7 @@ def doctor(target: Target, *, fix: bool) -> int:
     with opened(target, "doctor") as context:
         with alone(context) as conn:
             if fix:
-                require_ready(context, conn, Act.FIX)
+                require_ready(context, conn, Intent.FIX)
             findings = examine(context, conn, fix=fix)
         for one in findings:
             print(f"{one.subject}: {one.trouble}\n    remedy: {one.remedy}{'  [done]' if one.fixed else ''}")
