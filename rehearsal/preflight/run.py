@@ -63,6 +63,7 @@ ASKS: Mapping[Intent, frozenset[Ask]] = {
     Intent.CLEANUP: frozenset({Ask.ACCESS, Ask.DROP}),
     Intent.FIX: frozenset({Ask.ACCESS}),
 }
+HIDDEN = ("policy-forced", "row-security")
 # A single verb makes no restore drill; and a rehearsal needs to see who blocks, a verb is only slower without.
 NOT_OF_VERBS = ("right-createdb",)
 WARNED_OF_VERBS = ("right-read-stats",)
@@ -99,7 +100,10 @@ def run_preflight(
     findings = list(check_server(server))
     here = places(conn, files, plan)
     for place in here:
-        findings += check_access(place)
+        access = list(check_access(place))
+        findings += access
+        if _is_hidden(access):
+            continue
         if place.state in NOT_SWITCHED or place.swapped:
             findings += _check_shape(place, values=True)
         if place.state in NOT_SWITCHED:
@@ -126,6 +130,8 @@ def _check_place(place: Place, act: Intent) -> list[Finding]:
     if act == Intent.ROLLBACK and place.plan.strategy == "dual-write":
         return list(check_sight(place))  # flags go back: no table is changed
     findings = list(check_access(place)) if Ask.ACCESS in asks else []
+    if _is_hidden(findings):
+        return findings
     # Where nothing was swapped, a way back has no name to take and no log to replay.
     skipped = {Ask.NAMES, Ask.LOG} if act == Intent.ROLLBACK and not place.swapped else set[Ask]()
     for ask, check in _CHECKS.items():
@@ -134,6 +140,11 @@ def _check_place(place: Place, act: Intent) -> list[Finding]:
     if Ask.TRIAL in asks and not any(one.severity == "blocker" for one in findings):
         findings += _trial(place, act)
     return findings
+
+
+def _is_hidden(findings: list[Finding]) -> bool:
+    """Return whether rows are hidden from the role: then reading them raises, and nothing more can be asked."""
+    return any(one.id in HIDDEN for one in findings)
 
 
 def _trial(place: Place, act: Intent) -> Iterator[Finding]:
