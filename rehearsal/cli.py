@@ -25,6 +25,7 @@ from rehearsal.review import write_review
 from rehearsal.signature import sign, verify
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.verbs import Target
+from rehearsal.verify_verb import verify as verify_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE"
@@ -124,7 +125,7 @@ def _add_database(commands: AddCommand) -> None:
     parser = _command(commands, "migrate", "apply partitioned tables and triggers through the registry",
                       lambda words: verbs.migrate(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the SQL")
-    _command(commands, "verify", "compare every pair of tables exactly", lambda words: verbs.verify(_target(words)))
+    _command(commands, "verify", "compare every pair of tables exactly", lambda words: verify_tables(_target(words)))
     parser = _command(commands, "switchover", "copy, follow and switch every table of the plan",
                       lambda words: verbs.switchover(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print every statement, change nothing")

@@ -12,13 +12,13 @@ from dataclasses import asdict
 from rehearsal.errors import PreconditionError
 from rehearsal.findings import Finding
 from rehearsal.postgres import Connection, told_clearly
-from rehearsal.preflight import Act, check_act
+from rehearsal.preflight import Intent, check_act
 from rehearsal.rehearse.context import Context
 
-__all__ = ["Act", "ask_first", "free_bytes", "require_ready"]
+__all__ = ["Intent", "ask_first", "free_bytes", "require_ready"]
 
 
-def require_ready(context: Context, conn: Connection, act: Act) -> None:
+def require_ready(context: Context, conn: Connection, act: Intent) -> None:
     """Ask preflight for an act, in whatever state each table is; keep the findings, refuse on a blocker.
 
     Changes nothing; a second call asks again. Locks: ACCESS SHARE.
@@ -38,7 +38,7 @@ def require_ready(context: Context, conn: Connection, act: Act) -> None:
         raise PreconditionError(_refusal(act, blockers))
 
 
-def ask_first(context: Context, act: Act) -> None:
+def ask_first(context: Context, act: Intent) -> None:
     """Ask for a phase, in a session of its own; raises and locks as `require_ready`."""
     with context.session("preflight") as conn:
         require_ready(context, conn, act)
@@ -54,6 +54,6 @@ def _line(one: Finding) -> str:
     return f"{one.subject}: {one.condition}: {one.effect}; {one.remedy} [{one.id}]"
 
 
-def _refusal(act: Act, blockers: Sequence[Finding]) -> str:
+def _refusal(act: Intent, blockers: Sequence[Finding]) -> str:
     lines = "".join(f"\n  {_line(one)}" for one in blockers)
     return f"{act} is refused before anything is written:{lines}"

@@ -18,6 +18,9 @@ where e.extname = 'pg_stat_statements'
 
 
 def statements_view(conn: Connection, name: str = "pg_stat_statements") -> sql.Identifier | None:
-    """Return the view, or another one of the extension; None where the extension is not made in the database, or its library is not loaded (55000)."""
+    """Return the view, or another one of the extension.
+
+    None where the extension is not made in the database, or its library is not loaded: asking would end with 55000.
+    """
     row = conn.execute(EXTENSION).fetchone()
     return sql.Identifier(str(row[0]), name) if row else None

@@ -28,12 +28,12 @@ from rehearsal.inventory import load_environment
 from rehearsal.machines import stand_up
 from rehearsal.manifest import Change
 from rehearsal.outdated import mend_targets
-from rehearsal.parity import ParityReport, compare, parity_text
+from rehearsal.parity import parity_text
 from rehearsal.pause import end_pause, read_pause, set_pause
 from rehearsal.planfile import find_plan, load_plan
 from rehearsal.postgres import Connection, advisory_lock, connect, scalar
 from rehearsal.production import admit, keep_approval
-from rehearsal.readiness import Act, require_ready
+from rehearsal.readiness import Intent, require_ready
 from rehearsal.regrain import Regrain
 from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of
 from rehearsal.rehearse.context import Context, Options
@@ -44,7 +44,6 @@ from rehearsal.rights import bring_roles
 from rehearsal.sqlfiles import SqlFiles
 from rehearsal.terminal import make_terminal
 from rehearsal.twin import render_changes
-from rehearsal.uniques import Duplicates, find_duplicates
 
 DONE, FAILED, UNSEEN = 0, 1, 3
 NEXT = ". Rows: `invoke db.data`; to stop: `invoke hosts.down`"
@@ -199,7 +198,7 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     """Apply twin and triggers through the registry; a second run changes nothing, an edited file is refused."""
     with opened(target, "migrate") as context:
         with alone(context) as conn:
-            require_ready(context, conn, Act.MIGRATE)
+            require_ready(context, conn, Intent.MIGRATE)
             if not dry:
                 mend_targets(conn, context.env.database, context.files, context.plan, context.run)
             rendered = render_changes(conn, context.files, context.plan, context.run.began)
@@ -216,53 +215,6 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     return DONE
 
 
-def verify(target: Target) -> int:
-    """Compare every pair exactly, under whatever load there is; prints the parity report, and values that repeat."""
-    with opened(target, "verify") as context, context.session("verify") as conn:
-        reports: list[ParityReport] = []
-        codes: list[int] = []
-        repeated: list[Duplicates] = []
-        if context.plan.strategy == "attach":
-            return look_at_history(context, conn)
-        for spec in context.plan.tables:
-            keylog = context.switchover(spec).log_now(conn)
-            source, target_ = context.pair(conn, spec)
-            report = compare(context.env.database, context.files, source, target_, spec.key, keylog=keylog)
-            reports.append(report)
-            codes.append(judge(context, spec.name, state.read_migration(conn, split_name(spec.name)).state, report))
-            repeated += [one for one in find_duplicates(conn, context.files, source, target_, spec.key) if one.sets]
-        print(parity_text(reports))
-        for one in repeated:
-            print(f"duplicates: {one.name}: {one.text()}")
-        codes += [FAILED] * bool(repeated)
-        return next((code for code in (FAILED, UNSEEN) if code in codes), DONE)
-
-
-def look_at_history(context: Context, conn: Connection) -> int:
-    """Say where the rows are. They are in one place each, so there is nothing to compare but primary keys."""
-    for spec in context.plan.tables:
-        found = state.read_migration(conn, split_name(spec.name))
-        if found.state not in (state.ATTACHED, state.REGRAINED):
-            print(f"{spec.name}: {found.state}; every row is in the table itself")
-            continue
-        attached = context.switchover(spec).attach.attached(conn)
-        attached.refuse_duplicates(conn)
-        print(f"{spec.name}: {attached.told(conn)}, no primary key twice")
-    return DONE
-
-
-def judge(context: Context, table: str, found: str, report: ParityReport) -> int:
-    """Return the exit code of one comparison. Before its copy has ended, a twin may lack rows and hold no wrong one."""
-    copied = found not in (state.PREPARED, state.COPYING)
-    wrong = sum(count for kind, count in report.differences.items() if kind != "missing")
-    if report.self_test is False or (not report.has_explanation if copied else wrong):
-        return FAILED
-    if not copied:
-        text = f"{table} is {found}: its twin may lack rows until `invoke db.switchover` has copied them"
-        context.run.event("note", text=text)
-    return UNSEEN if report.self_test is None or not copied else DONE
-
-
 def switchover(target: Target, *, dry: bool = False) -> int:
     """Switch every table of the plan; with `dry`, print every statement and change nothing."""
     with opened(target, "switchover") as context:
@@ -270,7 +222,7 @@ def switchover(target: Target, *, dry: bool = False) -> int:
             return dry_run(context)
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Act.SWITCHOVER)
+            require_ready(context, conn, Intent.SWITCHOVER)
             for spec in context.plan.tables:
                 context.switchover(spec).require_fit(conn)
             for spec in context.plan.tables:
@@ -323,7 +275,7 @@ def roll_back(target: Target) -> int:
     with opened(target, "rollback") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Act.ROLLBACK)
+            require_ready(context, conn, Intent.ROLLBACK)
             for spec in context.plan.tables:
                 context.switchover(spec).require_fit(conn, leaving=True)
             if context.plan.strategy == "dual-write":
@@ -349,7 +301,7 @@ def regrain(target: Target) -> int:
     with opened(target, "regrain") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Act.REGRAIN)
+            require_ready(context, conn, Intent.REGRAIN)
             for spec in context.plan.tables:
                 work = Regrain(context.env.database, context.files, context.plan, spec, context.run)
                 context.run.event("note", text=f"{spec.name}: {'split' if work.split() else 'no change'}")
@@ -365,7 +317,7 @@ def cleanup(target: Target) -> int:
     with opened(target, "cleanup") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Act.CLEANUP)
+            require_ready(context, conn, Intent.CLEANUP)
             (end_attach if context.plan.strategy == "attach" else clean_up)(context, conn)
     return DONE
 
@@ -396,7 +348,7 @@ def doctor(target: Target, *, fix: bool) -> int:
     with opened(target, "doctor") as context:
         with alone(context) as conn:
             if fix:
-                require_ready(context, conn, Act.FIX)
+                require_ready(context, conn, Intent.FIX)
             findings = examine(context, conn, fix=fix)
         for one in findings:
             print(f"{one.subject}: {one.trouble}\n    remedy: {one.remedy}{'  [done]' if one.fixed else ''}")

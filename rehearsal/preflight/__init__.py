@@ -4,6 +4,6 @@ A `blocker` is something that this version does not carry or that would fail hal
 remedy, and never dropped in silence. A `warning` is a risk that people decide on.
 """
 
-from rehearsal.preflight.run import ASKS, Act, check_act, run_preflight
+from rehearsal.preflight.run import ASKS, Intent, check_act, run_preflight
 
-__all__ = ["ASKS", "Act", "check_act", "run_preflight"]
+__all__ = ["ASKS", "Intent", "check_act", "run_preflight"]

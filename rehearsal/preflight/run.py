@@ -29,7 +29,7 @@ from rehearsal.preflight.trial import check_trial
 from rehearsal.sqlfiles import SqlFiles
 
 
-class Act(StrEnum):
+class Intent(StrEnum):
     """Something that a verb or a phase does to the tables of a plan."""
 
     MIGRATE = "migrate"
@@ -55,21 +55,22 @@ class Ask(StrEnum):
 
 
 FORWARD = frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.SHAPE, Ask.NAMES, Ask.LOG, Ask.STATEMENTS, Ask.TRIAL})
-ASKS: Mapping[Act, frozenset[Ask]] = {
-    Act.MIGRATE: FORWARD,
-    Act.SWITCHOVER: FORWARD,
-    Act.ROLLBACK: frozenset({Ask.ACCESS, Ask.NAMES, Ask.LOG}),
-    Act.REGRAIN: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.TRIAL}),
-    Act.CLEANUP: frozenset({Ask.ACCESS, Ask.DROP}),
-    Act.FIX: frozenset({Ask.ACCESS}),
+ASKS: Mapping[Intent, frozenset[Ask]] = {
+    Intent.MIGRATE: FORWARD,
+    Intent.SWITCHOVER: FORWARD,
+    Intent.ROLLBACK: frozenset({Ask.ACCESS, Ask.NAMES, Ask.LOG}),
+    Intent.REGRAIN: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.TRIAL}),
+    Intent.CLEANUP: frozenset({Ask.ACCESS, Ask.DROP}),
+    Intent.FIX: frozenset({Ask.ACCESS}),
 }
+HIDDEN = ("policy-forced", "row-security")
 # A single verb makes no restore drill; and a rehearsal needs to see who blocks, a verb is only slower without.
 NOT_OF_VERBS = ("right-createdb",)
 WARNED_OF_VERBS = ("right-read-stats",)
 
 
 def check_act(
-    conn: Connection, files: SqlFiles, plan: Plan, act: Act, *, free_bytes: int | None = None
+    conn: Connection, files: SqlFiles, plan: Plan, act: Intent, *, free_bytes: int | None = None
 ) -> list[Finding]:
     """Return what stands against an act on the plan's tables, each in the state that it is in.
 
@@ -99,7 +100,10 @@ def run_preflight(
     findings = list(check_server(server))
     here = places(conn, files, plan)
     for place in here:
-        findings += check_access(place)
+        access = list(check_access(place))
+        findings += access
+        if _is_hidden(access):
+            continue
         if place.state in NOT_SWITCHED or place.swapped:
             findings += _check_shape(place, values=True)
         if place.state in NOT_SWITCHED:
@@ -107,7 +111,7 @@ def run_preflight(
         if trial and place.state in NOT_COPIED and not any(one.severity == "blocker" for one in findings):
             findings += check_trial(place)
     findings += check_statements(conn, plan)
-    return findings + _check_room(here, Act.SWITCHOVER, server, free_bytes)
+    return findings + _check_room(here, Intent.SWITCHOVER, server, free_bytes)
 
 
 def _server(conn: Connection, files: SqlFiles) -> dict[str, Any]:
@@ -120,14 +124,16 @@ def _eased(findings: Iterator[Finding]) -> Iterator[Finding]:
             yield replace(one, severity="warning") if one.id in WARNED_OF_VERBS else one
 
 
-def _check_place(place: Place, act: Act) -> list[Finding]:
+def _check_place(place: Place, act: Intent) -> list[Finding]:
     """Return the findings of one table; what cannot be seen or does not exist is not asked further."""
     asks = ASKS[act]
-    if act == Act.ROLLBACK and place.plan.strategy == "dual-write":
+    if act == Intent.ROLLBACK and place.plan.strategy == "dual-write":
         return list(check_sight(place))  # flags go back: no table is changed
     findings = list(check_access(place)) if Ask.ACCESS in asks else []
+    if _is_hidden(findings):
+        return findings
     # Where nothing was swapped, a way back has no name to take and no log to replay.
-    skipped = {Ask.NAMES, Ask.LOG} if act == Act.ROLLBACK and not place.swapped else set[Ask]()
+    skipped = {Ask.NAMES, Ask.LOG} if act == Intent.ROLLBACK and not place.swapped else set[Ask]()
     for ask, check in _CHECKS.items():
         if ask in asks - skipped:
             findings += check(place)
@@ -136,9 +142,14 @@ def _check_place(place: Place, act: Act) -> list[Finding]:
     return findings
 
 
-def _trial(place: Place, act: Act) -> Iterator[Finding]:
+def _is_hidden(findings: list[Finding]) -> bool:
+    """Return whether rows are hidden from the role: then reading them raises, and nothing more can be asked."""
+    return any(one.id in HIDDEN for one in findings)
+
+
+def _trial(place: Place, act: Intent) -> Iterator[Finding]:
     """Try what will run; to split an attached table's history, its rows are copied as a swap copies them."""
-    if act != Act.REGRAIN:
+    if act != Intent.REGRAIN:
         yield from check_trial(place) if place.state in NOT_COPIED else ()
         return
     table = place.table()
@@ -184,16 +195,16 @@ def _facts(place: Place) -> Facts | None:
     return Facts(place.plan, place.spec, table, row)
 
 
-def _check_room(here: list[Place], act: Act, server: Mapping[str, Any], free: int | None) -> list[Finding]:
+def _check_room(here: list[Place], act: Intent, server: Mapping[str, Any], free: int | None) -> list[Finding]:
     """Look whether what is still to be copied, and what is built, has room."""
     need = leaves = 0
     for place in here:
-        copied = act == Act.SWITCHOVER and place.plan.strategy != "attach" and place.state not in NOT_COPIED
+        copied = act == Intent.SWITCHOVER and place.plan.strategy != "attach" and place.state not in NOT_COPIED
         table = place.table()
         if table is None or copied:
             continue
         bytes_now = place.row("preflight_table", oid=table.oid)["total_bytes"]
         # With attach no row is copied before its history is split: two more indexes at most are built.
-        need += bytes_now // (8 if place.plan.strategy == "attach" and act != Act.REGRAIN else 1)
+        need += bytes_now // (8 if place.plan.strategy == "attach" and act != Intent.REGRAIN else 1)
         leaves += 30 * (1 + len(table.indexes))
     return [*check_room(need, free), *check_wal_files(need, server), *check_lock_slots(leaves, server)]

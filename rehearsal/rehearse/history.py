@@ -12,7 +12,7 @@ from rehearsal.catalog import Catalog, split_name
 from rehearsal.errors import CannotSee
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
-from rehearsal.readiness import Act, ask_first
+from rehearsal.readiness import Intent, ask_first
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.perform import (
     check_definition,
@@ -92,7 +92,7 @@ def full_load(context: Context) -> None:
 
 def roll_back(context: Context) -> None:
     """Write rows outside history, go back under load, and require every one of them in the old table."""
-    ask_first(context, Act.ROLLBACK)
+    ask_first(context, Intent.ROLLBACK)
     context.writers.ensure("rollback")
     outside = {spec.name: write_outside(context, spec) for spec in context.plan.tables}
     for spec in context.plan.tables:
@@ -174,7 +174,7 @@ def taken_back(conn: Connection) -> Generator[None]:
 
 def forward_again(context: Context) -> None:
     """Prepare and cut over again under load, and prove once more that nothing is lost."""
-    ask_first(context, Act.SWITCHOVER)
+    ask_first(context, Intent.SWITCHOVER)
     context.writers.ensure("forward-again")
     for spec in context.plan.tables:
         context.switchover(spec).prepare()

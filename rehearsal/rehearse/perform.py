@@ -19,7 +19,7 @@ from rehearsal.parity.report import ParityReport
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.queries import QueryResult, compare_queries, performance_results_text, speed_text
-from rehearsal.readiness import Act, ask_first
+from rehearsal.readiness import Intent, ask_first
 from rehearsal.references import count_orphans, from_stored
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.prepare import check_triggers, distinct_columns
@@ -31,7 +31,7 @@ SWITCHED = {"dual-write": state.MIRRORED, "swap": state.SWAPPED, "attach": state
 
 def switch_over(context: Context) -> None:
     """Copy, follow and switch every table while writers are at work; settle their ledger."""
-    ask_first(context, Act.SWITCHOVER)
+    ask_first(context, Intent.SWITCHOVER)
     context.writers.ensure("switchover")
     context.row_counts("before the copy")
     for spec in context.plan.tables:

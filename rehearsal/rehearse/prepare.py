@@ -23,7 +23,7 @@ from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
 from rehearsal.preflight import run_preflight
-from rehearsal.readiness import Act, ask_first, free_bytes
+from rehearsal.readiness import Intent, ask_first, free_bytes
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.review import find_review
@@ -219,7 +219,7 @@ def distinct_columns(table: Table) -> list[str]:
 
 def make_twins(context: Context) -> None:
     """Render twins and triggers, let the registry apply them, and prove that a second run changes nothing."""
-    ask_first(context, Act.MIGRATE)
+    ask_first(context, Intent.MIGRATE)
     with context.session("render") as conn:
         rendered = render_changes(conn, context.files, context.plan, context.run.began)
     changes = [Change(one.name, one.body) for one in rendered]

@@ -9,7 +9,7 @@ from rehearsal.catalog import Name, split_name
 from rehearsal.flip import set_flags
 from rehearsal.names import Names
 from rehearsal.plan import TableSpec
-from rehearsal.readiness import Act, ask_first
+from rehearsal.readiness import Intent, ask_first
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.mismatch import inject
 from rehearsal.rehearse.perform import (
@@ -47,7 +47,7 @@ def keep_load(context: Context) -> None:
 
 def roll_back(context: Context) -> None:
     """Put a mismatch in, see it found and repaired, and go back under load, until every server answers."""
-    ask_first(context, Act.ROLLBACK)
+    ask_first(context, Intent.ROLLBACK)
     context.writers.ensure("rollback")
     began = time.monotonic()
     for spec in context.plan.tables:
@@ -91,7 +91,7 @@ def record_restore_time(context: Context, limit: float) -> None:
 
 def forward_again(context: Context) -> None:
     """Bring the rows back that were taken out, switch again under load, and prove once more that nothing is lost."""
-    ask_first(context, Act.SWITCHOVER)
+    ask_first(context, Intent.SWITCHOVER)
     context.writers.ensure("forward-again")
     brought = 0
     with context.session("re-sync") as conn:

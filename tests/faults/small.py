@@ -21,7 +21,7 @@ from rehearsal.rehearse.context import Context
 from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import Switchover
 from rehearsal.uniques import find_duplicates
-from rehearsal.verbs import look_at_history
+from rehearsal.verify_verb import look_at_history
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy
 

@@ -15,7 +15,7 @@ from rehearsal.evidence import Run
 from rehearsal.findings import Finding
 from rehearsal.plan import Plan
 from rehearsal.postgres import Connection
-from rehearsal.preflight import ASKS, Act, check_act, run, statements
+from rehearsal.preflight import ASKS, Intent, check_act, run, statements
 from rehearsal.preflight.place import places
 from rehearsal.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import deploy, make_plan, make_switchover
@@ -27,7 +27,7 @@ grant select on all tables in schema rehearsal, public to stranger
 """
 
 
-def blockers(conn: Connection, files: SqlFiles, plan: Plan, act: Act) -> list[Finding]:
+def blockers(conn: Connection, files: SqlFiles, plan: Plan, act: Intent) -> list[Finding]:
     """Return what bars an act."""
     return [one for one in check_act(conn, files, plan, act) if one.severity == "blocker"]
 
@@ -71,7 +71,7 @@ def every_act_asks_in_every_state(
     for now in walk(conn, database, files, plan, run_):
         seen.append(now)
         before = settled_digest(conn, files)
-        for act in Act:
+        for act in Intent:
             found = blockers(conn, files, plan, act)
             assert found == [], f"{act} in state {now}: {found}"
             for name in filter(Catalog(conn, files).find, places(conn, files, plan)[0].relations):
@@ -81,7 +81,7 @@ def every_act_asks_in_every_state(
     return seen
 
 
-def asked_by_stranger(conn: Connection, files: SqlFiles, plan: Plan, act: Act, name: Name) -> list[Finding]:
+def asked_by_stranger(conn: Connection, files: SqlFiles, plan: Plan, act: Intent, name: Name) -> list[Finding]:
     """Ask as a role that policies bind, with row security on one table."""
     with conn.transaction(force_rollback=True):
         conn.execute(sql.SQL("alter table {} enable row level security").format(sql.Identifier(*name)))
@@ -108,9 +108,9 @@ def test_every_act_asks_for_every_table_in_every_state(
 
 @pytest.mark.fault("f01", mutant=True)
 @pytest.mark.usefixtures("events", "stranger")
-@pytest.mark.parametrize("act", list(Act))
+@pytest.mark.parametrize("act", list(Intent))
 def test_an_act_that_does_not_ask_is_caught(
-    conn: Connection, database: Database, sql_files: SqlFiles, run: Run, act: Act, monkeypatch: pytest.MonkeyPatch
+    conn: Connection, database: Database, sql_files: SqlFiles, run: Run, act: Intent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Taken out of the one table that says what an act asks."""
     monkeypatch.setitem(ASKS, act, frozenset())
@@ -123,8 +123,8 @@ def a_way_back_is_open(conn: Connection, database: Database, files: SqlFiles, ru
     plan = make_plan("swap")
     for now in walk(conn, database, files, plan, run_):
         if now == "swapped":
-            assert any(one.id == "room" for one in check_act(conn, files, plan, Act.REGRAIN, free_bytes=0))
-            assert check_act(conn, files, plan, Act.ROLLBACK, free_bytes=0) == []
+            assert any(one.id == "room" for one in check_act(conn, files, plan, Intent.REGRAIN, free_bytes=0))
+            assert check_act(conn, files, plan, Intent.ROLLBACK, free_bytes=0) == []
             return
 
 
@@ -142,7 +142,7 @@ def test_a_rollback_that_asks_for_room_is_caught(
     conn: Connection, database: Database, sql_files: SqlFiles, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rollback that asks what a switchover asks."""
-    monkeypatch.setitem(ASKS, Act.ROLLBACK, ASKS[Act.SWITCHOVER])
+    monkeypatch.setitem(ASKS, Intent.ROLLBACK, ASKS[Intent.SWITCHOVER])
     with pytest.raises(AssertionError, match="room"):
         a_way_back_is_open(conn, database, sql_files, run)
 
@@ -167,7 +167,7 @@ def test_a_rollback_that_would_fail_or_lose_is_refused(
             with conn.transaction(force_rollback=True):
                 log = sql.Identifier(names.reverse_log[1]).as_string(None)
                 conn.execute(as_query(BARS_ROLLBACK[identifier].replace("{log}", log)))
-                assert [one.id for one in blockers(conn, sql_files, plan, Act.ROLLBACK)] == [identifier]
+                assert [one.id for one in blockers(conn, sql_files, plan, Intent.ROLLBACK)] == [identifier]
             return
 
 
@@ -179,7 +179,7 @@ def test_a_taken_name_is_found_before_the_first_write(conn: Connection, sql_file
                  'create type public."We""ird Events_partitioned" as enum ()'):  # fmt: skip
         with conn.transaction(force_rollback=True):
             conn.execute(as_query(made))
-            assert [one.id for one in blockers(conn, sql_files, make_plan(strategy), Act.MIGRATE)] == ["name-taken"]
+            assert [one.id for one in blockers(conn, sql_files, make_plan(strategy), Intent.MIGRATE)] == ["name-taken"]
 
 
 # ── what will run within the application's writes ────────────────────────────────────────────────────────────────
@@ -217,12 +217,12 @@ def call_without_schema_is_found(conn: Connection, files: SqlFiles, columns: str
                      "execute function public.note()")  # fmt: skip
     before, drawn = settled_digest(conn, files), "select last_value from public.t_id_seq union all table public.audit"
     kept = conn.execute(drawn).fetchall()
-    found = blockers(conn, files, plan, Act.MIGRATE)
+    found = blockers(conn, files, plan, Intent.MIGRATE)
     assert [(one.id, "inner_one" in one.condition) for one in found] == [("trial", True)], found
     assert (settled_digest(conn, files), conn.execute(drawn).fetchall()) == (before, kept)
     for name in ("fits", "twice"):
         conn.execute(as_query(f"alter function public.{name}(int) set search_path = public"))
-    assert blockers(conn, files, plan, Act.MIGRATE) == []
+    assert blockers(conn, files, plan, Intent.MIGRATE) == []
 
 
 @pytest.mark.fault("f10")
@@ -259,7 +259,7 @@ def keys_with_operators_elsewhere(conn: Connection, files: SqlFiles, name: str, 
     plan = Plan.model_validate({"name": "t", "strategy": strategy, "tables": [{"name": "public.t", "key": "at"}]})
     conn.execute(as_query(f"create extension {extension} schema public"))
     conn.execute(as_query(f"create table public.t (id {kind} primary key, at timestamptz not null)"))
-    return [f"{one.id} {one.subject}" for one in blockers(conn, files, plan, Act.MIGRATE)]
+    return [f"{one.id} {one.subject}" for one in blockers(conn, files, plan, Intent.MIGRATE)]
 
 
 @pytest.mark.fault("f10")
@@ -308,7 +308,7 @@ def statements_are_named(conn: Connection, files: SqlFiles, text: str, identifie
                  "create table public.other (id bigint primary key); set search_path = public")  # fmt: skip
     say(conn, text)
     conn.execute("set search_path = pg_catalog")
-    found = [one for one in check_act(conn, files, plan, Act.MIGRATE) if one.condition.startswith("seen: ")]
+    found = [one for one in check_act(conn, files, plan, Intent.MIGRATE) if one.condition.startswith("seen: ")]
     assert identifier in {one.id for one in found}, found
     assert all(one.severity == ("blocker" if one.id == "on-conflict-target" else "warning") for one in found)
 
@@ -351,7 +351,7 @@ def test_statements_that_stay_as_they_are_are_not_named(conn: Connection, sql_fi
     for text in (*UNSEEN, "COPY public.t (id, at, v) TO stdout;"):
         say(conn, text)
     conn.execute("set search_path = pg_catalog")
-    assert [one for one in check_act(conn, sql_files, plan, Act.MIGRATE) if one.condition.startswith("seen: ")] == []
+    assert [one for one in check_act(conn, sql_files, plan, Intent.MIGRATE) if one.condition.startswith("seen: ")] == []
 
 
 @pytest.mark.fault("f20")

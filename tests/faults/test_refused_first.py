@@ -71,7 +71,8 @@ def test_verbs_that_do_not_ask_take_a_table_whose_rows_they_do_not_see(
 ) -> None:
     """Without preflight, the scenario fails."""
     ask_nothing(monkeypatch)
-    with pytest.raises(AssertionError, match="migrate ended with 0"):
+    # With row_security pinned to off, PostgreSQL itself stops later, in words of its own.
+    with pytest.raises(AssertionError, match="migrate: "):
         hidden_rows_are_never_dropped(managed)
 
 

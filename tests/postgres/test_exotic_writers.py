@@ -193,7 +193,7 @@ def test_keys_that_are_left_for_the_lock_may_meet_a_deferred_constraint(
     exchange = Exchange(sql_files, work.plan, work.shape(conn), found.id)
     for go in (exchange.swap, exchange.swap_back):
         made = scalar(conn, as_query(NEW), ["left for the lock"])
-        go(conn, work.policy, lambda: None)
+        go(conn, work.policy, lambda: None, work.examine(conn))
         assert scalar(conn, f"select note from {TABLE} where id = %s", [made]) == "left for the lock"
     work.follow()
     assert difference(conn, events, names_of(events).target) == (0, 0)

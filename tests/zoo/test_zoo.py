@@ -9,7 +9,7 @@ from rehearsal.definition import compare, read_definition
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.preflight import Act, check_act, run_preflight
+from rehearsal.preflight import Intent, check_act, run_preflight
 from rehearsal.sqlfiles import SqlFiles
 from tests.fix_tables import deploy
 from tests.zoo.world import ROLES, SPECIMENS, Specimen, Zoo
@@ -52,7 +52,7 @@ def test_there_are_at_least_forty() -> None:
 @pytest.mark.parametrize("zoo", CASES, ids=lambda one: f"{one[0].name}-{one[1]}", indirect=True)
 def test_no_act_is_refused_before_the_first_write(zoo: Zoo, conn: Connection, sql_files: SqlFiles) -> None:
     """What is carried passes the trial on a scratch table, too."""
-    found = [one for act in Act for one in check_act(conn, sql_files, zoo.plan, act)]
+    found = [one for act in Intent for one in check_act(conn, sql_files, zoo.plan, act)]
     assert [one for one in found if one.severity == "blocker" or one.id.startswith("trial")] == []
 
 
