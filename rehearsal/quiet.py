@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -19,7 +20,7 @@ AT_WORK = """
 select tgname, tgenabled::text from pg_catalog.pg_trigger
 where tgrelid = %s::regclass and not tgisinternal and tgenabled <> 'D' and tgname <> all(%s::text[]) order by tgname
 """
-MODES = {"O": "enable", "A": "enable always", "R": "enable replica"}
+MODES: dict[str, LiteralString] = {"O": "enable", "A": "enable always", "R": "enable replica"}
 
 
 @contextmanager
@@ -40,6 +41,6 @@ def quiet(held: Connection, table: Name, ours: Collection[str]) -> Generator[Non
         _alter(held, table, MODES[mode], name)
 
 
-def _alter(held: Connection, table: Name, verb: str, trigger: str) -> None:
+def _alter(held: Connection, table: Name, verb: LiteralString, trigger: str) -> None:
     statement = sql.SQL("alter table {} {} trigger {}")
     held.execute(statement.format(sql.Identifier(*table), sql.SQL(verb), sql.Identifier(trigger)))
