@@ -10,6 +10,7 @@ statement, after the wait, and does not notice the guard. A plain SELECT fires n
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,16 @@ where datname = current_database() and pid <> pg_backend_pid() and backend_xmin 
       and age(backend_xmin) >= age(%(event)s::text::xid)
       and backend_type not in ('autovacuum worker', 'parallel worker', 'walsender')
 """
+# Sessions of others whose snapshots a role without pg_read_all_stats does not see. Whatever of them is in a transaction
+# now may have one from before; its virtual transaction ends with it, and those that begin later see the exchange.
+UNSEEN_TRANSACTIONS = """
+select l.virtualtransaction,
+       format('pid %%s (%%s, of which this role sees no more: it lacks pg_read_all_stats)', a.pid, a.usename)
+from pg_catalog.pg_locks as l
+join pg_catalog.pg_stat_activity as a using (pid)
+where l.locktype = 'virtualxid' and l.granted and l.mode = 'ExclusiveLock'
+      and a.datname = current_database() and a.pid <> pg_backend_pid() and a.query = '<insufficient privilege>'
+"""
 MOST_WAIT_S = 10.0
 POLL_S = 0.05
 
@@ -36,14 +47,22 @@ def older_snapshots(conn: Connection, event: str, patience_s: float) -> tuple[st
     """Wait until no snapshot is left from before the transaction `event`; return those that are left in the end.
 
     A prepared transaction has no snapshot any more. What it wrote it has locked, so the lock that comes next waits.
+    Of sessions whose snapshots the role may not see, each transaction that is under way at first must have ended.
     """
     deadline = time.monotonic() + patience_s
-    while old := [row[0] for row in conn.execute(OLDER_SNAPSHOTS, {"event": event})]:
+    unseen: dict[str, str] = dict(conn.execute(UNSEEN_TRANSACTIONS, {}).fetchall())
+    while old := [row[0] for row in conn.execute(OLDER_SNAPSHOTS, {"event": event})] + _left(conn, unseen):
         if time.monotonic() > deadline:
             return tuple(old)
         # PostgreSQL offers no event for the end of a snapshot; the condition is polled.
         time.sleep(POLL_S)
     return ()
+
+
+def _left(conn: Connection, unseen: Mapping[str, str]) -> list[str]:
+    """Return what is left of transactions whose snapshots cannot be seen."""
+    now = {row[0] for row in conn.execute(UNSEEN_TRANSACTIONS, {})} if unseen else set[str]()
+    return [who for transaction, who in unseen.items() if transaction in now]
 
 
 @dataclass(frozen=True, slots=True)

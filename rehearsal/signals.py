@@ -158,7 +158,7 @@ class Probe:
 
     def _draw(self) -> list[sql.Composed]:
         columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in self._types)
-        drawn = sql.SQL("select {} from only {} limit {}").format(columns, self._table, PROBED_KEYS)
+        drawn = sql.SQL("select /* rehearsal */ {} from only {} limit {}").format(columns, self._table, PROBED_KEYS)
         return [self._lookup(row) for row in self._conn.execute(drawn).fetchall()]
 
     def _lookup(self, row: tuple[Any, ...]) -> sql.Composed:
@@ -166,7 +166,7 @@ class Probe:
             sql.SQL("{} = {}::{}").format(sql.Identifier(name), sql.Literal(value), kind)
             for (name, kind), value in zip(self._types.items(), row, strict=True)
         ]
-        return sql.SQL("select from only {} where {}").format(self._table, sql.SQL(" and ").join(terms))
+        return sql.SQL("select /* rehearsal */ from only {} where {}").format(self._table, sql.SQL(" and ").join(terms))
 
 
 def _cores(conn: Connection) -> int | None:

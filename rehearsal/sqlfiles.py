@@ -93,6 +93,11 @@ class SqlFiles:
         self.folder = folder
         self._env = _environment(folder)
 
+    def headers(self) -> frozenset[str]:
+        """Return the comments that statements of ours begin with, as pg_stat_statements keeps them."""
+        lines = (line for path in self.folder.rglob("*.sql*") for line in path.read_text(encoding="utf-8").splitlines())
+        return frozenset(line.strip() for line in lines if line.startswith("-- "))
+
     def text(self, name: str) -> str:
         """Return the text of a file as it is written.
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from rehearsal.postgres import Connection
 
-# By the view of settings: where the role may not see this one, that is no row, and not an error.
-EXTENSION = r"""
+EXTENSION = """
 select n.nspname
 from pg_catalog.pg_extension as e
 join pg_catalog.pg_namespace as n on n.oid = e.extnamespace
 where e.extname = 'pg_stat_statements'
-      and exists (select from pg_catalog.pg_settings as s
-                  where s.name = 'shared_preload_libraries' and s.setting ~ '\mpg_stat_statements\M')
 """
 
 
 def statements_view(conn: Connection, name: str = "pg_stat_statements") -> sql.Identifier | None:
     """Return the view, or another one of the extension.
 
-    None where the extension is not made in the database, or its library is not loaded: asking would end with 55000.
+    None where the extension is not made in the database, or its library is not loaded. The latter is tried: the setting
+    that names libraries is hidden from most roles.
     """
     row = conn.execute(EXTENSION).fetchone()
-    return sql.Identifier(str(row[0]), name) if row else None
+    view = sql.Identifier(str(row[0]), name) if row else None
+    if view is None:
+        return None
+    try:
+        with conn.transaction():
+            conn.execute(sql.SQL("select from {} limit 1").format(view))
+    except (errors.ObjectNotInPrerequisiteState, errors.UndefinedTable):
+        return None
+    return view

@@ -108,8 +108,9 @@ def stalls(summary: LoadSummary, operations: Sequence[Operation]) -> list[tuple[
 
 
 def _name(op: str, kinds: Mapping[str, Operation], server: str | None = None) -> str:
-    via = kinds[op].via.upper() if op in kinds else ""
-    return f"{op} by {via}{f' on {server}' if server else ''}"
+    via = kinds[op].via if op in kinds else ""
+    by = "" if via in op.lower().split() else f" by {via.upper()}"
+    return f"{op}{by}{f' on {server}' if server else ''}"
 
 
 def _never(summary: LoadSummary, operations: Sequence[Operation], rate: float) -> Iterator[Problem]:

@@ -80,7 +80,7 @@ def check_act(
     here = places(conn, files, plan)
     findings = [one for place in here for one in _check_place(place, act)]
     if Ask.STATEMENTS in asks and any(place.state in NOT_SWITCHED for place in here):
-        findings += check_statements(conn, plan)
+        findings += check_statements(conn, files, plan)
     if Ask.SERVER in asks:
         server = _server(conn, files)
         findings += _eased(check_server(server))
@@ -110,7 +110,7 @@ def run_preflight(
             findings += check_names(place)
         if trial and place.state in NOT_COPIED and not any(one.severity == "blocker" for one in findings):
             findings += check_trial(place)
-    findings += check_statements(conn, plan)
+    findings += check_statements(conn, files, plan)
     return findings + _check_room(here, Intent.SWITCHOVER, server, free_bytes)
 
 

@@ -19,6 +19,7 @@ from rehearsal.names import Names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, scalar
 from rehearsal.preflight.words import Word, has_run, has_word, names_table, read_words
+from rehearsal.sqlfiles import SqlFiles
 from rehearsal.statements import statements_view
 
 SHOWN = 160
@@ -63,9 +64,9 @@ def inserts_into(words: Sequence[Word], name: Name) -> bool:
     return bool(places) and names_table(words[places[-1] + 2 : places[-1] + 5], *name, only_first=True)
 
 
-def check_statements(conn: Connection, plan: Plan) -> Iterator[Finding]:
+def check_statements(conn: Connection, files: SqlFiles, plan: Plan) -> Iterator[Finding]:
     """Return each use of a planned table that partitioning changes, with its statement, and what was not seen."""
-    seen = read_statements(conn)
+    seen = read_statements(conn, files.headers())
     for one in seen.unseen:
         yield Finding("statements-unseen", "warning", "pg_stat_statements", one, "statements that a partitioned table "
                       "refuses, or answers in another way, may be among them", "let it be read, or search the sources: "
@@ -85,8 +86,8 @@ def _uses(words: Sequence[Word], text: str, spec: TableSpec) -> Iterator[Finding
                           use.effect, "accepted in the plan" if accepted else use.remedy)  # fmt: skip
 
 
-def read_statements(conn: Connection) -> Seen:
-    """Read pg_stat_statements as far as it is there and may be read."""
+def read_statements(conn: Connection, headers: frozenset[str]) -> Seen:
+    """Read pg_stat_statements as far as it is there and may be read; `headers` are those of statements of ours."""
     view = statements_view(conn)
     if view is None:
         return Seen((), ("it is not loaded (shared_preload_libraries), or not created in this database",))
@@ -98,15 +99,16 @@ def read_statements(conn: Connection) -> Seen:
     forgotten = sql.SQL("select dealloc from {}").format(statements_view(conn, "pg_stat_statements_info") or view)
     try:
         with conn.transaction():
-            texts = tuple(text for (text,) in conn.execute(query) if text and not _is_ours(text))
+            texts = tuple(text for (text,) in conn.execute(query) if text and not _is_ours(text, headers))
             counts = [scalar(conn, one) for one in (hidden, forgotten)]
     except psycopg.Error as exc:
         return Seen((), (f"it cannot be read: {exc.sqlstate}: {exc.diag.message_primary}",))
     return Seen(texts, tuple(_unseen(*counts)))
 
 
-def _is_ours(text: str) -> bool:
-    return bool(OURS.search(text) or DUMP.fullmatch(text.strip()))
+def _is_ours(text: str, headers: frozenset[str]) -> bool:
+    first = text.lstrip().partition("\n")[0].strip()
+    return bool(first in headers or OURS.search(text) or DUMP.fullmatch(text.strip()))
 
 
 def _unseen(hidden: Any, forgotten: Any) -> Iterator[str]:
