@@ -82,15 +82,18 @@ class Drain:
         merged = {"primary": shape.primary, "assignments": assignments(fixed)}
         take = self.files.render("steps/drain_take.sql.j2", **values, stay=True, limit=EVERYTHING)
         put = self.files.render("steps/drain_put.sql.j2", **values, **merged)
-        surplus = self.files.render(
-            "steps/drain_surplus.sql.j2", **values, authority_identity=records("a", shape.identity)
-        )
         conn.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
         *arrays, taken = conn.execute(as_query(take)).fetchone() or (0,)
-        for text in (put, surplus) if taken else ():
-            conn.execute(as_query(_with_arrays(text)), arrays)
+        for text in (_with_arrays(put), self.surplus_sql()) if taken else ():
+            conn.execute(as_query(text), arrays)
         conn.execute("select pg_catalog.set_config('rehearsal.applying', '', true)")
         return int(taken)
+
+    def surplus_sql(self) -> str:
+        """Return the statement that takes rows out of the follower which the authority has no more; as `put_sql`."""
+        identity = records("a", self.shape.identity)
+        values = self._values()
+        return _with_arrays(self.files.render("steps/drain_surplus.sql.j2", **values, authority_identity=identity))
 
     def pending(self, conn: Connection) -> int:
         """Return how many rows the log has."""

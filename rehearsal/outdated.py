@@ -85,10 +85,14 @@ class Outdated:
             )
             raise PreconditionError(message)
 
-    def _refresh(self, conn: Connection) -> None:
+    def refresh_sql(self, conn: Connection) -> str:
+        """Return the statements that say rights, comments and defaults of the source again of the target."""
         catalog = Catalog(conn, self.files)
         source, target = catalog.read(self.names.source), catalog.read(self.names.target)
-        text = self.files.render("steps/refresh_target.sql.j2", **self._said_again(conn, source, target))
+        return self.files.render("steps/refresh_target.sql.j2", **self._said_again(conn, source, target))
+
+    def _refresh(self, conn: Connection) -> None:
+        text = self.refresh_sql(conn)
         with told_clearly(f"target of {self.spec.name}"), conn.transaction():
             conn.execute(as_query(text))
 
@@ -112,9 +116,10 @@ class Outdated:
             ],
         }
 
-    def _remove(self, conn: Connection, why: str) -> str:
+    def remove_sql(self) -> str:
+        """Return the statements that remove the target with all that was made for it."""
         names = self.names
-        text = self.files.render(
+        return self.files.render(
             "steps/remove_target.sql.j2",
             source=names.source,
             source_text=dotted(names.source),
@@ -125,6 +130,9 @@ class Outdated:
             reverse_log=names.reverse_log,
             changes=f"{self.plan.name}/{change_name(names.source)}/",
         )
+
+    def _remove(self, conn: Connection, why: str) -> str:
+        names, text = self.names, self.remove_sql()
 
         def work(held: Connection) -> None:
             held.execute(as_query(text))

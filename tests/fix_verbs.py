@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import sql
 
 from fleet.cluster import Cluster
-from rehearsal import cli
+from rehearsal import cli, inventory
 from rehearsal.environment import Database
 from rehearsal.postgres import Connection, connect
 from rehearsal.sqlfiles import SqlFiles, as_query
@@ -108,6 +110,20 @@ class Managed:
             return conn.execute(as_query(query)).fetchall()
 
 
+def read_once(read: Callable[[Path, Path], list[dict[str, Any]]]) -> Callable[[Path, Path], list[dict[str, Any]]]:
+    """Return a reader that asks pyinfra once for each text of an inventory: a second of each verb is that."""
+    known: dict[bytes, list[dict[str, Any]]] = {}
+
+    def reader(path: Path, root: Path) -> list[dict[str, Any]]:
+        texts = [file.read_bytes() for file in (path, *sorted((path.parent / "group_data").glob("*.py")))]
+        key = b"\0".join(texts)
+        if key not in known:
+            known[key] = read(path, root)
+        return deepcopy(known[key])
+
+    return reader
+
+
 @pytest.fixture
 def managed(server: Database, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Managed]:
     """An environment of kind `staging` whose migrating role owns the database and is nobody else."""
@@ -122,6 +138,7 @@ def managed(server: Database, cluster: Cluster, tmp_path: Path, monkeypatch: pyt
     world = Managed(_checkout(tmp_path, database, app, cluster), database,
                     replace(database, user=app), replace(server, name=mig))  # fmt: skip
     monkeypatch.setattr(cli, "ROOT", world.root)
+    monkeypatch.setattr(inventory, "_read_inventory", read_once(inventory._read_inventory))
     monkeypatch.setenv("REHEARSAL_RUNS", str(world.root / "runs"))
     with connect(world.superuser) as conn:
         conn.execute(sql.SQL("grant create, usage on schema public to {}").format(sql.Identifier(mig)))

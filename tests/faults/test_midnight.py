@@ -144,7 +144,7 @@ def rehearse_over_midnight(tmp_path: Path, midnight: datetime, *words: str, befo
     print(f"figures: {words}, {seen.server[0]} to {seen.server[-1]}, exit code {process.returncode}")  # noqa: T201 -- kept in docs/long-runs.md
 
 
-@pytest.mark.long
+@pytest.mark.hours
 @pytest.mark.fault("v11")
 def test_midnight_at_the_end_of_february(folder: Path) -> None:
     """A small rehearsal; it begins on the last of February and ends on the first of March."""

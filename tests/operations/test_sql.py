@@ -102,7 +102,9 @@ def password(tmp_path: Path) -> dict[str, str]:
     return {"file": str(tmp_path / "password")}
 
 
-@pytest.mark.parametrize("have", ["", "4096", scram_verifier("another").split("$")[1]], ids=["none", "cut off", "of another password"])
+@pytest.mark.parametrize(
+    "have", ["", "4096", scram_verifier("another").split("$")[1]], ids=["none", "cut off", "of another password"]
+)
 def test_a_role_gets_its_password_as_a_verifier_only(fake: Fake, password: dict[str, str], have: str) -> None:
     """No role or an old kind of password, something odd, another one; neither statement nor word has the password."""
     ran = fake.run("operations.role", {"pg_authid": have}, session=SESSION, role='we"ird', password=password)

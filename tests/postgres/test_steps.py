@@ -21,6 +21,7 @@ from rehearsal.evidence import Run
 from rehearsal.exchange import Exchange
 from rehearsal.history import Split
 from rehearsal.indexes import carry_sql
+from rehearsal.outdated import Outdated
 from rehearsal.postgres import Connection, connect, scalar
 from rehearsal.references import Reference, values_of
 from rehearsal.regrain import Regrain
@@ -135,6 +136,10 @@ def _registry(part: str) -> Render:
     return render
 
 
+def _outdated(work: Switchover) -> Outdated:
+    return Outdated(work.database, work.files, work.plan, work.spec)
+
+
 # Each step: what its header calls the source, in which state of the table it runs, and how it is made.
 CASES: dict[str, tuple[str, str, Render]] = {
     "target": ("source", "bare", _registry("target")),
@@ -153,6 +158,9 @@ CASES: dict[str, tuple[str, str, Render]] = {
     ),
     "drain_take": ("authority", "deployed", lambda work, conn: _exchange(work, conn).forward.take_sql(10)),
     "drain_put": ("authority", "deployed", lambda work, conn: _exchange(work, conn).forward.put_sql()),
+    "drain_surplus": ("authority", "deployed", lambda work, conn: _exchange(work, conn).forward.surplus_sql()),
+    "refresh_target": ("source", "deployed", lambda work, conn: _outdated(work).refresh_sql(conn)),
+    "remove_target": ("source", "deployed", lambda work, _: _outdated(work).remove_sql()),
     "settle": (
         "source",
         "deployed",
@@ -294,7 +302,7 @@ def test_header_names_the_strongest_lock_on_the_source(
     noun, wanted, render = CASES[step]
     bring(work, conn, wanted)
     text, names = render(work, conn), names_of(events)
-    keys = arrays(conn, _exchange(work, conn).forward) if step == "drain_put" else None
+    keys = arrays(conn, _exchange(work, conn).forward) if step in {"drain_put", "drain_surplus"} else None
 
     source = scalar(conn, "select to_regclass(%s)::oid", [quote_ident(names.source)])
 
