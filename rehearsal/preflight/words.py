@@ -72,7 +72,7 @@ def has_run(words: Sequence[Word], *run: str) -> int:
     """Return the place after the first run of these keywords, 0 if there is none.
 
     >>> has_run(read_words("insert into t values ($1) on conflict do nothing"), "on", "conflict")
-    10
+    9
     """
     for place in range(len(words) - len(run) + 1):
         if all(not one.is_quoted and one.text == wanted for one, wanted in zip(words[place:], run, strict=False)):
