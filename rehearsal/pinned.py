@@ -1,7 +1,8 @@
 """Settings that each session of ours has, whatever role, database or shell say.
 
 Owns the table of what is pinned, and how it reaches psycopg and PostgreSQL's own programs. Speed alone (work_mem,
-enable_*, jit) stays as the server's people set it. `fleet/psql.py` has the same table for psql; a test compares them.
+enable_*, jit) stays as the server's people set it, but for what is asked under a lock (`postgres`). `fleet/psql.py` has
+the same table for psql; a test compares them.
 """
 
 from __future__ import annotations

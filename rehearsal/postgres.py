@@ -237,6 +237,19 @@ def merge(known: tuple[str, ...], seen: tuple[str, ...]) -> tuple[str, ...]:
 # The first statement under a lock. Whatever waits for a lock under REPEATABLE READ took its snapshot before: it would
 # drain and read what was there before the wait, and miss what was acknowledged meanwhile.
 FRESH = "set transaction isolation level read committed, read write"
+# What is asked of the catalog while the application waits is planned as by default. A role that discourages scans makes
+# plans so dear that they are compiled first, for half a minute, and no statement_timeout ends the compiler.
+PLANNED_UNDER_LOCK = {"jit": "off"} | dict.fromkeys(
+    (
+        "enable_seqscan", "enable_indexscan", "enable_bitmapscan", "enable_nestloop", "enable_hashjoin",
+        "enable_mergejoin", "enable_sort", "enable_hashagg", "enable_material",
+    ),
+    "on",
+)  # fmt: skip
+
+
+def _local(setting: tuple[str, str]) -> sql.Composed:
+    return sql.SQL("pg_catalog.set_config({}, {}, true)").format(*setting)
 
 
 def _require_idle(conn: Connection, what: str) -> None:
@@ -262,6 +275,7 @@ def _locked(
         # The application must not wait for our commit to reach a disk or a standby: its own next commit flushes ours,
         # which comes before it in the log, so nothing acknowledged can survive a crash without it.
         conn.execute(sql.SQL("set local synchronous_commit = off"))
+        conn.execute(sql.SQL("select {}").format(sql.SQL(", ").join(map(_local, PLANNED_UNDER_LOCK.items()))))
         _lower_deadlock_timeout(conn, timeout_ms)
         if lock is not None:
             conn.execute(lock)

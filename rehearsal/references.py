@@ -134,6 +134,7 @@ def values_of(one: Reference, parent: Name) -> dict[str, Any]:
         "parent_columns": records("p", tuple(one.referenced)),
         "old_columns": records("old", tuple(one.referenced)),
         "moved_columns": records("new", tuple(one.referenced)),
+        "became_columns": records("became", tuple(one.referenced)),
         "new_is_null": _any_null("new", one.columns),
         "old_is_null": _any_null("old", one.referenced),
         "child_is_null": _any_null("c", one.columns),
@@ -143,6 +144,10 @@ def values_of(one: Reference, parent: Name) -> dict[str, Any]:
         "deferred": one.deferred,
         "check": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_check_")),
         "act": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_act_")),
+        "move": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_move_")),
+        # BEFORE triggers fire in the order of their names: after those of the application, which may change the key.
+        "move_trigger": fit(base, prefix="zz_loose_move_"),
+        "moved_setting": "rehearsal.moved",
         "check_trigger": fit(base, prefix="loose_check_"),
         "delete_trigger": fit(base, prefix="loose_delete_"),
         "update_trigger": fit(base, prefix="loose_update_"),

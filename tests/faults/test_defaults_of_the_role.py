@@ -13,7 +13,7 @@ from psycopg import sql
 
 from rehearsal import pinned, postgres
 from rehearsal.environment import Database
-from rehearsal.postgres import connect, connect_as_application
+from rehearsal.postgres import Connection, connect, connect_as_application, scalar, with_lock
 from tests.fix_verbs import Managed
 
 DEFAULTS = {
@@ -125,3 +125,29 @@ def test_with_the_roles_own_defaults_the_verbs_fail(managed: Managed, monkeypatc
 
     with pytest.raises(AssertionError):
         every_acknowledged_row_is_there(managed, "role", verify=False)
+
+
+def it_is_planned_as_by_default_under_a_lock(conn: Connection) -> None:
+    """Compiling a plan takes half a minute that no statement_timeout ends, while the application waits."""
+    conn.execute("set jit = on; set jit_above_cost = 0; set enable_seqscan = off; set enable_hashjoin = off")
+    seen, _ = with_lock(conn, "a lock", planned)
+    assert seen == ("off", "on", "on"), f"under the lock: {seen}"
+    assert planned(conn) == ("on", "off", "off")
+
+
+def planned(conn: Connection) -> tuple[str, ...]:
+    """Return how a session plans."""
+    names = ("jit", "enable_seqscan", "enable_hashjoin")
+    return tuple(str(scalar(conn, "select current_setting(%s)", [name])) for name in names)
+
+
+@pytest.mark.fault("f02")
+def test_what_is_asked_under_a_lock_is_planned_as_by_default(conn: Connection) -> None:
+    it_is_planned_as_by_default_under_a_lock(conn)
+
+
+@pytest.mark.fault("f02", mutant=True)
+def test_it_was_planned_as_the_role_says(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "PLANNED_UNDER_LOCK", {"application_name": "pg-rehearsal mutant"})
+    with pytest.raises(AssertionError, match="under the lock"):
+        it_is_planned_as_by_default_under_a_lock(conn)

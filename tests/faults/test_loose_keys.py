@@ -93,3 +93,69 @@ def test_they_would_not_be_if_the_self_test_wrote_into_the_table(small: Small, m
     monkeypatch.setattr(rehearsal.parity, "run_self_test", on_live_rows)
     with pytest.raises(AssertionError, match="an act of ours met a foreign key"):
         loose_keys_are_carried(small)
+
+
+MOVING = "update public.t set id = id + 100000, at = at + interval '60 days' where id = 3"
+PAIRS = [
+    ("c", "cascade"),
+    ("c", "no action"),
+    ("c", "set null"),
+    ("n", "cascade"),
+    ("a", "cascade"),
+    ("c", "set default"),
+]
+MOVED = "".join(
+    f"create table public.m{number} (n int primary key, p bigint default 1 references public.t "
+    f"on delete {'cascade' if delete == 'c' else 'set null' if delete == 'n' else 'no action'} on update {update}"
+    f"{' deferrable initially deferred' if number % 2 else ''});"
+    for number, (delete, update) in enumerate(PAIRS)
+)
+
+
+def a_key_that_moves_with_its_row_is_an_update(small: Small) -> None:
+    """A row that goes to another partition and gets another key: its children see ON UPDATE, as they did before."""
+    small.setup(TABLE + MOVED, references={f"m{number}_p_fkey": "loose" for number in range(len(PAIRS))})
+    before = [what_becomes_of_child(small, number) for number in range(len(PAIRS))]
+    small.switch()
+    after = [what_becomes_of_child(small, number) for number in range(len(PAIRS))]
+    assert after == before, "children of a row that moved"
+    small.roll_back()
+    left = "select proname from pg_catalog.pg_proc where proname like 'loose\\_%%'"
+    assert small.conn.execute(left).fetchall() == []
+
+
+def what_becomes_of_child(small: Small, number: int) -> object:
+    """Return the child after a move and, in the same transaction, after the deletion of a row that took the old key."""
+    try:
+        with small.conn.transaction(force_rollback=True):
+            small.conn.execute(f"insert into public.m{number} values (3, 3)".encode())
+            small.conn.execute(MOVING.encode())
+            small.conn.execute("set constraints all immediate")
+            moved = small.conn.execute(f"select p from public.m{number}".encode()).fetchall()
+            small.conn.execute("insert into public.t select 3, at, v from public.t where id = 4")
+            small.conn.execute(f"update public.m{number} set p = 3".encode())
+            small.conn.execute("delete from public.t where id = 3")
+            small.conn.execute("set constraints all immediate")
+            return moved, small.conn.execute(f"select p from public.m{number}".encode()).fetchall()
+    except psycopg.Error as exc:
+        return exc.sqlstate
+
+
+@pytest.mark.fault("f08")
+def test_a_key_that_moves_with_its_row_is_an_update(small: Small) -> None:
+    a_key_that_moves_with_its_row_is_an_update(small)
+
+
+@pytest.mark.fault("f08", mutant=True)
+def test_children_would_be_deleted_if_a_moved_row_counted_as_deleted(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old behaviour: what arrives as DELETE does what ON DELETE says."""
+    render = SqlFiles.render
+
+    def forgetful(self: SqlFiles, name: str, **values: Any) -> str:
+        return render(self, name, **values).replace("event := 'UPDATE'", "event := tg_op")
+
+    monkeypatch.setattr(SqlFiles, "render", forgetful)
+    with pytest.raises(AssertionError, match="children of a row that moved"):
+        a_key_that_moves_with_its_row_is_an_update(small)
