@@ -132,7 +132,7 @@ def test_every_right_that_is_taken_is_asked_for_at_once(managed: Managed) -> Non
     managed.run(LEFT.format(owner=f"o_{names['mig']}"), "superuser")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bare() -> Iterator[Connection]:
     """A server as a package brings it: nothing is loaded; pg_stat_statements was made all the same."""
     base = Path(tempfile.mkdtemp(prefix="pgr-bare-"))
