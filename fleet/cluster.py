@@ -229,7 +229,7 @@ class Cluster:
             message = f"initdb failed: {done.stderr.strip() or done.stdout.strip()}"
             raise ClusterError(message)
         values = {**SETTINGS, "port": str(port), "unix_socket_directories": f"'{self.base}'", **settings}
-        if "pg_stat_statements.max" not in values and _has_library(folder, "pg_stat_statements"):
+        if "shared_preload_libraries" not in values and _has_library(folder, "pg_stat_statements"):
             values["shared_preload_libraries"] = "'pg_stat_statements'"
         with (self.data / "postgresql.auto.conf").open("a") as file:
             file.writelines(f"{name} = {value}\n" for name, value in values.items())
