@@ -11,7 +11,7 @@ from rehearsal.names import Names
 from rehearsal.postgres import Connection
 from rehearsal.sightings import Sight, read_remembered
 from rehearsal.sqlfiles import SqlFiles, as_query
-from tests.faults.test_drift import PREMADE, follow, refused
+from tests.faults.test_drift import BEFORE, PREMADE, follow, refused, unwatched
 
 # What is altered once both tables are mirrored: on one, then on the other, which the refusal names as the way on.
 MIRRORED = {
@@ -104,3 +104,16 @@ def test_attach_names_a_trigger_that_one_partition_alone_has(
     refused(conn, made.roll_back, "public.t_new: own triggers .*mine")
     conn.execute("drop trigger mine on public.t_new")
     assert made.roll_back()
+
+
+@pytest.mark.fault("f04", mutant=True)
+@pytest.mark.parametrize("what", ["type", "check", "default", "grant on a leaf"])
+def test_without_the_comparison_the_switch_ends_well(
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old behaviour: what was altered while the target followed is not in it, and nobody is told."""
+    unwatched(monkeypatch)
+    made = follow(database, conn, sql_files, run, "swap")
+    conn.execute(as_query(BEFORE[what][0]))
+    with pytest.raises(AssertionError, match="not refused"):
+        refused(conn, made.switch, BEFORE[what][1])
