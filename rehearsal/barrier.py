@@ -66,7 +66,7 @@ class Barrier:
                 watch.hold(held)
             drain_to_zero(self.drain, held)
             held.execute(as_query(self.sync_on_sql()))
-            self._sight.remember(held)
+            self._remember(held, watch)
             barrier = scalar(held, "select pg_catalog.pg_current_xact_id()::xid::text")
             state.mark_done(held, self.migration, "sync-on", barrier=barrier)
 
@@ -88,11 +88,17 @@ class Barrier:
                 watch.hold(held)
             drain_to_zero(self.drain, held)
             held.execute(as_query(self.capture_off_sql()))
-            self._sight.remember(held)
+            self._remember(held, watch)
             state.mark_done(held, self.migration, "capture-off")
             state.set_state(held, self.migration, state.MIRRORED)
 
         return self._locked(conn, "end of capture", work, policy, between)
+
+    def _remember(self, held: Connection, watch: Watch | None) -> None:
+        if watch:
+            watch.remember(held, self._sight)
+        else:
+            self._sight.remember(held)
 
     def _wait_for_old_snapshots(self, conn: Connection, budget_s: float) -> None:
         barrier = scalar(

@@ -7,7 +7,7 @@ the lock back, and what changed is looked for without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from psycopg import errors, sql
@@ -16,7 +16,7 @@ from rehearsal.catalog import Catalog, Name, Table, dotted
 from rehearsal.definition import Difference
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres import Connection, TryAgain, scalar
-from rehearsal.sightings import Sight, changed_capture, changed_partitions, read_remembered, replace_remembered
+from rehearsal.sightings import Seen, Sight, changed_capture, changed_partitions, read_remembered, replace_remembered
 from rehearsal.sqlfiles import SqlFiles
 
 RELATION = """
@@ -47,6 +47,7 @@ class Watch:
     early: bool = False
     premade: bool = False
     _digest: str = field(default="", init=False)
+    _seen: Seen = field(default_factory=dict[str, Mapping[str, str | None]], init=False)
     _is_stale: bool = field(default=False, init=False)
 
     def look(self, conn: Connection) -> None:
@@ -56,7 +57,7 @@ class Watch:
             PreconditionError: something differs; names it, and what to do. Nothing was changed.
         """
         _, parted = self._tables(conn)
-        digest = self._read_digest(conn)
+        digest, self._seen = self._read_digest(conn), self.sight.read(conn)
         if found := self.find(conn):
             raise PreconditionError(self._message(conn, found, parted))
         if not self.early:
@@ -71,6 +72,10 @@ class Watch:
     def hold(self, held: Connection) -> None:
         """Under the lock: refuse to go on if anything was altered since `look`.
 
+        GRANT and REVOKE take no lock of a table. One on a table that is renamed here either committed before, and is
+        seen, or it and this transaction meet at the same catalog row and one of them fails; one on a column or on a
+        partition that commits after this look and before the exchange does is not seen.
+
         Raises:
             TryAgain: it was; the lock is given back, and `again` says by name what it was.
         """
@@ -84,9 +89,12 @@ class Watch:
         if self._is_stale:
             self.look(conn)
 
-    def remember(self, held: Connection) -> None:
-        """Keep partitions and triggers as they are now, in the caller's transaction."""
-        self.sight.remember(held)
+    def remember(self, held: Connection, sight: Sight) -> None:
+        """Keep partitions as `look` saw them and triggers as they are now, in the caller's transaction, after `hold`.
+
+        `sight` is what is to be looked at from here on: names may have changed.
+        """
+        sight.remember_again(held, self._seen)
 
     def _tables(self, conn: Connection) -> tuple[Table, Table]:
         plain, parted = (_find(conn, self.sight.files, name) for name in (self.sight.plain, self.sight.parted))

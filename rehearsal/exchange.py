@@ -144,7 +144,7 @@ class Exchange:
                 "guard": self.guard.move(held, self.shape.names.retired),
             }
             state.set_state(held, self.migration, state.SWAPPED, **detail)
-            self._sight(swapped=True).remember(held)
+            watch.remember(held, self._sight(swapped=True))
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
@@ -164,7 +164,7 @@ class Exchange:
             held.execute(as_query(self.swap_back_sql(held, moved)))
             moved.check(held, self.files, parted, retired)
             state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
-            self._sight(swapped=False).remember(held)
+            watch.remember(held, self._sight(swapped=False))
 
         return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
 

@@ -21,7 +21,7 @@ from rehearsal.names import Names
 from rehearsal.pairs import compare_pair, retired_names, target_names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, connect
-from rehearsal.sightings import Sight
+from rehearsal.sightings import Seen, Sight
 from rehearsal.sqlfiles import SqlFiles, quote_ident
 from rehearsal.state import Migration
 from rehearsal.trigger_states import read_trigger_states
@@ -31,6 +31,10 @@ MIGRATE = "Run `invoke db.migrate`: it brings the target up to date, or makes it
 BACK = (
     "Bring {retired} up to date by the same statements, values by an UPDATE of {live} that sets them to what they are, "
     "which the retired table then follows; or take it off {live}"
+)
+MIRRORED = (
+    "Run the same statements on the other of {plain} and {parted}, or take it off again; a new column cannot be "
+    "mirrored any more, so take it off"
 )
 PREPARED = "Take the preparation back by `invoke db.rollback` and run `invoke db.switchover` again"
 # What ALTER TABLE of the partitioned table brings to history as well, so that it stays when history is detached.
@@ -54,7 +58,8 @@ def copy_watch(
     plain, parted = (names.retired, names.source) if swapped else (names.source, names.target)
     early = found.state in (state.PREPARED, state.COPYING)
     sight = Sight(files, names, plain, parted)
-    log = None if found.state == state.MIRRORED else names.reverse_log if swapped else names.forward_log
+    mirrored = found.state == state.MIRRORED
+    log = None if mirrored else names.reverse_log if swapped else names.forward_log
 
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         require_triggers(conn, files, names)
@@ -63,12 +68,22 @@ def copy_watch(
             return [*compare_pair(conn, files, spec, retired, (theirs, AS_IS)), *_changed_keys(conn, found, theirs)]
         shape = Shape.of(ours, spec.key, names, spec.uniques)
         target = theirs, target_names(conn, files, ours, theirs, shape)
-        return compare_pair(conn, files, spec, (ours, AS_IS), target, early=early)
+        unmirrored = _unmirrored(found, ours, theirs) if mirrored else []
+        return [*compare_pair(conn, files, spec, (ours, AS_IS), target, early=early), *unmirrored]
 
     prove = prove_rows(database, files, spec, plain, parted, log)
-    remedy = BACK.format(retired=dotted(plain), live=dotted(parted)) if swapped else MIGRATE
+    way_on = BACK if swapped else MIRRORED if mirrored else MIGRATE
+    remedy = way_on.format(retired=dotted(plain), live=dotted(parted), plain=dotted(plain), parted=dotted(parted))
     back = swapped or leaving
     return Watch(sight, found.id, spec.accepted, differences, prove, remedy, back=back, early=early)
+
+
+def _unmirrored(found: Migration, ours: Table, theirs: Table) -> list[Difference]:
+    """Return columns that both tables have and the mirrors, made before, do not carry."""
+    remembered: Mapping[str, Any] = found.detail.get("definition") or {}
+    both = {one.name for one in ours.columns} & {one.name for one in theirs.columns}
+    subjects = [f"column {quote_ident(name)}" for name in sorted(both)]
+    return [Difference(one, "mirrored", "no", "no") for one in subjects if remembered and one not in remembered]
 
 
 def prove_rows(
@@ -141,7 +156,8 @@ def _own_subjects(names: Names, spec: TableSpec) -> set[tuple[str, str]]:
 def attached_watch(files: SqlFiles, plan: Plan, spec: TableSpec, found: Migration) -> Watch:
     """Return the watch of the way back of attach: what stands on the parent alone would be lost with it.
 
-    Rows are in one place each, so partitions that came bring theirs, and those that went took theirs.
+    Rows are in one place each, so partitions that came bring theirs, and those that went took theirs: the table has
+    the same rows before and after. A trigger of one such partition would go with it.
     """
     names = Names(split_name(spec.name))
 
@@ -151,11 +167,20 @@ def attached_watch(files: SqlFiles, plan: Plan, spec: TableSpec, found: Migratio
         if "definition" in found.detail:
             changed = find_differences(conn, files, plan, spec)
             lost += [one for one in changed if one.reason is None and _is_lost_with_parent(one)]
-        return lost
+        return [*lost, *_own_triggers(sight.read(conn), ours)]
 
     sight = Sight(files, names, HistoryNames(names).history, names.source)
     remedy = f"Take it off {spec.name}, and put it on again after going back"
     return Watch(sight, 0, spec.accepted, differences, _nothing, remedy, back=True)
+
+
+def _own_triggers(seen: Seen, history: Table) -> list[Difference]:
+    """Return triggers that one partition alone has, other than history, which keeps its own."""
+    leaves = [
+        one for place, one in seen.items() if place.startswith("partition ") and place != f"partition {history.oid}"
+    ]
+    own = [(one["name"], one["own triggers"]) for one in leaves]
+    return [Difference(f"partition {name}", "own triggers", None, triggers) for name, triggers in own if triggers]
 
 
 def _is_lost_with_parent(one: Difference) -> bool:

@@ -228,9 +228,21 @@ def compare_figures(context: Context, conn: Connection, spec: TableSpec, target:
 def flags_on(context: Context) -> None:
     """Route reads and writes to the partitioned tables, one app server at a time, under load."""
     context.writers.ensure("flags-on")
-    require_flip(context, set_flags(context.env, context.plan, reads=True, writes=True, run=context.run))
+    route(context, on=True)
     check_drift(context, expected=True)
     context.writers.settle("flags-on", settled_relations(context))
+
+
+def route(context: Context, *, on: bool) -> None:
+    """Set or take both flags on every server, once table and target are seen to fit, as `db.flags` and `db.rollback`.
+
+    Raises:
+        PreconditionError: one was altered; names it. No flag was touched.
+    """
+    with context.session("flags") as conn:
+        for spec in context.plan.tables:
+            context.switchover(spec).require_fit(conn, leaving=not on)
+    require_flip(context, set_flags(context.env, context.plan, reads=on, writes=on, run=context.run))
 
 
 def require_flip(context: Context, flip: FlipResult) -> None:

@@ -6,7 +6,6 @@ import time
 
 from rehearsal import state
 from rehearsal.catalog import Name, split_name
-from rehearsal.flip import set_flags
 from rehearsal.names import Names
 from rehearsal.plan import TableSpec
 from rehearsal.readiness import Intent, ask_first
@@ -17,7 +16,7 @@ from rehearsal.rehearse.perform import (
     check_drift,
     compare_all,
     judge_locks,
-    require_flip,
+    route,
     settled_relations,
 )
 from rehearsal.rehearse.prepare import check_triggers
@@ -54,7 +53,7 @@ def roll_back(context: Context) -> None:
         inject(context, spec)
     decided = time.monotonic()
     if context.plan.strategy == "dual-write":
-        require_flip(context, set_flags(context.env, context.plan, reads=False, writes=False, run=context.run))
+        route(context, on=False)
     for spec in context.plan.tables:
         context.switchover(spec).roll_back()
     results = smoke_all(context, "rollback")
@@ -101,7 +100,7 @@ def forward_again(context: Context) -> None:
     for spec in context.plan.tables:
         context.switchover(spec).switch()
     if context.plan.strategy == "dual-write":
-        require_flip(context, set_flags(context.env, context.plan, reads=True, writes=True, run=context.run))
+        route(context, on=True)
         check_drift(context, expected=True)
     else:
         judge_locks(context)

@@ -1,11 +1,10 @@
 -- One number of every catalog row that makes two tables and their partitions, by row version: cheap enough under a lock.
 -- Whatever DDL touches them, there and back again included, gives another one; ANALYZE and VACUUM do not.
-with rel as (
-    select t.relid::oid as oid from pg_catalog.pg_partition_tree(%(parted)s::oid::regclass) as t
+-- Not pg_partition_tree: it takes a lock of every partition, and would wait for whoever holds one.
+with recursive rel (oid) as (
+    select pg_catalog.unnest(array[%(parted)s::oid, %(plain)s::oid])
     union
-    select %(parted)s::oid
-    union
-    select %(plain)s::oid
+    select i.inhrelid from rel join pg_catalog.pg_inherits as i on i.inhparent = rel.oid
 ), line (what, oid, version) as (
     select 1, c.oid, c.xmin from pg_catalog.pg_class as c join rel on rel.oid = c.oid
     union all
