@@ -29,7 +29,7 @@ DOWNLOAD_PREFIXES = ("PIP_", "UV_", "SSL_CERT_", "APT_")
 DOWNLOAD_NAMES = frozenset({"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"})
 # Names of what was left out although somebody may have meant it, for the first lines of a rehearsal.
 LEFT_OUT = "REHEARSAL_LEFT_OUT"
-TELLING = ("PG", "PYTHON")
+TELLING = "PG"
 
 
 def reduced(environ: Mapping[str, str], named: Iterable[str]) -> dict[str, str]:
