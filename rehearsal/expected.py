@@ -98,9 +98,13 @@ def twin_names(source: Table, target: Table, shape: Shape, statistics: Sequence[
         ours, theirs = quote_ident(plan.source_name), quote_ident(plan.parent_name(target.name))
         for noun in ("index", "primary key", "unique constraint", "exclusion constraint"):
             names[f"{noun} {theirs}"] = f"{noun} {ours}"
-    for one in statistics_names(statistics):
-        names[f"statistics {quote_ident(one['target'])}"] = f"statistics {quote_ident(one['source'])}"
-    return names
+    return names | twin_statistics(statistics)
+
+
+def twin_statistics(statistics: Sequence[Carried]) -> dict[str, str]:
+    """Return the subjects of a twin's extended statistics -> those of the source."""
+    pairs = [(quote_ident(one["target"]), quote_ident(one["source"])) for one in statistics_names(statistics)]
+    return {f"statistics {target}": f"statistics {source}" for target, source in pairs}
 
 
 def renamed(definition: Definition, names: Mapping[str, str]) -> dict[str, dict[str, str]]:

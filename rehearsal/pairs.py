@@ -17,6 +17,7 @@ from rehearsal.definition import Definition, Difference, compare, read_facts
 from rehearsal.expected import expect, renamed, twin_names
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection, scalar
+from rehearsal.readback import Readback
 from rehearsal.sqlfiles import SqlFiles, quote_ident
 from rehearsal.twin import Shape
 
@@ -61,7 +62,7 @@ def compare_pair(
     after = renamed(read_facts(conn, files, parted[0]), parted[1])
     key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
     wanted = expect(before, Shape.of(plain[0], spec.key), "swap", key, spec.method)
-    found = compare(wanted.facts, after, accepted=spec.accepted)
+    found = compare(wanted.facts, after, accepted=spec.accepted, same=Readback(conn, files, plain[0]).same)
     return [one for one in found if _counts(one, before, after, spec) and not (early and _is_late(one, before))]
 
 

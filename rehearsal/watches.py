@@ -10,17 +10,20 @@ from typing import Any
 
 from rehearsal import parity, state
 from rehearsal.carried import find_differences
+from rehearsal.carry import read_carried
 from rehearsal.catalog import Catalog, Name, Table, dotted, split_name
 from rehearsal.definition import Difference, compare, read_facts
 from rehearsal.drift import Prove, Watch
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.exchange import leaf_keys
+from rehearsal.expected import twin_statistics
 from rehearsal.history import HistoryNames
 from rehearsal.names import Names
 from rehearsal.pairs import compare_pair, retired_names, target_names
 from rehearsal.plan import Plan, TableSpec
 from rehearsal.postgres import Connection, connect
+from rehearsal.readback import Readback
 from rehearsal.sightings import Seen, Sight
 from rehearsal.sqlfiles import SqlFiles, quote_ident
 from rehearsal.state import Migration
@@ -137,8 +140,12 @@ def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
 
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         remembered: Mapping[str, Any] = found.detail.get("definition") or {}
-        since = compare(remembered, read_facts(conn, files, ours), accepted=spec.accepted) if remembered else []
-        parent = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, AS_IS), early=True)
+        same = Readback(conn, files, ours).same
+        now = read_facts(conn, files, ours)
+        since = compare(remembered, now, accepted=spec.accepted, same=same) if remembered else []
+        # The cut-over gives the parent's statistics the names of the table's.
+        named = twin_statistics(read_carried(conn, files, ours.oid)["statistics"])
+        parent = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, named), early=True)
         own = _own_subjects(names, spec)
         return [one for one in [*since, *parent] if one.facet != "next value" and (one.subject, one.facet) not in own]
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections import Counter
+from collections.abc import Generator
 
 import pytest
 
@@ -29,14 +31,41 @@ LONG = ("tests/faults/", "tests/zoo/", "tests/hosts/", "tests/fleet/", "tests/po
 FIRST = ("tests/histories/", "tests/kills/", "tests/resilience/", *LONG)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark whole folders as long, and begin with what takes long: at the end it would keep one worker busy alone."""
+# Of a fault's many variants CI has the first ones; all of them belong to `./inv test --long`.
+SAMPLES = {
+    "tests/faults/test_drift.py": 2,
+    "tests/faults/test_drift_ways_on.py": 1,
+    "tests/faults/test_encodings.py": 2,
+    "tests/faults/test_key_alone.py": 3,
+    "tests/faults/test_mismatch.py": 3,
+    "tests/faults/test_production.py": 2,
+    "tests/faults/test_refused_first.py": 2,
+    "tests/faults/test_split_history.py": 1,
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Mark before anybody chooses by marks; begin with what takes long, which would keep one worker busy at the end."""
     for item in items:
         if item.nodeid.startswith(LONG):
             item.add_marker(pytest.mark.long)
+    mark_variants(items)
+    yield
     leave_out_hours(config, items)
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+def mark_variants(items: list[pytest.Item]) -> None:
+    """Mark what is beyond the sample of a parametrized test; its cases count in the order of their names."""
+    seen = Counter[str]()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        path, _, case = item.nodeid.partition("::")
+        if path in SAMPLES and "[" in case:
+            name = item.nodeid.partition("[")[0]
+            seen[name] += 1
+            if seen[name] > SAMPLES[path]:
+                item.add_marker(pytest.mark.hours)
 
 
 def leave_out_hours(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -314,7 +314,8 @@ def statements_are_named(conn: Connection, files: SqlFiles, text: str, identifie
 
 
 def say(conn: Connection, text: str) -> None:
-    """Run a statement, whatever it returns."""
+    """Run a statement, whatever it returns; where all others are forgotten, it is not the rarest one of too many."""
+    conn.execute("select public.pg_stat_statements_reset()")
     if text.lower().startswith("copy"):
         with conn.cursor().copy(as_query(text)) as copied:
             for _ in copied:

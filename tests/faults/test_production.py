@@ -212,6 +212,7 @@ def test_mutant_a_go_that_is_not_stored(production: Production, monkeypatch: pyt
         the_way_back_is_open(production)
 
 
+@pytest.mark.hours
 @pytest.mark.fault("s02")
 def test_the_go_of_a_switchover_opens_its_clean_up_weeks_later(production: Production) -> None:
     """Same fingerprint: no warning, however old the report is meanwhile; another: the clean-up says so."""
@@ -232,6 +233,7 @@ def test_the_go_of_a_switchover_opens_its_clean_up_weeks_later(production: Produ
     assert production.world.rows("select to_regclass('public.t_old')") == [(None,)]
 
 
+@pytest.mark.hours
 @pytest.mark.fault("s02")
 def test_what_follows_a_change_lengthens_no_approval(production: Production) -> None:
     """A rollback that was let in opens no new switchover, with the old fingerprint or another."""
@@ -293,6 +295,7 @@ def test_an_emergency_has_a_reason_and_a_confirmation(production: Production) ->
     assert production.traces() == before
 
 
+@pytest.mark.hours
 @pytest.mark.fault("s02")
 def test_a_registry_of_an_earlier_version_gets_the_table(production: Production) -> None:
     """Existing databases have no `rehearsal.approval`; the first verb that is let in makes it, twice is once."""
@@ -306,6 +309,7 @@ def test_a_registry_of_an_earlier_version_gets_the_table(production: Production)
     assert [verb for verb, _, _, _ in production.approvals()] == ["migrate", "migrate"]
 
 
+@pytest.mark.hours
 @pytest.mark.fault("s02")
 def test_staging_is_asked_as_before_and_keeps_an_emergency(production: Production) -> None:
     """No GO on staging; the reason of an emergency is kept there too."""

@@ -56,6 +56,7 @@ def test_it_would_not_be_if_the_kept_copy_counted(managed: Managed, monkeypatch:
         split_is_equal(managed)
 
 
+@pytest.mark.hours
 @pytest.mark.fault("f06")
 def test_it_is_equal_in_every_state_that_follows(managed: Managed) -> None:
     """Rows are written in each; the way back and the way forward again keep all of them, and clean-up drops a copy."""
@@ -73,6 +74,7 @@ def test_it_is_equal_in_every_state_that_follows(managed: Managed) -> None:
     assert managed.rows("select count(*), count(distinct id) from public.t") == [(2003, 2003)]
 
 
+@pytest.mark.hours
 @pytest.mark.fault("f06")
 def test_ready_is_equal_and_so_is_a_key_that_holds_the_partition_key(managed: Managed) -> None:
     """A key that the partition key is part of cannot repeat; nothing is asked of rows then."""

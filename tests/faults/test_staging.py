@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from fleet.cluster import Cluster, free_port
 from rehearsal import hosts as door
@@ -167,7 +168,7 @@ def test_a_library_that_is_not_loaded_is_no_error(bare: Connection) -> None:
 @pytest.mark.fault("s04", mutant=True)
 def test_a_look_at_a_library_that_is_not_loaded_is_caught(bare: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was in preflight: the extension is made, so its view was asked (55000)."""
-    made = "select n.nspname from pg_extension as e join pg_namespace as n on n.oid = e.extnamespace"
-    monkeypatch.setattr("rehearsal.statements.EXTENSION", f"{made} where e.extname = 'pg_stat_statements'")
+    view = sql.Identifier("public", "pg_stat_statements")
+    monkeypatch.setattr("rehearsal.sourcescan.statements_view", lambda _: view)
     with pytest.raises(AssertionError, match="must be loaded via"):
         statements_unseen(bare)

@@ -7,10 +7,12 @@ import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import psycopg
 
+from rehearsal import switchover
 from rehearsal.attach import Attach
 from rehearsal.attached import Attached
 from rehearsal.barrier import Barrier
@@ -19,7 +21,7 @@ from rehearsal.switchover import Switchover
 
 START = "start"
 # What begins a step, and what the step is called.
-STEPS: tuple[tuple[type, str, str], ...] = (
+STEPS: tuple[tuple[type | ModuleType, str, str], ...] = (
     (Switchover, "_capture_on", "capture on"),
     (Switchover, "_plan_copy", "plan copy"),
     (Switchover, "_copy", "copy"),
@@ -31,7 +33,7 @@ STEPS: tuple[tuple[type, str, str], ...] = (
     (Switchover, "_swap_back", "swap back"),
     (Barrier, "raise_sync", "barrier"),
     (Barrier, "end_capture", "end of capture"),
-    (Switchover, "_weak_keys", "weak keys"),
+    (switchover, "add_weak_keys", "weak keys"),
     (Switchover, "_finish_keys", "foreign keys"),
     (Switchover, "_lower_guard", "guard"),
     (Attach, "_build_parent", "parent"),
