@@ -17,8 +17,7 @@ from rehearsal.errors import PreconditionError
 # PostgreSQL wants a file for each table and index of a partition that a session touches.
 MIN_OPEN_FILES = 512
 WANTED_OPEN_FILES = 8_192
-# Evidence and report; on `local` also the cluster, its WAL (min_wal_size 1 GB) and a dump of the tables.
-MIN_DISK_BYTES = 200_000_000
+# The cluster of `local`, its WAL (min_wal_size is 1 GB) and a dump of the tables.
 MIN_LOCAL_DISK_BYTES = 3_000_000_000
 # A parallel query takes its segments from here; the 64 MB of a container's default end hash joins of a million rows.
 MIN_SHARED_MEMORY_BYTES = 128_000_000
@@ -39,25 +38,22 @@ class Shortage:
         return f"{self.what}: {self.has}, a rehearsal needs {self.needs}; {self.remedy}"
 
 
-def require_limits(env: Environment, runs: Path) -> None:
+def require_limits(env: Environment) -> None:
     """Refuse to begin where the system gives too little.
 
     Raises:
         PreconditionError: names every limit that is too low, with the remedy.
     """
-    if short := [str(shortage) for shortage in find_shortages(env, runs)]:
+    if short := [str(shortage) for shortage in find_shortages(env)]:
         message = f"this machine gives too little, nothing was begun: {'. '.join(short)}"
         raise PreconditionError(message)
 
 
-def find_shortages(env: Environment, runs: Path) -> list[Shortage]:
+def find_shortages(env: Environment) -> list[Shortage]:
     """Return the limits that are too low; the soft limit of open files is raised as far as we may."""
-    places = [(runs, MIN_DISK_BYTES)]
+    found = [_open_files(raise_open_files())]
     if env.kind == "local" and env.state_folder:
-        places.append((env.state_folder, MIN_LOCAL_DISK_BYTES))
-    found = [_open_files(raise_open_files()), *(_disk(place, need) for place, need in places)]
-    if env.kind == "local":
-        found.append(_shared_memory(SHARED_MEMORY))
+        found += [_disk(env.state_folder, MIN_LOCAL_DISK_BYTES), _shared_memory(SHARED_MEMORY)]
     return [shortage for shortage in found if shortage]
 
 

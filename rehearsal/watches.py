@@ -211,9 +211,9 @@ def split_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
 
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         found_ = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, AS_IS), early=True)
-        return [
-            one for one in found_ if one.subject.startswith(("column ", "check ")) and one.facet not in STAYS_BEHIND
-        ]
+        own = _own_subjects(names, spec)  # history keeps the bound that it was attached by
+        shared = [one for one in found_ if one.subject.startswith(("column ", "check "))]
+        return [one for one in shared if one.facet not in STAYS_BEHIND and (one.subject, one.facet) not in own]
 
     def prove() -> str | None:
         return "their rows cannot be told to be those of history"

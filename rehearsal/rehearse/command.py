@@ -71,7 +71,7 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     if env.kind == "production":
         message = "a rehearsal never runs against production; `invoke db.switchover --env production` is the real thing"
         raise UsageError(message)
-    require_limits(env, runs_folder(root))
+    require_limits(env)
     run = open_run(root, plan, request)
     confirm(env, plan, yes=request.yes)
     scale = scale_of(plan, request.rows) if request.resume is None or request.rows else scale_before(run)

@@ -11,7 +11,7 @@ import pytest
 from fleet.machines import engine
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.postgres import connect, scalar
+from rehearsal.postgres import connect, connect_as_application, scalar
 from tests.hosts.conftest import Hosts
 
 # On an app host, with the packages that the app brought; the password is wrong, since it must not come to that.
@@ -117,7 +117,7 @@ def test_what_the_migrating_role_may_not_do(hosts: Hosts, statement: str) -> Non
 
 
 def test_the_parity_role_reads_what_it_compares(hosts: Hosts) -> None:
-    with connect(as_role(hosts, "parity")) as conn:
+    with connect_as_application(as_role(hosts, "parity")) as conn:
         assert scalar(conn, "select count(*) >= 0 from public.revenues")
         assert scalar(conn, "show default_transaction_read_only") == "on"
 
