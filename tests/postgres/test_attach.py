@@ -12,6 +12,7 @@ from psycopg import sql
 from rehearsal import attached, guard, state
 from rehearsal.attach import Attach
 from rehearsal.catalog import Catalog, Name, Table
+from rehearsal.drift import Watch
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
@@ -253,12 +254,17 @@ def test_a_bound_that_the_server_has_to_check_is_refused(conn: Connection, event
     assert Catalog(conn, work.files).read(events).kind == "r"
 
 
-def test_a_missing_index_is_never_built_under_the_lock(conn: Connection, events: Name, work: Attach) -> None:
-    """Somebody dropped an index after the parent was made: the cut-over would build it anew, and is taken back."""
+def test_a_missing_index_is_never_built_under_the_lock(
+    conn: Connection, events: Name, work: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index was changed after the parent was made: refused by name; unseen, it would be built and taken back."""
     work.prepare()
     conn.execute('drop index public."events by unit"')
     conn.execute('create index "events by unit" on public."We""ird Events" ("unit id", "Created At")')
 
+    with pytest.raises(PreconditionError, match="changed since its target was made: index"):
+        work.switch()
+    monkeypatch.setattr(Watch, "find", lambda *_: [])
     with pytest.raises(StepFailed, match="built anew"):
         work.switch()
 
