@@ -64,5 +64,5 @@ def act_of(command: str, options: Mapping[str, Any]) -> Act:
     if options.get("fix"):
         return Act.CHANGES
     if command == "flags-set" and options.get("reads") == options.get("writes") == "off":
-        return Act.FOLLOWS  # it is the way back of dual-write
+        return Act.FOLLOWS  # it is the rollback of dual-write
     return ACTS[command]
