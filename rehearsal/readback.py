@@ -21,6 +21,8 @@ from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
 
 # A subject is its kind and its name, quoted always: `index "a b"`; statistics have a schema in front.
 SUBJECT = re.compile(r'(\D+?) ((?:"(?:[^"]|"")*"\.)?("(?:[^"]|"")*"))')
+# A trigger's text up to the table's place, which is behind the first ON outside of quotes.
+TRIGGER = re.compile(r'\A((?:[^"]|"[^"]*")*? ON )it\b', re.DOTALL)
 SCRATCH = "readback"
 
 
@@ -104,7 +106,7 @@ def statement_of(table: Table, scratch: str, subject: str, facet: str, said: str
         ("publication", "rows"): f"create policy {name} on {scratch} using ({said})",
         ("statistics", "definition"): f"create statistics {quote_ident(STATE_SCHEMA)}.{name} on "
         f"{said.partition(') on ')[2]} from {scratch}",
-        ("trigger", "definition"): said.replace(" ON it ", f" ON {scratch} ", 1),
+        ("trigger", "definition"): TRIGGER.sub(lambda found: found[1] + scratch, said),
     }
     return texts.get((kind, facet))
 

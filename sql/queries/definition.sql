@@ -214,8 +214,14 @@ with it as (
     where p.polrelid = %(oid)s::oid
     union all
     select t.subject, f.facet, f.said
-    from trig as t cross join it cross join lateral (values
-        ('definition', pg_catalog.replace(pg_catalog.pg_get_triggerdef(t.oid), ' ON ' || it.qualified || ' ', ' ON it ')),
+    from trig as t cross join it
+    cross join lateral (
+        select whole, pg_catalog.substring(whole, '^(?:[^"]|"[^"]*")*? ON ') as head
+        from pg_catalog.pg_get_triggerdef(t.oid) as d (whole)
+    ) as q
+    cross join lateral (values
+        -- The table's place is behind the first ON outside of quotes: names, conditions and arguments may say it as well.
+        ('definition', q.head || 'it' || pg_catalog.substr(q.whole, 1 + pg_catalog.length(q.head || it.qualified))),
         ('enabled', (select string_agg(distinct o.tgenabled::text, ' | ') from pg_catalog.pg_trigger as o
                      where o.oid = t.oid or o.tgparentid = t.oid)),
         ('comment', pg_catalog.obj_description(t.oid, 'pg_trigger'))

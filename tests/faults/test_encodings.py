@@ -118,7 +118,9 @@ def test_a_database_in_another_encoding_is_carried(
 def test_without_a_pinned_encoding_it_is_not(
     encoded: Database, sql_files: SqlFiles, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(pinned.PINNED, "client_encoding")
+    monkeypatch.setattr(
+        pinned, "PINNED", {one: pinned.PINNED[one] for one in pinned.PINNED if one != "client_encoding"}
+    )
     monkeypatch.delitem(pinned.PINNED_VARIABLES, "PGCLIENTENCODING")
     word = WORDS[encoded.name.removeprefix("encoded_").upper()]
 
@@ -158,7 +160,9 @@ def test_psql_of_the_hosts_speaks_utf_8(encoded: Database, cluster: Cluster, tmp
 def test_psql_as_the_database_has_it_does_not(
     encoded: Database, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(fleet.psql.PINNED, "client_encoding")
+    monkeypatch.setattr(
+        fleet.psql, "PINNED", {one: fleet.psql.PINNED[one] for one in fleet.psql.PINNED if one != "client_encoding"}
+    )
     monkeypatch.delitem(fleet.psql.PINNED_VARIABLES, "PGCLIENTENCODING")
 
     with pytest.raises(AssertionError):

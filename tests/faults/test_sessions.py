@@ -159,8 +159,8 @@ def test_a_session_with_the_roles_defaults_loses_the_row(
     world: World, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old behaviour: nothing but the look of values was pinned, and a lock's transaction was as the role has it."""
-    for name in [one for one in pinned.PINNED if one.startswith("default_transaction")]:
-        monkeypatch.delitem(pinned.PINNED, name)
+    kept = {one: pinned.PINNED[one] for one in pinned.PINNED if not one.startswith("default_transaction")}
+    monkeypatch.setattr(pinned, "PINNED", kept)
     monkeypatch.setattr(postgres, "FRESH", "set local application_name = 'pg-rehearsal mutant'")
 
     with pytest.raises(AssertionError, match=r"lost|failed"):
@@ -292,8 +292,8 @@ def test_a_swap_and_its_way_back_under_hostile_defaults(world: World, kind: str)
 @pytest.mark.parametrize("kind", ["words", "limits"])
 @pytest.mark.usefixtures("nobody")
 def test_what_is_not_pinned_decides(world: World, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [one for one in HOSTILE[kind] if one in pinned.PINNED]:
-        monkeypatch.delitem(pinned.PINNED, name)
+    kept = {one: pinned.PINNED[one] for one in pinned.PINNED if one not in HOSTILE[kind]}
+    monkeypatch.setattr(pinned, "PINNED", kept)
     monkeypatch.setattr(pinned, "PINNED_SINCE", {})
 
     with pytest.raises((AssertionError, PreconditionError)):

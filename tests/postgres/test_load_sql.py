@@ -17,7 +17,7 @@ from rehearsal.errors import StepFailed
 from rehearsal.evidence import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.summary import summarize
-from rehearsal.postgres import Connection, connect
+from rehearsal.postgres import Connection, connect, connect_as_application
 from rehearsal.settle import settle
 from tests.load_world import (
     BOTH,
@@ -290,7 +290,7 @@ def _let_commits_go(server: Database) -> None:
 
 
 def _setting(server: Database, name: str) -> str:
-    with connect(server) as conn:
+    with connect_as_application(server) as conn:
         row = conn.execute("select current_setting(%s)", [name]).fetchone()
         assert row is not None
         return str(row[0])
