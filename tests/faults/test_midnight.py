@@ -1,7 +1,6 @@
 """A whole rehearsal whose clock passes midnight at the end of a month: of this command, the server and the app.
 
-The clock of all of them is shifted by libfaketime, which `.ci/run` installs; it does not let Python sleep until a
-moment of the monotonic clock, so that one call is given back to the kernel.
+The clock of all of them is shifted by libfaketime, which `.ci/run` installs.
 """
 
 from __future__ import annotations
@@ -30,9 +29,13 @@ from tests.fix_app import free_port
 from tests.fix_postgres import ROOT
 
 LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib64/faketime/libfaketimeMT.so.1")
-SLEEP = """
+# What waits by the monotonic clock, which is not shifted, goes to the C library past libfaketime: that would take the
+# moments of Python's threads for shifted ones, and whoever waits for the interpreter's lock would not let the other go.
+WAITS = """
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +44,25 @@ int clock_nanosleep(clockid_t clock, int flags, const struct timespec *until, st
     int before = errno, code = syscall(SYS_clock_nanosleep, clock, flags, until, left) ? errno : 0;
     errno = before;
     return code;
+}
+static void *original(const char *name) { return dlvsym(dlopen("libc.so.6", RTLD_LAZY), name, "GLIBC_2.3.2"); }
+int pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attributes)
+{
+    static int (*real)(pthread_cond_t *, const pthread_condattr_t *);
+    if (!real) real = original("pthread_cond_init");
+    return real(cond, attributes);
+}
+int pthread_cond_destroy(pthread_cond_t *cond)
+{
+    static int (*real)(pthread_cond_t *);
+    if (!real) real = original("pthread_cond_destroy");
+    return real(cond);
+}
+int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until)
+{
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    if (!real) real = original("pthread_cond_timedwait");
+    return real(cond, mutex, until);
 }
 """
 # Gates that say how fast this machine is, and those that a small number of rows or no browser leaves open.
@@ -74,8 +96,8 @@ def faked(moment: datetime, folder: Path) -> dict[str, str]:
     compiler = shutil.which("cc")
     if found is None or compiler is None:
         pytest.skip("needs libfaketime and a C compiler: apt-get install faketime gcc libc6-dev")
-    (folder / "sleep.c").write_text(SLEEP)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "sleep.so", folder / "sleep.c"], check=True)
+    (folder / "waits.c").write_text(WAITS)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "waits.so", folder / "waits.c"], check=True)
     shift = (moment - datetime.now(UTC)).total_seconds()
     return {
         "LD_PRELOAD": f"{folder / 'sleep.so'}:{found}",
