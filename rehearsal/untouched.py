@@ -92,7 +92,9 @@ def _copied(table: Table, spec: TableSpec) -> list[str]:
 
 
 def change_witnesses(conn: Connection, table: Name, spec: TableSpec) -> int:
-    """Change the marks of the rehearsal's own rows, and nothing else, in the caller's transaction; return how many.
+    """Change the marks of the rehearsal's own rows, and nothing else, in the caller's transaction.
+
+    Returns how many are another one now: a trigger of the application may have put the old mark back.
 
     Raises:
         CannotSee: the plan names no marker column.
@@ -100,9 +102,13 @@ def change_witnesses(conn: Connection, table: Name, spec: TableSpec) -> int:
     if spec.marker is None:
         message = f"table {spec.name} has no marker column in the plan, so rows of the rehearsal cannot be told apart"
         raise CannotSee(message)
-    statement = sql.SQL("update {t} set {m} = translate({m}::text, '0123456789', '1234567890') where {m} like {w}")
+    statement = sql.SQL(
+        "update {t} as x set {m} = translate(was.mark, '0123456789', '1234567890') "
+        "from (select tableoid, ctid, {m}::text as mark from {t} where {m} like {w}) as was "
+        "where x.tableoid = was.tableoid and x.ctid = was.ctid returning x.{m}::text <> was.mark"
+    )
     names = {"t": sql.Identifier(*table), "m": sql.Identifier(spec.marker), "w": sql.Literal(f"{WITNESS}%")}
-    return conn.execute(statement.format(**names)).rowcount
+    return sum(bool(row[0]) for row in conn.execute(statement.format(**names)).fetchall())
 
 
 def drop_witnesses(conn: Connection, table: Name, spec: TableSpec) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -207,6 +208,33 @@ def test_a_repair_that_takes_the_row_out_first_is_harm(world: Make, monkeypatch:
         harms_nobody(made)
 
 
+def finds_it_beside_a_log(made: World) -> None:
+    """All rows of the load were written a moment ago, and no more of them than the log may keep: all keys are there."""
+    made.conn.execute("update public.build set v = v + 1 where note like 'lg:%'")
+    assert 0 < made.work.drain(made.conn).pending(made.conn) <= made.context.plan.copying.drain_until
+    with contextlib.suppress(StopHere):
+        made.play()
+    (seen,) = [one for one in made.context.run.evidence() if one.gate == "mismatch-found"]
+    assert seen.passed is True, f"not seen: {seen.observed}"
+    assert seen.data["taken"] == mismatch.INJECTED
+
+
+@pytest.mark.fault("f19")
+def test_a_light_load_leaves_rows_to_find(world: Make) -> None:
+    """What its log keeps is taken over before rows are picked; a key in the log would explain the mismatch away."""
+    finds_it_beside_a_log(world("swap"))
+
+
+@pytest.mark.fault("f19", mutant=True)
+def test_rows_whose_keys_wait_in_the_log_hide_the_mismatch(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is left as it is, as it was, and the first look is the last."""
+    monkeypatch.setattr(Drain, "once", lambda *_: 0)
+    monkeypatch.setattr(mismatch, "TRIES", 1)
+
+    with pytest.raises(AssertionError, match=r"not seen: .* 0 unexplained"):
+        finds_it_beside_a_log(world("swap"))
+
+
 def test_children_of_our_own_rows_stay(world: Make) -> None:
     """The repair changes our rows where they stand."""
     made = world("dual-write")
@@ -220,7 +248,7 @@ def test_what_a_killed_phase_left_is_mended_first(world: Make) -> None:
     made = world("swap")
     retired = made.work.names.retired
     column, prefix = "note", f"lg:{made.context.run.name}:"
-    picked = mismatch.pick_rows(made.conn, retired, column, prefix)
+    picked = mismatch.pick_rows(made.conn, made.work, retired, column)
     made.context.run.event("mismatch", table=made.spec, stage="put in", rows=len(picked))
     assert len(mismatch.change_rows(made.conn, made.work, retired, column, picked)) == mismatch.INJECTED
 

@@ -148,14 +148,29 @@ def file_edited(world: World) -> Iterator[None]:
     yield
 
 
-@contextmanager
-def mirror_forgets_deletes(world: World) -> Iterator[None]:
-    """Let the capture function log no delete."""
-    path = world.root / "sql" / "steps" / "mirror.sql.j2"
-    text = path.read_text()
-    assert "if tg_op <> 'INSERT' then" in text
-    path.write_text(text.replace("if tg_op <> 'INSERT' then", "if tg_op = 'UPDATE' then"))
-    yield
+def edited(name: str, old: str, new: str) -> Defect:
+    """Edit an SQL text of the project, all places of it."""
+
+    @contextmanager
+    def put_in(world: World) -> Iterator[None]:
+        path = world.root / "sql" / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        yield
+
+    return put_in
+
+
+def both(one: Defect, other: Defect) -> Defect:
+    """Put two halves of a defect in."""
+
+    @contextmanager
+    def put_in(world: World) -> Iterator[None]:
+        with one(world), other(world):
+            yield
+
+    return put_in
 
 
 def tool(name: str, script: str) -> Defect:
@@ -204,6 +219,14 @@ create function public.swallow() returns trigger language plpgsql as
 REFUSE = """
 create function public.refuse() returns trigger language plpgsql as 'begin raise exception ''refused''; end'
 """
+# What a way back would leave: the end of its script, when names are those of before.
+BACK = ("steps/swap_back.sql.j2", "{% for statement in after %}")
+# Comparisons that count rows but do not look at their values, or do not say which rows they are.
+VALUES = 'pg_catalog.hash_record_extended({{ row(%s, "x") | raw }}, 0)'
+BLIND = edited("parity/digest.sql.j2", VALUES % "pair.columns", "0")
+BLIND_TO_ITSELF = edited("parity/untouched.sql.j2", VALUES % "columns", "0")
+DIM = edited("parity/drill.sql.j2", "          or {{ row(pair.columns,", "          or false and {{ row(pair.columns,")
+FORGETS_DELETES = edited("steps/mirror.sql.j2", "if tg_op <> 'INSERT' then", "if tg_op = 'UPDATE' then")
 SLOW = """
 create function public.slow() returns event_trigger language plpgsql as $$
 begin

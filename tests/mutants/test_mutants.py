@@ -64,6 +64,7 @@ class Mutant:
 
 UNSEEN = Outcome.INCONCLUSIVE
 do, behind = defects.statements, defects.behind_the_triggers
+BACK, END = defects.BACK
 RECENT = f"select id from {READINGS} where source like 'lg:%' order by id limit 5"
 OLD = f"select id from {READINGS} where source = 'synthetic' order by id limit 5"
 
@@ -83,7 +84,7 @@ MUTANTS = [
         ),
     ),
     Mutant("empty table", "baseline", BASELINE, do(f"delete from {READINGS}")),
-    Mutant("capture that forgets deletes", "trigger-tests", TRIGGER_TESTS, defects.mirror_forgets_deletes),
+    Mutant("capture that forgets deletes", "trigger-tests", TRIGGER_TESTS, defects.FORGETS_DELETES),
     Mutant(
         "stray row in the twin",
         "parity-before",
@@ -103,7 +104,7 @@ MUTANTS = [
         "restore-drill",
         BACKUP,
         defects.tool(
-            "pg_dump", '[ "$1" = --version ] && exec {real} "$@"; exec {real} "$@" --exclude-table-data=*readings'
+            "pg_dump", '[ "$1" = --version ] && exec {real} "$@"; exec {real} "$@" "--exclude-table-data=*.*readings"'
         ),
     ),
     Mutant("open transaction", "switchover", IMPATIENT, defects.held_by_a_sleeper),
@@ -141,16 +142,8 @@ MUTANTS = [
     ),
     Mutant("lost delete", "parity-after", AFTER, defects.deletes_undone),
     Mutant("lost delete in the ledger", "ledger", AFTER, defects.deletes_undone),
-    Mutant(
-        "parity that sees nothing",
-        "parity-after",
-        AFTER,
-        do(
-            SWALLOW,
-            f"create trigger zz before update or delete on {READINGS} for each row execute function public.swallow()",
-            f"alter table {READINGS} enable always trigger zz",
-        ),
-    ),
+    Mutant("parity that sees nothing", "parity-after", AFTER, defects.BLIND),
+    Mutant("parity that does not look closer", "parity-after", AFTER, defects.DIM),
     Mutant(
         "row in the default partition",
         "default-empty",
@@ -183,7 +176,7 @@ MUTANTS = [
         "way back that leaves something",
         "definition",
         ROLLBACK,
-        do(f"alter table {RETIRED} alter source set statistics 400"),
+        defects.edited(BACK, END, f"alter table {READINGS} alter source set statistics 400;\n{END}"),
     ),
     Mutant(
         "sync trigger off",
@@ -238,6 +231,7 @@ MUTANTS = [
     Mutant("too few writes", "load", LOAD, outcome=UNSEEN, edits=(("min_writes = 5", "min_writes = 5000"),)),
     Mutant("table locked", "availability", LOAD, defects.locked_for_a_while),
     Mutant("generator that cannot keep up", "generator", LOAD, outcome=UNSEEN, edits=(("rate = 25", "rate = 9000"),)),
+    Mutant("mismatch that is not found", "mismatch-found", ROLLBACK, defects.DIM),
     Mutant(
         "writes that do nothing",
         "mismatch-found",
@@ -249,11 +243,21 @@ MUTANTS = [
         "old table that refuses writes",
         "rollback",
         ROLLBACK,
-        do(
-            REFUSE,
-            f"create trigger zz before insert on {RETIRED} for each row when (new.source like '%smoke') "
-            "execute function public.refuse()",
+        defects.both(
+            do(REFUSE),
+            defects.edited(
+                BACK,
+                END,
+                f"create trigger zz before insert on {READINGS} for each row when (new.source like '%smoke') "
+                f"execute function public.refuse();\n{END}",
+            ),
         ),
+    ),
+    Mutant(
+        "old table that was altered",
+        "rollback",
+        ROLLBACK,
+        do(f"alter table {RETIRED} alter source set statistics 400"),
     ),
     Mutant("slow way back", "rollback-time", ROLLBACK, edits=(("rollback_max_s = 3600", "rollback_max_s = 0.01"),)),
     Mutant(
@@ -300,6 +304,7 @@ MUTANTS = [
         ),
         UNSEEN,
     ),
+    Mutant("digest that is blind", "mismatch-found", WAY_BACK, defects.BLIND_TO_ITSELF),
     Mutant("file edited meanwhile", "fingerprint", ROWS, defects.file_edited),
 ]
 
