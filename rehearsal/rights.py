@@ -15,7 +15,7 @@ from rehearsal.hosts import HostsResult, try_pyinfra
 from rehearsal.plan import Plan
 
 NEEDED_KINDS = ("right", "owner")
-NEEDED = "needed: as a superuser, connected to the database {database}, run"
+NEEDED = "needed: as whoever administers the server, connected to the database {database}, run"
 WANTED = "wanted: the rehearsal does without, but does not see or do everything; the same way, run"
 
 
@@ -46,7 +46,7 @@ def missing_text(report: Mapping[str, Any]) -> str:
 
     >>> row = {"kind": "right", "statement": "grant a to b;", "reason": "owns t"}
     >>> print(missing_text({"database": "finance", "missing": [row]}))
-    -- needed: as a superuser, connected to the database finance, run
+    -- needed: as whoever administers the server, connected to the database finance, run
     grant a to b;  -- owns t
     """
     lines: list[str] = []

@@ -42,7 +42,7 @@ def shop(managed: Managed) -> Iterator[Managed]:
     managed.write_plan("swap")
     for text in (
         f"create role {owner}; alter database {managed.mig.name} owner to {owner}",
-        f"revoke all on schema public from {mig}; revoke pg_monitor, pg_signal_backend from {mig}",
+        f"revoke all on schema public from {mig}; revoke pg_monitor from {mig}",
         f"grant create, usage on schema public to {owner}",
         f"revoke set on parameter session_replication_role, deadlock_timeout from {mig}",
         SHOP.format(app=app, owner=owner),
@@ -104,7 +104,7 @@ def test_without_the_look_the_first_error_is_the_server_s(
 
 # What a DBA may have left out or taken away, and the statement that gives it.
 TAKEN = {
-    "revoke pg_monitor from {mig}": "grant pg_monitor, pg_signal_backend to {mig};",
+    "revoke pg_monitor from {mig}": "grant pg_monitor to {mig};",
     "alter role {mig} noinherit": "alter role {mig} inherit;",
     "revoke usage on schema public from {app}, public": "grant usage on schema public to {app};",
     "alter database {mig} owner to {root}": "grant connect, create on database {mig} to {mig};",
