@@ -204,7 +204,7 @@ def _fires_always(bench: Bench, reason: str) -> str:
     """Read what a role that may not be a replica cannot try: the server fires for it what is ENABLE ALWAYS."""
     name = _mirror_trigger(bench)
     found = scalar(bench.conn, ENABLED, [bench.source.as_string(bench.conn), name])
-    _require(found == "A", f"trigger {name} is {found or 'missing'}, not A (always): a replica-role session would not fire it")
+    _require(found == "A", f"trigger {name} is {found or 'missing'}, not A (always): a replica's write passes it by")
     return f"trigger {name} is enabled always; read, not tried: {reason}"
 
 

@@ -87,5 +87,7 @@ def test_what_needs_no_superuser_is_done_and_the_rest_is_named(
         assert scalar(conn, "select rolsuper or rolcreaterole from pg_roles where rolname = 'tenant'") is False
 
     inventory.write_text(inventory.read_text().replace("tenant_app", "nobody_app"))
-    with pytest.raises(HostsFailed, match=r"lacks 1 rights on the database tenant; .*: \| create role nobody_app login;"):
+    with pytest.raises(
+        HostsFailed, match=r"lacks 1 rights on the database tenant; .*: \| create role nobody_app login;"
+    ):
         run_pyinfra(inventory, "roles", plan=PLAN)
