@@ -9,7 +9,6 @@ import pytest
 from fleet.machines import containers, engine
 from rehearsal.errors import HostsFailed
 from rehearsal.machines import manage
-from rehearsal.verbs import provision
 from tests.hosts.conftest import Hosts
 
 NAMES = ("db", "app1", "monitor")
@@ -66,7 +65,7 @@ def test_a_reset_brings_back_the_provisioned_host_and_nothing_that_came_after(ho
         assert hosts.env.database.name not in databases
         assert hosts.run("hosts").changed == 0
     finally:
-        assert provision(hosts.target()) == 0
+        assert all(hosts.run(phase).ok for phase in ("roles", "app"))
 
 
 def test_a_container_of_somebody_else_is_left_alone(hosts: Hosts) -> None:
@@ -87,7 +86,8 @@ def _in_the_way(hosts: Hosts) -> None:
     finally:
         assert client.containers.get(other.id)
         other.remove(force=True)
-        assert provision(hosts.target()) == 0
+        assert manage("up")["changed"] == ["started: monitor from its snapshot"]
+        assert hosts.run("hosts", limit=["monitor"]).ok
 
 
 def _docker() -> Any:
