@@ -50,7 +50,8 @@ def asked(
     """
     rows = look(session, names)
     if rows:
-        recorder.report(missing=rows[:-1], database=session.database)
+        # What is not refused here is given by the operation `given`, later in the same run.
+        recorder.report(missing=rows[:-1], database=session.database, given=[one for one in KINDS if one not in kinds])
     needed = [row for row in rows if row["kind"] in kinds]
     if needed:
         statements = "\n".join(row["statement"] for row in needed)

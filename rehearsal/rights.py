@@ -15,8 +15,10 @@ from rehearsal.hosts import HostsResult, try_pyinfra
 from rehearsal.plan import Plan
 
 NEEDED_KINDS = ("right", "owner")
-NEEDED = "needed: as whoever administers the server, connected to the database {database}, run"
-WANTED = "wanted: the rehearsal does without, but does not see or do everything; the same way, run"
+BY = "as whoever administers the server, connected to the database {database}, run"
+NEEDED = f"needed: {BY}"
+WANTED = f"wanted: a rehearsal does without, but does not see or do everything; {BY}"
+GIVEN = "given by `invoke db.provision`, as the superuser of the inventory"
 
 
 def bring_roles(inventory: Path, plan: Plan, run: Run, *, dry: bool = False) -> HostsResult:
@@ -50,7 +52,9 @@ def missing_text(report: Mapping[str, Any]) -> str:
     grant a to b;  -- owns t
     """
     lines: list[str] = []
-    for heading, kinds in ((NEEDED, NEEDED_KINDS), (WANTED, ("wanted",))):
+    given = tuple(report.get("given", ()))
+    needed = tuple(kind for kind in NEEDED_KINDS if kind not in given)
+    for heading, kinds in ((NEEDED, needed), (GIVEN, given), (WANTED, ("wanted",))):
         found = [row for row in report["missing"] if row["kind"] in kinds]
         lines += [f"-- {heading.format(database=report['database'])}"] * bool(found)
         lines += [f"{row['statement']}  -- {row['reason']}" for row in found]

@@ -154,7 +154,7 @@ missing (rank, kind, statement, reason) as (
     where not has_parameter_privilege(m.oid, one.name, 'set')
 \endif
     union all
-    select 11, 'wanted', format('alter role %I createdb;', m.rolname), 'without it the backup is not restored for a test'
+    select 11, 'wanted', format('alter role %I createdb;', m.rolname), 'without it the backup is not restored for a test, and there is no GO'
     from role as m where not m.rolcreatedb and not m.rolsuper
     union all
     -- Each library quoted by itself: a list in one pair of quotes is one library, and the server would not start.
@@ -163,8 +163,8 @@ missing (rank, kind, statement, reason) as (
            || (select string_agg(quote_literal(btrim(one.name)), ', ' order by one.place)
                from string_to_table(p.libraries || ', pg_stat_statements', ',') with ordinality as one (name, place)
                where btrim(one.name) <> '')
-           || '; -- then restart the server; a service has a parameter for it',
-           'statements of the application are not seen, those included that a partitioned table would refuse'
+           || ';',
+           'then restart the server, or set it as the service has it; without it statements of the application are not seen, those included that a partitioned table would refuse'
     from preload as p where p.libraries !~ '\mpg_stat_statements\M'
     union all
     select 13, 'wanted', 'create extension pg_stat_statements;', 'the statements are to be had in this database'
