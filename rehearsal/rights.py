@@ -31,7 +31,8 @@ def bring_roles(inventory: Path, plan: Plan, run: Run, *, dry: bool = False) -> 
     for report in result.reports.values():
         if report.get("missing"):
             run.event("missing-rights", database=report["database"], rows=report["missing"])
-            print(missing_text(report))
+            # At once: what is said next, on the other stream, is about these lines.
+            print(missing_text(report), flush=True)
             if any(row["kind"] in NEEDED_KINDS for row in report["missing"]) and result.reason:
                 message = (
                     f"rights are missing on the database {report['database']}, and nothing was written there; run the "

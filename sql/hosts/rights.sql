@@ -159,13 +159,16 @@ missing (rank, kind, statement, reason) as (
     union all
     -- Each library quoted by itself: a list in one pair of quotes is one library, and the server would not start.
     select 12, 'wanted',
+           case when p.libraries is null then 'show shared_preload_libraries;' else
            'alter system set shared_preload_libraries = '
            || (select string_agg(quote_literal(btrim(one.name)), ', ' order by one.place)
                from string_to_table(p.libraries || ', pg_stat_statements', ',') with ordinality as one (name, place)
                where btrim(one.name) <> '')
-           || ';',
-           'then restart the server, or set it as the service has it; without it statements of the application are not seen, those included that a partitioned table would refuse'
-    from preload as p where p.libraries !~ '\mpg_stat_statements\M'
+           || ';' end,
+           case when p.libraries is null then 'this role may not see it; pg_stat_statements must be among them: '
+                else 'then restart the server, or set it as the service has it; ' end
+           || 'without it, statements of the application are not seen, those included that a partitioned table would refuse'
+    from preload as p where coalesce(p.libraries, '') !~ '\mpg_stat_statements\M'
     union all
     select 13, 'wanted', 'create extension pg_stat_statements;', 'the statements are to be had in this database'
     from pg_catalog.pg_available_extensions as e
