@@ -1,4 +1,4 @@
-"""What the host layer has to know of a plan: the names of its tables and of its flags.
+"""What the host layer has to know of a plan: its strategy, the names of its tables and of its flags.
 
 The engine says them with each run. Where pyinfra is run by itself, they are read from the plan's file. Must not judge
 a plan: the engine does.
@@ -35,12 +35,12 @@ def phase_of(data: Any, phases: Collection[str]) -> str | None:
 
 
 def fill_in(data: Any) -> None:
-    """Let a host's data say which tables and flags the plan has, unless the caller said it.
+    """Let a host's data say which tables, strategy and flags the plan has, unless the caller said it.
 
     Raises:
         PyinfraError: there is no such plan, or its file cannot be read.
     """
-    if any(data.get(key) is None for key in ("plan", "flag_reads", "flag_writes", "tables")):
+    if any(data.get(key) is None for key in ("plan", "flag_reads", "flag_writes", "tables", "strategy")):
         data.plan = data.get("plan") or data.get("default_plan")
         for key, value in read_plan(data.plan).items():
             if data.get(key) is None:
@@ -48,7 +48,7 @@ def fill_in(data: Any) -> None:
 
 
 def read_plan(name: str) -> dict[str, Any]:
-    """Return the tables and flags of a plan's file.
+    """Return the tables, strategy and flags of a plan's file.
 
     >>> read_plan("sensor_readings")["tables"]
     ['public.sensor_readings']
@@ -64,8 +64,9 @@ def read_plan(name: str) -> dict[str, Any]:
     try:
         plan = tomllib.loads(path.read_text(encoding="utf-8"))
         flags = {**FLAGS, **plan.get("flags", {})}
-        tables = [table["name"] for table in plan["tables"]]
+        tables, strategy = [table["name"] for table in plan["tables"]], plan["strategy"]
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as exc:
         message = f"the plan {path} cannot be read: {exc!r}; `invoke plan.check` says more"
         raise PyinfraError(message) from exc
-    return {"flag_reads": flags["reads"], "flag_writes": flags["writes"], "tables": tables}
+    named = {"flag_reads": flags["reads"], "flag_writes": flags["writes"]}
+    return {**named, "tables": tables, "strategy": strategy}

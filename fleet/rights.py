@@ -30,8 +30,14 @@ def look(session: Session, names: dict[str, str]) -> list[dict[str, str]]:
 
 
 def names_of(data: Any) -> dict[str, str]:
-    """Return what the query has to know: both roles and the plan's tables."""
-    return {"migrator": data.db_migrator, "app": data.db_app_role, "tables": json.dumps(list(data.tables))}
+    """Return what the query has to know: both roles, the plan's tables, and what is to be done with them where."""
+    return {
+        "migrator": data.db_migrator,
+        "app": data.db_app_role,
+        "tables": json.dumps(list(data.tables)),
+        "strategy": data.strategy,
+        "kind": data.env_kind,
+    }
 
 
 @operation()
@@ -44,14 +50,16 @@ def asked(
     """
     rows = look(session, names)
     if rows:
-        recorder.report(missing=rows[:-1], database=session.database)
+        # What is not refused here is given by the operation `given`, later in the same run.
+        recorder.report(missing=rows[:-1], database=session.database, given=[one for one in KINDS if one not in kinds])
     needed = [row for row in rows if row["kind"] in kinds]
     if needed:
         statements = "\n".join(row["statement"] for row in needed)
         database = session.database
         yield refuse(
             f"{names['migrator']} lacks {len(needed)} rights on the database {database}; nothing was written there; "
-            f"run this as a superuser, connected to {database}, then the same command again:\n{statements}"
+            f"run this as whoever administers the server, connected to {database}, then the same command again:\n"
+            f"{statements}"
         )
     elif rows or not must_see:
         host.noop(f"{names['migrator']} can do what it must")

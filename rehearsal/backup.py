@@ -13,11 +13,9 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
-from psycopg import sql
 from psycopg.rows import dict_row
 
 from rehearsal.catalog import Catalog, Name, dotted
@@ -27,10 +25,10 @@ from rehearsal.errors import PreconditionError
 from rehearsal.parity.digest import open_snapshot
 from rehearsal.parity.pair import read_encodings
 from rehearsal.postgres import Connection, connect
+from rehearsal.scratch import scratch_database
 from rehearsal.sqlfiles import SqlFiles
 
 MANIFEST = "MANIFEST.sha256"
-SCRATCH_MARK = "scratch database of pg-rehearsal; dropped after each restore drill"
 COMMON = ("--no-owner", "--no-acl", "--no-publications", "--no-subscriptions")
 
 
@@ -134,8 +132,9 @@ def restore_drill(
     """Restore a backup into a scratch database beside `database`, compare content, and drop it again.
 
     Raises:
-        PreconditionError: a file of the backup is not as it was written, the role may not make databases, or a
-            database of that name is there and is not ours.
+        PreconditionError: a file of the backup is not as it was written, or a database of that name is there and is not
+            ours.
+        CannotSee: the role may not make databases, or is not let into this one; says what to do.
     """
     started = time.monotonic()
     verify_files(made.folder)
@@ -205,53 +204,6 @@ def verify_files(folder: Path) -> int:
         message = f"the backup in {folder} is not as it was written: {', '.join(wrong)}; do not use it, make a new one"
         raise PreconditionError(message)
     return len(wanted)
-
-
-@contextlib.contextmanager
-def scratch_database(database: Database, name: str) -> Generator[Database]:
-    """Make an empty database beside `database` and drop it at the end; one that a killed drill left is replaced.
-
-    Raises:
-        PreconditionError: the role may not make databases, or the name is taken by a database that is not ours.
-    """
-    ident = sql.Identifier(name)
-    with connect(database, role="restore drill") as conn:
-        _drop_left_over(conn, name)
-        try:
-            conn.execute(_create_database(conn, ident))
-        except psycopg.errors.InsufficientPrivilege as exc:
-            message = f"{database.user} may not make the scratch database {name}; grant it CREATEDB"
-            raise PreconditionError(message) from exc
-        try:
-            conn.execute(sql.SQL("comment on database {} is {}").format(ident, sql.Literal(SCRATCH_MARK)))
-            yield replace(database, name=name)
-        finally:
-            conn.execute(sql.SQL("drop database {} with (force)").format(ident))
-
-
-COMMENT = """
-select pg_catalog.shobj_description(oid, 'pg_database') from pg_catalog.pg_database where datname = %s
-"""
-LOCALE = """
-select pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype
-from pg_catalog.pg_database where datname = current_database()
-"""
-
-
-def _drop_left_over(conn: Connection, name: str) -> None:
-    row = conn.execute(COMMENT, [name]).fetchone()
-    if row is None:
-        return
-    if row[0] != SCRATCH_MARK:
-        message = f"database {name} is there already and was not made by a drill; choose another name or drop it"
-        raise PreconditionError(message)
-    conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-
-
-def _create_database(conn: Connection, ident: sql.Identifier) -> sql.Composed:
-    encoding, collate, ctype = conn.execute(LOCALE).fetchall()[0]
-    text = "create database {} template template0 encoding {} lc_collate {} lc_ctype {}"
-    return sql.SQL(text).format(ident, sql.Literal(encoding), sql.Literal(collate), sql.Literal(ctype))
 
 
 def _with_referenced(conn: Connection, files: SqlFiles, tables: Sequence[Name]) -> dict[Name, bool]:

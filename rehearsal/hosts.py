@@ -152,9 +152,7 @@ def try_pyinfra(
     if phase not in GROUPS:
         message = f"unknown phase {phase!r} of the hosts; there are {', '.join(GROUPS)}"
         raise UsageError(message)
-    reads, writes = flag_names(plan)
-    named = {"plan": plan.name, "tables": [one.name for one in plan.tables], "flag_reads": reads, "flag_writes": writes}
-    values = {"phase": phase, **named, **(data or {})}
+    values = {"phase": phase, **values_of(plan), **(data or {})}
     command = [sys.executable, "-m", "pyinfra", str(inventory.absolute()), "deploy.py"]
     command += ["--fail-percent", "0" if all_or_none else "100"]
     command.append("--dry" if dry else "-y")
@@ -164,6 +162,14 @@ def try_pyinfra(
         command += ["--data", f"{key}={json.dumps(value)}"]
     with tempfile.TemporaryDirectory(prefix="pg-rehearsal-") as folder:
         return _watch(command, phase, Path(folder), run, timeout)
+
+
+def values_of(plan: Plan) -> dict[str, Any]:
+    """Return what the host layer is told of a plan (`fleet/plans.py` reads the same from the plan's file)."""
+    reads, writes = flag_names(plan)
+    tables = [one.name for one in plan.tables]
+    named = {"plan": plan.name, "strategy": plan.strategy, "tables": tables}
+    return {**named, "flag_reads": reads, "flag_writes": writes}
 
 
 def flag_names(plan: Plan) -> tuple[str, str]:

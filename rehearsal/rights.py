@@ -15,8 +15,10 @@ from rehearsal.hosts import HostsResult, try_pyinfra
 from rehearsal.plan import Plan
 
 NEEDED_KINDS = ("right", "owner")
-NEEDED = "needed: as a superuser, connected to the database {database}, run"
-WANTED = "wanted: the rehearsal does without, but does not see or do everything; the same way, run"
+BY = "as whoever administers the server, connected to the database {database}, run"
+NEEDED = f"needed: {BY}"
+WANTED = f"wanted: a rehearsal does without, but does not see or do everything; {BY}"
+GIVEN = "given by `invoke db.provision`, as the superuser of the inventory"
 
 
 def bring_roles(inventory: Path, plan: Plan, run: Run, *, dry: bool = False) -> HostsResult:
@@ -29,7 +31,8 @@ def bring_roles(inventory: Path, plan: Plan, run: Run, *, dry: bool = False) -> 
     for report in result.reports.values():
         if report.get("missing"):
             run.event("missing-rights", database=report["database"], rows=report["missing"])
-            print(missing_text(report))
+            # At once: what is said next, on the other stream, is about these lines.
+            print(missing_text(report), flush=True)
             if any(row["kind"] in NEEDED_KINDS for row in report["missing"]) and result.reason:
                 message = (
                     f"rights are missing on the database {report['database']}, and nothing was written there; run the "
@@ -46,11 +49,13 @@ def missing_text(report: Mapping[str, Any]) -> str:
 
     >>> row = {"kind": "right", "statement": "grant a to b;", "reason": "owns t"}
     >>> print(missing_text({"database": "finance", "missing": [row]}))
-    -- needed: as a superuser, connected to the database finance, run
+    -- needed: as whoever administers the server, connected to the database finance, run
     grant a to b;  -- owns t
     """
     lines: list[str] = []
-    for heading, kinds in ((NEEDED, NEEDED_KINDS), (WANTED, ("wanted",))):
+    given = tuple(report.get("given", ()))
+    needed = tuple(kind for kind in NEEDED_KINDS if kind not in given)
+    for heading, kinds in ((NEEDED, needed), (GIVEN, given), (WANTED, ("wanted",))):
         found = [row for row in report["missing"] if row["kind"] in kinds]
         lines += [f"-- {heading.format(database=report['database'])}"] * bool(found)
         lines += [f"{row['statement']}  -- {row['reason']}" for row in found]

@@ -70,10 +70,10 @@ for name, attributes, groups in (
 
 role = literal(data.db_migrator)
 operations.sql(
-    name="Let the migrating role watch and end sessions",
+    name="Let the migrating role see who waits for whom",
     session=superuser.on("postgres"),
-    unless=f"select pg_has_role({role}, 'pg_monitor', 'member') and pg_has_role({role}, 'pg_signal_backend', 'member')",
-    text=f"grant pg_monitor, pg_signal_backend to {ident(data.db_migrator)};",
+    unless=f"select pg_has_role({role}, 'pg_monitor', 'member')",
+    text=f"grant pg_monitor to {ident(data.db_migrator)};",
 )
 # Before PostgreSQL 15 only a superuser may set these, and there is nothing to grant; the engine then does without.
 can_grant = "select current_setting('server_version_num')::int >= 150000 as can_grant \\gset\n\\if :can_grant\n"

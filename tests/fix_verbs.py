@@ -142,7 +142,7 @@ def managed(server: Database, cluster: Cluster, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("REHEARSAL_RUNS", str(world.root / "runs"))
     with connect(world.superuser) as conn:
         conn.execute(sql.SQL("grant create, usage on schema public to {}").format(sql.Identifier(mig)))
-        conn.execute(sql.SQL("grant pg_monitor, pg_signal_backend to {}").format(sql.Identifier(mig)))
+        conn.execute(sql.SQL("grant pg_monitor to {}").format(sql.Identifier(mig)))
         if conn.info.server_version >= 150000:
             setting = "grant set on parameter session_replication_role, deadlock_timeout to {}"
             conn.execute(sql.SQL(setting).format(sql.Identifier(mig)))

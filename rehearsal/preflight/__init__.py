@@ -5,5 +5,6 @@ remedy, and never dropped in silence. A `warning` is a risk that people decide o
 """
 
 from rehearsal.preflight.run import ASKS, Intent, check_act, run_preflight
+from rehearsal.preflight.server import OF_THE_DRILL, check_drill
 
-__all__ = ["ASKS", "Intent", "check_act", "run_preflight"]
+__all__ = ["ASKS", "OF_THE_DRILL", "Intent", "check_act", "check_drill", "run_preflight"]

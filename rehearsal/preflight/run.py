@@ -21,7 +21,7 @@ from rehearsal.preflight.key import check_key_column, check_operators
 from rehearsal.preflight.place import NOT_COPIED, NOT_SWITCHED, Place, places, read_rows
 from rehearsal.preflight.relations import check_dependents, check_references
 from rehearsal.preflight.rights import check_rights
-from rehearsal.preflight.server import check_lock_slots, check_room, check_server, check_wal_files
+from rehearsal.preflight.server import OF_THE_DRILL, check_lock_slots, check_room, check_server, check_wal_files
 from rehearsal.preflight.standing import check_drop, check_log, check_names
 from rehearsal.preflight.statements import check_statements
 from rehearsal.preflight.table import check_attach, check_table
@@ -65,7 +65,7 @@ ASKS: Mapping[Intent, frozenset[Ask]] = {
 }
 HIDDEN = ("policy-forced", "row-security")
 # A single verb makes no restore drill; and a rehearsal needs to see who blocks, a verb is only slower without.
-NOT_OF_VERBS = ("right-createdb",)
+NOT_OF_VERBS = OF_THE_DRILL
 WARNED_OF_VERBS = ("right-read-stats",)
 
 

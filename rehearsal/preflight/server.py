@@ -6,9 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rehearsal.environment import Database
+from rehearsal.errors import CannotSee
 from rehearsal.findings import Finding
+from rehearsal.postgres import Connection
+from rehearsal.scratch import require_entry
 
 OLDEST = 140000
+# What only a rehearsal needs, and not before its restore drill.
+OF_THE_DRILL = ("right-createdb", "restore-drill")
 
 
 def check_server(row: Mapping[str, Any]) -> Iterator[Finding]:
@@ -27,13 +33,24 @@ def check_server(row: Mapping[str, Any]) -> Iterator[Finding]:
                       "blockers and old snapshots would not be seen", "grant pg_monitor to the role")  # fmt: skip
     if not row["may_create_database"]:
         yield Finding("right-createdb", "warning", "role", "the role may not create databases",
-                      "the restore drill cannot run", "alter role … createdb")  # fmt: skip
+                      "the restore drill cannot run, and without it there is no GO", "alter role … createdb"
+                      )  # fmt: skip
     for one in row["old_transactions"]:
         yield Finding("old-transaction", "warning", "server", one, "locks and the barrier would wait for it",
                       "end it, or rehearse when it has ended")  # fmt: skip
     for one in row["prepared"]:
         yield Finding("prepared-transaction", "warning", "server", f"prepared transaction {one}",
                       "locks and the barrier would wait for it", "commit or roll it back")  # fmt: skip
+
+
+def check_drill(conn: Connection, scratch: Database) -> Iterator[Finding]:
+    """Look whether the server lets the role into the scratch database of the restore drill; it is not made."""
+    try:
+        require_entry(conn, scratch)
+    except CannotSee as exc:
+        condition, _, remedy = str(exc).partition("; ")
+        yield Finding("restore-drill", "warning", "server", condition, "the restore drill cannot run, and without it "
+                      "there is no GO", remedy)  # fmt: skip
 
 
 def check_room(need: int, free: int | None) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 
 from psycopg import errors as pg_errors
 
@@ -12,7 +13,7 @@ from rehearsal.catalog import Table, dotted, split_name
 from rehearsal.clients import find_client, require_version
 from rehearsal.data import check_distribution, make_data
 from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
-from rehearsal.errors import PreconditionError
+from rehearsal.errors import CannotSee, PreconditionError
 from rehearsal.evidence import runs_folder
 from rehearsal.figures import newest_id, read_figures, row_column
 from rehearsal.findings import Finding
@@ -22,11 +23,12 @@ from rehearsal.manifest import Change, write_manifest
 from rehearsal.parity import ParityReport, compare, parity_text
 from rehearsal.plan import TableSpec
 from rehearsal.postgres import Connection
-from rehearsal.preflight import run_preflight
+from rehearsal.preflight import OF_THE_DRILL, check_drill, run_preflight
 from rehearsal.readiness import Intent, ask_first, free_bytes
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.review import find_review
+from rehearsal.scratch import scratch_name
 from rehearsal.stats import read_stats
 from rehearsal.triggertests import TriggerTest, results_text, run_trigger_tests
 from rehearsal.twin import render_changes
@@ -97,7 +99,11 @@ def preflight(context: Context) -> None:
         check_tools(context, conn)
         free = free_bytes(context)
         findings = run_preflight(conn, context.files, context.plan, free_bytes=free, trial=True)
+        findings += check_drill(conn, replace(context.env.database, name=scratch_name(context.plan.name)))
     check_review(context)
+    for one in findings:
+        if one.id in OF_THE_DRILL:
+            context.run.event("note", text=f"warning: {one.condition}; {one.effect}; {one.remedy}")
     blockers = [one for one in findings if one.severity == "blocker"]
     context.run.record(
         "preflight",
@@ -325,8 +331,13 @@ def back_up(context: Context) -> None:
         folder=folder.name,
         table={"columns": ["table", "rows"], "rows": [[dotted(name), one.rows] for name, one in made.content.items()]},
     )
-    scratch = f"rehearsal_restore_{context.plan.name}"
-    drill = backups.restore_drill(context.env.database, context.files, made, scratch, context.env.client_bin)
+    name = scratch_name(context.plan.name)
+    try:
+        drill = backups.restore_drill(context.env.database, context.files, made, name, context.env.client_bin)
+    except CannotSee as exc:
+        # What follows does not stand on the drill; without it there is no GO.
+        context.run.record("restore-drill", "restore", None, str(exc))
+        return
     observed = "content equal" if drill.is_equal else "; ".join(drill.differences)
     context.run.record(
         "restore-drill",

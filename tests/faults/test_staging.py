@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from rehearsal.postgres import Connection, connect
 from rehearsal.sourcescan import scan_statements
 from tests.fix_verbs import ROOT, Managed, Said
 
-STATEMENT = re.compile(r"^(grant|alter|create) .*?;", re.MULTILINE)
+STATEMENT = re.compile(r"^(grant|alter|create) .*;(?=  -- )", re.MULTILINE)
 SHOP = """\
 create table public.places (id bigint primary key);
 create table public.t (id bigint primary key, at timestamptz not null, v int, place bigint references public.places);
@@ -42,7 +44,7 @@ def shop(managed: Managed) -> Iterator[Managed]:
     managed.write_plan("swap")
     for text in (
         f"create role {owner}; alter database {managed.mig.name} owner to {owner}",
-        f"revoke all on schema public from {mig}; revoke pg_monitor, pg_signal_backend from {mig}",
+        f"revoke all on schema public from {mig}; revoke pg_monitor from {mig}",
         f"grant create, usage on schema public to {owner}",
         f"revoke set on parameter session_replication_role, deadlock_timeout from {mig}",
         SHOP.format(app=app, owner=owner),
@@ -54,12 +56,13 @@ def shop(managed: Managed) -> Iterator[Managed]:
 
 
 def statements(said: Said) -> list[str]:
-    """Return the lines that are for the DBA, as they are."""
-    return [match[0] for match in STATEMENT.finditer(said.text)]
+    """Return the lines that the DBA must run, as they are; not what is only wanted."""
+    needed = said.text.partition("-- wanted:")[0]
+    return [match[0] for match in STATEMENT.finditer(needed)]
 
 
 def handed_over(shop: Managed) -> None:
-    """Provision; if it says that something is missing, run that as it stands, and nothing else; then all must go."""
+    """Provision; if it says that something is needed, run that as it stands, and nothing else; then all must go."""
     before = shop.rows("select count(*) from pg_class") + shop.rows("select nspname from pg_namespace order by 1")
     said = shop.verb("provision")
     assert said.code == 1, said.text
@@ -67,8 +70,7 @@ def handed_over(shop: Managed) -> None:
     after = shop.rows("select count(*) from pg_class") + shop.rows("select nspname from pg_namespace order by 1")
     assert after == before
     for line in statements(said):
-        if "shared_preload" not in line and "pg_stat_statements" not in line:
-            shop.run(line, "superuser")
+        shop.run(line, "superuser")
     for verb in ("provision", "migrate", "switchover", "verify", "rollback"):
         said = shop.verb(verb)
         assert said.code == 0, said.text
@@ -104,13 +106,21 @@ def test_without_the_look_the_first_error_is_the_server_s(
 
 # What a DBA may have left out or taken away, and the statement that gives it.
 TAKEN = {
-    "revoke pg_monitor from {mig}": "grant pg_monitor, pg_signal_backend to {mig};",
+    "revoke pg_monitor from {mig}": "grant pg_monitor to {mig};",
     "alter role {mig} noinherit": "alter role {mig} inherit;",
     "revoke usage on schema public from {app}, public": "grant usage on schema public to {app};",
     "alter database {mig} owner to {root}": "grant connect, create on database {mig} to {mig};",
     "create role o_{mig}; alter table public.t owner to o_{mig}": "grant create on schema public to o_{mig};",
-    "create table public.u (t bigint references public.t)": "alter table public.u owner to {mig};",
-}
+    "create table public.u (t bigint references public.t); create statistics public.st on id, v from public.t":
+        "alter table public.u owner to {mig}; alter statistics public.st owner to {mig};",
+    "create table public.places (id bigint primary key); alter table public.t add place bigint references"
+    " public.places": "grant references, update on public.places to {mig};",
+    "create schema aside; create table aside.kinds (id int primary key); alter table public.t add kind int"
+    " references aside.kinds": "grant usage on schema aside to {mig};",
+    "create function aside.f() returns trigger language plpgsql as 'begin return new; end';"
+    " revoke execute on function aside.f() from public; create trigger f before insert on public.t for each row"
+    " execute function aside.f()": "grant execute on function aside.f() to {mig};",
+}  # fmt: skip
 
 
 @pytest.mark.fault("s04")
@@ -125,12 +135,89 @@ def test_every_right_that_is_taken_is_asked_for_at_once(managed: Managed) -> Non
 
     assert said.code == 1
     asked = {one.format(**names) for one in TAKEN.values()}
-    assert asked <= set(statements(said)), said.text
+    assert asked <= {line.replace(" with inherit true", "") for line in statements(said)}, said.text
     for line in statements(said):
-        if "pg_stat_statements" not in line:
-            managed.run(line, "superuser")
+        managed.run(line, "superuser")
     managed.done("provision")
     managed.run(LEFT.format(owner=f"o_{names['mig']}"), "superuser")
+
+
+# What a plan does not touch, or an environment does not do, is not asked for: kinds of rows that name it.
+LESS = {
+    ("swap", "staging"): ({"right"}, {"right"}),
+    ("dual-write", "staging"): (set[str](), {"right"}),
+    ("attach", "staging"): (set[str](), {"right"}),
+    ("swap", "production"): ({"right"}, {"wanted"}),
+}
+
+
+def asked_of(managed: Managed, strategy: str, kind: str) -> list[list[str]]:
+    """Return what `sql/hosts/rights.sql` says, asked as the migrating role: kind, statement, reason."""
+    settings = {"migrator": managed.mig.user, "app": managed.app.user, "tables": '["public.t"]'}
+    settings |= {"strategy": strategy, "kind": kind}
+    words = [word for name, value in settings.items() for word in ("-v", f"{name}={value}")]
+    place = [f"--host={managed.mig.host}", f"--port={managed.mig.port}", f"--username={managed.mig.user}"]
+    psql = managed.rows("select setting || '/psql' from pg_config() where name = 'BINDIR'")[0][0]
+    command = [
+        str(psql),
+        "-XAtq",
+        "-F\x1f",
+        *words,
+        *place,
+        f"--file={ROOT / 'sql/hosts/rights.sql'}",
+        managed.mig.name,
+    ]
+    environ = {**os.environ, "PGPASSWORD": managed.mig.password, "PGOPTIONS": "-c search_path=pg_catalog"}
+    said = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    return [line.split("\x1f") for line in said.stdout.splitlines()]
+
+
+def asked_for_no_more(managed: Managed) -> None:
+    """Raise AssertionError if a right is asked for that this plan, or this kind of environment, does without."""
+    for (strategy, kind), (referring, monitor) in LESS.items():
+        rows = asked_of(managed, strategy, kind)
+        of = {word: {row[0] for row in rows if word in row[1]} for word in ("elsewhere", "pg_monitor", "parameter")}
+        wanted = (
+            {"wanted"} if managed.rows("select current_setting('server_version_num')::int >= 150000")[0][0] else set()
+        )
+        assert of == {"elsewhere": referring, "pg_monitor": monitor, "parameter": wanted}, (strategy, kind, rows)
+        assert not any("signal" in row[1] for row in rows)
+
+
+@pytest.fixture
+def referred(managed: Managed) -> Iterator[Managed]:
+    """A role without rights of its own; a table of somebody else points at the plan's."""
+    managed.setup(rows=10)
+    mig, other = managed.mig.user, managed.mig.user.replace("mig", "elsewhere")
+    managed.run(f"revoke pg_monitor from {mig}; create role {other}", "superuser")
+    managed.run(
+        f"create table public.u (t bigint references public.t); alter table public.u owner to {other}", "superuser"
+    )
+    if managed.rows("select current_setting('server_version_num')::int >= 150000")[0][0]:
+        managed.run(f"revoke set on parameter session_replication_role, deadlock_timeout from {mig}", "superuser")
+    yield managed
+    managed.run(LEFT.format(owner=other), "superuser")
+
+
+@pytest.mark.fault("s04")
+def test_no_more_is_asked_for_than_is_needed(referred: Managed) -> None:
+    """A service gives no signals and no parameters; a table that points here is nothing to dual-write and attach."""
+    asked_for_no_more(referred)
+
+
+@pytest.mark.fault("s04", mutant=True)
+def test_asking_for_parameters_that_no_service_gives_is_caught(
+    referred: Managed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was: what the engine does without was needed, so a database of a service was never provisioned."""
+    (tmp_path / "sql" / "hosts").mkdir(parents=True)
+    text = (ROOT / "sql" / "hosts" / "rights.sql").read_text()
+    (tmp_path / "sql" / "hosts" / "rights.sql").write_text(text.replace("select 10, 'wanted'", "select 10, 'right'"))
+    monkeypatch.setattr("tests.faults.test_staging.ROOT", tmp_path)
+    if referred.rows("select current_setting('server_version_num')::int < 150000")[0][0]:
+        pytest.skip("before 15 there is nothing to grant")
+    with pytest.raises(AssertionError, match=r"'parameter': \{'right'\}"):
+        asked_for_no_more(referred)
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,17 @@ REHEARSAL_TEST_HOSTS=require makes a machine without a Docker Engine a failure i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import testinfra
 
@@ -60,6 +63,21 @@ class Hosts:
     def run(self, phase: str, **more: Any) -> HostsResult:
         """Bring the hosts to the state of a phase."""
         return run_pyinfra(INVENTORY, phase, plan=self.plan, **more)
+
+    def wait_for_the_app(self) -> None:
+        """Wait until the app, which may have been restarted just now, answers with its database.
+
+        A unit is active once its process is there, and listens some time after that.
+        """
+        url, deadline = f"{self.env.app_servers[0].url}/health", time.monotonic() + 30
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (answer := client.get(url)).status_code == 200:
+                        assert answer.json()["server"] == "app1"
+                        return
+                assert time.monotonic() < deadline, "the app does not answer"
+                time.sleep(0.1)
 
     def target(self) -> Target:
         """Return what a verb is called with."""

@@ -87,7 +87,8 @@ def _in_the_way(hosts: Hosts) -> None:
     finally:
         assert client.containers.get(other.id)
         other.remove(force=True)
-        assert provision(hosts.target()) == 0
+        assert manage("up")["changed"] == ["started: monitor from its snapshot"]
+        assert hosts.run("hosts", limit=["monitor"]).ok
 
 
 def _docker() -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -95,21 +94,8 @@ def pooled(request: pytest.FixtureRequest, hosts: Hosts, variable: pytest.Monkey
     """Bring the app's host to a pooler of one mode, whatever it had before."""
     variable.setenv(VARIABLE, request.param)
     assert hosts.run("app").ok
-    wait_for_the_app(hosts)
+    hosts.wait_for_the_app()
     return Pooled(hosts, request.param)
-
-
-def wait_for_the_app(hosts: Hosts) -> None:
-    """Wait until the app, which may have been restarted just now, answers with its database."""
-    url, deadline = f"{hosts.env.app_servers[0].url}/health", time.monotonic() + 30
-    with httpx.Client(trust_env=False, timeout=30) as client:
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if (answer := client.get(url)).status_code == 200:
-                    assert answer.json()["server"] == "app1"
-                    return
-            assert time.monotonic() < deadline, "the app does not answer"
-            time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -145,7 +131,7 @@ def test_writes_of_the_app_arrive_through_the_pooler_and_through_nothing_else(po
     """
     hosts = pooled.hosts
     url = hosts.env.app_servers[0].url
-    wait_for_the_app(hosts)
+    hosts.wait_for_the_app()
     with users_and_properties(hosts) as conn:
         body = {**BODY, "description": pooled.mode}
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as client, ThreadPoolExecutor(4) as pool:
@@ -198,7 +184,7 @@ def test_a_pooler_that_is_killed_comes_up_again_by_itself(pooled: Pooled) -> Non
 
     assert app.check_output("systemctl show -P MainPID pgbouncer") not in {before, "0"}
     assert app.check_output("systemctl --failed --no-legend --plain") == ""
-    wait_for_the_app(pooled.hosts)
+    pooled.hosts.wait_for_the_app()
 
 
 @ONE_MODE
@@ -212,7 +198,7 @@ def test_without_the_option_the_app_goes_to_the_database_itself(pooled: Pooled, 
         unit, files = app.service("pgbouncer"), app.check_output(f"find {FILES} {DROP_INS} -type f")
         left = (unit.is_running, unit.is_enabled, files)
         env = app.file("/etc/finance/app.env").content_string
-        wait_for_the_app(hosts)
+        hosts.wait_for_the_app()
     finally:
         variable.setenv(VARIABLE, pooled.mode)
         assert hosts.run("app").ok

@@ -6,11 +6,9 @@ import re
 import subprocess
 import sys
 
-import httpx
 import pytest
 
 from tests.hosts.conftest import ROOT, Hosts
-from tests.hosts.test_app_host import until
 
 # On each host something that is wanted is not there; the database of the default plan stays.
 SPOILED = {
@@ -46,6 +44,5 @@ def test_pyinfra_by_itself_brings_hosts_to_the_wanted_state(hosts: Hosts) -> Non
         hosts.on(name).check_output(command)
 
     assert run_alone() == CHANGED
-    until(lambda: hosts.on("app1").service("finance.service").is_running)
-    assert httpx.get(f"{hosts.env.app_servers[0].url}/health", trust_env=False, timeout=30).status_code == 200
+    hosts.wait_for_the_app()
     assert run_alone() == set()

@@ -17,12 +17,12 @@ from rehearsal.backup import (
     read_content,
     restore,
     restore_drill,
-    scratch_database,
 )
 from rehearsal.clients import find_client, require_version
 from rehearsal.environment import Database
-from rehearsal.errors import PreconditionError
+from rehearsal.errors import CannotSee, PreconditionError
 from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.scratch import scratch_database
 from rehearsal.sqlfiles import SqlFiles
 
 SCHEMA = """
@@ -167,7 +167,7 @@ def test_refusals_name_what_is_wrong(
         pass
     hotels.execute("create role lowly login password 'se:cr\\et'")
     lowly = Database(database.host, database.port, database.name, "lowly", "se:cr\\et")
-    with pytest.raises(PreconditionError, match="grant it CREATEDB"), scratch_database(lowly, "scratch_4"):
+    with pytest.raises(CannotSee, match="grant it CREATEDB"), scratch_database(lowly, "scratch_4"):
         pass
     hotels.execute("grant select on public.owners to lowly")
     with pytest.raises(Exception, match="permission denied"):

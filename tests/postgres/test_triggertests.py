@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from rehearsal.catalog import Name
 from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.sqlfiles import SqlFiles, as_query
 from rehearsal.triggertests import TriggerTest, results_text, run_trigger_tests
 from tests.fix_tables import make_plan
 
@@ -57,20 +59,63 @@ def test_mutant_fails_its_class(
 ) -> None:
     """A defect that is put into the mirror fails the class that it breaks."""
     pattern, replacement = {**MUTANTS, **SYNC_MUTANTS}[name]
-    for path in sql_files.folder.rglob("*.sql*"):
-        copy = tmp_path / path.relative_to(sql_files.folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(path.read_text())
-    mirror = tmp_path / "steps/mirror.sql.j2"
-    text = mirror.read_text()
-    plain = (
-        re.sub(pattern, lambda _: replacement, text, flags=re.DOTALL)
-        if name in MUTANTS
-        else text.replace(pattern, replacement)
-    )
-    assert plain != text, "the mutation does not match the template any more"
-    mirror.write_text(plain)
-
-    results = _run(conn, SqlFiles(tmp_path), strategy, events)
+    pattern = pattern if name in MUTANTS else re.escape(pattern)
+    results = _run(conn, _mutated(sql_files, tmp_path, pattern, replacement), strategy, events)
 
     assert results[name].passed is False, results[name]
+
+
+def _mutated(sql_files: SqlFiles, folder: Path, pattern: str, replacement: str) -> SqlFiles:
+    """Return the SQL files with a defect in the mirror."""
+    for path in sql_files.folder.rglob("*.sql*"):
+        copy = folder / path.relative_to(sql_files.folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    mirror = folder / "steps/mirror.sql.j2"
+    text = mirror.read_text()
+    mirror.write_text(re.sub(pattern, lambda _: replacement, text, flags=re.DOTALL))
+    assert mirror.read_text() != text, "the mutation does not match the template any more"
+    return SqlFiles(folder)
+
+
+@pytest.fixture
+def owner(conn: Connection, events: Name) -> Iterator[None]:
+    """A session of the owner of the table, who may not be a replica: as a service hands a database out."""
+    database, label = conn.info.dbname, sql.Identifier(*events).as_string(conn)
+    conn.execute(as_query(OWNER.format(database=database, schema=events[0], table=label)))
+    conn.execute("set session authorization replica_never")
+    yield
+    conn.execute("reset session authorization")
+    conn.execute("drop owned by replica_never; drop role replica_never")
+
+
+OWNER = """
+create role replica_never;
+grant create on database "{database}" to replica_never;
+grant usage, create on schema {schema} to replica_never;
+grant all on schema rehearsal to replica_never; grant all on all tables in schema rehearsal to replica_never;
+alter table {table} owner to replica_never
+"""
+
+
+@pytest.mark.parametrize("strategy", ["dual-write", "swap"])
+@pytest.mark.usefixtures("owner")
+def test_a_role_that_may_not_be_a_replica_reads_what_it_cannot_try(
+    conn: Connection, sql_files: SqlFiles, events: Name, strategy: str
+) -> None:
+    """The catalog says whether the trigger fires always, so nothing is left unseen."""
+    results = _run(conn, sql_files, strategy, events)
+
+    assert {name: one.observed for name, one in results.items() if one.passed is not True} == {}
+    assert "is enabled always; read, not tried: permission denied" in results["replica role"].observed
+
+
+@pytest.mark.usefixtures("owner")
+def test_a_trigger_that_a_replica_passes_by_fails_where_it_is_only_read(
+    conn: Connection, sql_files: SqlFiles, events: Name, tmp_path: Path
+) -> None:
+    """The same defect as where it is tried."""
+    results = _run(conn, _mutated(sql_files, tmp_path, *MUTANTS["replica role"]), "swap", events)
+
+    assert results["replica role"].passed is False
+    assert "is O, not A (always)" in results["replica role"].observed
