@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 
@@ -13,8 +12,6 @@ from tests.fix_postgres import ROOT
 from tests.histories.mutants import MUTANTS
 
 pytestmark = pytest.mark.long
-# Fewer would be no witness.
-LEAST = 8
 
 
 def play(*words: str) -> tuple[int, str]:
@@ -27,13 +24,11 @@ def play(*words: str) -> tuple[int, str]:
 
 
 def test_random_histories_end_with_equal_tables() -> None:
-    """As many as two minutes bear, both strategies; both tables hold what was acknowledged; witnesses: conflicts."""
-    code, text = play("--count", "100", "--seconds", "120")
+    """Both strategies; both tables hold what was acknowledged; witnesses: conflicts."""
+    code, text = play("--count", "24")
 
     assert code == 0, text
-    played = re.search(r"(\d+) histories, 0 with differences", text)
-    assert played, text
-    assert int(played[1]) >= LEAST
+    assert "24 histories, 0 with differences" in text
     for what in ("refused 40001", "refused 23505", "refused 55006"):
         assert what in text
 

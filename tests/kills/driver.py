@@ -77,11 +77,14 @@ class Driver:
     _bag: list[str] = field(default_factory=list)
 
     def run(self, kills: int, strategies: tuple[str, ...]) -> Report:
-        """Learn each strategy from a journey in peace, then kill until `kills` are done, strategies in turns."""
+        """Learn each strategy from a journey in peace, then kill until `kills` are done, strategies in turns.
+
+        A defect that was put in is looked for until it is found.
+        """
         for strategy in strategies:
             self.journey(strategy, 0)
         turn = 0
-        while sum(self.report.kills.values()) < kills:
+        while sum(self.report.kills.values()) < kills and not (self.mutate and not self.report.is_clean):
             before = sum(self.report.kills.values())
             self.journey(strategies[turn % len(strategies)], kills - before)
             turn += 1
