@@ -19,6 +19,17 @@ from typing import Any
 from rehearsal.errors import PreconditionError, UsageError
 
 
+def resume_command(run: str, plan: str, start: str = "") -> str:
+    """Return the command that goes on with a run, whatever its environment; `start` is the phase to repeat from.
+
+    >>> resume_command("20260101T000000Z-staging-hospitality", "hospitality", "load")
+    './inv rehearse --env staging --plan hospitality --resume 20260101T000000Z-staging-hospitality --from load'
+    """
+    env = run.partition("-")[2].rpartition(f"-{plan}")[0]
+    words = f"./inv rehearse --env {env} --plan {plan} --resume {run}"
+    return f"{words} --from {start}" if start else words
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One observation that a gate is judged by.

@@ -4,8 +4,10 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Generator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = [
     "tests.fix_app",
@@ -42,6 +44,23 @@ SAMPLES = {
     "tests/faults/test_refused_first.py": 2,
     "tests/faults/test_split_history.py": 1,
 }
+
+
+# One set of hosts takes minutes to make: all tests on hosts are for one worker, as those of any other file are.
+TOGETHER = ("tests/hosts/",)
+
+
+class Sharing(LoadFileScheduling):
+    """Gives a worker the tests of a file, or of a folder that shares what is made for it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((one for one in TOGETHER if nodeid.startswith(one)), super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Take this in the place of `--dist loadfile`; any other way of sharing tests stays as it is."""
+    return Sharing(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)

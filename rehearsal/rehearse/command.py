@@ -16,7 +16,7 @@ from typing import Any
 
 from rehearsal.environment import Environment
 from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, UsageError
-from rehearsal.evidence import Event, Run, runs_folder, utc_now
+from rehearsal.evidence import Event, Run, resume_command, runs_folder, utc_now
 from rehearsal.fingerprint import Fingerprint, name_differences, parts_of, take_fingerprint
 from rehearsal.hosts import run_pyinfra
 from rehearsal.inventory import load_environment
@@ -88,7 +88,7 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
         except KeyboardInterrupt:
             run.event(
                 "note",
-                text=f"interrupted; everything started is stopped, go on with ./inv rehearse --resume {run.name}",
+                text=f"interrupted; everything started is stopped, go on with {resume_command(run.name, plan.name)}",
             )
             return INTERRUPTED
         finally:

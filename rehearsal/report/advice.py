@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rehearsal.evidence import Event
+from rehearsal.evidence import Event, resume_command
 from rehearsal.plan import Plan
 from rehearsal.report.model import Lessons, Number, Span
 from rehearsal.report.numbers import say
@@ -103,7 +103,7 @@ def _again(facts: Facts) -> str:
         if item.passed is not True
     }
     first = next((span.phase for span in facts.spans if span.phase in bad), "")
-    return f"`./inv rehearse --resume {facts.run}{f' --from {first}' if first else ''}`"
+    return f"`{resume_command(facts.run, facts.plan.name, first)}`"
 
 
 def _after_go(facts: Facts) -> list[str]:

@@ -144,7 +144,9 @@ def test_writes_of_the_app_arrive_through_the_pooler_and_through_nothing_else(po
     assert written == {one.json()["id"] for one in answers}
     assert sessions
     assert {port for port, _, _ in sessions} <= ports
-    assert {(ssl, name) for _, ssl, name in sessions} == {(True, "app1")}
+    assert {ssl for _, ssl, _ in sessions} == {True}
+    # One that the pooler opened and has lent to nobody yet has no name: another came free before it was there.
+    assert {name for _, _, name in sessions} - {""} == {"app1"}
     assert hosts.env.database.port == 5432
 
 
