@@ -329,7 +329,7 @@ def test(_: Context, only: str = "", major: str = "", all: bool = False, long: b
     if only:
         _end(_python("-m", "pytest", only))
         return
-    # Three workers, each with a cluster of its own, for tests wait a lot; then, one by one, those that measure the machine.
+    # Three workers, each with a cluster of its own, for tests wait a lot; then, one by one, what measures the machine.
     brief = "" if all else " and not long"
     shared = _tested("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "-m", f"not alone{brief}")
     _end(max(shared, _tested("-m", f"alone{brief}")))
