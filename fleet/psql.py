@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra.api import QuoteString, StringCommand
 
 SEPARATOR = "\x1f"
-# As in the engine's sessions, for the same reasons: see `rehearsal/pinned.py`, which this layer does not import.
+# As in the engine's sessions, for the same reasons: see `rehearsal/postgres/pinned.py`, which is not imported here.
 PINNED = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",

@@ -12,20 +12,23 @@ from pathlib import Path
 
 import psycopg
 
-from rehearsal import explain, flag_verbs, host_verbs, verbs
-from rehearsal.acts import ACTS, act_of
+from rehearsal.advisor.write import new_plan
+from rehearsal.application.rollout import Rollout
+from rehearsal.approval.acts import ACTS, act_of
+from rehearsal.approval.review import write_review
+from rehearsal.approval.signature import sign, verify
+from rehearsal.commands import database as verbs
+from rehearsal.commands import flags as flag_verbs
+from rehearsal.commands import hosts as host_verbs
+from rehearsal.commands.database import Target
+from rehearsal.commands.verify import verify as verify_tables
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
-from rehearsal.flip import Rollout
-from rehearsal.newplan import new_plan
-from rehearsal.planfile import find_plan, load_plan
-from rehearsal.postgres import clear_error
+from rehearsal.plan.file import find_plan, load_plan
+from rehearsal.postgres.connection import clear_error
+from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.command import Request, fingerprint_of, newest, open_report, rehearse
-from rehearsal.review import write_review
-from rehearsal.signature import sign, verify
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.verbs import Target
-from rehearsal.verify_verb import verify as verify_tables
+from rehearsal.verdict import explain
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE"

@@ -1,7 +1,7 @@
 """Where things are: one environment as read from its pyinfra inventory.
 
 Owns the values that connect the engine to a database and to app servers. Must not know pyinfra: the inventory is
-read by a child process (`rehearsal.hosts`).
+read by a child process (`rehearsal.hosts.pyinfra`).
 """
 
 from __future__ import annotations

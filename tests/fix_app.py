@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from rehearsal.environment import Database
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 SEED = """
 insert into public.properties (org_id, name) select 1 + n % 2, 'Property ' || n from generate_series(1, 3) as n;

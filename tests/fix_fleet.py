@@ -22,9 +22,9 @@ from typing import Any
 import httpx
 import pytest
 
+from rehearsal.application.flags import Routing, read_routing
+from rehearsal.application.probe import http
 from rehearsal.environment import AppServer, Database, Environment
-from rehearsal.flags import Routing, read_routing
-from rehearsal.serving import http
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 LIGHT_APP = Path(__file__).with_name("light_app.py")

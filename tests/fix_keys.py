@@ -14,12 +14,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from rehearsal.catalog import Name
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.twin import render_changes
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.target.target import render_changes
 
 TABLE: Name = ("public", 'Key"ed Rows')
 ROWS = 1_500

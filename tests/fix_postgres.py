@@ -20,8 +20,8 @@ from psycopg import sql
 
 from fleet.cluster import Cluster
 from rehearsal.environment import Database
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 ROOT = Path(__file__).resolve().parent.parent
 _numbers = itertools.count(1)

@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
-from rehearsal import cli, flag_verbs, host_verbs, newplan, verbs
-from rehearsal.fingerprint import Fingerprint
-from rehearsal.inventory import load_environment
-from rehearsal.plan import Plan
-from rehearsal.planfile import find_plan, load_plan
-from rehearsal.postgres import connect
+from rehearsal import cli
+from rehearsal.advisor import write as newplan
+from rehearsal.approval.fingerprint import Fingerprint
+from rehearsal.commands import database as verbs
+from rehearsal.commands import flags as flag_verbs
+from rehearsal.commands import hosts as host_verbs
+from rehearsal.hosts.inventory import load_environment
+from rehearsal.plan.file import find_plan, load_plan
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import connect
+from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse import command
 from rehearsal.rehearse.command import fingerprint_of
-from rehearsal.sqlfiles import SqlFiles
 from tests.fix_verbs import PASSWORD, Managed, Said
 from tests.signed import rehearsed
 

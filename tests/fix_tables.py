@@ -15,15 +15,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rehearsal.catalog import Name, split_name
+from rehearsal.catalog.tables import Name, split_name
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.names import Names
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
-from rehearsal.twin import render_changes
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.target import render_changes
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
 

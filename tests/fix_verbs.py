@@ -20,10 +20,11 @@ import pytest
 from psycopg import sql
 
 from fleet.cluster import Cluster
-from rehearsal import cli, inventory
+from rehearsal import cli
 from rehearsal.environment import Database
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.hosts import inventory
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "managed"

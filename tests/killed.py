@@ -20,8 +20,8 @@ import psycopg
 
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.regrain import Regrain
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.strategies.attach.split import Regrain
 from tests.fix_postgres import ROOT
 from tests.fix_tables import make_plan, make_switchover
 

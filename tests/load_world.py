@@ -9,8 +9,8 @@ from typing import Any
 
 from rehearsal.environment import AppServer, Database, Environment
 from rehearsal.load.summary import LoadSummary
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection
 
 TABLE = "public.posts"
 SOURCE = ("public", "posts")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.evidence import Run
-from rehearsal.plan import Dashboard, Data, DataTable, Plan, Query, Smoke, SourceScan, TableSpec
+from rehearsal.plan.model import Dashboard, Data, DataTable, Plan, Query, Smoke, SourceScan, TableSpec
 
 START = datetime(2026, 2, 1, 2, 0, tzinfo=UTC)
 FINGERPRINT = "7f83b1657ff1fc53b92dc18148a1d65dfc2d4b1fa3d677284addd200126d9069"

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rehearsal.fingerprint import parts_of
-from rehearsal.plan import Plan
+from rehearsal.approval.fingerprint import parts_of
+from rehearsal.approval.signature import sign
+from rehearsal.plan.model import Plan
 from rehearsal.report import write_report
-from rehearsal.signature import sign
 from tests.played import ENVIRONMENT, play
 
 # Of the played run, which ends so long after its beginning.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from rehearsal.load.config import KeyRange
-from rehearsal.plan import Operation
+from rehearsal.plan.model import Operation
 
 Key = datetime | date | int | str
 _NOW_SHARE = 0.5

@@ -19,11 +19,11 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from rehearsal.ledger import Outcome
 from rehearsal.load.config import Server
-from rehearsal.plan import Operation
-from rehearsal.postgres import as_application
-from rehearsal.sqlfiles import as_query
+from rehearsal.load.ledger import Outcome
+from rehearsal.plan.model import Operation
+from rehearsal.postgres.connection import as_application
+from rehearsal.postgres.sqlfiles import as_query
 
 Announce = Callable[[str], None]
 _PLACEHOLDER = re.compile(r"\{(id|key|old_key|marker|subject)\}")

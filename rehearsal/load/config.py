@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rehearsal.errors import UsageError
-from rehearsal.plan import Operation
+from rehearsal.plan.model import Operation
 
 KeyType = Literal["timestamptz", "timestamp", "date", "epoch", "uuid7", "number", "choice", "uuid"]
 

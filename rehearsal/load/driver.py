@@ -26,7 +26,7 @@ from rehearsal.evidence import Event, Run, utc_now
 from rehearsal.load.config import KeyRange, LoadConfig, Server
 from rehearsal.load.keyranges import read_key_ranges
 from rehearsal.load.summary import LoadSummary, summarize_files
-from rehearsal.plan import Operation, Plan
+from rehearsal.plan.model import Operation, Plan
 
 READY_S = 30.0
 STOP_S = 20.0

@@ -17,13 +17,13 @@ from typing import Any
 import psycopg
 
 from rehearsal.errors import PreconditionError
-from rehearsal.ledger import Ledger, LedgerWriter, finished_files, key_text, ledger_files, marker
 from rehearsal.load.arrivals import KeyChooser, merged
 from rehearsal.load.clients import HttpClient, Result, SqlClient
 from rehearsal.load.config import LoadConfig
+from rehearsal.load.ledger import Ledger, LedgerWriter, finished_files, key_text, ledger_files, marker
 from rehearsal.load.record import OpClass, Recorder
 from rehearsal.load.subjects import Subject, Subjects
-from rehearsal.plan import Operation
+from rehearsal.plan.model import Operation
 
 Tell = Callable[[dict[str, Any]], None]
 

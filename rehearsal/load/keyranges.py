@@ -11,15 +11,15 @@ from pathlib import Path
 
 from psycopg import errors, sql
 
-from rehearsal.bounds import INTEGERS, PER_SECOND
-from rehearsal.catalog import Catalog, Table, split_name
+from rehearsal.catalog.bounds import INTEGERS, PER_SECOND
+from rehearsal.catalog.keys import Key, read_key, read_key_range, spell_values
+from rehearsal.catalog.tables import Catalog, Table, split_name
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.keys import Key, read_key, read_key_range, spell_values
 from rehearsal.load.config import KeyRange, KeyType
-from rehearsal.plan import Plan, TableSpec
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 SQL_FOLDER = Path(__file__).resolve().parents[2] / "sql"
 

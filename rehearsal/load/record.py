@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rehearsal.ledger import append_line
 from rehearsal.load.histogram import Histogram
+from rehearsal.load.ledger import append_line
 
 CellKey = tuple[int, str, str, str]
 # Of a kind that is asked for rarely, one failure is followed by a long time in which nobody asks.

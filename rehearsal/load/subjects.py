@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from rehearsal.ledger import Ledger, allowed_states
 from rehearsal.load.arrivals import Key
+from rehearsal.load.ledger import Ledger, allowed_states
 
 
 @dataclass(slots=True)

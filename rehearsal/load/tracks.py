@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rehearsal.load.summary import ClassSummary, LoadSummary, Track
-from rehearsal.plan import GateLimits, Operation
+from rehearsal.plan.model import GateLimits, Operation
 
 # A percentage of fewer says little: 2 of 20 may be bad luck. Then only what luck does twice in a thousand counts.
 FEW = 100

@@ -14,25 +14,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from rehearsal.approval.fingerprint import Fingerprint, name_differences, parts_of, take_fingerprint
 from rehearsal.environment import Environment
 from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, UsageError
 from rehearsal.evidence import Event, Run, resume_command, runs_folder, utc_now
-from rehearsal.fingerprint import Fingerprint, name_differences, parts_of, take_fingerprint
-from rehearsal.hosts import run_pyinfra
-from rehearsal.inventory import load_environment
+from rehearsal.hosts.inventory import load_environment
+from rehearsal.hosts.pyinfra import run_pyinfra
+from rehearsal.hosts.throwaway import stand_up
 from rehearsal.limits import require_limits
-from rehearsal.machines import stand_up
-from rehearsal.plan import Plan
-from rehearsal.planfile import find_plan, load_plan
-from rehearsal.postgres import advisory_lock, connect, scalar
+from rehearsal.plan.file import find_plan, load_plan
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import advisory_lock, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import Context, Options
 from rehearsal.rehearse.phases import PHASES
 from rehearsal.rehearse.runner import Runner, choose, index_of, lock_database, lock_key
 from rehearsal.report.write import write_report
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.terminal import make_terminal
+from rehearsal.terminal.views import make_terminal
 from rehearsal.variables import left_out
-from rehearsal.verdict import Verdict
+from rehearsal.verdict.decide import Verdict
 
 INTERRUPTED = 3
 
@@ -139,7 +139,7 @@ def open_run(root: Path, plan: Plan, request: Request) -> Run:
 def confirm(env: Environment, plan: Plan, *, yes: bool) -> None:
     """Ask before tables of somebody's staging database are switched over; throwaway hosts are not asked about.
 
-    Production was asked for already, by a question of its own (`rehearsal.production`).
+    Production was asked for already, by a question of its own (`rehearsal.approval.approvals.production`).
 
     Raises:
         UsageError: the answer was not yes, or there is no terminal to ask on.

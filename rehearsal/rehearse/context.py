@@ -11,22 +11,22 @@ from pathlib import Path
 
 from psycopg import sql
 
-from rehearsal import state
-from rehearsal.approval import Approval
-from rehearsal.catalog import Catalog, Name, Table, split_name
+from rehearsal.approval.approvals import Approval
+from rehearsal.catalog.tables import Catalog, Name, Table, split_name
 from rehearsal.environment import Environment
 from rehearsal.evidence import Run
-from rehearsal.history import HistoryNames
 from rehearsal.load.driver import LoadProcess, ledger_folder
+from rehearsal.load.lock_waits import VictimSampler
+from rehearsal.load.settlement import Settlement, settle
 from rehearsal.load.summary import LoadSummary
 from rehearsal.load.tracks import Problem, error_problems, stall_problems, stalls
-from rehearsal.names import Names
-from rehearsal.plan import Plan, TableSpec
-from rehearsal.postgres import Connection, connect
-from rehearsal.settle import Settlement, settle
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.switchover import Switchover
-from rehearsal.victims import VictimSampler
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.strategies.attach.layout import HistoryNames
+from rehearsal.switchover.table import Switchover
 
 # Kinds of operations that are named in one line of evidence.
 SHOWN = 3

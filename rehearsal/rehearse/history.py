@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from psycopg import sql
 
-from rehearsal.catalog import Catalog, split_name
+from rehearsal.catalog.tables import Catalog, split_name
+from rehearsal.checks.untouched import Reader, Untouched, change_witnesses, drop_witnesses, make_witnesses
 from rehearsal.errors import CannotSee
-from rehearsal.plan import TableSpec
-from rehearsal.postgres import Connection
-from rehearsal.readiness import Intent, ask_first
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.perform import (
     check_definition,
@@ -23,9 +23,9 @@ from rehearsal.rehearse.perform import (
     settled_relations,
 )
 from rehearsal.rehearse.prove import keep_load, record_restore_time
+from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.rehearse.usage import smoke_all
-from rehearsal.untouched import Reader, Untouched, change_witnesses, drop_witnesses, make_witnesses
 
 WITNESSES = 200
 

@@ -11,22 +11,22 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from rehearsal import state
-from rehearsal.catalog import Catalog, Name, Table
-from rehearsal.doctor import twin_leads
-from rehearsal.drain import EVERYTHING
+from rehearsal.catalog.tables import Catalog, Name, Table
+from rehearsal.checks.parity import compare
+from rehearsal.checks.parity.report import ParityReport
+from rehearsal.commands.doctor import twin_leads
 from rehearsal.errors import CannotSee
-from rehearsal.ledger import marker_prefix
-from rehearsal.parity import compare
-from rehearsal.parity.report import ParityReport
-from rehearsal.plan import TableSpec
-from rehearsal.postgres import Connection, with_lock
-from rehearsal.quiet import quiet
+from rehearsal.load.ledger import marker_prefix
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection, with_lock
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
-from rehearsal.repair import our_triggers, resync
-from rehearsal.switchover import Switchover
-from rehearsal.twin import log_columns
+from rehearsal.switchover import state
+from rehearsal.switchover.copy.replay import EVERYTHING
+from rehearsal.switchover.quiet import quiet
+from rehearsal.switchover.repair import our_triggers, resync
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.target import log_columns
 
 INJECTED = 50
 # A light load may write all of its rows anew while the comparison begins; the next try finds others.

@@ -5,26 +5,26 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from rehearsal import state
-from rehearsal.carried import find_differences, find_leftovers
-from rehearsal.catalog import Name, Table, split_name
+from rehearsal.application.flags import show_flags
+from rehearsal.application.rollout import FlipResult, set_flags
+from rehearsal.catalog.tables import Name, Table, split_name
+from rehearsal.checks.definition import find_differences, find_leftovers
+from rehearsal.checks.duplicates import find_duplicates
+from rehearsal.checks.figures import read_figures, row_column
+from rehearsal.checks.inspection import inspect
+from rehearsal.checks.parity import compare, parity_text
+from rehearsal.checks.parity.report import ParityReport
+from rehearsal.checks.queries.compare import QueryResult, compare_queries, performance_results_text, speed_text
 from rehearsal.errors import CannotSee
-from rehearsal.figures import read_figures, row_column
-from rehearsal.flags import show_flags
-from rehearsal.flip import FlipResult, set_flags
-from rehearsal.inspection import inspect
-from rehearsal.names import Names
-from rehearsal.parity import compare, parity_text
-from rehearsal.parity.report import ParityReport
-from rehearsal.plan import TableSpec
-from rehearsal.postgres import Connection
-from rehearsal.queries import QueryResult, compare_queries, performance_results_text, speed_text
-from rehearsal.readiness import Intent, ask_first
-from rehearsal.references import count_orphans, from_stored
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.prepare import check_triggers, distinct_columns
+from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.runner import StopHere
-from rehearsal.uniques import find_duplicates
+from rehearsal.switchover import state
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.target.references import count_orphans, from_stored
 
 SWITCHED = {"dual-write": state.MIRRORED, "swap": state.SWAPPED, "attach": state.ATTACHED}
 

@@ -8,31 +8,31 @@ from dataclasses import replace
 
 from psycopg import errors as pg_errors
 
-from rehearsal import backup as backups
-from rehearsal.catalog import Table, dotted, split_name
-from rehearsal.clients import find_client, require_version
-from rehearsal.data import check_distribution, make_data
-from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.application.flags import wait_for_servers
+from rehearsal.approval.review import find_review
+from rehearsal.catalog.findings import Finding
+from rehearsal.catalog.tables import Table, dotted, split_name
+from rehearsal.checks import backup as backups
+from rehearsal.checks.figures import newest_id, read_figures, row_column
+from rehearsal.checks.parity import ParityReport, compare, parity_text
+from rehearsal.checks.preflight import OF_THE_DRILL, check_drill, run_preflight
+from rehearsal.checks.scratch import scratch_name
+from rehearsal.checks.stats import read_stats
+from rehearsal.checks.triggers import TriggerTest, results_text, run_trigger_tests
+from rehearsal.checks.untouched import Reader
 from rehearsal.errors import CannotSee, PreconditionError
 from rehearsal.evidence import runs_folder
-from rehearsal.figures import newest_id, read_figures, row_column
-from rehearsal.findings import Finding
-from rehearsal.flags import wait_for_servers
-from rehearsal.hosts import run_pyinfra
-from rehearsal.manifest import Change, write_manifest
-from rehearsal.parity import ParityReport, compare, parity_text
-from rehearsal.plan import TableSpec
-from rehearsal.postgres import Connection
-from rehearsal.preflight import OF_THE_DRILL, check_drill, run_preflight
-from rehearsal.readiness import Intent, ask_first, free_bytes
+from rehearsal.hosts.manifest import Change, write_manifest
+from rehearsal.hosts.pyinfra import run_pyinfra
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.programs import find_client, require_version
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.readiness import Intent, ask_first, free_bytes
 from rehearsal.rehearse.runner import StopHere
-from rehearsal.review import find_review
-from rehearsal.scratch import scratch_name
-from rehearsal.stats import read_stats
-from rehearsal.triggertests import TriggerTest, results_text, run_trigger_tests
-from rehearsal.twin import render_changes
-from rehearsal.untouched import Reader
+from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.switchover.target.target import render_changes
+from rehearsal.synthetic.rows import check_distribution, make_data
 
 
 def provision(context: Context) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import time
 
-from rehearsal import state
-from rehearsal.catalog import Name, split_name
-from rehearsal.names import Names
-from rehearsal.plan import TableSpec
-from rehearsal.readiness import Intent, ask_first
+from rehearsal.catalog.tables import Name, split_name
+from rehearsal.plan.model import TableSpec
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.mismatch import inject
 from rehearsal.rehearse.perform import (
@@ -20,8 +17,11 @@ from rehearsal.rehearse.perform import (
     settled_relations,
 )
 from rehearsal.rehearse.prepare import check_triggers
+from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.usage import smoke_all
-from rehearsal.repair import resync
+from rehearsal.switchover import state
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.repair import resync
 
 
 def full_load(context: Context) -> None:

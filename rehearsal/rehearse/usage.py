@@ -10,15 +10,15 @@ from typing import Any
 
 from psycopg import sql
 
-from rehearsal import monitoring
-from rehearsal.browser import check_dashboard
-from rehearsal.catalog import Table
-from rehearsal.figures import row_column
-from rehearsal.hosts import try_pyinfra
-from rehearsal.postgres import Connection
+from rehearsal.application import monitoring
+from rehearsal.application.browser import check_dashboard
+from rehearsal.application.smoke import SmokeResult, run_smoke, scan_log
+from rehearsal.application.sourcescan import scan_source, scan_statements
+from rehearsal.catalog.tables import Table
+from rehearsal.checks.figures import row_column
+from rehearsal.hosts.pyinfra import try_pyinfra
+from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
-from rehearsal.smoke import SmokeResult, run_smoke, scan_log
-from rehearsal.sourcescan import scan_source, scan_statements
 
 
 def smoke(context: Context) -> None:

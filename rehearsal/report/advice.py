@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rehearsal.evidence import Event, resume_command
-from rehearsal.plan import Plan
+from rehearsal.plan.model import Plan
 from rehearsal.report.model import Lessons, Number, Span
 from rehearsal.report.numbers import say
-from rehearsal.verdict import GateResult, Outcome, State, Verdict
+from rehearsal.verdict.decide import GateResult, Outcome, State, Verdict
 
 
 @dataclass(frozen=True, slots=True)

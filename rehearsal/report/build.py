@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import rehearsal
 from rehearsal.evidence import Evidence, Run
-from rehearsal.plan import Plan
+from rehearsal.plan.model import Plan
 from rehearsal.report.advice import Facts, learn, list_issues, list_next_steps, list_recommendations
 from rehearsal.report.chapters import build_sections
-from rehearsal.report.history import History, read_history, read_latency, read_progress, read_spans
 from rehearsal.report.model import Attachment, Bar, GateRow, Observation, Report, Series, VerdictPart
 from rehearsal.report.numbers import estimate, read_numbers
 from rehearsal.report.tables import settings_table, tables_of
-from rehearsal.verdict import GateResult, Verdict
+from rehearsal.report.timeline import History, read_history, read_latency, read_progress, read_spans
+from rehearsal.verdict.decide import GateResult, Verdict
 
 NOTES = "notes.md"
 CONNECTOR = re.compile(r"@\w+/(?=\w)")

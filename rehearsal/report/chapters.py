@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rehearsal.report.history import History, read_rows
 from rehearsal.report.model import Section, Table
+from rehearsal.report.timeline import History, read_rows
 
 Chart = Literal["", "timeline", "progress", "parity", "latency"]
 

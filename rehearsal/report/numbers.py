@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rehearsal.evidence import Evidence
-from rehearsal.plan import Plan
-from rehearsal.report.history import History
+from rehearsal.plan.model import Plan
 from rehearsal.report.model import Number, Series, Tone
-from rehearsal.verdict import GateResult, State
+from rehearsal.report.timeline import History
+from rehearsal.verdict.decide import GateResult, State
 
 MIN_ROWS = 100_000
 MIN_SECONDS = 1.0

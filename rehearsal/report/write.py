@@ -1,7 +1,7 @@
 """Write the report of a run into its folder, and the manifest of every file there.
 
 Owns which files the report consists of. Write it after the last event of the run: what is appended later no longer
-fits the manifest, and `rehearsal.signature.verify` says so.
+fits the manifest, and `signature.verify` says so.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
-from rehearsal.plan import Plan
+from rehearsal.plan.model import Plan
 from rehearsal.report.build import build_report, file_sha256
 from rehearsal.report.model import Report, Signature
 from rehearsal.report.render import render_html, render_json, render_junit, render_markdown
-from rehearsal.verdict import Verdict, decide_run
+from rehearsal.verdict.decide import Verdict, decide_run
 
 MANIFEST = "MANIFEST.sha256"
 SIGNATURE = "signature.json"

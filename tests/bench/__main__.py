@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rehearsal.environment import Database
 from rehearsal.errors import RehearsalError
-from rehearsal.postgres import connect, scalar
+from rehearsal.postgres.connection import connect, scalar
 from tests.bench import felt
 from tests.bench.ways import FLOOR, WAYS, Way
 from tests.bench.world import Cost, World, count

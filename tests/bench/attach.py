@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 
 from fleet.cluster import Cluster
-from rehearsal import state
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
-from rehearsal.twin import render_changes
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.target import render_changes
 from tests.bench.world import ROOT, SCHEMA
 from tests.fix_tables import NOW
 

@@ -7,12 +7,12 @@ import threading
 import time
 from dataclasses import dataclass
 
-from rehearsal.catalog import Catalog
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.parity import compare
 from rehearsal.environment import Database
-from rehearsal.names import Names
-from rehearsal.parity import compare
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import as_query, quote_ident
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import as_query, quote_ident
+from rehearsal.switchover.names import Names
 from tests.bench.world import TABLE, Cost, World, backend_seconds, count, make_plan
 from tests.bench.writers import clients, percentile
 

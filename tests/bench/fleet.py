@@ -22,10 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehearsal.flip import Rollout, set_flags
-from rehearsal.hosts import PROJECT
-from rehearsal.inventory import _read_inventory  # pyright: ignore[reportPrivateUsage]
-from rehearsal.plan import Plan, TableSpec
+from rehearsal.application.rollout import Rollout, set_flags
+from rehearsal.hosts.inventory import _read_inventory  # pyright: ignore[reportPrivateUsage]
+from rehearsal.hosts.pyinfra import PROJECT
+from rehearsal.plan.model import Plan, TableSpec
 from tests.fix_fleet import NAMES, OFF, ON, Fleet, running_fleet
 
 PLAN = Plan(name="hosts", strategy="swap", tables=[TableSpec(name="public.posts", key="created_at")])

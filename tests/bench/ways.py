@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from rehearsal import state
-from rehearsal.catalog import Catalog
-from rehearsal.chunks import Limits
-from rehearsal.copying import Copier, plan_chunks
+from rehearsal.catalog.tables import Catalog
 from rehearsal.environment import Database
-from rehearsal.indexes import IndexBuilder, foreign_key_sql, index_statements
-from rehearsal.names import Names
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import as_query
-from rehearsal.twin import Shape, clear_target_sql
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.copy.chunks import Limits
+from rehearsal.switchover.copy.copier import Copier, plan_chunks
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.target.indexes import IndexBuilder, foreign_key_sql, index_statements
+from rehearsal.switchover.target.target import Shape, clear_target_sql
 from tests.bench.world import TABLE, World, execute_all, make_plan
 
 Work = Callable[[World, Database], object]

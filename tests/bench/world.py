@@ -15,11 +15,11 @@ from psycopg import sql
 from fleet.cluster import Cluster
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
-from rehearsal.twin import render_changes
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.target import render_changes
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ("public", "readings")

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 import psycopg
 
 from rehearsal.environment import Database
-from rehearsal.postgres import connect
+from rehearsal.postgres.connection import connect
 from tests.bench.world import ROOT
 
 CLIENTS = 8

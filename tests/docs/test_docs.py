@@ -17,7 +17,7 @@ from invoke.collection import Collection
 from invoke.tasks import Task
 
 from rehearsal.cli import main
-from rehearsal.gates import GATES
+from rehearsal.verdict.gates import GATES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]

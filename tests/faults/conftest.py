@@ -6,8 +6,8 @@ import pytest
 
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.faults.small import Small
 
 

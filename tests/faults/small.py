@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rehearsal import state
-from rehearsal.carried import find_differences
-from rehearsal.catalog import split_name
-from rehearsal.cleanup import clean_up, end_attach
+from rehearsal.catalog.tables import split_name
+from rehearsal.checks.definition import find_differences
+from rehearsal.checks.duplicates import find_duplicates
+from rehearsal.checks.inspection import inspect
+from rehearsal.checks.parity import compare
+from rehearsal.checks.preflight import run_preflight
+from rehearsal.commands.cleanup import clean_up, end_attach
+from rehearsal.commands.verify import look_at_history
 from rehearsal.environment import Database, Environment
 from rehearsal.evidence import Run
-from rehearsal.inspection import inspect
-from rehearsal.parity import compare
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, connect
-from rehearsal.preflight import run_preflight
-from rehearsal.regrain import Regrain
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.rehearse.context import Context
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
-from rehearsal.uniques import find_duplicates
-from rehearsal.verify_verb import look_at_history
+from rehearsal.switchover import state
+from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy
 

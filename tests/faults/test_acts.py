@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 import pytest
 from psycopg import sql
 
-from rehearsal import state
-from rehearsal.catalog import Catalog, Name, split_name
-from rehearsal.dryrun import catalog_digest
+from rehearsal.catalog.findings import Finding
+from rehearsal.catalog.tables import Catalog, Name, split_name
+from rehearsal.checks.preflight import ASKS, Intent, check_act, run, statements
+from rehearsal.checks.preflight.place import places
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.findings import Finding
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection
-from rehearsal.preflight import ASKS, Intent, check_act, run, statements
-from rehearsal.preflight.place import places
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.dryrun import catalog_digest
 from tests.fix_tables import deploy, make_plan, make_switchover
 
 STRANGER = """

@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from rehearsal import evidence, inspection, keys
-from rehearsal.catalog import Catalog, split_name
+from rehearsal import evidence
+from rehearsal.catalog import keys
+from rehearsal.catalog.tables import Catalog, split_name
+from rehearsal.checks import inspection
+from rehearsal.checks.inspection import Wanted, inspect
 from rehearsal.errors import UsageError
 from rehearsal.evidence import Run
-from rehearsal.inspection import Wanted, inspect
-from rehearsal.names import Names
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.state import find_migration
-from rehearsal.twin import read_applied, render_changes
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.state import find_migration
+from rehearsal.switchover.target.target import read_applied, render_changes
 from tests.fix_verbs import Managed
 
 SETUP = """

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rehearsal import pinned, postgres
 from rehearsal.environment import Database
-from rehearsal.postgres import Connection, connect, connect_as_application, scalar, with_lock
+from rehearsal.postgres import connection as postgres
+from rehearsal.postgres import pinned
+from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar, with_lock
 from tests.fix_verbs import Managed
 
 DEFAULTS = {

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from rehearsal import state
-from rehearsal.drift import Watch
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.table import Switchover
 from tests.fix_tables import deploy
 from tests.fix_verbs import Managed
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal import state
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.names import Names
-from rehearsal.postgres import Connection
-from rehearsal.sightings import Sight, read_remembered
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.sightings import Sight, read_remembered
 from tests.faults.test_drift import BEFORE, PREMADE, follow, refused, unwatched
 
 # What is altered once both tables are mirrored: on one, then on the other, which the refusal names as the way on.

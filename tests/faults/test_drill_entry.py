@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from fleet.cluster import Cluster
-from rehearsal.backup import backup, restore_drill
+from rehearsal.checks.backup import backup, restore_drill
+from rehearsal.checks.preflight import check_drill
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee, PreconditionError, StepFailed
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.preflight import check_drill
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 NAME = "drill_refused"
 Drill = Callable[[], None]
@@ -77,7 +77,7 @@ def test_a_drill_that_is_not_let_in_cannot_see_and_names_the_line(drill: Drill) 
 @pytest.mark.fault("s04", mutant=True)
 def test_a_drill_that_finds_out_from_pg_restore_is_caught(drill: Drill, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was: the run ended at its ninth phase, with the tables prepared."""
-    monkeypatch.setattr("rehearsal.scratch.require_entry", lambda *_: None)
+    monkeypatch.setattr("rehearsal.checks.scratch.require_entry", lambda *_: None)
     with pytest.raises(AssertionError, match="the run ends in the middle"):
         drill()
 

@@ -14,17 +14,17 @@ from psycopg import sql
 
 import fleet.psql
 from fleet.cluster import Cluster
-from rehearsal import pinned
-from rehearsal.backup import backup, restore_drill
-from rehearsal.catalog import Catalog
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.backup import backup, restore_drill
+from rehearsal.checks.parity import compare
+from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import RehearsalError
 from rehearsal.evidence import Run
-from rehearsal.parity import compare
-from rehearsal.plan import Plan
-from rehearsal.postgres import connect, scalar
-from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.plan.model import Plan
+from rehearsal.postgres import pinned
+from rehearsal.postgres.connection import connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import deploy, make_switchover
 
 # What stands for the umlauts in each encoding.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.definition import as_text
+from rehearsal.catalog.definition import as_text
+from rehearsal.catalog.readback import Readback
 from rehearsal.errors import PreconditionError
-from rehearsal.readback import Readback
 from tests.faults.small import Small
 
 TABLE = """

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from rehearsal import go
+from rehearsal.approval import go
+from rehearsal.approval.fingerprint import Fingerprint
+from rehearsal.approval.signature import sign
 from rehearsal.errors import PlanError, PreconditionError
 from rehearsal.evidence import Run
-from rehearsal.fingerprint import Fingerprint
-from rehearsal.plan import Plan, TableSpec
-from rehearsal.planfile import load_plan
+from rehearsal.plan.file import load_plan
+from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.report.model import Report
 from rehearsal.report.write import write_manifest
-from rehearsal.signature import sign
 from tests.fix_production import Production
 from tests.signed import rehearsed
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal.catalog import Table
+from rehearsal.catalog.tables import Table
 from rehearsal.rehearse import perform
 from rehearsal.rehearse.prepare import baseline
 from tests.faults.small import Small

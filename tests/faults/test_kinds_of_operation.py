@@ -16,18 +16,18 @@ import pytest
 
 from rehearsal.environment import AppServer, Database
 from rehearsal.evidence import Evidence, Run
-from rehearsal.gates import GATES
 from rehearsal.load.driver import ledger_folder
 from rehearsal.load.record import OpClass, Recorder
 from rehearsal.load.summary import summarize
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse import context as contexts
 from rehearsal.rehearse.context import Context
-from rehearsal.report.history import History
 from rehearsal.report.numbers import read_numbers
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.verdict import GateResult, State
+from rehearsal.report.timeline import History
+from rehearsal.verdict.decide import GateResult, State
+from rehearsal.verdict.gates import GATES
 from tests.fix_postgres import ROOT
 from tests.load_world import SCHEMA, TABLE, make_environment, wait_until
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import pytest
 from psycopg import sql
 
-from rehearsal.catalog import Catalog, split_name
-from rehearsal.drain import Drain
+from rehearsal.catalog.tables import Catalog, split_name
+from rehearsal.checks.parity import ParityReport, compare
 from rehearsal.environment import AppServer, Database
 from rehearsal.errors import CannotSee
 from rehearsal.evidence import Run
-from rehearsal.ledger import marker
-from rehearsal.parity import ParityReport, compare
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
+from rehearsal.load.ledger import marker
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.rehearse import mismatch
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
+from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, make_switchover
@@ -187,7 +187,9 @@ def test_rows_taken_out_of_the_live_table_are_harm(
 @pytest.mark.fault("f19", mutant=True)
 def test_triggers_that_do_not_rest_are_harm(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dual-write: the application's triggers are at work on the source; they must not see our change."""
-    monkeypatch.setattr("rehearsal.quiet.AT_WORK", "select 'x', 'O' where %s::text is null and %s::text[] is null")
+    monkeypatch.setattr(
+        "rehearsal.switchover.quiet.AT_WORK", "select 'x', 'O' where %s::text is null and %s::text[] is null"
+    )
 
     with pytest.raises(AssertionError, match=r"rows changed in .*audit"):
         harms_nobody(world("dual-write"))

@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 from rehearsal import cli
-from rehearsal import production as door
-from rehearsal.acts import ACTS, Act
-from rehearsal.approval import Approval, store_approval
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.approval import production as door
+from rehearsal.approval.acts import ACTS, Act
+from rehearsal.approval.approvals import Approval, store_approval
+from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_production import Production
 from tests.fix_verbs import ROOT
 
@@ -117,7 +117,7 @@ def test_mutant_a_verb_that_nobody_asks(production: Production, monkeypatch: pyt
 
 @pytest.mark.fault("s02", mutant=True)
 def test_mutant_a_door_that_is_never_asked(production: Production, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rehearsal.verbs.admit", lambda _context, _asked: None)
+    monkeypatch.setattr("rehearsal.commands.database.admit", lambda _context, _asked: None)
 
     with pytest.raises(AssertionError, match=r"was not refused|ended with"):
         all_verbs(production, "none", only="rollback")
@@ -351,7 +351,7 @@ def edited_after_the_rehearsal(production: Production) -> None:
         shutil.copytree(ROOT / name, tool / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("deploy.py", "requirements.lock"):
         shutil.copy(ROOT / name, tool / name)
-    production.monkeypatch.setattr("rehearsal.fingerprint.PROJECT", tool)
+    production.monkeypatch.setattr("rehearsal.approval.approvals.fingerprint.PROJECT", tool)
     production.go()
     path = tool / "rehearsal" / "exchange.py"
     path.write_text(path.read_text().replace("access exclusive", "share"))
@@ -369,7 +369,7 @@ def test_the_tool_edited_after_the_rehearsal_is_another_one(production: Producti
 
 @pytest.mark.fault("v07", mutant=True)
 def test_mutant_a_fingerprint_without_code(production: Production, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rehearsal.fingerprint.CODE", ())
+    monkeypatch.setattr("rehearsal.approval.approvals.fingerprint.CODE", ())
 
     with pytest.raises(AssertionError, match="an edited tool runs in production"):
         edited_after_the_rehearsal(production)

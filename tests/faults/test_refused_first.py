@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal import verbs
-from rehearsal.dryrun import catalog_digest
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.commands import database as verbs
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.dryrun import catalog_digest
 from tests.fix_verbs import ROOT, Managed
 
 FILES = SqlFiles(ROOT / "sql")

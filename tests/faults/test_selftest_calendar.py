@@ -16,16 +16,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import rehearsal.parity
-from rehearsal.catalog import Catalog, Name, split_name
-from rehearsal.data import make_data
+import rehearsal.checks.parity
+from rehearsal.catalog.tables import Catalog, Name, split_name
+from rehearsal.checks.parity import compare
+from rehearsal.checks.parity.pair import Pair
 from rehearsal.environment import Database
-from rehearsal.parity import compare
-from rehearsal.parity.pair import Pair
-from rehearsal.plan import Plan
-from rehearsal.planfile import load_plan
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.plan.file import load_plan
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.synthetic.rows import make_data
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, LAST = date(2026, 11, 1), date(2028, 12, 31)
@@ -160,7 +160,7 @@ def move_in_place(database: Database, _: SqlFiles, pair: Pair, *__: object) -> t
 @pytest.mark.fault("v10", mutant=True)
 def test_a_row_of_the_table_itself_has_no_day_to_be_moved_to(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a month whose days are all taken, a table's own rows cannot be moved."""
-    monkeypatch.setattr(rehearsal.parity, "run_self_test", move_in_place)
+    monkeypatch.setattr(rehearsal.checks.parity, "run_self_test", move_in_place)
 
     with pytest.raises(AssertionError, match="could be moved"):
         world.judge(date(2026, 11, 27))

@@ -13,17 +13,19 @@ import pytest
 from psycopg import sql
 
 import fleet.psql
-from rehearsal import pinned, postgres, state
-from rehearsal.catalog import Catalog, Name
+from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.checks.parity import compare
+from rehearsal.checks.triggers import run_trigger_tests
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, RehearsalError, StepFailed
 from rehearsal.evidence import Run
-from rehearsal.history import Split
-from rehearsal.parity import compare
-from rehearsal.postgres import Connection, connect, connect_as_application, scalar, with_lock
-from rehearsal.regrain import Regrain
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.triggertests import run_trigger_tests
+from rehearsal.postgres import connection as postgres
+from rehearsal.postgres import pinned
+from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar, with_lock
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
+from rehearsal.switchover.strategies.attach.layout import Split
+from rehearsal.switchover.strategies.attach.split import Regrain
 from tests.fix_tables import deploy, difference, make_plan, make_switchover
 
 ISOLATION = "default_transaction_isolation"

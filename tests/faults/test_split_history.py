@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal import state
-from rehearsal.attached import Attached
-from rehearsal.catalog import Catalog, Name
-from rehearsal.postgres import Connection
+from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.postgres.connection import Connection
+from rehearsal.switchover import state
+from rehearsal.switchover.strategies.attach.cutover import Attached
 from tests.fix_verbs import Managed
 
 TOLD = "rows in several partitions with the same primary key (17)"

@@ -15,10 +15,10 @@ import pytest
 from psycopg import sql
 
 from fleet.cluster import Cluster, free_port
-from rehearsal import hosts as door
+from rehearsal.application.sourcescan import scan_statements
 from rehearsal.environment import Database
-from rehearsal.postgres import Connection, connect
-from rehearsal.sourcescan import scan_statements
+from rehearsal.hosts import pyinfra as door
+from rehearsal.postgres.connection import Connection, connect
 from tests.fix_verbs import ROOT, Managed, Said
 
 STATEMENT = re.compile(r"^(grant|alter|create) .*;(?=  -- )", re.MULTILINE)
@@ -256,6 +256,6 @@ def test_a_library_that_is_not_loaded_is_no_error(bare: Connection) -> None:
 def test_a_look_at_a_library_that_is_not_loaded_is_caught(bare: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was in preflight: the extension is made, so its view was asked (55000)."""
     view = sql.Identifier("public", "pg_stat_statements")
-    monkeypatch.setattr("rehearsal.sourcescan.statements_view", lambda _: view)
+    monkeypatch.setattr("rehearsal.application.sourcescan.statements_view", lambda _: view)
     with pytest.raises(AssertionError, match="must be loaded via"):
         statements_unseen(bare)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from psycopg import IsolationLevel, errors, sql
 
-from rehearsal import guard
 from rehearsal.environment import Database
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import as_query
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import as_query
+from rehearsal.switchover import snapshot_guard as guard
 from tests.fix_verbs import Managed
 
 

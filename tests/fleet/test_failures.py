@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from rehearsal.application.flags import show_flags
+from rehearsal.application.rollout import FlipResult
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
-from rehearsal.flags import show_flags
-from rehearsal.flip import FlipResult
-from rehearsal.plan import Smoke
+from rehearsal.plan.model import Smoke
 from tests.fix_fleet import NAMES, OFF, ON, Fleet
 from tests.fleet.relay import Relay
 from tests.fleet.test_flip import PLAN, flip

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from fleet.managers import manager_of
+from rehearsal.application.flags import disagreements, show_flags
+from rehearsal.application.rollout import FlipResult, Rollout, set_flags
 from rehearsal.environment import AppServer
 from rehearsal.errors import UsageError
-from rehearsal.flags import disagreements, show_flags
-from rehearsal.flip import FlipResult, Rollout, set_flags
-from rehearsal.plan import Plan, TableSpec
+from rehearsal.plan.model import Plan, TableSpec
 from tests.fix_fleet import NAMES, OFF, ON, Fleet
 
 pytestmark = pytest.mark.slow

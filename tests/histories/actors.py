@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from rehearsal.errors import LockNotAcquired
-from rehearsal.postgres import Connection
+from rehearsal.postgres.connection import Connection
 
 # Not the engine's work: the actors, and the sessions that look for blockers and for what the application feels, which
 # only read, in threads of their own.

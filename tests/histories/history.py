@@ -12,12 +12,12 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from rehearsal.catalog import Name
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect
-from rehearsal.switchover import Switchover
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.switchover.table import Switchover
 from tests.fix_tables import make_switchover
 from tests.histories.actors import Engine, Session, Stuck, install
 from tests.histories.model import Model, Pair

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rehearsal.drain import Drain
-from rehearsal.guard import Guard
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sqlfiles import as_query
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import as_query
+from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.snapshot_guard import Guard
 
 
 def _nothing(_conn: Connection) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from psycopg import sql
 
-from rehearsal.catalog import Name
-from rehearsal.postgres import Connection
+from rehearsal.catalog.tables import Name
+from rehearsal.postgres.connection import Connection
 from tests.histories.model import Pair
 
 LEVELS = ("read committed", "read committed", "repeatable read", "serializable")

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 from psycopg import sql
 
-from rehearsal import guard
-from rehearsal.catalog import Name
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
-from rehearsal.names import Names
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, connect, with_lock
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect, with_lock
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import snapshot_guard as guard
+from rehearsal.switchover.names import Names
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy
 

@@ -22,14 +22,14 @@ import testinfra
 
 from fleet.machines import engine
 from fleet.machines.layout import Layout, MachineError, read_layout
+from rehearsal.commands.database import Target, provision
 from rehearsal.environment import Environment
 from rehearsal.evidence import RUNS
-from rehearsal.hosts import HostsResult, run_pyinfra
-from rehearsal.inventory import load_environment
-from rehearsal.machines import manage
-from rehearsal.plan import Plan
-from rehearsal.planfile import find_plan, load_plan
-from rehearsal.verbs import Target, provision
+from rehearsal.hosts.inventory import load_environment
+from rehearsal.hosts.pyinfra import HostsResult, run_pyinfra
+from rehearsal.hosts.throwaway import manage
+from rehearsal.plan.file import find_plan, load_plan
+from rehearsal.plan.model import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = ROOT / "inventories" / "docker.py"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from rehearsal.monitoring import look
+from rehearsal.application.monitoring import look
 from tests.hosts.conftest import Hosts
 
 REACH = "timeout 3 bash -c '</dev/tcp/{address}/{port}' 2>/dev/null && echo open || echo closed"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fleet.machines import containers, engine
+from rehearsal.commands.database import provision
 from rehearsal.errors import HostsFailed
-from rehearsal.machines import manage
-from rehearsal.verbs import provision
+from rehearsal.hosts.throwaway import manage
 from tests.hosts.conftest import Hosts
 
 NAMES = ("db", "app1", "monitor")

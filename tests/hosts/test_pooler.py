@@ -13,9 +13,9 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from rehearsal.commands.database import provision
 from rehearsal.errors import HostsFailed, UsageError
-from rehearsal.postgres import Connection, connect
-from rehearsal.verbs import provision
+from rehearsal.postgres.connection import Connection, connect
 from tests.hosts.conftest import Hosts
 
 VARIABLE = "REHEARSAL_DOCKER_POOLER"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.commands.database import provision
 from rehearsal.errors import HostsFailed
-from rehearsal.verbs import provision
 from tests.hosts.conftest import Hosts
 
 PHASES = ("hosts", "roles", "app")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from rehearsal import hosts as door
-from rehearsal.hosts import run_pyinfra
+from rehearsal.hosts import pyinfra as door
+from rehearsal.hosts.pyinfra import run_pyinfra
 from tests.hosts.conftest import INVENTORY, ROOT, Hosts
 from tests.hosts.test_app_host import until
 

@@ -11,7 +11,7 @@ import pytest
 from fleet.machines import engine
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.postgres import connect, connect_as_application, scalar
+from rehearsal.postgres.connection import connect, connect_as_application, scalar
 from tests.hosts.conftest import Hosts
 
 # On an app host, with the packages that the app brought; the password is wrong, since it must not come to that.

@@ -18,8 +18,8 @@ from psycopg import sql
 
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, make_switchover
 from tests.kills.life import UNCLEAR, End, Target, live

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rehearsal.copying import CLAIM, Worker, chunk_sql
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import as_query
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import as_query
+from rehearsal.switchover.copy.copier import CLAIM, Worker, chunk_sql
 
 
 def ledger_first() -> None:

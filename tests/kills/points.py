@@ -12,12 +12,12 @@ from typing import Any
 
 import psycopg
 
-from rehearsal import switchover
-from rehearsal.attach import Attach
-from rehearsal.attached import Attached
-from rehearsal.barrier import Barrier
-from rehearsal.regrain import Regrain
-from rehearsal.switchover import Switchover
+from rehearsal.switchover import table as switchover
+from rehearsal.switchover.strategies.attach.cutover import Attached
+from rehearsal.switchover.strategies.attach.prepare import Attach
+from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.dual_write import Barrier
+from rehearsal.switchover.table import Switchover
 
 START = "start"
 # What begins a step, and what the step is called.

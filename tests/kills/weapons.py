@@ -19,7 +19,7 @@ import psycopg
 from fleet.cluster import Cluster, ClusterError
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.postgres import Connection, connect
+from rehearsal.postgres.connection import Connection, connect
 
 SETTINGS = {"fsync": "off", "full_page_writes": "on", "max_prepared_transactions": "10", "shared_buffers": "'64MB'"}
 KINDS = (

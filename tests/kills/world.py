@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rehearsal.catalog import Name, split_name
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection
-from rehearsal.regrain import Regrain
-from rehearsal.sqlfiles import as_query
-from rehearsal.switchover import Switchover
+from rehearsal.catalog.tables import Name, split_name
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import as_query
+from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.table import Switchover
 from tests.fix_tables import EVENTS, SETUP, difference, make_plan, names_of
 from tests.kills.points import START
 

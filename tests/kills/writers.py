@@ -23,8 +23,8 @@ from psycopg import IsolationLevel, errors
 
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import as_query
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import as_query
 
 TABLE = 'public."We""ird Events"'
 RETURNING = "returning id, pg_catalog.pg_current_xact_id()::text"

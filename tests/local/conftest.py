@@ -19,9 +19,9 @@ from fleet import local
 from fleet.cluster import Cluster, free_port
 from rehearsal.environment import Environment
 from rehearsal.evidence import Run
-from rehearsal.hosts import HostsResult, run_pyinfra
-from rehearsal.inventory import load_environment
-from rehearsal.plan import Plan, TableSpec
+from rehearsal.hosts.inventory import load_environment
+from rehearsal.hosts.pyinfra import HostsResult, run_pyinfra
+from rehearsal.plan.model import Plan, TableSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 INVENTORY = ROOT / "inventories" / "local.py"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.flags import Routing, read_routing, show_flags
-from rehearsal.flip import FlipResult, Rollout, set_flags
+from rehearsal.application.flags import Routing, read_routing, show_flags
+from rehearsal.application.rollout import FlipResult, Rollout, set_flags
 from tests.local.conftest import PLAN, ROOT, Local
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]

@@ -9,9 +9,9 @@ import pytest
 
 from rehearsal.environment import Database
 from rehearsal.errors import HostsFailed
-from rehearsal.hosts import run_pyinfra
-from rehearsal.manifest import Change, write_manifest
-from rehearsal.postgres import connect, scalar
+from rehearsal.hosts.manifest import Change, write_manifest
+from rehearsal.hosts.pyinfra import run_pyinfra
+from rehearsal.postgres.connection import connect, scalar
 from tests.local.conftest import PLAN, Local
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from rehearsal.errors import HostsFailed
-from rehearsal.hosts import HostsResult, run_pyinfra
-from rehearsal.manifest import Change, write_manifest
-from rehearsal.postgres import connect, scalar
+from rehearsal.hosts.manifest import Change, write_manifest
+from rehearsal.hosts.pyinfra import HostsResult, run_pyinfra
+from rehearsal.postgres.connection import connect, scalar
 from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -101,7 +101,7 @@ def test_a_change_waits_for_its_lock_again_and_again_but_not_forever(place: Loca
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from rehearsal.hosts import run_pyinfra
+from rehearsal.hosts.pyinfra import run_pyinfra
 from tests.local.conftest import INVENTORY, PLAN
 try:
     run_pyinfra(INVENTORY, "migrate", plan=PLAN, data={"manifest": sys.argv[1]})

@@ -15,13 +15,13 @@ import psycopg
 import pytest
 
 from fleet.cluster import Cluster, ClusterError, free_port
+from rehearsal.application.flags import wait_for_servers
 from rehearsal.environment import Database
 from rehearsal.errors import HostsFailed, PreconditionError
-from rehearsal.flags import wait_for_servers
-from rehearsal.hosts import run_pyinfra, values_of
-from rehearsal.inventory import load_environment
-from rehearsal.manifest import Change, write_manifest
-from rehearsal.postgres import connect, scalar
+from rehearsal.hosts.inventory import load_environment
+from rehearsal.hosts.manifest import Change, write_manifest
+from rehearsal.hosts.pyinfra import run_pyinfra, values_of
+from rehearsal.postgres.connection import connect, scalar
 from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]

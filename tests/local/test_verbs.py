@@ -13,15 +13,16 @@ import pytest
 from psycopg import sql
 
 from fleet import local
-from rehearsal import cli, state
-from rehearsal.catalog import Catalog, split_name
+from rehearsal import cli
+from rehearsal.catalog.tables import Catalog, split_name
 from rehearsal.environment import Environment
-from rehearsal.inventory import load_environment
-from rehearsal.names import Names
-from rehearsal.plan import Plan
-from rehearsal.planfile import load_plan
-from rehearsal.postgres import connect, scalar
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.hosts.inventory import load_environment
+from rehearsal.plan.file import load_plan
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
+from rehearsal.switchover.names import Names
 from tests.local.conftest import ROOT, own_folder
 
 pytestmark = [pytest.mark.long, pytest.mark.alone]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
-from rehearsal.ledger import Ledger, Write
 from rehearsal.load.driver import ledger_folder
+from rehearsal.load.ledger import Ledger, Write
 from tests.mutants.worlds import World
 
 Defect = Callable[[World], AbstractContextManager[None]]

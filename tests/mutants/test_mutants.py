@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from rehearsal.gates import GATES
-from rehearsal.verdict import Outcome, State
+from rehearsal.verdict.decide import Outcome, State
+from rehearsal.verdict.gates import GATES
 from tests.mutants import defects
 from tests.mutants.defects import READINGS, REFUSE, RETIRED, REVENUES, SLOW, SWALLOW, Defect
 from tests.mutants.worlds import Scene, Worlds

@@ -13,14 +13,14 @@ from psycopg import sql
 
 from rehearsal.environment import AppServer, Database, Environment
 from rehearsal.evidence import Run
-from rehearsal.planfile import load_plan
-from rehearsal.postgres import Connection, connect
+from rehearsal.plan.file import load_plan
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.command import fingerprint_of, run_phases
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phases import PHASES
 from rehearsal.rehearse.runner import Runner, choose
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.verdict import Outcome, State, Verdict
+from rehearsal.verdict.decide import Outcome, State, Verdict
 from tests.fix_app import AppServer as RunningApp
 from tests.fix_app import running_app
 from tests.fix_tables import deploy

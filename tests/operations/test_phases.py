@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from rehearsal.hosts import GROUPS, HostsResult, run_pyinfra
-from rehearsal.manifest import Change, write_manifest
-from rehearsal.plan import Plan, TableSpec
+from rehearsal.hosts.manifest import Change, write_manifest
+from rehearsal.hosts.pyinfra import GROUPS, HostsResult, run_pyinfra
+from rehearsal.plan.model import Plan, TableSpec
 from tests.operations.conftest import ROOT
 
 PLAN = Plan(name="hosts", strategy="swap", tables=[TableSpec(name="public.posts", key="created_at")])

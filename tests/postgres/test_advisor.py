@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.advisor import advise
+from rehearsal.advisor.advise import advise
+from rehearsal.advisor.facts import read_table_facts
+from rehearsal.advisor.write import write_plan
 from rehearsal.errors import PreconditionError, UsageError
-from rehearsal.newplan import write_plan
-from rehearsal.planfile import load_plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.tablefacts import read_table_facts
-from rehearsal.twin import render_changes
+from rehearsal.plan.file import load_plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.target.target import render_changes
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
 AT = "'2025-01-01'::timestamptz + n * interval '3 hours'"

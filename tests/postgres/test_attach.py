@@ -9,17 +9,19 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rehearsal import attached, guard, state
-from rehearsal.attach import Attach
-from rehearsal.catalog import Catalog, Name, Table
-from rehearsal.drift import Watch
+from rehearsal.catalog.tables import Catalog, Name, Table
+from rehearsal.checks.untouched import Reader, drop_witnesses, make_witnesses
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
-from rehearsal.history import Split
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles, quote_ident
-from rehearsal.untouched import Reader, drop_witnesses, make_witnesses
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover import snapshot_guard as guard
+from rehearsal.switchover import state
+from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.strategies.attach import cutover as attached
+from rehearsal.switchover.strategies.attach.layout import Split
+from rehearsal.switchover.strategies.attach.prepare import Attach
 from tests.fix_tables import deploy, make_plan, make_switchover, writing
 
 ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]

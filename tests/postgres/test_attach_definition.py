@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from rehearsal.carried import find_differences, find_leftovers
-from rehearsal.catalog import Catalog
-from rehearsal.definition import read_definition
+from rehearsal.catalog.definition import read_definition
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.definition import find_differences, find_leftovers
+from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import deploy, make_switchover
 
 R = "public.rich"

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-from rehearsal.catalog import Name
+from rehearsal.catalog.tables import Name
+from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
-from rehearsal.postgres import Connection, LockPolicy, connect, scalar, with_lock
-from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, LockPolicy, connect, scalar, with_lock
+from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import make_plan
 
 LOCK = sql.SQL("lock table public.posts in access exclusive mode")

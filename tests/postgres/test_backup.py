@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleet.cluster import Cluster
-from rehearsal.backup import (
+from rehearsal.checks.backup import (
     Content,
     backup,
     content_differences,
@@ -18,12 +18,12 @@ from rehearsal.backup import (
     restore,
     restore_drill,
 )
-from rehearsal.clients import find_client, require_version
+from rehearsal.checks.scratch import scratch_database
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee, PreconditionError
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.scratch import scratch_database
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.programs import find_client, require_version
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 SCHEMA = """
 create schema "We""ird";

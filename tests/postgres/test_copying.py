@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.catalog import Name, split_name
-from rehearsal.chunks import SHORTEST
+from rehearsal.catalog.tables import Name, split_name
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
 from rehearsal.evidence import Run
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.copy.chunks import SHORTEST
 from tests.fix_postgres import burning
 from tests.fix_tables import EVENTS, deploy, difference, make_plan, make_switchover, names_of
 

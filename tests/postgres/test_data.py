@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rehearsal.data import check_distribution, make_data
 from rehearsal.environment import Database
 from rehearsal.errors import PlanError, PreconditionError
-from rehearsal.plan import Plan
-from rehearsal.planfile import load_plan
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.plan.file import load_plan
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.synthetic.rows import check_distribution, make_data
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ANCHOR = date(2026, 3, 10)

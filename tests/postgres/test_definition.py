@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.catalog import Catalog
-from rehearsal.definition import Difference, compare, read_definition
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.catalog.definition import Difference, compare, read_definition
+from rehearsal.catalog.tables import Catalog
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 SETUP = """
 create role definition_reader;

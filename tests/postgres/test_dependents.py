@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from rehearsal import state
-from rehearsal.catalog import Catalog, Name
-from rehearsal.dependents import PROBLEMS, read_dependents
-from rehearsal.dryrun import plan_statements
+from rehearsal.catalog.dependents import PROBLEMS, read_dependents
+from rehearsal.catalog.findings import Finding
+from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
-from rehearsal.findings import Finding
-from rehearsal.postgres import Connection, scalar
-from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.dryrun import plan_statements
 from tests.fix_tables import NOW, deploy, difference, make_plan, make_switchover, names_of, writing
 
 KEY = "Created At"

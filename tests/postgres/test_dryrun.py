@@ -5,10 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from rehearsal.catalog import Name
-from rehearsal.dryrun import catalog_digest, dry_run_text, plan_statements
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.catalog.tables import Name
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_statements
 from tests.fix_tables import NOW, deploy, make_plan
 
 

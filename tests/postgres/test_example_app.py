@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from rehearsal.environment import Database
-from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.postgres.connection import Connection, connect, scalar
 from tests.fix_app import AppServer, StartApp, app_environment, free_port
 from tests.load_world import wait_until
 

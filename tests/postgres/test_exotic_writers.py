@@ -8,16 +8,16 @@ from contextlib import contextmanager
 import pytest
 from psycopg import errors
 
-from rehearsal import state
-from rehearsal.catalog import Name
-from rehearsal.drift import Watch
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired, PreconditionError
 from rehearsal.evidence import Run
-from rehearsal.exchange import Exchange
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.strategies.swap.exchange import Exchange
+from rehearsal.switchover.table import Switchover
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 
 TABLE = 'public."We""ird Events"'

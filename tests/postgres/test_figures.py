@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rehearsal.catalog import Catalog
-from rehearsal.figures import newest_id, read_figures
-from rehearsal.plan import TableSpec
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.figures import newest_id, read_figures
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 SETUP = """
 create table public.parcels (id int primary key, depot int, source text);

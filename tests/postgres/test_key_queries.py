@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from rehearsal.catalog import Catalog
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.queries.compare import QueryResult, compare_queries, performance_results_text
 from rehearsal.environment import Database
 from rehearsal.errors import PlanError
-from rehearsal.names import Names
-from rehearsal.plan import Query
-from rehearsal.postgres import Connection, scalar
-from rehearsal.queries import QueryResult, compare_queries, performance_results_text
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.plan.model import Query
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.switchover.names import Names
 from tests.fix_keys import METHODS, TABLE, deploy_now
 
 RANGE = "{key} >= %(lower)s and {key} < %(upper)s"

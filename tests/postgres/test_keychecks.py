@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from rehearsal.checks.preflight import run_preflight
 from rehearsal.errors import PlanError, PreconditionError
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection
-from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.twin import render_changes
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.target.target import render_changes
 from tests.fix_tables import NOW
 
 V7 = "(lpad(to_hex(1770000000000 + n * 1000), 12, '0') || '7000' || '8' || lpad(to_hex(n), 15, '0'))::uuid"

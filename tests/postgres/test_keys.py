@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rehearsal import state
-from rehearsal.catalog import Catalog
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.inspection import inspect
+from rehearsal.checks.parity import compare, parity_text
+from rehearsal.checks.preflight import run_preflight
+from rehearsal.checks.triggers import run_trigger_tests
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.evidence import Run
-from rehearsal.inspection import inspect
-from rehearsal.parity import compare, parity_text
-from rehearsal.postgres import Connection
-from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
-from rehearsal.triggertests import run_trigger_tests
-from rehearsal.twin import render_changes
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.target import render_changes
 from tests.fix_keys import METHODS, PRIMARY_KEYS, SPECIMENS, TABLE, Specimen, deploy_now, writing_keys
 from tests.fix_tables import make_switchover
 

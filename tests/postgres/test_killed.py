@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal import state
-from rehearsal.catalog import Catalog, Name
+from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
 

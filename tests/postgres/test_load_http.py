@@ -17,10 +17,10 @@ import pytest
 from fleet.cluster import free_port
 from rehearsal.environment import AppServer, Database
 from rehearsal.evidence import Run
-from rehearsal.ledger import Ledger
 from rehearsal.load.driver import LoadProcess, ledger_folder
-from rehearsal.postgres import Connection
-from rehearsal.settle import settle
+from rehearsal.load.ledger import Ledger
+from rehearsal.load.settlement import settle
+from rehearsal.postgres.connection import Connection
 from tests.load_world import (
     BOTH,
     SCHEMA,

@@ -12,10 +12,10 @@ from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.keyranges import read_key_ranges
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.settle import settle
-from rehearsal.sqlfiles import as_query, quote_ident
+from rehearsal.load.settlement import settle
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from tests.fix_keys import METHODS, TABLE, Specimen
 from tests.load_world import ended_well, make_environment, wait_until
 

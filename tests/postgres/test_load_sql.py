@@ -16,9 +16,9 @@ from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
 from rehearsal.evidence import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
+from rehearsal.load.settlement import settle
 from rehearsal.load.summary import summarize
-from rehearsal.postgres import Connection, connect, connect_as_application
-from rehearsal.settle import settle
+from rehearsal.postgres.connection import Connection, connect, connect_as_application
 from tests.load_world import (
     BOTH,
     SCHEMA,

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 import pytest
 from psycopg import IsolationLevel, errors
 
-from rehearsal import state
-from rehearsal.catalog import Name
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
 from rehearsal.evidence import Run
-from rehearsal.guard import Guard
-from rehearsal.history import Split
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import Switchover
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.strategies.attach.layout import Split
+from rehearsal.switchover.table import Switchover
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 
 TABLE = 'public."We""ird Events"'
@@ -238,7 +238,7 @@ def test_the_barrier_keeps_the_key_log_for_snapshots_from_before(
 ) -> None:
     """Its delete does not see the twin's row, which came later; the key log brings it. The mutant differs."""
     if not waits:
-        monkeypatch.setattr("rehearsal.barrier.older_snapshots", lambda *_: ())
+        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.older_snapshots", lambda *_: ())
     plan = make_plan("dual-write", locks={"budget_s": 1.0})
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)

@@ -12,16 +12,16 @@ import psycopg
 import pytest
 
 from fleet.cluster import Cluster
-from rehearsal import state
-from rehearsal.catalog import Name
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
 from rehearsal.evidence import Event, Run
-from rehearsal.pace import Pacer, make_pacer
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, connect
-from rehearsal.signals import Signals
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.copy.signals import Signals
+from rehearsal.switchover.copy.throttle import Pacer, make_pacer
 from tests.fix_postgres import burning
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from rehearsal.catalog import Catalog
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.parity import ParityReport, compare
+from rehearsal.checks.parity import pair as pair_module
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.parity import ParityReport, compare
-from rehearsal.parity import pair as pair_module
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 Compare = Callable[..., ParityReport]
 _numbers = itertools.count(1)

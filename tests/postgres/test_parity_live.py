@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 from psycopg import errors
 
-from rehearsal.catalog import Catalog, Table
+from rehearsal.catalog.tables import Catalog, Table
+from rehearsal.checks.parity import compare
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
-from rehearsal.parity import compare
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 SCHEMA = """
 create table public.posts (id bigint generated always as identity primary key, at timestamptz not null, body text);

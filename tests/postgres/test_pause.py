@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from rehearsal import state
-from rehearsal.catalog import Name
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.evidence import Event, Run
-from rehearsal.pause import end_pause, read_pause, set_pause
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
+from rehearsal.switchover.copy.pause import end_pause, read_pause, set_pause
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
 
 DONE = "select count(*) from rehearsal.chunk where done_at is not null"

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from rehearsal.catalog import Catalog
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.queries.compare import QueryResult, compare_queries, intervals, performance_results_text
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee, PlanError
-from rehearsal.plan import Query
-from rehearsal.postgres import Connection
-from rehearsal.queries import QueryResult, compare_queries, intervals, performance_results_text
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.plan.model import Query
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 pytestmark = pytest.mark.alone
 

@@ -12,13 +12,13 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel
 
-from rehearsal import state
-from rehearsal.catalog import Name
-from rehearsal.copying import chunk_sql
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.switchover import state
+from rehearsal.switchover.copy.copier import chunk_sql
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 
 TABLE = 'public."We""ird Events"'

@@ -7,18 +7,18 @@ import threading
 import psycopg
 import pytest
 
-from rehearsal import state
-from rehearsal.catalog import Catalog, Name
-from rehearsal.dryrun import plan_statements
+from rehearsal.catalog.findings import Finding
+from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
-from rehearsal.findings import Finding
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.preflight import run_preflight
-from rehearsal.references import count_orphans, from_stored, read_references
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.dryrun import plan_statements
+from rehearsal.switchover.target.references import count_orphans, from_stored, read_references
 from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
 
 EV = 'public."We""ird Events"'

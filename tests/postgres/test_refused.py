@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.checks.preflight import run_preflight
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from tests.load_world import wait_until
 
 SETUP = """

@@ -7,19 +7,19 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 
-from rehearsal import state
-from rehearsal.catalog import Catalog, Name
-from rehearsal.cleanup import end_attach
+from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.checks.inspection import inspect
+from rehearsal.commands.cleanup import end_attach
 from rehearsal.environment import Database, Environment
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
-from rehearsal.history import Split
-from rehearsal.inspection import inspect
-from rehearsal.postgres import Connection, scalar
-from rehearsal.regrain import Regrain
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import Context
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.unsplit import SplitBack
+from rehearsal.switchover import state
+from rehearsal.switchover.strategies.attach.layout import Split
+from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.unsplit import SplitBack
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, writing
 

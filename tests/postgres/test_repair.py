@@ -8,18 +8,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rehearsal import state
-from rehearsal.barrier import Barrier
-from rehearsal.catalog import Catalog, Name
-from rehearsal.doctor import twin_leads
+from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.commands.doctor import twin_leads
 from rehearsal.environment import AppServer, Database
 from rehearsal.errors import LockNotAcquired
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect, scalar
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.rehearse.context import Context
-from rehearsal.repair import enable_triggers, resync
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover import Switchover
+from rehearsal.switchover import state
+from rehearsal.switchover.repair import enable_triggers, resync
+from rehearsal.switchover.strategies.dual_write import Barrier
+from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of

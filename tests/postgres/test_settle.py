@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from rehearsal.errors import PreconditionError
-from rehearsal.ledger import LedgerWriter, key_text, marker
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection
-from rehearsal.settle import Settlement, settle
+from rehearsal.load.ledger import LedgerWriter, key_text, marker
+from rehearsal.load.settlement import Settlement, settle
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection
 from tests.load_world import BOTH, SCHEMA, SOURCE, TABLE, TWIN, make_plan
 
 RUN = "20260101T000000Z-local-sensor_readings"

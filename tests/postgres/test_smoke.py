@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.browser import check_dashboard, find_browser
+from rehearsal.application.browser import check_dashboard, find_browser
+from rehearsal.application.smoke import run_smoke, scan_log
+from rehearsal.application.sourcescan import scan_source, scan_statements
 from rehearsal.errors import PlanError
-from rehearsal.plan import Plan
-from rehearsal.planfile import load_plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.smoke import run_smoke, scan_log
-from rehearsal.sourcescan import scan_source, scan_statements
+from rehearsal.plan.file import load_plan
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
 from tests.fix_app import StartApp, free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent

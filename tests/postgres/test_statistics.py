@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from rehearsal.catalog import Catalog, Name
+from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sessions import run_in_sessions
-from rehearsal.sqlfiles import SqlFiles, as_query
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.parallel import run_in_sessions
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import deploy, make_plan, make_switchover, names_of
 from tests.load_world import wait_until
 

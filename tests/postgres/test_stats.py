@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.catalog import Catalog
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.stats import changed_stats, read_stats, row_counts_text
 from rehearsal.errors import PreconditionError
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.stats import changed_stats, read_stats, row_counts_text
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 
 def test_figures_are_exact_and_changes_are_named(conn: Connection, sql_files: SqlFiles) -> None:

@@ -9,27 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal import state
-from rehearsal.barrier import Barrier
-from rehearsal.catalog import Catalog, Name
-from rehearsal.composite import Composite
-from rehearsal.copying import chunk_sql
-from rehearsal.drain import Drain, settle_sql
-from rehearsal.dryrun import catalog_digest
+from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.exchange import Exchange
-from rehearsal.history import Split
-from rehearsal.indexes import carry_sql
-from rehearsal.outdated import Outdated
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.references import Reference, values_of
-from rehearsal.regrain import Regrain
-from rehearsal.repair import resync_sql
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover import Switchover
-from rehearsal.twin import clear_target_sql, mirror_values_of, render_changes
-from rehearsal.unsplit import SplitBack
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.switchover import state
+from rehearsal.switchover.copy.copier import chunk_sql
+from rehearsal.switchover.copy.replay import Drain, settle_sql
+from rehearsal.switchover.dryrun import catalog_digest
+from rehearsal.switchover.outdated import Outdated
+from rehearsal.switchover.repair import resync_sql
+from rehearsal.switchover.strategies.attach.layout import Split
+from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.unsplit import SplitBack
+from rehearsal.switchover.strategies.dual_write import Barrier
+from rehearsal.switchover.strategies.swap.exchange import Exchange
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.composite import Composite
+from rehearsal.switchover.target.indexes import carry_sql
+from rehearsal.switchover.target.references import Reference, values_of
+from rehearsal.switchover.target.target import clear_target_sql, mirror_values_of, render_changes
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 
 STEPS = Path(__file__).resolve().parents[2] / "sql" / "steps"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.catalog import Catalog
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles
-from rehearsal.structure import Finding, check_structure
+from rehearsal.catalog.tables import Catalog
+from rehearsal.checks.structure import Finding, check_structure
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
 
 SCHEMA = """
 create table public.hotels (id int primary key);

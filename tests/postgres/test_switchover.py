@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal import state
-from rehearsal.catalog import Catalog, Name
+from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
 
 

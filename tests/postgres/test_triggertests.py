@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from rehearsal.catalog import Name
-from rehearsal.postgres import Connection
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.triggertests import TriggerTest, results_text, run_trigger_tests
+from rehearsal.catalog.tables import Name
+from rehearsal.checks.triggers import TriggerTest, results_text, run_trigger_tests
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import make_plan
 
 MUTANTS = {

@@ -5,17 +5,17 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from rehearsal.catalog import Catalog, Name
+from rehearsal.catalog.findings import Finding
+from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.checks.duplicates import Duplicates, find_duplicates, leaf_statements
+from rehearsal.checks.inspection import inspect
+from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence import Run
-from rehearsal.findings import Finding
-from rehearsal.inspection import inspect
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.preflight import run_preflight
-from rehearsal.sqlfiles import SqlFiles, as_query
-from rehearsal.uniques import Duplicates, find_duplicates, leaf_statements
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import EVENTS, deploy, difference, make_plan, make_switchover, names_of, writing
 
 KEY = "Created At"

@@ -11,8 +11,8 @@ import pytest
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect
-from rehearsal.victims import SAMPLES, VictimSampler
+from rehearsal.load.lock_waits import SAMPLES, VictimSampler
+from rehearsal.postgres.connection import Connection, connect
 from tests.load_world import wait_until
 
 pytestmark = pytest.mark.alone

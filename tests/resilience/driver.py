@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import make_plan, make_switchover
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from rehearsal import state
-from rehearsal.catalog import Catalog, Name
+from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.checks.inspection import inspect
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.inspection import inspect
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]

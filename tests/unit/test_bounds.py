@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rehearsal.bounds import (
+from rehearsal.catalog.bounds import (
     INTEGERS,
     MOST_LEAVES,
     PER_SECOND,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.fingerprint import Fingerprint, name_differences, parts_of, take_fingerprint
-from rehearsal.plan import Plan
-from rehearsal.planfile import find_plan, load_plan
+from rehearsal.approval.fingerprint import Fingerprint, name_differences, parts_of, take_fingerprint
+from rehearsal.plan.file import find_plan, load_plan
+from rehearsal.plan.model import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ("rehearsal", "fleet", "tasks", "templates", "sql", "plans")
@@ -54,7 +54,7 @@ def test_it_is_the_same_over_checkouts(project: Path, plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("rehearsal/exchange.py", "code"),
+        ("rehearsal/switchover/strategies/swap/exchange.py", "code"),
         ("rehearsal/load/generator.py", "code"),
         ("fleet/operations.py", "code"),
         ("tasks/flags.py", "code"),
@@ -81,7 +81,7 @@ def test_an_edit_makes_another_one_and_has_a_name(project: Path, plan: Plan, nam
     "name",
     [
         "rehearsal/__pycache__/exchange.cpython-311.pyc",
-        "rehearsal/exchange.py~",
+        "rehearsal/switchover/strategies/swap/exchange.py~",
         "rehearsal/.#exchange.py",
         "rehearsal/.exchange.py.swp",
         "sql/steps/swap.sql.j2.orig",
@@ -104,9 +104,9 @@ def test_what_changes_nothing_that_runs_does_not_count(project: Path, plan: Plan
 
 def test_a_removed_or_renamed_file_counts(project: Path, plan: Plan) -> None:
     before = take(project, plan)
-    (project / "rehearsal" / "turns.py").rename(project / "rehearsal" / "turned.py")
+    (project / "rehearsal" / "postgres" / "turns.py").rename(project / "rehearsal" / "postgres" / "turned.py")
     renamed = take(project, plan)
-    (project / "rehearsal" / "turned.py").unlink()
+    (project / "rehearsal" / "postgres" / "turned.py").unlink()
 
     assert len({before, renamed, take(project, plan)}) == 3
 
@@ -129,7 +129,7 @@ def test_an_installed_package_without_a_lock_has_one_too(tmp_path: Path, plan: P
     edit("tasks/other.py")(tmp_path)
     assert take_fingerprint(plan, ROOT / "sql", tmp_path) == before
 
-    edit("rehearsal/exchange.py")(tmp_path)
+    edit("rehearsal/switchover/strategies/swap/exchange.py")(tmp_path)
     assert take_fingerprint(plan, ROOT / "sql", tmp_path) != before
     assert len(before.parts["lock"]) == 64
 

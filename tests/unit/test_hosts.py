@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from rehearsal.application.flags import Routing, ServerFlags
+from rehearsal.application.rollout import FlipResult, ServerFlip
 from rehearsal.errors import UsageError
 from rehearsal.evidence import Run
-from rehearsal.flags import Routing, ServerFlags
-from rehearsal.flip import FlipResult, ServerFlip
-from rehearsal.hosts import HostsResult, OperationResult, run_pyinfra
-from rehearsal.inventory import find_inventory, load_environment
-from rehearsal.plan import Plan, TableSpec
+from rehearsal.hosts.inventory import find_inventory, load_environment
+from rehearsal.hosts.pyinfra import HostsResult, OperationResult, run_pyinfra
+from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.rehearse.perform import require_flip
 from rehearsal.rehearse.runner import StopHere
 

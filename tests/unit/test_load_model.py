@@ -13,15 +13,15 @@ import httpx
 import pytest
 
 from rehearsal.errors import UsageError
-from rehearsal.ledger import LedgerWriter, State, Write, allowed_states, finished_files
 from rehearsal.load.__main__ import Controls, main, obey
 from rehearsal.load.arrivals import KeyChooser, merged
 from rehearsal.load.clients import find_id, judge
 from rehearsal.load.config import KeyRange, LoadConfig, load_config
 from rehearsal.load.histogram import Histogram, bucket_of, upper_of
+from rehearsal.load.ledger import LedgerWriter, State, Write, allowed_states, finished_files
 from rehearsal.load.record import Demand, OpClass, Recorder
 from rehearsal.load.summary import summarize
-from rehearsal.plan import Operation
+from rehearsal.plan.model import Operation
 
 INSERT = Operation(name="post", action="insert", via="http", table="public.posts", rate=50.0, path="/posts")
 READ = Operation(name="look", action="read", via="http", table="public.posts", rate=25.0, path="/health")

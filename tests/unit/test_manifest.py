@@ -9,7 +9,7 @@ import pytest
 
 from fleet.changes import find_refusals, read_changes
 from rehearsal.errors import SqlFileError
-from rehearsal.manifest import Change, find_transaction_control, read_manifest, write_manifest
+from rehearsal.hosts.manifest import Change, find_transaction_control, read_manifest, write_manifest
 
 CHANGES = [
     Change("plan/001_schema", "create table a ();\r\nselect 'ä';"),

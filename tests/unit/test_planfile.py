@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.errors import PlanError
-from rehearsal.planfile import find_plan, key_lines, load_plan, render_schema
+from rehearsal.plan.file import find_plan, key_lines, load_plan, render_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLANS = ("hospitality", "sensor_readings")
@@ -31,7 +31,7 @@ def test_shipped_plans_load_and_exercise_every_action_both_ways(name: str) -> No
 
 
 def test_exported_schema_is_current() -> None:
-    """`python -m rehearsal.planfile > plans/plan.schema.json` makes it anew."""
+    """`python -m rehearsal.plan.file > plans/plan.schema.json` makes it anew."""
     assert (ROOT / "plans" / "plan.schema.json").read_text(encoding="utf-8") == render_schema()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.plan import Query
-from rehearsal.queries import Interval, is_fast
+from rehearsal.checks.queries.compare import Interval, is_fast
+from rehearsal.plan.model import Query
 
 
 def _query(**limits: float | None) -> Query:

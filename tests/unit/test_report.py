@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from rehearsal.evidence import Run
-from rehearsal.gates import GATES
 from rehearsal.report import build_report, report_schema, write_report
 from rehearsal.report.chapters import CHAPTERS
 from rehearsal.report.model import Report
-from rehearsal.verdict import Outcome, decide_run
+from rehearsal.verdict.decide import Outcome, decide_run
+from rehearsal.verdict.gates import GATES
 from tests.json_schema import problems
 from tests.played import ENVIRONMENT, FINGERPRINT, PLAN, START, Player, play
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.approval.review import find_review, write_review
 from rehearsal.errors import UsageError
-from rehearsal.review import find_review, write_review
 
 
 def test_a_review_holds_for_its_fingerprint_and_plan_only(tmp_path: Path) -> None:

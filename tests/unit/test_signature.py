@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.approval.signature import sign, verify
 from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.evidence import Run
 from rehearsal.report import write_report
-from rehearsal.signature import sign, verify
 from tests.played import ENVIRONMENT, FINGERPRINT, PLAN, play
 
 WHEN = "2026-02-02T09:30:00Z"

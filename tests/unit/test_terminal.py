@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehearsal.evidence import Event
-from rehearsal.terminal import Live, Plain, make_terminal
-from rehearsal.verdict import decide_run
+from rehearsal.terminal.views import Live, Plain, make_terminal
+from rehearsal.verdict.decide import decide_run
 from tests.played import PLAN, play
 
 REPORT = Path("runs/x/report.html")

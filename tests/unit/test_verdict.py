@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehearsal.evidence import Evidence
-from rehearsal.gates import GATES, Gate
-from rehearsal.plan import Plan, SourceScan, TableSpec
-from rehearsal.verdict import Outcome, State, Verdict, decide, decide_run
+from rehearsal.plan.model import Plan, SourceScan, TableSpec
+from rehearsal.verdict.decide import Outcome, State, Verdict, decide, decide_run
+from rehearsal.verdict.gates import GATES, Gate
 
 PLAN = Plan(
     name="posts",

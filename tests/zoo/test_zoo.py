@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from psycopg import sql
 
-from rehearsal.definition import compare, read_definition
+from rehearsal.catalog.definition import compare, read_definition
+from rehearsal.checks.preflight import Intent, check_act
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.postgres import Connection, connect, scalar
-from rehearsal.preflight import Intent, check_act
-from rehearsal.sqlfiles import SqlFiles
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import deploy
 from tests.zoo.world import ROLES, SPECIMENS, Specimen, Zoo
 

@@ -10,19 +10,19 @@ from typing import Any
 
 from psycopg import sql
 
-from rehearsal import state
-from rehearsal.carried import find_differences
-from rehearsal.catalog import Catalog, Name, Table, split_name
-from rehearsal.definition import Difference, read_definition
+from rehearsal.catalog.definition import Difference, read_definition
+from rehearsal.catalog.tables import Catalog, Name, Table, split_name
+from rehearsal.checks.definition import find_differences
+from rehearsal.checks.inspection import inspect
+from rehearsal.checks.parity import compare as compare_rows
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
-from rehearsal.inspection import inspect
-from rehearsal.names import Names
-from rehearsal.parity import compare as compare_rows
-from rehearsal.plan import Plan
-from rehearsal.postgres import Connection, scalar
-from rehearsal.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover import Switchover
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.switchover import state
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.table import Switchover
 
 FOLDER = Path(__file__).parent / "specimens"
 ROLES = ("zoo reader", "zoo_writer", 'Zoo "Ops"', "zoo_owner")

@@ -1,0 +1,1 @@
+"""A first plan, written from a table as it is."""

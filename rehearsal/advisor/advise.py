@@ -1,0 +1,235 @@
+"""Advice for a table: by which key, how wide, with which strategy, and what it will cost. Pure.
+
+Owns the rules; every recommendation comes with the facts that it rests on, and with what it cannot know.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from rehearsal.advisor.facts import Candidate, TableFacts
+from rehearsal.catalog.bounds import EPOCH, INTEGERS, PER_SECOND, TIMES, Clock, Epoch, Interval, as_utc
+from rehearsal.errors import PreconditionError
+from rehearsal.plan.model import Strategy, TableSpec
+
+# Ratios to the copy of one session, from docs/benchmarks.md: copy, one index, vacuum and analyze.
+SESSIONS = 1.6
+INDEX_PER_COPY = 0.45
+STATISTICS_PER_COPY = 1.7
+# What the twin and its indexes take, and as much WAL again.
+ROOM = 2.0
+WIDTHS = ("1 day", "1 week", "1 month", "3 months", "1 year")
+MOST_LEAVES, LEAST_ROWS = 120, 1_000_000
+FEW_VALUES = 24
+HUGE_BYTES = 500 * 2**30
+GOOD_NAMES = ("created", "occurred", "recorded", "inserted", "logged", "event", "time", "at", "ts", "date", "day")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A key with the rest of the plan's table, why it, and how good it is; the best has the most points."""
+
+    spec: TableSpec
+    candidate: Candidate
+    points: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do with a table: choices, the best first; `seconds` and `room` are estimates, None without a sample."""
+
+    facts: TableFacts
+    choices: tuple[Choice, ...]
+    strategy: Strategy
+    why: tuple[str, ...]
+    seconds: dict[str, float] | None
+    room: int
+
+    @property
+    def best(self) -> Choice:
+        """The recommended key."""
+        return self.choices[0]
+
+
+def advise(facts: TableFacts, now: datetime) -> Advice:
+    """Return advice for a table.
+
+    Raises:
+        PreconditionError: no column can be the key of any method.
+    """
+    found = [choice for one in facts.candidates for choice in _choices(facts, one, now)]
+    if not found:
+        message = f"no column of {'.'.join(facts.table.name)} can be a partition key; add one that tells the time"
+        raise PreconditionError(message)
+    choices = tuple(sorted(found, key=lambda one: -one.points))
+    strategy, why = _strategy(facts, choices[0])
+    room = round(ROOM * (facts.bytes + facts.index_bytes))
+    return Advice(facts, choices, strategy, why, _seconds(facts), room)
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _choices(facts: TableFacts, one: Candidate, now: datetime) -> list[Choice]:
+    points, reasons = _points(one)
+    name = ".".join(facts.table.name)
+    if one.null_fraction:
+        return []
+    if one.key.base in TIMES or is_v7(one):
+        interval, said = _width(facts, one, Clock(one.key.base), now)
+        kind = "is a uuid of version 7, which begins with the time" if one.key.base == "uuid" else "tells the time"
+        spec = TableSpec(name=name, key=one.name, interval=interval)
+        return [Choice(spec, one, points + (40 if one.key.base in TIMES else 30), (kind, *said, *reasons))]
+    if one.key.base in INTEGERS and (epoch := epoch_of(one, now)):
+        interval, said = _width(facts, one, Clock(one.key.base, epoch), now)
+        spec = TableSpec(name=name, key=one.name, interval=interval, epoch=epoch)
+        return [Choice(spec, one, points + 25, (f"counts {epoch} since 1970 by its values", *said, *reasons))]
+    if one.key.base in INTEGERS and one.in_primary and isinstance(one.newest, int):
+        spec = TableSpec(name=name, key=one.name, interval=str(_number_width(facts, one)))
+        return [Choice(spec, one, points + 10, ("is a number that grows with the table", *reasons))]
+    return _others(facts, one, points, reasons)
+
+
+def _others(facts: TableFacts, one: Candidate, points: float, reasons: tuple[str, ...]) -> list[Choice]:
+    name = ".".join(facts.table.name)
+    few = one.distinct is not None and 2 <= one.distinct <= FEW_VALUES and len(one.common) >= one.distinct
+    if few and one.key.can_list and one.not_null:
+        values: dict[str, list[str | int]] = {f"v{number}": [value] for number, value in enumerate(sorted(one.common))}
+        spec = TableSpec(name=name, key=one.name, method="list", values=values, default_partition=True)
+        return [Choice(spec, one, points + 5, (f"has {len(one.common)} values", *reasons))]
+    if one.in_primary and one.key.can_hash:
+        spec = TableSpec(name=name, key=one.name, method="hash", modulus=_modulus(facts))
+        return [Choice(spec, one, points + 3, ("is in the primary key, and spreads evenly by its hash", *reasons))]
+    return []
+
+
+def _points(one: Candidate) -> tuple[float, tuple[str, ...]]:
+    points, reasons = 0.0, list[str]()
+    for holds, worth, said in (
+        (one.not_null, 10, "is not null"),
+        (one.in_primary, 8, "is in the primary key, which need not change"),
+        (one.is_indexed, 6, "leads an index, so queries ask for it"),
+        (abs(one.correlation or 0) > 0.9, 4, "grows in the order in which rows lie on disk"),
+        (any(word in one.name.lower().split("_") for word in GOOD_NAMES), 2, ""),
+        ("updated" in one.name.lower() or "modified" in one.name.lower(), -30, "changes with every update of a row"),
+        ("birth" in one.name.lower() or "expire" in one.name.lower(), -10, "is no time at which rows arrive"),
+    ):
+        points += worth if holds else 0
+        reasons += [said] if holds and said else []
+    return points, tuple(reasons)
+
+
+def is_v7(one: Candidate) -> bool:
+    """Whether the values that are known are uuids of version 7; preflight looks at all of them."""
+    known = [str(value) for value in (one.oldest, one.newest) if value is not None]
+    return one.key.base == "uuid" and bool(known) and all(uuid.UUID(value).int >> 76 & 0xF == 7 for value in known)
+
+
+def epoch_of(one: Candidate, now: datetime) -> Epoch | None:
+    """Return what a number counts, if all its values are instants from 2000 to next year in one unit."""
+    try:
+        oldest, newest = int(one.oldest), int(one.newest)
+    except (TypeError, ValueError):
+        return None
+    first, last = (datetime(2000, 1, 1, tzinfo=UTC) - EPOCH), now + timedelta(days=366) - EPOCH
+    for unit in ("s", "ms", "us"):
+        scale = PER_SECOND[unit]
+        if first.total_seconds() * scale <= oldest <= newest <= last.total_seconds() * scale:
+            return unit
+    return None
+
+
+def _width(facts: TableFacts, one: Candidate, clock: Clock, now: datetime) -> tuple[str, tuple[str, ...]]:
+    """Return the narrowest interval that makes no more than 120 partitions of a million rows or more each."""
+    ends = [_moment(value, clock) for value in (one.oldest, one.newest)]
+    oldest, newest = (ends[0] or now), (ends[1] or now)
+    counts = {width: Interval.parse(width).count(oldest, max(oldest, newest)) for width in WIDTHS}
+    fit = [width for width, count in counts.items() if count <= MOST_LEAVES and facts.rows / count >= LEAST_ROWS]
+    width = fit[0] if fit else next((one for one in WIDTHS[2:] if counts[one] <= MOST_LEAVES), WIDTHS[-1])
+    said = f"from {oldest:%Y-%m-%d} to {newest:%Y-%m-%d}: {counts[width]} partitions of {width}"
+    return width, (said,)
+
+
+def _moment(value: object, clock: Clock) -> datetime | None:
+    try:
+        if isinstance(value, datetime | date):
+            return as_utc(value)
+        if clock.key_type == "uuid":
+            return clock.instant(uuid.UUID(str(value)))
+        if clock.epoch:
+            return clock.instant(int(str(value)))
+        return as_utc(datetime.fromisoformat(str(value)))
+    except (ValueError, PreconditionError):
+        return None
+
+
+def _number_width(facts: TableFacts, one: Candidate) -> int:
+    span = max(1, int(one.newest) - int(one.oldest or 0))
+    leaves = min(MOST_LEAVES, max(4, facts.rows // (10 * LEAST_ROWS)))
+    power = 10 ** max(0, len(str(span // leaves)) - 1)
+    wide: int = next(one * power for one in (1, 2, 5, 10, 20) if one * power >= span / leaves)
+    return max(1_000, wide)
+
+
+def _modulus(facts: TableFacts) -> int:
+    wanted = max(4, (facts.bytes + facts.index_bytes) // (16 * 2**30))
+    return min(256, 1 << (wanted - 1).bit_length())
+
+
+# ── strategy and cost ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _strategy(facts: TableFacts, choice: Choice) -> tuple[Strategy, tuple[str, ...]]:
+    size = facts.bytes + facts.index_bytes
+    short = facts.free_bytes is not None and facts.free_bytes < ROOM * size
+    if not short and size < HUGE_BYTES:
+        free = (
+            "whether the disk has room cannot be seen"
+            if facts.free_bytes is None
+            else f"{shown(facts.free_bytes)} free"
+        )
+        return "swap", (
+            f"swap: a copy of {shown(size)} is cheap ({free}), and the application keeps one name and notices nothing",
+            "take dual-write instead if the application must decide by its flags when it changes over",
+        )
+    reason = (
+        f"{shown(facts.free_bytes or 0)} are free for a copy of {shown(size)}" if short else f"{shown(size)} are much"
+    )
+    if stands := no_attach(facts, choice):
+        return "swap", (f"attach would spare the copy ({reason}), but {stands}", "swap: so room must be made first")
+    return "attach", (f"attach: {reason}; no row is copied, the old table becomes the history partition",
+                      "its rows can be split into fine partitions later (regrain)")  # fmt: skip
+
+
+def no_attach(facts: TableFacts, choice: Choice) -> str | None:
+    """Return what stands in the way of attach, if anything does."""
+    if choice.candidate.key.base not in TIMES:
+        return f"its key, {choice.candidate.name}, is no time"
+    without = [one.name for one in facts.table.indexes if one.is_unique and choice.spec.key not in one.key_columns]
+    if without:
+        return f"the key {choice.spec.key} is not in {', '.join(without)}"
+    return None
+
+
+def _seconds(facts: TableFacts) -> dict[str, float] | None:
+    """Estimate the steps of a copy from the sample and the ratios of the benchmarks."""
+    if facts.sample is None:
+        return None
+    copy = facts.rows / facts.sample.rows_per_second / SESSIONS
+    return {
+        "copy": copy,
+        "indexes": copy * INDEX_PER_COPY * len(facts.table.indexes),
+        "vacuum and analyze": copy * STATISTICS_PER_COPY,
+    }
+
+
+def shown(size: int) -> str:
+    """Show bytes.
+
+    >>> shown(3 * 2**30), shown(10_000)
+    ('3.0 GiB', '0.0 MiB')
+    """
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

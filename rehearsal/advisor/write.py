@@ -1,0 +1,222 @@
+"""The first plan of a table, written from what the table is like: TOML with the reasons as comments.
+
+Owns `plans/NAME.toml` at its birth; it is never written again by us.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rehearsal.advisor.advise import Advice, Choice, advise, shown
+from rehearsal.advisor.facts import read_table_facts
+from rehearsal.catalog.findings import Finding
+from rehearsal.catalog.tables import split_name
+from rehearsal.checks.preflight import run_preflight
+from rehearsal.errors import UsageError
+from rehearsal.hosts.inventory import load_environment
+from rehearsal.plan.file import load_plan
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+
+LOCKS = {
+    "swap": "SHARE ROW EXCLUSIVE for milliseconds (capture on), then ACCESS EXCLUSIVE for milliseconds (the swap)",
+    "dual-write": "SHARE ROW EXCLUSIVE for milliseconds, three times (capture, barrier, end of capture)",
+    "attach": "ACCESS EXCLUSIVE for milliseconds, and SHARE UPDATE EXCLUSIVE while a check is validated: nobody waits",
+}
+MARKERS = ("text", "varchar")
+
+
+def plan_name(table: str) -> str:
+    """Return a name for the plan of a table.
+
+    >>> plan_name("public.Order Lines"), plan_name("x.2026")
+    ('order_lines', 't_2026')
+    """
+    plain = re.sub(r"[^a-z0-9]+", "_", split_name(table)[1].lower()).strip("_")
+    return plain if re.match(r"[a-z]", plain) else f"t_{plain}".rstrip("_")
+
+
+def new_plan(root: Path, env: str, table: str, *, name: str = "", database: str = "") -> int:
+    """Write the first plan of a table of an environment, and say what was advised; the table is only read.
+
+    Raises:
+        UsageError: the table has no schema, or there is a plan of that name.
+        PreconditionError: there is no such table, or nothing to partition it by.
+    """
+    if not re.fullmatch(r"[^.]+\..+", table):
+        message = f"--table {table}: write it with its schema, as public.{table}"
+        raise UsageError(message)
+    where = load_environment(env, name or plan_name(table), root)
+    place = replace(where.database, name=database) if database else where.database
+    free = shutil.disk_usage(where.state_folder).free if where.state_folder else None
+    with connect(place, role="plan.new") as conn:
+        path, advice = write_plan(conn, SqlFiles(root / "sql"), table, root / "plans", name=name, free_bytes=free)
+    print(f"{path}: {advice.strategy}, by {advice.best.spec.key}")  # noqa: T201 -- the command's result
+    for line in (*advice.why, *advice.best.reasons):
+        print(f"  {line}")  # noqa: T201
+    return 0
+
+
+def write_plan(
+    conn: Connection, files: SqlFiles, table: str, folder: Path, *, name: str = "", free_bytes: int | None = None
+) -> tuple[Path, Advice]:
+    """Look at a live table and write its first plan; return where it is, and the advice.
+
+    Reads the table only; locks: ACCESS SHARE.
+
+    Raises:
+        UsageError: there is a plan of that name; it is never overwritten.
+        PreconditionError: there is no such table, or nothing to partition it by.
+    """
+    path = folder / f"{name or plan_name(table)}.toml"
+    if path.exists():
+        message = f"{path} is there already and is not overwritten; remove it, or give another --name"
+        raise UsageError(message)
+    advice = advise(read_table_facts(conn, files, split_name(table), free_bytes=free_bytes), datetime.now(UTC))
+    text = render_plan(advice, path.stem, [])
+    plan = Plan.model_validate(tomllib.loads(text))
+    text = render_plan(advice, path.stem, run_preflight(conn, files, plan, free_bytes=free_bytes))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as exc:
+        message = f"cannot write {path}: {exc.strerror}"
+        raise UsageError(message) from exc
+    load_plan(path)
+    return path, advice
+
+
+def render_plan(advice: Advice, name: str, findings: Sequence[Finding]) -> str:
+    """Return the text of the plan."""
+    return "\n".join(_lines(advice, name, findings)) + "\n"
+
+
+def _lines(advice: Advice, name: str, findings: Sequence[Finding]) -> Iterator[str]:
+    spec = advice.best.spec
+    yield f"# First plan of {_comment(spec.name)}, written from the live table. Every word may be changed."
+    yield "#"
+    yield from (f"# {line}" for line in _about(advice))
+    if blockers := [one for one in findings if one.severity == "blocker"]:
+        yield "#"
+        yield "# In the way just now, as preflight says; decide on each before a rehearsal:"
+        yield from (
+            f"#   {_comment(one.subject)}: {_comment(one.condition)}; {_comment(one.remedy)}" for one in blockers
+        )
+    yield ""
+    yield f"name = {_toml(name)}"
+    yield f"title = {_toml(f'{spec.name} by {spec.key}')}"
+    yield from (f"# {one}" for one in advice.why)
+    yield f"strategy = {_toml(advice.strategy)}"
+    yield ""
+    yield "[[tables]]"
+    yield from _table(spec, advice.best)
+    yield from _marker(advice)
+    yield from _uniques(advice, spec)
+    yield from _query(spec)
+    yield ""
+    yield "# Writers while all this goes on, without which there is no verdict: docs/howto/plan-for-your-own-table.md"
+    yield "# [[load.operations]]"
+
+
+def _about(advice: Advice) -> Iterator[str]:
+    facts = advice.facts
+    yield f"About {facts.rows:,} rows, {shown(facts.bytes)} and {shown(facts.index_bytes)} of indexes"
+    writes = ", ".join(f"{count:,} {kind}" for kind, count in facts.writes.items())
+    yield f"Writes since the statistics were reset: {writes}"
+    yield f"Locks that the application could feel: {LOCKS[advice.strategy]}"
+    free = "not to be seen from here" if facts.free_bytes is None else shown(facts.free_bytes)
+    yield f"Room for a copy, its indexes and as much WAL again: about {shown(advice.room)}; free: {free}"
+    if advice.seconds is None or facts.sample is None:
+        yield "Time: withheld, since no sample could be copied"
+        return
+    sample = facts.sample
+    total = ", ".join(f"{what} {_duration(seconds)}" for what, seconds in advice.seconds.items())
+    share = f"{sample.percent:.3g} % of the blocks"
+    yield f"Time, by a copy of {sample.rows:,} rows ({share}) in {sample.seconds:.2f} s and the ratios of"
+    yield f"docs/benchmarks.md, without other load: {total}"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7_200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _table(spec: TableSpec, best: Choice) -> Iterator[str]:
+    yield f"name = {_toml(spec.name)}"
+    yield f"# {_comment(spec.key)} {_comment('; '.join(best.reasons))}"
+    yield f"key = {_toml(spec.key)}"
+    if spec.method != "range":
+        yield f"method = {_toml(spec.method)}"
+    if spec.modulus:
+        yield f"modulus = {spec.modulus}"
+    if spec.values:
+        listed = ", ".join(f"{_toml(name)} = {_toml(values)}" for name, values in spec.values.items())
+        yield f"values = {{ {listed} }}"
+    if spec.epoch:
+        yield f"epoch = {_toml(spec.epoch)}"
+    if spec.method == "range":
+        yield f"interval = {_toml(spec.interval)}"
+        yield "premake = 3  # partitions kept ready"
+    if spec.method != "hash":
+        what = "for all other values" if spec.method == "list" else "must stay empty: a gate looks"
+        yield f"default_partition = true  # {what}"
+
+
+def _marker(advice: Advice) -> Iterator[str]:
+    table, spec = advice.facts.table, advice.best.spec
+    used = {spec.key, *(name for index in table.indexes for name in index.key_columns)}
+    free = [
+        one.name for one in table.columns if one.type_name in MARKERS and not one.generated and one.name not in used
+    ]
+    if free:
+        yield f"marker = {_toml(free[0])}  # the load writes its marks into it: choose a column that may hold any text"
+    else:
+        yield "# marker: no column may hold any text, so writes of a load cannot be told apart in this table"
+
+
+def _uniques(advice: Advice, spec: TableSpec) -> Iterator[str]:
+    for index in advice.facts.table.indexes:
+        if index.is_unique and not index.is_primary and spec.key not in index.key_columns:
+            yield f"# Unique without the key; say what becomes of it: {_comment(index.name)}"
+            yield f'# uniques = {{ {_toml(index.name)} = "add-key" }}  # or "per-partition"'
+    for one in advice.facts.table.referencing:
+        yield f"# A foreign key points at the table; say what becomes of it: {_comment(one.name)}"
+        yield f'# references = {{ {_toml(one.name)} = "composite" }}  # or "loose"'
+    for other in advice.choices[1:4]:
+        width = other.spec.interval if other.spec.method == "range" else other.spec.method
+        yield f"# Another key would be {_comment(other.spec.key)} ({width}): {_comment('; '.join(other.reasons))}"
+
+
+def _query(spec: TableSpec) -> Iterator[str]:
+    key = quote_ident(spec.key).replace("%", "%%")
+    asked = f"{key} >= %(lower)s and {key} < %(upper)s" if spec.method == "range" else f"{key} = %(key)s"
+    yield ""
+    yield "# Your most frequent and your slowest queries belong here; this one only shows the form."
+    yield "[[queries]]"
+    yield 'name = "newest rows"'
+    yield f"table = {_toml(spec.name)}"
+    yield f"sql = {_toml('select count(*) from {table} where ' + asked)}"  # noqa: S608 -- quoted
+    if spec.method == "range":
+        yield f"window = {_toml(spec.interval if spec.interval.isdigit() else '7 days')}"
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML; its basic strings are JSON's, but for the sign DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _comment(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text)

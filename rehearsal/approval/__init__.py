@@ -1,0 +1,1 @@
+"""Who may say yes: GO, signature, review, and what each verb demands in production."""

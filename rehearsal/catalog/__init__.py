@@ -1,0 +1,1 @@
+"""What a table is, read from the catalog. Changes nothing."""

@@ -1,0 +1,240 @@
+"""Two tables that should hold the same rows: their columns, their leaves and the bounds between them.
+
+Owns how a column's values are told apart and which leaf a key belongs to. Must not compare anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from psycopg.rows import dict_row
+
+from rehearsal.catalog.tables import Catalog, Name, Partition, Table, dotted
+from rehearsal.errors import PreconditionError
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
+
+NOWHERE = "(no partition)"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A column and how its values enter a digest: natively, by the type's send function, or as text.
+
+    `base` is the name of the type below all domains, '' where that is not one of PostgreSQL's own; `base_type` is how
+    that type is written in SQL, without a length or a scale.
+    """
+
+    name: str
+    type: str
+    send: tuple[str, str] | None
+    as_text: bool
+    base: str = ""
+    base_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Keys: a range [lower, upper), those of some buckets, or those that are null."""
+
+    lower: str | None = None
+    upper: str | None = None
+    is_null: bool = False
+    buckets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf of the target and the buckets of keys that belong into it; oid 0 stands for keys without a leaf."""
+
+    name: Name
+    oid: int
+    is_default: bool
+    buckets: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A source and its target.
+
+    By range bucket n holds the keys in [bounds[n - 1], bounds[n]), by list those equal to bounds[n] (the last one all
+    others), by hash those of remainder n; None the null ones. `scratch` holds common table expressions, if the rows are
+    those of a self-test: relations whose schema is '' are found among them, and in no table.
+    """
+
+    source: Table
+    target: Table
+    key: str
+    key_type: str
+    columns: tuple[Encoded, ...]
+    bounds: tuple[str, ...]
+    leaves: tuple[Leaf, ...]
+    method: str = "range"
+    modulus: int = 0
+    hash_function: Name | None = None
+    scratch: str = ""
+
+    @property
+    def bucket_count(self) -> int:
+        """Number of buckets, the one of the null keys left out."""
+        return self.modulus or len(self.bounds) + 1
+
+    @property
+    def primary_key(self) -> tuple[str, ...]:
+        """Columns that tell rows apart in the source."""
+        return self.source.primary_key
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Primary key of the source, and the partition key if it is not part of it."""
+        primary = self.source.primary_key
+        return primary if self.key in primary else (*primary, self.key)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of all columns that are compared."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def oids(self) -> tuple[int, ...]:
+        """For each bucket the leaf that its keys belong into."""
+        by_bucket = {bucket: leaf.oid for leaf in self.leaves for bucket in leaf.buckets}
+        return tuple(by_bucket[bucket] for bucket in range(self.bucket_count))
+
+    @property
+    def elsewhere(self) -> int:
+        """The leaf of keys that are null: DEFAULT if there is one."""
+        return next((leaf.oid for leaf in self.leaves if None in leaf.buckets), 0)
+
+    def spans(self, leaves: Sequence[Leaf]) -> tuple[Span, ...]:
+        """Return the keys that belong into the leaves, neighbouring ranges joined."""
+        buckets = sorted(bucket for leaf in leaves for bucket in leaf.buckets if bucket is not None)
+        null = [Span(is_null=True)] if any(None in leaf.buckets for leaf in leaves) else []
+        if self.method == "range":
+            return (*self._ranges(buckets), *null)
+        return (*([Span(buckets=tuple(buckets))] if buckets else []), *null)
+
+    def _ranges(self, buckets: Sequence[int]) -> list[Span]:
+        spans: list[Span] = []
+        for bucket in buckets:
+            lower = self.bounds[bucket - 1] if bucket else None
+            upper = self.bounds[bucket] if bucket < len(self.bounds) else None
+            if spans and bucket and bucket - 1 in buckets:
+                spans[-1] = Span(spans[-1].lower, upper)
+            else:
+                spans.append(Span(lower, upper))
+        return spans
+
+
+def read_pair(conn: Connection, files: SqlFiles, source: Name, target: Name, key: str) -> Pair:
+    """Read both tables as the session sees them now.
+
+    Raises:
+        PreconditionError: the source has no primary key, or columns or types of the two differ.
+    """
+    catalog = Catalog(conn, files)
+    one, other = catalog.read(source), catalog.read(target)
+    if not one.primary_key:
+        message = f"table {dotted(source)} has no primary key, so rows cannot be told apart; add one"
+        raise PreconditionError(message)
+    pair = Pair(one, other, key, one.column(key).type, _matched(conn, files, one, other), (), ())
+    return _split(conn, files, pair)
+
+
+def read_encodings(conn: Connection, files: SqlFiles, table: Table, *, portable: bool = False) -> tuple[Encoded, ...]:
+    """Read how each column of a table enters a digest; a portable digest means the same in another database."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(files.query("parity/encodings.sql"), {"oid": table.oid, "portable": portable}).fetchall()
+    return tuple(
+        Encoded(
+            row["name"],
+            row["type"],
+            tuple(row["send"]) if row["send"] else None,
+            row["as_text"],
+            row["base_name"],
+            row["base_type"],
+        )
+        for row in rows
+    )
+
+
+def _matched(conn: Connection, files: SqlFiles, source: Table, target: Table) -> tuple[Encoded, ...]:
+    ours = read_encodings(conn, files, source)
+    theirs = {column.name: column for column in read_encodings(conn, files, target)}
+    different = [_unlike(column, theirs.get(column.name)) for column in ours if column != theirs.get(column.name)]
+    different += [f"{name} is only in the target" for name in theirs if name not in {column.name for column in ours}]
+    if different:
+        message = (
+            f"{dotted(source.name)} and {dotted(target.name)} have different columns, rows cannot be compared: "
+            f"{'; '.join(different)}; make them alike"
+        )
+        raise PreconditionError(message)
+    return ours
+
+
+def _unlike(ours: Encoded, theirs: Encoded | None) -> str:
+    if theirs is None:
+        return f"{ours.name} is only in the source"
+    return f"{ours.name} is {ours.type} in the source and {theirs.type} in the target (or its collation differs)"
+
+
+def _split(conn: Connection, files: SqlFiles, pair: Pair) -> Pair:
+    """Return the pair with its bounds, in the order of their type, and its leaves with the buckets that are theirs."""
+    target = pair.target
+    if target.kind != "p":
+        leaf = Leaf(target.name, target.oid, is_default=False, buckets=(0, None))
+        return dataclasses.replace(pair, leaves=(leaf,), method="none")
+    parts = [one for one in target.partitions if not one.detach_pending and not one.is_default]
+    method = (target.partition_key or "").partition(" ")[0].lower()
+    if method == "range":
+        ranks = rank_bounds(conn, files, parts, pair.key_type)
+        bounds = tuple(text for _, text in sorted({rank: text for text, rank in ranks.items()}.items()))
+        cut = dataclasses.replace(pair, bounds=bounds)
+        taken: list[tuple[int | None, ...]] = [_buckets(one, ranks, len(bounds)) for one in parts]
+    elif method == "list":
+        bounds = tuple(value for one in parts for value in one.values if value is not None)
+        cut = dataclasses.replace(pair, bounds=bounds, method=method)
+        taken = [tuple(None if value is None else bounds.index(value) for value in one.values) for one in parts]
+    else:
+        modulus = max((one.modulus for one in parts), default=1)
+        function = _hash_function(conn, files, target)
+        cut = dataclasses.replace(pair, method=method, modulus=modulus, hash_function=function)
+        taken = [tuple(range(one.remainder, modulus, one.modulus)) for one in parts]
+    return dataclasses.replace(cut, leaves=_leaves(target, parts, taken, cut.bucket_count))
+
+
+def _leaves(
+    target: Table, parts: Sequence[Partition], taken: Sequence[tuple[int | None, ...]], count: int
+) -> tuple[Leaf, ...]:
+    """Return the leaves; what none of them takes belongs into DEFAULT, or has no place."""
+    left = [one for one in (*range(count), None) if all(one not in buckets for buckets in taken)]
+    leaves = [Leaf(one.name, one.oid, is_default=False, buckets=own) for one, own in zip(parts, taken, strict=True)]
+    default = next((one for one in target.partitions if one.is_default and not one.detach_pending), None)
+    name, oid = (default.name, default.oid) if default else (("", NOWHERE), 0)
+    return (*leaves, Leaf(name, oid, is_default=default is not None, buckets=tuple(left)))
+
+
+def _hash_function(conn: Connection, files: SqlFiles, target: Table) -> Name:
+    """Return the function that PostgreSQL hashes the key with."""
+    row = conn.execute(files.query("parity/hash_function.sql"), {"oid": target.oid}).fetchone()
+    if row is None:
+        message = (
+            f"{dotted(target.name)} is partitioned by {target.partition_key}, which cannot be followed; use one column"
+        )
+        raise PreconditionError(message)
+    return row[0], row[1]
+
+
+def rank_bounds(conn: Connection, files: SqlFiles, parts: Iterable[Partition | Span], key_type: str) -> dict[str, int]:
+    """Number the bounds in the order of their type; equal ones alike."""
+    given = sorted({bound for one in parts for bound in (one.lower, one.upper) if bound is not None})
+    query = files.query("parity/bounds.sql.j2", bounds=given, key_type=key_type)
+    return dict(conn.execute(query).fetchall())
+
+
+def _buckets(part: Partition, ranks: dict[str, int], count: int) -> tuple[int, ...]:
+    first = 0 if part.lower is None else ranks[part.lower]
+    end = count + 1 if part.upper is None else ranks[part.upper]
+    return tuple(range(first, end))

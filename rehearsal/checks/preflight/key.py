@@ -1,0 +1,251 @@
+"""Preflight of the partition key: does the method fit its type, and has every key that is there a place?
+
+Reads only: one scan of the key at most, a second one where something is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from psycopg import sql
+
+from rehearsal.catalog.bounds import INTEGERS
+from rehearsal.catalog.findings import Facts, Finding
+from rehearsal.catalog.keys import FINITE, WRITABLE, Key, objection, plan_bounds, read_key, read_key_range, spell_values
+from rehearsal.catalog.tables import Column, Table
+from rehearsal.errors import PlanError, PreconditionError
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+
+# More than these, and most of them empty: an outlier has drawn the range out.
+MANY_LEAVES = 240
+PARTS = 100
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(days=3653)
+
+
+def check_key_column(conn: Connection, files: SqlFiles, facts: Facts, *, values: bool = True) -> Iterator[Finding]:
+    """Look at the key of a table: its column, the operators of the new primary key and, with `values`, its rows."""
+    column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
+    if column is None:
+        subject = f"{facts.spec.name}.{facts.spec.key}"
+        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
+                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
+        return
+    if facts.plan.strategy != "attach":
+        yield from check_operators(conn, files, facts.spec, facts.table)
+    key = read_key(conn, files, facts.table, facts.spec)
+    findings = list(check_key(key, column))
+    yield from findings
+    if not findings and values:
+        found = check_key_values(conn, files, key, facts.table)
+        # The bound that attach adds says not null as well.
+        yield from (one for one in found if one.id != "key-nullable" or facts.plan.strategy != "attach")
+
+
+def check_operators(conn: Connection, files: SqlFiles, spec: TableSpec, table: Table) -> Iterator[Finding]:
+    """Look at how the primary key and the partition key compare: our functions and sessions see pg_catalog only.
+
+    Where a type's own equality lies elsewhere, theirs is another one (citext: that of text) or none at all (ltree).
+    Attach compares no rows by key and needs none, until its history is split.
+    """
+    values = {"oid": table.oid, "key": spec.key}
+    for column, kind, operator in conn.execute(files.query("queries/preflight_operators.sql"), values).fetchall():
+        subject, condition = f"{spec.name}.{column}", f"its type {kind} compares by {operator}"
+        yield Finding("key-operator", "blocker", subject, condition, "triggers and copy see pg_catalog's operators "
+                      "only: they would compare it in another way or fail, and the application's writes with them",
+                      'choose strategy = "attach" without a split, or a key of a built-in type')  # fmt: skip
+
+
+def check_key(key: Key, column: Column) -> Iterator[Finding]:
+    """Return what is wrong with the key as the catalog has it."""
+    subject = f"{key.spec.name}.{key.name}"
+    if column.generated:
+        yield Finding("key-generated", "blocker", subject, "a generated column", "PostgreSQL refuses it as a key",
+                      "choose a stored column")  # fmt: skip
+    elif wrong := objection(key):
+        yield Finding("key-type", "blocker", subject, wrong[0], "bounds cannot be made", wrong[1])
+
+
+def check_key_values(conn: Connection, files: SqlFiles, key: Key, table: Table) -> Iterator[Finding]:
+    """Look for keys that have no place, or a strange one (traps 14 and 15)."""
+    values = Values(conn, key, table)
+    strange = [*_nulls(values, table), *_strange(values)]
+    yield from strange
+    if key.spec.method == "range" and not strange:
+        yield from _spread(values, files)
+
+
+def _strange(values: Values) -> Iterator[Finding]:
+    key = values.key
+    if key.spec.method == "list":
+        yield from _unlisted(values)
+    elif key.spec.method == "hash":
+        return
+    elif key.is_time:
+        yield from _infinite(values)
+    elif key.base == "uuid":
+        yield from _not_v7(values)
+    elif key.spec.epoch:
+        yield from _wrong_epoch(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The keys of one table, to be counted."""
+
+    conn: Connection
+    key: Key
+    table: Table
+
+    @property
+    def subject(self) -> str:
+        """The column, for people."""
+        return f"{self.key.spec.name}.{self.key.name}"
+
+    @property
+    def column(self) -> sql.Identifier:
+        """The column, for PostgreSQL."""
+        return sql.Identifier(self.key.name)
+
+    def count(self, condition: sql.Composable) -> int:
+        """Return how many rows meet a condition."""
+        query = sql.SQL("select count(*) from {} where {}")
+        return int(scalar(self.conn, query.format(sql.Identifier(*self.table.name), condition)))
+
+    def ends(self) -> tuple[object, object]:
+        """Return the least and the greatest key."""
+        return read_key_range(self.conn, self.table.name, self.key.name, is_time=self.key.is_time)
+
+
+def _nulls(values: Values, table: Table) -> Iterator[Finding]:
+    if table.column(values.key.name).not_null:
+        return
+    if nulls := values.count(sql.SQL("{} is null").format(values.column)):
+        yield Finding("key-null", "blocker", values.subject, f"{nulls} rows have no key", "they fit no partition",
+                      "give them a key, then set the column not null")  # fmt: skip
+    else:
+        yield Finding("key-nullable", "blocker", values.subject, "the column may be null", "it cannot be in a primary "
+                      "key", "alter column … set not null")  # fmt: skip
+
+
+def _infinite(values: Values) -> Iterator[Finding]:
+    finite = sql.SQL(FINITE).format(key=values.column)
+    if infinite := values.count(sql.SQL("not ({})").format(finite)):
+        yield Finding("key-infinite", "blocker", values.subject, f"{infinite} rows have an infinite key",
+                      "they would all be in the default partition", "give them a real key")  # fmt: skip
+    writable = sql.SQL(WRITABLE).format(key=values.column)
+    if strange := values.count(sql.SQL("{} and not ({})").format(finite, writable)):
+        yield Finding("key-outlier", "blocker", values.subject, f"{strange} rows have a key before the year 1 or after "
+                      "9999", "no bound can be made for them", "give them a real key")  # fmt: skip
+
+
+def _not_v7(values: Values) -> Iterator[Finding]:
+    version = sql.SQL("pg_catalog.get_byte(pg_catalog.uuid_send({}), 6) >> 4 <> 7").format(values.column)
+    if others := values.count(version):
+        yield Finding("key-not-v7", "blocker", values.subject, f"{others} rows have a uuid that is not of version 7",
+                      "it tells no time, so its partition would be a matter of chance",
+                      'partition by hash (method = "hash", modulus = 16), or by another column')  # fmt: skip
+        return
+    clock, now = values.key.clock, datetime.now(UTC)
+    lower, upper = clock.text(EARLIEST), clock.text(now + AHEAD)
+    strange = sql.SQL("({0} < {1}::uuid or {0} >= {2}::uuid)").format(values.column, lower, upper)
+    if count := values.count(strange):
+        yield Finding("key-outlier", "blocker", values.subject, f"{count} rows have a uuid from before 1990 or more "
+                      "than ten years ahead", "somebody's clock was wrong, or they are no real version 7",
+                      "give them a real key")  # fmt: skip
+
+
+def _wrong_epoch(values: Values) -> Iterator[Finding]:
+    _, newest = values.ends()
+    if not isinstance(newest, int):
+        return
+    unit = values.key.spec.epoch
+    try:
+        instant = values.key.clock.instant(newest)
+        shown, sane = f"{instant:%Y-%m-%d}", EARLIEST <= instant <= datetime.now(UTC) + AHEAD
+    except PreconditionError:
+        shown, sane = "beyond the year 9999", False
+    if not sane:
+        condition = f"the newest key, {newest}, is {shown} when read as {unit}"
+        yield Finding("key-epoch", "blocker", values.subject, condition, "partitions would be of the wrong width",
+                      'correct the plan\'s epoch ("s", "ms" or "us"), or the row')  # fmt: skip
+
+
+def _unlisted(values: Values) -> Iterator[Finding]:
+    try:
+        listed = [one for group in spell_values(values.conn, values.key).values() for one in group]
+    except PlanError as exc:
+        yield Finding("key-values", "blocker", values.subject, str(exc), "the list cannot be made", "correct the plan")
+        return
+    if values.key.spec.default_partition:
+        return
+    known = sql.SQL(", ").join(sql.SQL("{}::{}").format(one, as_query(values.key.type)) for one in listed)
+    query = sql.SQL(
+        "select {0}::text, count(*) from {1} where {0} is not null and {0} not in ({2}) "
+        "group by {0} order by 2 desc, 1 limit 6"
+    ).format(values.column, sql.Identifier(*values.table.name), known)
+    found = values.conn.execute(query).fetchall()
+    if found:
+        shown = ", ".join(f"{value} ({count} rows)" for value, count in found[:5]) + (", …" if len(found) > 5 else "")
+        yield Finding("key-unlisted", "blocker", values.subject, f"values without a partition: {shown}",
+                      "their rows fit no partition", "add them to values, or set default_partition = true")  # fmt: skip
+
+
+def _spread(values: Values, files: SqlFiles) -> Iterator[Finding]:
+    """Look at the leaves that the range makes: too many are refused, many and mostly empty ones are said."""
+    key, table = values.key, values.table
+    try:
+        bounds = plan_bounds(values.conn, files, key.spec, table, datetime.now(UTC))
+    except PreconditionError as exc:
+        yield Finding("key-spread", "blocker", values.subject, f"{exc}{_outside(values)}",
+                      "planning time and locks grow with the number of partitions",
+                      "widen the interval, or correct the outermost rows")  # fmt: skip
+        return
+    if len(bounds) > MANY_LEAVES:
+        yield Finding("key-spread", "warning", values.subject, f"{len(bounds)} partitions{_outside(values)}",
+                      "planning time and locks grow with the number of partitions",
+                      "widen the interval, or correct the outermost rows if they are garbage")  # fmt: skip
+
+
+def _outside(values: Values) -> str:
+    """Say how many rows lie apart from the bulk of the keys; '' where they are spread evenly."""
+    counts = _histogram(values)
+    if not counts:
+        return ""
+    densest = max(range(len(counts)), key=lambda part: counts[part])
+    first = last = densest
+    while first > 0 and counts[first - 1]:
+        first -= 1
+    while last < len(counts) - 1 and counts[last + 1]:
+        last += 1
+    apart = sum(counts[:first]) + sum(counts[last + 1 :])
+    if not apart:
+        return ""
+    lowest, highest = values.ends()
+    return f"; {apart} rows lie far from the other {sum(counts) - apart} (keys reach from {lowest} to {highest})"
+
+
+def _histogram(values: Values) -> Sequence[int]:
+    """Count the keys in equal parts of their range."""
+    place = as_query(PLACES["time" if values.key.is_time else values.key.base]).format(values.column)
+    query = sql.SQL(
+        "with p as (select {place} as at from {table}), e as (select min(at) as low, max(at) as high from p) "
+        "select least(pg_catalog.width_bucket(at, low, high, {parts}), {parts}), count(*) "
+        "from p, e where at is not null and low < high group by 1"
+    ).format(place=place, table=sql.Identifier(*values.table.name), parts=PARTS)
+    counts = [0] * PARTS
+    rows = values.conn.execute(query).fetchall()
+    for part, count in rows:
+        counts[part - 1] = count
+    return counts if rows else ()
+
+
+PLACES = {
+    "time": "case when pg_catalog.isfinite({0}) then pg_catalog.date_part('epoch', {0}) end",
+    "uuid": "('x' || pg_catalog.left(pg_catalog.replace({0}::text, '-', ''), 12))::bit(48)::bigint::float8",
+    **dict.fromkeys(INTEGERS, "{0}::float8"),
+}

@@ -1,0 +1,210 @@
+"""Which act asks for which checks, and the checks of a whole plan.
+
+Owns the one table (`ASKS`) that says what an act needs. A way back asks for little: nobody is kept from it by what
+only spoils the way forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any
+
+from rehearsal.catalog.findings import Facts, Finding
+from rehearsal.checks.preflight.access import check_access, check_sight
+from rehearsal.checks.preflight.key import check_key_column, check_operators
+from rehearsal.checks.preflight.place import NOT_COPIED, NOT_SWITCHED, Place, places, read_rows
+from rehearsal.checks.preflight.relations import check_dependents, check_references
+from rehearsal.checks.preflight.rights import check_rights
+from rehearsal.checks.preflight.server import OF_THE_DRILL, check_lock_slots, check_room, check_server, check_wal_files
+from rehearsal.checks.preflight.standing import check_drop, check_log, check_names
+from rehearsal.checks.preflight.statements import check_statements
+from rehearsal.checks.preflight.table import check_attach, check_table
+from rehearsal.checks.preflight.trial import check_trial
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
+from rehearsal.switchover.strategies.attach.layout import HistoryNames, plain
+
+
+class Intent(StrEnum):
+    """Something that a verb or a phase does to the tables of a plan."""
+
+    MIGRATE = "migrate"
+    SWITCHOVER = "switchover"
+    ROLLBACK = "rollback"
+    REGRAIN = "regrain"
+    CLEANUP = "cleanup"
+    FIX = "fix"
+
+
+class Ask(StrEnum):
+    """A question that preflight answers: of the server, or of each table in the state that it is in."""
+
+    ACCESS = "access"  # the role sees every row, owns what it changes
+    SERVER = "server"
+    ROOM = "room"
+    SHAPE = "shape"  # everything that a table can be and that is not carried
+    NAMES = "names"
+    LOG = "log"
+    DROP = "drop"
+    STATEMENTS = "statements"
+    TRIAL = "trial"
+
+
+FORWARD = frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.SHAPE, Ask.NAMES, Ask.LOG, Ask.STATEMENTS, Ask.TRIAL})
+ASKS: Mapping[Intent, frozenset[Ask]] = {
+    Intent.MIGRATE: FORWARD,
+    Intent.SWITCHOVER: FORWARD,
+    Intent.ROLLBACK: frozenset({Ask.ACCESS, Ask.NAMES, Ask.LOG}),
+    Intent.REGRAIN: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.TRIAL}),
+    Intent.CLEANUP: frozenset({Ask.ACCESS, Ask.DROP}),
+    Intent.FIX: frozenset({Ask.ACCESS}),
+}
+HIDDEN = ("policy-forced", "row-security")
+# A single verb makes no restore drill; and a rehearsal needs to see who blocks, a verb is only slower without.
+NOT_OF_VERBS = OF_THE_DRILL
+WARNED_OF_VERBS = ("right-read-stats",)
+
+
+def check_act(
+    conn: Connection, files: SqlFiles, plan: Plan, act: Intent, *, free_bytes: int | None = None
+) -> list[Finding]:
+    """Return what stands against an act on the plan's tables, each in the state that it is in.
+
+    Nothing is changed: what is tried (`trial`) is rolled back. Locks: ACCESS SHARE. A second call asks again.
+    """
+    asks = ASKS[act]
+    here = places(conn, files, plan)
+    findings = [one for place in here for one in _check_place(place, act)]
+    if Ask.STATEMENTS in asks and any(place.state in NOT_SWITCHED for place in here):
+        findings += check_statements(conn, files, plan)
+    if Ask.SERVER in asks:
+        server = _server(conn, files)
+        findings += _eased(check_server(server))
+        findings += _check_room(here, act, server, free_bytes)
+    return findings
+
+
+def run_preflight(
+    conn: Connection, files: SqlFiles, plan: Plan, *, free_bytes: int | None = None, trial: bool = False
+) -> list[Finding]:
+    """Return all findings for the server and for each table of the plan; empty means ready.
+
+    `free_bytes` is the room on the disk of the data, where it can be seen; with `trial`, what runs within the
+    application's writes is tried on a scratch table, in a transaction that is rolled back.
+    """
+    server = _server(conn, files)
+    findings = list(check_server(server))
+    here = places(conn, files, plan)
+    for place in here:
+        access = list(check_access(place))
+        findings += access
+        if _is_hidden(access):
+            continue
+        if place.state in NOT_SWITCHED or place.swapped:
+            findings += _check_shape(place, values=True)
+        if place.state in NOT_SWITCHED:
+            findings += check_names(place)
+        if trial and place.state in NOT_COPIED and not any(one.severity == "blocker" for one in findings):
+            findings += check_trial(place)
+    findings += check_statements(conn, files, plan)
+    return findings + _check_room(here, Intent.SWITCHOVER, server, free_bytes)
+
+
+def _server(conn: Connection, files: SqlFiles) -> dict[str, Any]:
+    return read_rows(conn, files, "preflight_server")[0]
+
+
+def _eased(findings: Iterator[Finding]) -> Iterator[Finding]:
+    for one in findings:
+        if one.id not in NOT_OF_VERBS:
+            yield replace(one, severity="warning") if one.id in WARNED_OF_VERBS else one
+
+
+def _check_place(place: Place, act: Intent) -> list[Finding]:
+    """Return the findings of one table; what cannot be seen or does not exist is not asked further."""
+    asks = ASKS[act]
+    if act == Intent.ROLLBACK and place.plan.strategy == "dual-write":
+        return list(check_sight(place))  # flags go back: no table is changed
+    findings = list(check_access(place)) if Ask.ACCESS in asks else []
+    if _is_hidden(findings):
+        return findings
+    # Where nothing was swapped, a way back has no name to take and no log to replay.
+    skipped = {Ask.NAMES, Ask.LOG} if act == Intent.ROLLBACK and not place.swapped else set[Ask]()
+    for ask, check in _CHECKS.items():
+        if ask in asks - skipped:
+            findings += check(place)
+    if Ask.TRIAL in asks and not any(one.severity == "blocker" for one in findings):
+        findings += _trial(place, act)
+    return findings
+
+
+def _is_hidden(findings: list[Finding]) -> bool:
+    """Return whether rows are hidden from the role: then reading them raises, and nothing more can be asked."""
+    return any(one.id in HIDDEN for one in findings)
+
+
+def _trial(place: Place, act: Intent) -> Iterator[Finding]:
+    """Try what will run; to split an attached table's history, its rows are copied as a swap copies them."""
+    if act != Intent.REGRAIN:
+        yield from check_trial(place) if place.state in NOT_COPIED else ()
+        return
+    table = place.table()
+    if table is not None and place.state == state.ATTACHED:
+        yield from check_operators(place.conn, place.files, place.spec, table)
+        yield from check_trial(replace(place, plan=place.plan.model_copy(update={"strategy": "swap"})))
+
+
+def _shape_now(place: Place) -> Iterator[Finding]:
+    if place.state in NOT_SWITCHED:
+        yield from _check_shape(place, values=place.state in NOT_COPIED)
+
+
+_CHECKS: Mapping[Ask, Callable[[Place], Iterator[Finding]]] = {
+    Ask.SHAPE: _shape_now,
+    Ask.NAMES: check_names,
+    Ask.LOG: check_log,
+    Ask.DROP: check_drop,
+}
+
+
+def _check_shape(place: Place, *, values: bool) -> Iterator[Finding]:
+    facts = _facts(place)
+    if facts is None:
+        yield Finding("table-missing", "blocker", place.spec.name, "there is no such table", "nothing to partition",
+                      "correct the plan or connect to the right database")  # fmt: skip
+        return
+    yield from check_table(facts)
+    yield from check_attach(place.conn, place.files, facts)
+    yield from check_dependents(place.conn, place.files, facts)
+    yield from check_references(place.conn, place.files, facts)
+    yield from check_rights(place, facts)
+    yield from check_key_column(place.conn, place.files, facts, values=values)
+
+
+def _facts(place: Place) -> Facts | None:
+    table = place.table()
+    if table is None:
+        return None
+    row = place.row("preflight_table", oid=table.oid)
+    if place.plan.strategy == "attach":
+        table = plain(table, HistoryNames(place.names))
+    return Facts(place.plan, place.spec, table, row)
+
+
+def _check_room(here: list[Place], act: Intent, server: Mapping[str, Any], free: int | None) -> list[Finding]:
+    """Look whether what is still to be copied, and what is built, has room."""
+    need = leaves = 0
+    for place in here:
+        copied = act == Intent.SWITCHOVER and place.plan.strategy != "attach" and place.state not in NOT_COPIED
+        table = place.table()
+        if table is None or copied:
+            continue
+        bytes_now = place.row("preflight_table", oid=table.oid)["total_bytes"]
+        # With attach no row is copied before its history is split: two more indexes at most are built.
+        need += bytes_now // (8 if place.plan.strategy == "attach" and act != Intent.REGRAIN else 1)
+        leaves += 30 * (1 + len(table.indexes))
+    return [*check_room(need, free), *check_wal_files(need, server), *check_lock_slots(leaves, server)]

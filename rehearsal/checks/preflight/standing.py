@@ -1,0 +1,101 @@
+"""Preflight of what a switchover under way has to stand on: names that are free, logs that are written. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from rehearsal.catalog.dependents import read_dependents
+from rehearsal.catalog.findings import Finding
+from rehearsal.catalog.keys import plan_bounds
+from rehearsal.catalog.tables import Name, dotted
+from rehearsal.checks.preflight.place import Place
+from rehearsal.errors import RehearsalError
+from rehearsal.postgres.connection import scalar
+from rehearsal.switchover import state
+from rehearsal.switchover.trigger_states import read_trigger_states
+
+TAKEN = """
+select array(
+    select distinct l.schema || '.' || l.name
+    from unnest(%s::text[], %s::text[]) as l (schema, name)
+    join pg_catalog.pg_namespace as n on n.nspname = l.schema
+    where exists (select from pg_catalog.pg_class as c where c.relnamespace = n.oid and c.relname = l.name)
+          -- A table brings a type of its name; the array types that PostgreSQL makes step aside by themselves.
+          or exists (select from pg_catalog.pg_type as t
+                     where t.typnamespace = n.oid and t.typname = l.name
+                           and not exists (select from pg_catalog.pg_type as e where e.typarray = t.oid))
+    order by 1
+)
+"""
+
+
+def check_names(place: Place) -> Iterator[Finding]:
+    """Look whether the names that come next in this state are free."""
+    names = _next_names(place)
+    taken: list[str] = scalar(place.conn, TAKEN, [[one[0] for one in names], [one[1] for one in names]])
+    for name in taken:
+        yield Finding("name-taken", "blocker", place.spec.name, f"{name} already exists", "the switchover gives that "
+                      "name to a table of its own", f"rename or drop {name}, if nobody needs it")  # fmt: skip
+
+
+def _next_names(place: Place) -> list[Name]:
+    names, now = place.names, place.state
+    if now is None:
+        return [names.target] if place.plan.strategy == "attach" else [names.target, names.retired, *_leaf_names(place)]
+    if place.found and place.found.strategy == "swap":
+        return [names.target if now == state.SWAPPED else names.retired]
+    is_next = now == state.PREPARED and place.plan.strategy == "attach" and not _has_parent(place)
+    return [names.target] if is_next else []
+
+
+def _has_parent(place: Place) -> bool:
+    return place.found is not None and state.is_done(place.conn, place.found.id, "parent")
+
+
+def _leaf_names(place: Place) -> list[Name]:
+    table = place.table()
+    if table is None:
+        return []
+    try:
+        bounds = plan_bounds(place.conn, place.files, place.spec, table, datetime.now(UTC))
+    except RehearsalError:
+        return []  # the checks of the key say why
+    names = [place.names.leaf(one.suffix) for one in bounds]
+    return [*names, place.names.default_leaf] if place.spec.default_partition else names
+
+
+def check_log(place: Place) -> Iterator[Finding]:
+    """Look whether the table that lags gets to know every write: its log, and the trigger that fills it."""
+    now = place.state
+    if place.found is None or now not in (state.COPYING, state.FOLLOWING, state.SWAPPED):
+        return
+    names = place.names
+    log = names.reverse_log if now == state.SWAPPED else names.forward_log
+    if scalar(place.conn, "select to_regclass(format('%%I.%%I', %s::text, %s::text)) is null", list(log)):
+        yield Finding("log-missing", "blocker", place.spec.name, f"{dotted(log)} is missing", "keys that were written "
+                      "are not known, so the other table lacks those writes", "make it again from the registry, then "
+                      "`invoke doctor --fix`")  # fmt: skip
+        return
+    capture = names.reverse_capture_trigger if now == state.SWAPPED else names.capture_trigger
+    for one in read_trigger_states(place.conn, place.files, names):
+        if one.name == capture and one.wanted == "A" != one.found:
+            condition = f"trigger {one.name} is {one.found or 'missing'}, wanted A"
+            yield Finding("capture-off", "blocker", dotted(one.table), condition, "writes since then are in one table "
+                          "only, and would be lost", "`invoke doctor --fix` turns it on and brings what is missing"
+                          )  # fmt: skip
+
+
+def check_drop(place: Place) -> Iterator[Finding]:
+    """Look what depends on the table that a clean-up drops."""
+    if place.state != state.SWAPPED:
+        return
+    table = place.table()
+    if table is None:
+        yield Finding("retired-missing", "blocker", place.spec.name, f"{dotted(place.source)} is missing", "there is "
+                      "nothing to compare with or to drop", "look who dropped or renamed it")  # fmt: skip
+        return
+    for one in read_dependents(place.conn, place.files, table.oid, place.spec.key):
+        if one.problem != "publication-all":
+            yield Finding("retired-in-use", "blocker", dotted(place.source), f"{one} points at it", "it cannot be "
+                          "dropped", "let it point at the partitioned table, or drop it")  # fmt: skip

@@ -1,0 +1,179 @@
+"""Preflight of what the application says: statements that a partitioned table refuses, or answers in another way.
+
+Looks into pg_stat_statements; what it cannot see is counted and said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from rehearsal.catalog.findings import Finding, Severity
+from rehearsal.catalog.statements import statements_view
+from rehearsal.catalog.tables import Name, split_name
+from rehearsal.checks.preflight.words import Word, has_run, has_word, names_table, read_words
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.names import Names
+
+SHOWN = 160
+SYSTEM_COLUMNS = ("xmin", "xmax", "cmin", "cmax")
+# What pg_dump says of every table; of a partitioned one it says it of each partition.
+DUMP = re.compile(r"COPY \S+(?: \(.*\))? TO stdout;?", re.DOTALL)
+# Statements of our own; those within trigger functions are recognised by what only they write.
+OURS = re.compile(r"rehearsal|overriding system value", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The statements of this database, and what was not seen of them."""
+
+    texts: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One way of naming a table that partitioning changes; `is_used` gets the words and the partition key."""
+
+    id: str
+    is_used: Callable[[Sequence[Word], str], bool]
+    effect: str
+    remedy: str
+    severity: Severity = "warning"
+    of_insert: bool = False
+
+    def is_seen(self, words: Sequence[Word], spec: TableSpec) -> bool:
+        """Return whether a statement uses the planned table in this way."""
+        name = split_name(spec.name)
+        if self.of_insert:
+            before = has_run(words, "on", "conflict")
+            return inserts_into(words[:before], name) and self.is_used(words, spec.key)
+        return any(names_table(words, *one) for one in (name, Names(name).target)) and self.is_used(words, spec.key)
+
+
+def inserts_into(words: Sequence[Word], name: Name) -> bool:
+    """Return whether the last INSERT among these words writes to the table."""
+    places = [place for place in range(len(words)) if has_run(words[place : place + 2], "insert", "into")]
+    return bool(places) and names_table(words[places[-1] + 2 : places[-1] + 5], *name, only_first=True)
+
+
+def check_statements(conn: Connection, files: SqlFiles, plan: Plan) -> Iterator[Finding]:
+    """Return each use of a planned table that partitioning changes, with its statement, and what was not seen."""
+    seen = read_statements(conn, files.headers())
+    for one in seen.unseen:
+        yield Finding("statements-unseen", "warning", "pg_stat_statements", one, "statements that a partitioned table "
+                      "refuses, or answers in another way, may be among them", "let it be read, or search the sources: "
+                      "ctid, xmax, ON CONFLICT, ONLY, COPY … TO")  # fmt: skip
+    for text in seen.texts:
+        words = read_words(text)
+        for spec in plan.tables:
+            yield from _uses(words, text, spec)
+
+
+def _uses(words: Sequence[Word], text: str, spec: TableSpec) -> Iterator[Finding]:
+    for use in USES:
+        if use.is_seen(words, spec):
+            accepted = use.id in spec.accepted and use.severity == "warning"
+            shown = " ".join(text.split())
+            yield Finding(use.id, use.severity, spec.name, f"seen: {shown[:SHOWN]}{'…' * (len(shown) > SHOWN)}",
+                          use.effect, "accepted in the plan" if accepted else use.remedy)  # fmt: skip
+
+
+def read_statements(conn: Connection, headers: frozenset[str]) -> Seen:
+    """Read pg_stat_statements as far as it is there and may be read; `headers` are those of statements of ours."""
+    view = statements_view(conn)
+    if view is None:
+        return Seen((), ("it is not loaded (shared_preload_libraries), or not created in this database",))
+    query = sql.SQL(
+        "select distinct query from {} "
+        "where dbid = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())"
+    ).format(view)
+    hidden = sql.SQL("select count(*) from {} where query = '<insufficient privilege>'").format(view)
+    forgotten = sql.SQL("select dealloc from {}").format(statements_view(conn, "pg_stat_statements_info") or view)
+    try:
+        with conn.transaction():
+            texts = tuple(text for (text,) in conn.execute(query) if text and not _is_ours(text, headers))
+            counts = [scalar(conn, one) for one in (hidden, forgotten)]
+    except psycopg.Error as exc:
+        return Seen((), (f"it cannot be read: {exc.sqlstate}: {exc.diag.message_primary}",))
+    return Seen(texts, tuple(_unseen(*counts)))
+
+
+def _is_ours(text: str, headers: frozenset[str]) -> bool:
+    first = text.lstrip().partition("\n")[0].strip()
+    return bool(first in headers or OURS.search(text) or DUMP.fullmatch(text.strip()))
+
+
+def _unseen(hidden: Any, forgotten: Any) -> Iterator[str]:
+    if hidden:
+        yield f"{hidden} statements of other roles may not be read (grant pg_read_all_stats)"
+    if forgotten:
+        yield f"it was full and has forgotten its rarest statements {forgotten} times"
+
+
+def _changes(words: Sequence[Word]) -> bool:
+    return has_word(words, "delete", "update", "merge")
+
+
+def _without_target(words: Sequence[Word], _key: str) -> bool:
+    after = has_run(words, "on", "conflict")
+    return bool(after) and words[after : after + 1] == (Word("do"),)
+
+
+def conflict_columns(words: Sequence[Word]) -> set[str]:
+    """Return the names that the target of ON CONFLICT holds; empty where it has none."""
+    after = has_run(words, "on", "conflict")
+    if not after or words[after : after + 1] != (Word("("),):
+        return set()
+    depth, names = 0, set[str]()
+    for one in words[after:]:
+        depth += {"(": 1, ")": -1}.get(one.text, 0)
+        names.add(one.text)
+        if not depth:
+            break
+    return names - {"(", ")", ","}
+
+
+def _target_lacks_key(words: Sequence[Word], key: str) -> bool:
+    columns = conflict_columns(words)
+    return bool(columns) and key not in columns
+
+
+def _copies_out(words: Sequence[Word], _key: str) -> bool:
+    # COPY (SELECT …) TO goes on.
+    return words[:1] == (Word("copy"),) and words[1:2] != (Word("("),) and has_run(words, "to") > 0
+
+
+USES: tuple[Use, ...] = (
+    Use("on-conflict-target", _target_lacks_key, "a partitioned table has no such unique index, so the statement fails",
+        "add the partition key to its ON CONFLICT target", "blocker", of_insert=True),
+    Use("on-conflict-any", _without_target, "it sees a conflict only where primary key and partition key are both the "
+        "same: a row with the same id and another key is inserted beside the first",
+        "look for the row first, or make sure that a repeated row has the same partition key", of_insert=True),
+    Use("on-conflict-constraint", lambda words, _: has_run(words, "on", "conflict", "on", "constraint") > 0,
+        "the constraint of that name holds the partition key as well, or is no longer there: less is a conflict",
+        "name the columns, the partition key among them", of_insert=True),
+    Use("ctid-write", lambda words, _: has_word(words, "ctid") and _changes(words), "each partition has the same "
+        "ctids: rows of other partitions are changed or deleted too",
+        "take rows by primary key, or by (tableoid, ctid)"),
+    Use("ctid-read", lambda words, _: has_word(words, "ctid") and not _changes(words), "each partition has the same "
+        "ctids: a ctid alone no longer names one row", "take rows by primary key, or by (tableoid, ctid)"),
+    Use("system-column", lambda words, _: has_word(words, *SYSTEM_COLUMNS), "a write that returns it through a "
+        "partitioned table fails (0A000)", "tell inserts from updates by a column of your own"),
+    Use("copy-to", _copies_out, "COPY of a partitioned table itself fails", "copy (select … from the table) to …"),
+    Use("only", lambda words, _: has_word(words, "only") and _only(words), "a partitioned table itself has no rows, so "
+        "nothing is found", "drop ONLY"),
+    Use("tableoid", lambda words, _: has_word(words, "tableoid"), "it is that of the partition", "compare with "
+        "pg_partition_root(tableoid)"),
+)  # fmt: skip
+
+
+def _only(words: Sequence[Word]) -> bool:
+    return any(has_run(words, before, "only") for before in ("from", "update", "join", "into", "using", "table"))

@@ -1,0 +1,1 @@
+"""The plan's queries, before and after: their plans and their speed."""

@@ -1,0 +1,258 @@
+"""Whether a partitioned twin has everything that its source has: leaves, indexes, keys, checks, rights.
+
+Owns the comparison of two tables as the catalog describes them. Pure: reads no rows, so whether DEFAULT is empty is
+said by parity (`ParityReport.in_default`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rehearsal.catalog.definition import Same, as_text
+from rehearsal.catalog.tables import Column, Constraint, Index, Table, dotted
+from rehearsal.postgres.sqlfiles import quote_ident
+from rehearsal.switchover.target.carry import bare_check
+
+Bounds = Sequence[tuple[str | None, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check of the structure; `problems` is empty when it passed, `observed` says what was looked at."""
+
+    check: str
+    observed: str
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A source, its partitioned target with all its leaves, and the bounds that the leaves should have."""
+
+    source: Table
+    target: Table
+    leaves: Sequence[Table]
+    key: str
+    bounds: Bounds
+    method: str = "range"
+    per_partition: frozenset[str] = frozenset()
+    spare: Bounds = ()
+    same: Same = as_text
+
+
+def check_structure(
+    source: Table,
+    target: Table,
+    leaves: Sequence[Table],
+    key: str,
+    bounds: Bounds,
+    *,
+    method: str = "range",
+    per_partition: frozenset[str] = frozenset(),
+    spare: Bounds = (),
+    same: Same = as_text,
+) -> list[Finding]:
+    """Compare a source with its partitioned target; `leaves` are the target's partitions, read one by one.
+
+    `bounds` are the expected [lower, upper), as text in UTC, in order, or the sorted values of a list, or modulus and
+    remainder of a hash; the sets are compared, not the counts; a leaf of `spare` may be there or not.
+    `per_partition` names the source's unique indexes that stand on the leaves alone, without the key. `same` says
+    whether two texts of an expression mean the same.
+    """
+    twin = Twin(source, target, leaves, key, bounds, method, per_partition, spare, same)
+    observed = {
+        "partitions": f"{len(target.partitions)} partitions, {len(bounds)} expected",
+        "columns": f"{len(source.columns)} columns",
+        "indexes": f"{len(source.indexes)} indexes on the target and on each of {len(leaves)} partitions",
+        "foreign keys": f"{len(source.foreign_keys)} foreign keys",
+        "checks": f"{len(_checks(source))} checks",
+        "rights": f"owner {source.owner}, {len(source.acl or ())} grants",
+    }
+    return [Finding(name, observed[name], tuple(check(twin))) for name, check in CHECKS.items()]
+
+
+def _partitions(twin: Twin) -> Iterator[str]:
+    wanted = f"{twin.method.upper()} ({plain(twin.key)})"
+    if twin.target.partition_key not in (wanted, f"{twin.method.upper()} ({quote_ident(twin.key)})"):
+        yield f"partitioned by {twin.target.partition_key} instead of {wanted}"
+    bounded = [one for one in twin.target.partitions if not one.is_default]
+    found = {one.limits for one in bounded}
+    show = SHOWN[twin.method]
+    yield from (f"no partition {show(bound)}" for bound in twin.bounds if bound not in found)
+    known = {*twin.bounds, *twin.spare}
+    yield from (f"{one.name[1]} {show(one.limits)} is not expected" for one in bounded if one.limits not in known)
+    yield from (f"{one.name[1]} is being detached" for one in twin.target.partitions if one.detach_pending)
+    if twin.method == "range":
+        yield from _gaps(twin.bounds)
+    missing = {one.name for one in twin.target.partitions}.symmetric_difference(leaf.name for leaf in twin.leaves)
+    yield from (f"{dotted(name)} was not looked at" for name in sorted(missing))
+
+
+def _gaps(bounds: Bounds) -> Iterator[str]:
+    for before, after in itertools.pairwise(bounds):
+        if before[1] != after[0]:
+            yield f"expected bounds have a gap or overlap between {before[1]} and {after[0]}"
+
+
+SHOWN: dict[str, Callable[[tuple[str | None, ...]], str]] = {
+    "range": lambda bound: f"from {bound[0] or 'MINVALUE'} to {bound[1] or 'MAXVALUE'}",
+    "list": lambda bound: f"in ({', '.join(one or 'NULL' for one in bound)})",
+    "hash": lambda bound: f"with modulus {bound[0]}, remainder {bound[-1]}",
+}
+
+
+def _columns(twin: Twin) -> Iterator[str]:
+    for table in (twin.target, *twin.leaves):
+        columns = {column.name: column for column in table.columns}
+        for column in twin.source.columns:
+            found = columns.get(column.name)
+            said = [*_unlike(column, found, twin.key)]
+            # Defaults of a leaf do not count: rows come in through the parent.
+            said += _other_default(twin, column, found) if found and table is twin.target else ()
+            yield from (f"{dotted(table.name)}: column {column.name} {one}" for one in said)
+        extra = set(columns) - {column.name for column in twin.source.columns}
+        yield from (f"{dotted(table.name)}: column {name} is not in the source" for name in sorted(extra))
+
+
+def _unlike(ours: Column, theirs: Column | None, key: str) -> Iterator[str]:
+    if theirs is None:
+        yield "is missing"
+        return
+    if (ours.type, ours.generated) != (theirs.type, theirs.generated):
+        yield f"is {theirs.type} instead of {ours.type}"
+    # The partition key becomes part of the primary key, so it may be NOT NULL in the target only.
+    if ours.not_null != theirs.not_null and not (ours.name == key and theirs.not_null):
+        yield f"is {'NOT NULL' if theirs.not_null else 'nullable'} in the target only"
+
+
+def _other_default(twin: Twin, ours: Column, theirs: Column) -> Iterator[str]:
+    # An identity becomes a default that draws from the same sequence, or comes with the name (gate `definition`).
+    facet, kind = ("generated", f"{KINDS[ours.generated]} ") if ours.generated else ("default", "")
+    texts = [one and kind + one for one in (ours.default_sql, theirs.default_sql)]
+    if not ours.identity and not twin.same(f"column {quote_ident(ours.name)}", facet, *texts):
+        yield f"has default {theirs.default_sql} instead of {ours.default_sql}"
+
+
+KINDS = {"s": "stored", "v": "virtual"}
+
+
+def _indexes(twin: Twin) -> Iterator[str]:
+    for table in (twin.target, *twin.leaves):
+        there = {index_shape(index) for index in table.indexes if index.is_valid}
+        for index in twin.source.indexes:
+            alone = index.name in twin.per_partition
+            if alone and table is twin.target:
+                continue
+            wanted = (index_shape(index),) if alone else _wanted_shapes(index, twin.key)
+            if not there.intersection(wanted) and not _means_one(twin, there, wanted):
+                yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted[0]})"
+
+
+def _means_one(twin: Twin, there: Iterable[str], wanted: Sequence[str]) -> bool:
+    """Whether an index that is there is, to the server, one of those that are wanted."""
+    full = itertools.product(map(_full, there), map(_full, wanted))
+    return any(twin.same('index "like it"', "definition", *pair) for pair in full)
+
+
+def _full(shape: str) -> str:
+    unique = "unique " if shape.startswith("unique ") else ""
+    return f"{unique}USING {shape.removeprefix('unique ')}"
+
+
+def _wanted_shapes(index: Index, key: str) -> tuple[str, ...]:
+    """Return how an index of the twin may be written: PostgreSQL quotes a key that is named like a keyword."""
+    if not index.is_unique or key in index.key_columns:
+        return (index_shape(index),)
+    return tuple(index_shape(index, with_key=one) for one in dict.fromkeys((plain(key), quote_ident(key))))
+
+
+def index_shape(index: Index, *, with_key: str | None = None) -> str:
+    """Return an index's definition without names; `with_key`, written so, is added where a unique index needs it."""
+    tail = index.tail.removeprefix("USING ")
+    if with_key:
+        end = closing(tail)
+        tail = f"{tail[:end]}, {with_key}{tail[end:]}"
+    return ("unique " if index.is_unique else "") + tail + (f" WHERE {index.predicate}" if index.predicate else "")
+
+
+def closing(text: str) -> int:
+    """Return where the first parenthesis of an index definition closes; quoted names may hold any sign."""
+    depth, quote = 0, ""
+    for place, sign in enumerate(text):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'":
+            quote = sign
+        elif sign in "()":
+            depth += 1 if sign == "(" else -1
+            if not depth:
+                return place
+    return len(text)
+
+
+def plain(name: str) -> str:
+    """Quote a name where PostgreSQL's rendering would, keywords left out."""
+    return name if name.isidentifier() and name.islower() and name.isascii() else quote_ident(name)
+
+
+def _foreign_keys(twin: Twin) -> Iterator[str]:
+    yield from _constraints(twin, lambda table: table.foreign_keys)
+
+
+def _check_constraints(twin: Twin) -> Iterator[str]:
+    yield from _constraints(twin, _checks)
+
+
+def _checks(table: Table) -> tuple[Constraint, ...]:
+    checks = (one for one in table.constraints if one.kind == "c")
+    return tuple(dataclasses.replace(one, definition=bare_check(one.definition)) for one in checks)
+
+
+def _constraints(twin: Twin, of: Callable[[Table], tuple[Constraint, ...]]) -> Iterator[str]:
+    for table in (twin.target, *twin.leaves):
+        there = {one.definition.removesuffix(" NOT VALID"): one for one in of(table)}
+        for one in of(twin.source):
+            found = there.get(one.definition.removesuffix(" NOT VALID")) or _alike(twin, one, there)
+            if found is None:
+                yield f"{dotted(table.name)}: nothing like {one.name} ({one.definition})"
+            elif one.is_validated and not found.is_validated:
+                yield f"{dotted(table.name)}: {found.name} is not validated"
+
+
+def _alike(twin: Twin, wanted: Constraint, there: Mapping[str, Constraint]) -> Constraint | None:
+    text = wanted.definition.removesuffix(" NOT VALID")
+    subject = 'check "like it"' if wanted.kind == "c" else "foreign key"
+    found = (one for said, one in there.items() if twin.same(subject, "definition", text, said))
+    return next(found, None)
+
+
+def _rights(twin: Twin) -> Iterator[str]:
+    source, target = twin.source, twin.target
+    if source.owner != target.owner:
+        yield f"owner is {target.owner} instead of {source.owner}"
+    own = {f"{source.owner}={one}" for one in ("arwdDxt", "arwdDxtm")}
+    ours, theirs = ({one.partition("/")[0] for one in table.acl or ()} - own for table in (source, target))
+    if ours != theirs:
+        yield f"grants are {', '.join(sorted(theirs)) or 'none'} instead of {', '.join(sorted(ours)) or 'none'}"
+    if source.row_security != target.row_security:
+        yield f"row security is {'on' if target.row_security else 'off'} on the target only"
+    if source.comment != target.comment:
+        yield f"comment is {target.comment!r} instead of {source.comment!r}"
+
+
+CHECKS: dict[str, Callable[[Twin], Iterator[str]]] = {
+    "partitions": _partitions,
+    "columns": _columns,
+    "indexes": _indexes,
+    "foreign keys": _foreign_keys,
+    "checks": _check_constraints,
+    "rights": _rights,
+}

@@ -1,0 +1,147 @@
+"""Doctor: the troubles that the playbook's troubleshooting page knows, found by themselves.
+
+Trigger off, rows that differ, an index missing, statistics missing, an operation left half way. Owns which repairs
+are safe enough for `--fix`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from rehearsal.application.flags import read_routing
+from rehearsal.catalog.tables import Table, split_name
+from rehearsal.checks.inspection import inspect
+from rehearsal.checks.parity import compare
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
+from rehearsal.rehearse.context import Context
+from rehearsal.switchover import state
+from rehearsal.switchover.repair import enable_triggers, resync
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.indexes import IndexBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One trouble: where, what, what to do, and whether it was done."""
+
+    subject: str
+    trouble: str
+    remedy: str
+    fixed: bool = False
+
+
+def examine(context: Context, conn: Connection, *, fix: bool) -> list[Trouble]:
+    """Return all troubles of all tables of the plan; with `fix`, perform the safe remedies first to last.
+
+    A second run after a fix finds nothing. Locks as in `repair`.
+    """
+    return [trouble for spec in context.plan.tables for trouble in _examine_one(context, conn, spec, fix=fix)]
+
+
+def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bool) -> list[Trouble]:
+    found = state.find_migration(conn, split_name(spec.name))
+    if found is None:
+        return [Trouble(spec.name, "no partitioned twin", "run `invoke db.migrate`")]
+    work = context.switchover(spec)
+    troubles = _triggers(conn, work, fix=fix)
+    if found.state == state.PREPARED:
+        return troubles
+    if found.state == state.COPYING:
+        return [*troubles, Trouble(spec.name, "the copy is half way", "run `invoke db.switchover`, which goes on")]
+    if found.state == state.READY:
+        remedy = "run `invoke db.switchover`, which cuts over, or `invoke db.rollback`"
+        return [*troubles, Trouble(spec.name, "prepared: a row at or after the end of history is refused", remedy)]
+    if work.copies:
+        troubles += _rows(context, conn, work, fix=fix)
+    troubles += _structure(context, conn, work, fix=fix)
+    return troubles + _statistics(context, conn, spec, fix=fix)
+
+
+def _triggers(conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
+    wrong = [one for one in work.trigger_states(conn) if one.found != one.wanted]
+    mended = set(enable_triggers(conn, work)) if fix and wrong else set[str]()
+    return [
+        Trouble(
+            ".".join(one.table),
+            f"trigger {one.name} is {one.found or 'missing'}, wanted {one.wanted}",
+            "put it into that state" if one.found else "make it again: `invoke db.migrate` on a fresh twin",
+            one.name in mended,
+        )
+        for one in wrong
+    ]
+
+
+def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
+    source, target = context.pair(conn, work.spec)
+    report = compare(
+        context.env.database, context.files, source, target, work.spec.key, keylog=work.log_now(conn), self_test=False
+    )
+    if not report.unexplained:
+        return []
+    leads = twin_leads(context, conn, work)
+    brought = resync(conn, work, twin_leads=leads) if fix and leads is not None else 0
+    kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
+    return [
+        Trouble(
+            work.spec.name,
+            f"{report.unexplained} rows differ ({kinds})",
+            "re-sync them from the authority"
+            if leads is not None
+            else "app servers differ or do not say where they write: set one routing first (`invoke flags.set`)",
+            brought > 0,
+        )
+    ]
+
+
+def twin_leads(context: Context, conn: Connection, work: Switchover) -> bool | None:
+    """Return whether the app writes the twin of a mirrored pair; None if the servers differ or do not say.
+
+    A re-sync from the table that is not written would undo acknowledged writes.
+    """
+    if state.read_migration(conn, work.names.source).state != state.MIRRORED:
+        return False
+    sides = {routing.writes if routing else None for routing, _ in map(read_routing, context.env.app_servers)}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
+    source, target = context.pair(conn, work.spec)
+    wrong = [one for one in inspect(conn, context.files, work.spec, source, target) if not one.passed]
+    rebuild = fix and target.name == work.names.target and any(one.check == "indexes" for one in wrong)
+    if rebuild:
+        database, shape = context.env.database, work.shape(conn)
+        IndexBuilder(database, context.files, shape, 1, lambda _done, _total: None).run()
+    return [
+        Trouble(
+            work.spec.name,
+            f"{one.check}: {problem}",
+            "build it" if one.check == "indexes" else "compare with the source, then make it as it is there",
+            fixed=rebuild and one.check == "indexes",
+        )
+        for one in wrong
+        for problem in one.problems
+    ]
+
+
+NEVER_ANALYZED = """
+select c.relname from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where c.oid = any(%s::oid[]) and not exists (
+    -- The view, since only superusers may read the table below it.
+    select from pg_catalog.pg_stats as s where (s.schemaname, s.tablename) = (n.nspname, c.relname))
+"""
+
+
+def _statistics(context: Context, conn: Connection, spec: TableSpec, *, fix: bool) -> list[Trouble]:
+    _, target = context.pair(conn, spec)
+    filled = [leaf.oid for leaf in target.partitions if leaf.pages > 0]
+    missing = [row[0] for row in conn.execute(NEVER_ANALYZED, [[target.oid, *filled]])]
+    if missing and fix:
+        _analyze(conn, target)
+    return [Trouble(name, "never analyzed, so its query plans are guesses", f"analyze {name}", fix) for name in missing]
+
+
+def _analyze(conn: Connection, target: Table) -> None:
+    conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*target.name)))

@@ -1,0 +1,140 @@
+"""The verbs of the routing flags, `flags.show` and `flags.set`: what they print, and their exit codes.
+
+Owns the words about a flip. Must not decide how one goes: that is `rehearsal.application.rollout`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rehearsal.application.flags import ServerFlags, disagreements, show_flags
+from rehearsal.application.rollout import FlipResult, Rollout, ServerFlip, set_flags
+from rehearsal.catalog.tables import split_name
+from rehearsal.commands.database import DONE, FAILED, UNSEEN, Target, alone, opened
+from rehearsal.errors import PreconditionError
+from rehearsal.hosts.inventory import load_environment
+from rehearsal.plan.file import find_plan, load_plan
+from rehearsal.postgres.connection import Connection
+from rehearsal.rehearse.command import interruptible
+from rehearsal.rehearse.context import Context
+from rehearsal.switchover import state
+
+ON_OFF = {True: "on", False: "off"}
+
+
+def show_routing(target: Target) -> int:
+    """Print the routing flags of every server: in its file, in its process, as the inventory wants them.
+
+    Returns 1 if any two of them disagree, or two servers do; 3 if something could not be seen.
+    """
+    plan = load_plan(find_plan(target.plan, target.root))
+    env = load_environment(target.env, plan.name, target.root, secrets=False)
+    servers = show_flags(env, plan)
+    print_servers(servers)
+    if found := disagreements(servers):
+        print("\n".join(found))
+        print("`invoke flags.set` brings file, process and fleet together")
+        return FAILED
+    return DONE if servers and all(one.file and one.process for one in servers) else UNSEEN
+
+
+def set_routing(target: Target, *, reads: bool, writes: bool, rollout: Rollout) -> int:
+    """Set the routing flags, batch by batch, health-gated, reverted on failure; a second run changes nothing.
+
+    Holds the lock of the environment, so that a second flip or a rehearsal at the same time is refused by name.
+    After Ctrl-C the servers stay as they are, and what to run next is printed.
+
+    Raises:
+        PreconditionError: another run is at work, the database belongs to another kind of environment, or flags are
+            to go on before the partitioned tables have every row.
+    """
+    again = f"--reads {ON_OFF[reads]} --writes {ON_OFF[writes]}"
+    with opened(target, "flags") as context, alone(context) as conn, interruptible():
+        if reads or writes:
+            require_mirrored(context, conn)
+        try:
+            flip = set_flags(context.env, context.plan, reads=reads, writes=writes, run=context.run, rollout=rollout)
+        except KeyboardInterrupt:
+            return tell_interrupted(context, rollout, again)
+        print_flip(flip)
+        return tell_end(flip, again)
+
+
+def require_mirrored(context: Context, conn: Connection) -> None:
+    """Refuse partitioned routing while a partitioned table may lack rows: readers would miss them.
+
+    Raises:
+        PreconditionError: a table of the plan is not mirrored.
+    """
+    if context.plan.strategy != "dual-write":
+        return
+    for spec in context.plan.tables:
+        found = state.read_migration(conn, split_name(spec.name)).state
+        if found != state.MIRRORED:
+            message = (
+                f"{spec.name} is {found}: its partitioned table may lack rows, so nothing may be routed there; "
+                "run `invoke db.switchover` first"
+            )
+            raise PreconditionError(message)
+        context.switchover(spec).require_fit(conn)
+
+
+def tell_end(flip: FlipResult, again: str) -> int:
+    """Say how a flip ended, and what to do next; return the exit code."""
+    moved = sum(one.restarted for one in flip.servers)
+    if flip.ok:
+        print(f"{len(flip.servers)} servers run with {flip.wanted}, {moved} restarted" if moved else "no change")
+        return DONE
+    print(f"error: {flip.error}", file=sys.stderr)
+    left = [one.server for one in flip.servers if one.reverted is False]
+    if left:
+        print(f"the way back failed on {', '.join(left)}: look there first", file=sys.stderr)
+    else:
+        print("every server that was touched has its flags back", file=sys.stderr)
+    print(
+        f"mend the server and run `invoke flags.set {again}` again: it changes what is not there yet", file=sys.stderr
+    )
+    return FAILED
+
+
+def tell_interrupted(context: Context, rollout: Rollout, again: str) -> int:
+    """Say where an interrupted flip stands, server by server, and how to go on or back; return the exit code."""
+    print("interrupted; looking at the servers", file=sys.stderr)
+    chosen = [one for batch in rollout.batches(context.env.app_servers) for one in batch]
+    print_servers(show_flags(context.env, context.plan, chosen))
+    print(f"to finish: `invoke flags.set {again}`, which changes what is not there yet", file=sys.stderr)
+    print("to go back: the same with the flags as they were", file=sys.stderr)
+    return UNSEEN
+
+
+def print_servers(servers: Sequence[ServerFlags]) -> None:
+    """Print a line for each server."""
+    rows = [
+        (one.server, str(one.file or "unseen"), str(one.process or "unseen"), str(one.wish or "-"), one.problem or "")
+        for one in servers
+    ]
+    print_table(("server", "file", "process", "inventory", ""), rows)
+
+
+def print_flip(flip: FlipResult) -> None:
+    """Print what became of each server, those that were not touched too."""
+    rows = [_row(one) for one in flip.servers]
+    rows += [(server, "", "", "not touched", "", "") for server in flip.untouched]
+    print_table(("server", "before", "after", "what was done", "seconds", ""), rows)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table with columns as wide as they need."""
+    lines = [columns, *rows]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _row(one: ServerFlip) -> tuple[str, ...]:
+    what = "restarted" if one.restarted else "not restarted"
+    if one.reverted is not None:
+        what = "put back" if one.reverted else "NOT PUT BACK"
+    before, after = str(one.before.process or "unseen"), str((one.after and one.after.process) or "unseen")
+    return (one.server, before, after, what, f"{one.seconds:.1f}", one.error or "")

@@ -1,0 +1,1 @@
+"""How hosts are reached, and what was found there."""

@@ -1,0 +1,1 @@
+"""Sessions, locks, client programs and SQL files. Knows no plan."""

@@ -1,0 +1,59 @@
+"""The one door to preflight: each verb and each phase that changes a table asks here before its first write.
+
+Owns how findings are kept with the run and how a blocker refuses. What each act asks is in `preflight`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rehearsal.catalog.findings import Finding
+from rehearsal.checks.preflight import Intent, check_act
+from rehearsal.errors import PreconditionError
+from rehearsal.postgres.connection import Connection, told_clearly
+from rehearsal.rehearse.context import Context
+
+__all__ = ["Intent", "ask_first", "free_bytes", "require_ready"]
+
+
+def require_ready(context: Context, conn: Connection, act: Intent) -> None:
+    """Ask preflight for an act, in whatever state each table is; keep the findings, refuse on a blocker.
+
+    Changes nothing; a second call asks again. Locks: ACCESS SHARE.
+
+    Raises:
+        PreconditionError: something stands against the act; names all of it, with remedies.
+    """
+    with told_clearly(f"preflight of {act}"):
+        findings = check_act(conn, context.files, context.plan, act, free_bytes=free_bytes(context))
+    blockers = [one for one in findings if one.severity == "blocker"]
+    seen = f"{len(blockers)} blockers, {len(findings) - len(blockers)} warnings before {act}"
+    context.run.record("preflight", str(act), not blockers, seen, findings=[asdict(one) for one in findings])
+    for one in findings:
+        if one.severity == "warning":
+            context.run.event("note", text=f"warning: {_line(one)}")
+    if blockers:
+        raise PreconditionError(_refusal(act, blockers))
+
+
+def ask_first(context: Context, act: Intent) -> None:
+    """Ask for a phase, in a session of its own; raises and locks as `require_ready`."""
+    with context.session("preflight") as conn:
+        require_ready(context, conn, act)
+
+
+def free_bytes(context: Context) -> int | None:
+    """Return the room on the disk of the data, None where it cannot be seen from here."""
+    folder = context.env.state_folder
+    return shutil.disk_usage(folder).free if folder else None
+
+
+def _line(one: Finding) -> str:
+    return f"{one.subject}: {one.condition}: {one.effect}; {one.remedy} [{one.id}]"
+
+
+def _refusal(act: Intent, blockers: Sequence[Finding]) -> str:
+    lines = "".join(f"\n  {_line(one)}" for one in blockers)
+    return f"{act} is refused before anything is written:{lines}"

@@ -1,0 +1,1 @@
+"""The engine: everything that changes a table, there and back."""

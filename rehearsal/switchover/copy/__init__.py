@@ -1,0 +1,1 @@
+"""How rows come into a target, and how it stays in sync."""

@@ -1,0 +1,190 @@
+"""Drain of a key log: the follower takes over what the authority has now.
+
+Owns the rule that makes the copy exact: a log holds keys, never operations; a key is taken off the log, its row goes
+out of the follower, and the authority's row of this moment comes in, all in one transaction. The order of keys does
+not matter and a drain may be repeated (research: partitioning.md, part 3, race matrix: 0 divergences of 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import errors, sql
+
+from rehearsal.catalog.tables import Name
+from rehearsal.errors import StepFailed
+from rehearsal.postgres.connection import Connection, TryAgain, scalar
+from rehearsal.postgres.sqlfiles import Quoted, SqlFiles, as_query
+from rehearsal.switchover.target.target import Shape, assignments, log_columns, records
+
+EVERYTHING = 2**62
+MOST_KEYS_UNDER_LOCK = 2_000
+MOST_KEYS_IN_BATCH = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Where keys come from and which table follows which."""
+
+    files: SqlFiles
+    shape: Shape
+    log: Name
+    authority: Name
+    follower: Name
+
+    def take_sql(self, limit: int) -> str:
+        """Return the statement that takes keys off the log and their rows out of the follower."""
+        columns = log_columns(self.shape)
+        values = {**self._values(), "stay": False, "limit": limit}
+        return self.files.render("steps/drain_take.sql.j2", **values) if columns else ""
+
+    def put_sql(self) -> str:
+        """Return the statement that brings the authority's rows; its parameters are arrays of keys as text."""
+        return _with_arrays(self.files.render("steps/drain_put.sql.j2", **self._values(), primary=()))
+
+    def _values(self) -> dict[str, Any]:
+        columns = log_columns(self.shape)
+        typed = zip(columns, self.shape.log_types, strict=True)
+        return {
+            "log": self.log,
+            "follower": self.follower,
+            "authority": self.authority,
+            "columns": self.shape.columns,
+            "authority_columns": records("t", self.shape.columns),
+            "log_columns": ", ".join(columns),
+            "log_record": ", ".join(f"l.{one}" for one in columns),
+            "log_identity": ", ".join(f"l.{one}" for one in columns),
+            "target_identity": records("t", self.shape.identity),
+            "key_arrays": ", ".join(f"array_agg({one}::text)" for one in columns),
+            "arrays": ", ".join("\0::text[]" for _ in columns),
+            "typed_columns": ", ".join(f"u.{one}::{kind} as {one}" for one, kind in typed),
+        }
+
+    def batch(self, conn: Connection, limit: int) -> int:
+        """Drain up to `limit` log rows in the caller's transaction; return how many were taken."""
+        conn.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
+        row = conn.execute(as_query(self.take_sql(limit))).fetchone()
+        *arrays, taken = row or (0,)
+        if taken:
+            conn.execute(as_query(self.put_sql()), arrays)
+        conn.execute("select pg_catalog.set_config('rehearsal.applying', '', true)")
+        return int(taken)
+
+    def merge(self, conn: Connection) -> int:
+        """Drain everything into a source that is mirrored; return how many keys were taken. The caller holds the lock.
+
+        Rows are changed where they stand: others may point at them, and a row that goes out takes its children along.
+        """
+        shape, values = self.shape, self._values()
+        fixed = (one for one in shape.columns if one not in shape.always)
+        merged = {"primary": shape.primary, "assignments": assignments(fixed)}
+        take = self.files.render("steps/drain_take.sql.j2", **values, stay=True, limit=EVERYTHING)
+        put = self.files.render("steps/drain_put.sql.j2", **values, **merged)
+        conn.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
+        *arrays, taken = conn.execute(as_query(take)).fetchone() or (0,)
+        for text in (_with_arrays(put), self.surplus_sql()) if taken else ():
+            conn.execute(as_query(text), arrays)
+        conn.execute("select pg_catalog.set_config('rehearsal.applying', '', true)")
+        return int(taken)
+
+    def surplus_sql(self) -> str:
+        """Return the statement that takes rows out of the follower which the authority has no more; as `put_sql`."""
+        identity = records("a", self.shape.identity)
+        values = self._values()
+        return _with_arrays(self.files.render("steps/drain_surplus.sql.j2", **values, authority_identity=identity))
+
+    def pending(self, conn: Connection) -> int:
+        """Return how many rows the log has."""
+        return int(scalar(conn, sql.SQL("select count(*) from {}").format(sql.Identifier(*self.log))))
+
+    def until(
+        self, conn: Connection, rest: int, batch: int, on_progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Drain in short transactions until at most `rest` rows are left; return how many were taken.
+
+        A batch grows while the log does not become shorter, up to a bound.
+
+        A batch that meets a unique value which another batch is about to free is repeated as one batch of everything
+        (trap 57).
+
+        Raises:
+            StepFailed: even one batch of everything violates a unique constraint of the follower.
+        """
+        done = 0
+        before: int | None = None
+        while (left := self.pending(conn)) > rest:
+            # Writers that are faster than the batches would be followed for ever; a larger batch costs less a key.
+            batch = min(MOST_KEYS_IN_BATCH, batch * 2) if before is not None and left >= before else batch
+            before = left
+            done += self._one(conn, batch)
+            if on_progress:
+                on_progress(done, done + max(0, left - batch))
+        return done
+
+    def once(self, conn: Connection, batch: int) -> int:
+        """Drain one batch in a transaction of its own, however short the log is; return how many were taken.
+
+        Raises:
+            StepFailed: see `until`.
+        """
+        return self._one(conn, batch)
+
+    def _one(self, conn: Connection, batch: int) -> int:
+        try:
+            with conn.transaction():
+                return self.batch(conn, batch)
+        except errors.DeadlockDetected:
+            # Between the barrier's locks the mirrors write the follower too; they have gone on, so the next try may.
+            return 0
+        except errors.UniqueViolation:
+            pass
+        try:
+            with conn.transaction():
+                return self.batch(conn, EVERYTHING)
+        except errors.UniqueViolation as exc:
+            raise StepFailed(_unique_message(self, exc)) from exc
+
+
+def _with_arrays(text: str) -> str:
+    """Return a statement that takes parameters: a percent sign in a name is doubled; NUL can be in no name."""
+    return text.replace("%", "%%").replace("\0", "%s")
+
+
+def drain_to_zero(drain: Drain, conn: Connection) -> None:
+    """Drain everything under the lock, or give the lock back if that is too much.
+
+    Raises:
+        TryAgain: the log has more keys than should be drained while the application waits.
+        StepFailed: the authority has two rows where a unique index of the follower has room for one.
+    """
+    if (left := drain.pending(conn)) > MOST_KEYS_UNDER_LOCK:
+        message = f"{left} keys are left in the log, more than {MOST_KEYS_UNDER_LOCK}"
+        raise TryAgain(message)
+    if not left:
+        return
+    try:
+        drain.batch(conn, EVERYTHING)
+    except errors.UniqueViolation as exc:
+        raise StepFailed(_unique_message(drain, exc)) from exc
+
+
+def _unique_message(drain: Drain, exc: errors.UniqueViolation) -> str:
+    return (
+        f"drain of {'.'.join(drain.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `invoke db.verify` "
+        f"lists the values that repeat in {'.'.join(drain.authority)}: delete or renumber one of each"
+    )
+
+
+def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:
+    """Return the statement that takes logged rows out of the freshly copied twin, before it has an index."""
+    columns = log_columns(shape)
+    return files.render(
+        "steps/settle.sql.j2",
+        target=target,
+        log=log,
+        log_columns=Quoted(", ".join(columns)),
+        log_identity=Quoted(", ".join(f"l.{one}" for one in columns)),
+        target_identity=Quoted(records("t", shape.identity)),
+    )

@@ -1,0 +1,112 @@
+"""Names of everything that a migration makes, derived from the name of its source table. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from rehearsal.catalog.tables import Name
+
+LIMIT = 63
+STATE_SCHEMA = "rehearsal"
+
+
+def fit(base: str, suffix: str = "", prefix: str = "") -> str:
+    """Join a name's parts within PostgreSQL's 63 bytes; what is cut off is replaced by a hash of the whole.
+
+    >>> fit("revenues", "_partitioned")
+    'revenues_partitioned'
+    >>> len(fit("é" * 40, "_y2026m02").encode()) <= 63
+    True
+    """
+    whole = f"{prefix}{base}{suffix}"
+    if len(whole.encode()) <= LIMIT:
+        return whole
+    tag = "_" + hashlib.sha256(whole.encode()).hexdigest()[:8]
+    room = LIMIT - len((prefix + suffix + tag).encode())
+    return prefix + base.encode()[:room].decode(errors="ignore") + tag + suffix
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names around one source table, as they are before any switchover."""
+
+    source: Name
+
+    @property
+    def target(self) -> Name:
+        """The partitioned twin."""
+        return self.source[0], fit(self.source[1], "_partitioned")
+
+    @property
+    def retired(self) -> Name:
+        """The source after a swap."""
+        return self.source[0], fit(self.source[1], "_old")
+
+    def leaf(self, suffix: str) -> Name:
+        """Return the name of a leaf."""
+        return self.source[0], fit(self.source[1], f"_{suffix}")
+
+    @property
+    def default_leaf(self) -> Name:
+        """The DEFAULT partition."""
+        return self.leaf("default")
+
+    @property
+    def _base(self) -> str:
+        return "_".join(self.source)
+
+    @property
+    def forward_log(self) -> Name:
+        """Keys written on the source that the target has yet to follow."""
+        return STATE_SCHEMA, fit(self._base, prefix="log_forward_")
+
+    @property
+    def reverse_log(self) -> Name:
+        """Keys written on the target, after a swap, that the retired table has yet to follow."""
+        return STATE_SCHEMA, fit(self._base, prefix="log_reverse_")
+
+    def function(self, role: str) -> Name:
+        """Return the name of a trigger function: `capture_forward`, `sync_to_partitioned`, ..."""
+        return STATE_SCHEMA, fit(self._base, prefix=f"{role}_")
+
+    @property
+    def sync_trigger(self) -> str:
+        """Synchronous mirror, source to target, as the playbook names it."""
+        return fit(self.source[1], prefix="sync_to_partitioned_")
+
+    @property
+    def reverse_sync_trigger(self) -> str:
+        """Synchronous mirror, target to source."""
+        return fit(self.source[1], prefix="sync_from_partitioned_")
+
+    @property
+    def capture_trigger(self) -> str:
+        """Key log of the source."""
+        return fit(self.source[1], prefix="rehearsal_capture_")
+
+    @property
+    def reverse_capture_trigger(self) -> str:
+        """Key log of the target."""
+        return fit(self.source[1], prefix="rehearsal_capture_back_")
+
+    @property
+    def guard_trigger(self) -> str:
+        """Refuses writes through a snapshot from before an exchange."""
+        return fit(self.source[1], prefix="rehearsal_snapshot_guard_")
+
+    @property
+    def truncate_trigger(self) -> str:
+        """Refuses TRUNCATE, which row triggers do not see."""
+        return fit(self.source[1], prefix="rehearsal_no_truncate_")
+
+
+def trigger_names(names: Names) -> list[str]:
+    """Return the names of the triggers by which one table follows the other."""
+    return [
+        names.capture_trigger,
+        names.reverse_capture_trigger,
+        names.sync_trigger,
+        names.reverse_sync_trigger,
+        names.truncate_trigger,
+    ]

@@ -1,0 +1,100 @@
+"""Whether two tables that stand for each other are the same now: a table and its target, there and back.
+
+Owns which facts of a definition must agree at a moment when names have not changed yet. What moves with the name
+(identity, sequences, foreign keys, views, publications) is read under the lock by the exchange itself and is left out.
+Reads the catalog only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from psycopg import sql
+
+from rehearsal.catalog.definition import Definition, Difference, compare, read_facts
+from rehearsal.catalog.readback import Readback
+from rehearsal.catalog.tables import Name, Table
+from rehearsal.checks.expected import expect, renamed, twin_names
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover.target.carry import read_carried
+from rehearsal.switchover.target.target import Shape
+
+MOVING = ("sequence of column ", "foreign key ", "publication ", "view ", "materialized view ", "function ", "type ",
+          "table ", "rule ")  # fmt: skip
+BUILT_LATE = ("index ", "primary key ", "unique constraint ", "exclusion constraint ")
+CONSTRAINTS = BUILT_LATE[1:]
+INDEXED = ("index ", "unique constraint ")
+
+
+def target_names(conn: Connection, files: SqlFiles, plain: Table, parted: Table, shape: Shape) -> dict[str, str]:
+    """Return the subjects of a target's own names -> those of its source."""
+    return twin_names(plain, parted, shape, read_carried(conn, files, plain.oid)["statistics"])
+
+
+def retired_names(detail: Mapping[str, list[dict[str, Name | None]]]) -> dict[str, str]:
+    """Return the subjects of a retired table's own names -> those that it gave away, as the swap kept them."""
+    names: dict[str, str] = {}
+    for one in detail.get("indexes", []):
+        theirs, ours = (quote_ident(list(one[side] or ("",))[-1]) for side in ("retired", "source"))
+        for noun in ("index", "primary key", "unique constraint", "exclusion constraint"):
+            names[f"{noun} {theirs}"] = f"{noun} {ours}"
+    for one in detail.get("statistics", []):
+        names[f"statistics {quote_ident(one['retired'] or ())}"] = f"statistics {quote_ident(one['source'] or ())}"
+    return names
+
+
+def compare_pair(
+    conn: Connection,
+    files: SqlFiles,
+    spec: TableSpec,
+    plain: tuple[Table, Mapping[str, str]],
+    parted: tuple[Table, Mapping[str, str]],
+    *,
+    early: bool = False,
+) -> list[Difference]:
+    """Return where the partitioned table is not what a plain one demands; each comes with the names to be read as.
+
+    With `early` the partitioned one has no indexes yet, nor what comes with them.
+    """
+    before = renamed(read_facts(conn, files, plain[0]), plain[1])
+    after = renamed(read_facts(conn, files, parted[0]), parted[1])
+    key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
+    wanted = expect(before, Shape.of(plain[0], spec.key), "swap", key, spec.method)
+    found = compare(wanted.facts, after, accepted=spec.accepted, same=Readback(conn, files, plain[0]).same)
+    return [one for one in found if _counts(one, before, after, spec) and not (early and _is_late(one, before))]
+
+
+def _counts(one: Difference, before: Definition, after: Definition, spec: TableSpec) -> bool:
+    if one.reason or one.subject.startswith(MOVING):
+        return False
+    if one.subject.startswith(INDEXED) and any(one.subject.endswith(f" {quote_ident(name)}") for name in spec.uniques):
+        return False
+    if one.before is None and one.subject.startswith(CONSTRAINTS) and _index_of(one) in before:
+        return False  # that of a partition belongs to its parent; the index is compared
+    if one.subject.startswith("trigger "):
+        return one.facet != "enabled"
+    if one.subject.startswith("column "):
+        return _column_counts(one, before, after, spec)
+    return True
+
+
+def _index_of(one: Difference) -> str:
+    return "index " + one.subject[one.subject.index('"') :]
+
+
+def _column_counts(one: Difference, before: Definition, after: Definition, spec: TableSpec) -> bool:
+    """Identity moves with the name; a key that may be null in the source may not in a partitioned table."""
+    is_identity = any("identity" in side.get(one.subject, {}) for side in (before, after))
+    if one.facet == "identity" or (one.facet == "default" and is_identity):
+        return False
+    return not (one.facet == "not null" and one.before is None and one.subject == f"column {quote_ident(spec.key)}")
+
+
+def _is_late(one: Difference, before: Definition) -> bool:
+    if one.subject.startswith(BUILT_LATE):
+        return True
+    if one.subject == "table":
+        return one.facet in ("replica identity", "clustered on")
+    return before.get(one.subject, {}).get("definition", "").endswith(" NOT VALID")

@@ -1,0 +1,99 @@
+"""Repairs that are safe at any time: re-sync of differing rows, mirror triggers back on.
+
+Owns nothing of its own: a repair writes keys into the log of the direction in which a table follows, and the drain,
+which is exact, does the rest.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from rehearsal.catalog.tables import Name
+from rehearsal.postgres.connection import Connection, with_lock
+from rehearsal.postgres.sqlfiles import Quoted, as_query, quote_ident
+from rehearsal.switchover import state
+from rehearsal.switchover.copy.replay import EVERYTHING, Drain
+from rehearsal.switchover.quiet import quiet
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.target import log_columns, records
+
+
+def resync_sql(drain: Drain) -> str:
+    """Return the statement that logs the keys of all differing rows."""
+    shape = drain.shape
+    keys = ", ".join(f"coalesce(a.{quote_ident(one)}, f.{quote_ident(one)})" for one in shape.identity)
+    return drain.files.render(
+        "steps/resync.sql.j2",
+        log=drain.log,
+        log_columns=Quoted(", ".join(log_columns(shape))),
+        keys=Quoted(keys),
+        authority=drain.authority,
+        follower=drain.follower,
+        authority_identity=Quoted(records("a", shape.identity)),
+        follower_identity=Quoted(records("f", shape.identity)),
+        authority_columns=Quoted(records("a", shape.columns)),
+        follower_columns=Quoted(records("f", shape.columns)),
+    )
+
+
+def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False) -> int:
+    """Make the follower equal to the authority again; return how many keys were brought.
+
+    The authority is the source, or after a swap the partitioned table. Where both are mirrored synchronously it is the
+    table that the application writes: the source, or the twin when `twin_leads`. There the few keys that differ, and
+    those that a killed repair left in the log, are drained under SHARE ROW EXCLUSIVE on both; the comparison itself,
+    which reads everything, takes no lock that anybody waits for. Where the source follows, its rows are changed where
+    they stand, unseen by the application's triggers, which saw the twin's writes already. A second run finds nothing.
+
+    Raises:
+        LockNotAcquired: the lock was not granted within the plan's budget.
+    """
+    found = state.read_migration(conn, switchover.names.source)
+    if found.state in (state.PREPARED, state.COPYING):
+        return 0
+    drain = switchover.drain(conn)
+    if twin_leads and found.state == state.MIRRORED:
+        names = switchover.names
+        drain = Drain(drain.files, drain.shape, names.reverse_log, names.target, names.source)
+    keys = conn.execute(as_query(resync_sql(drain))).rowcount
+    if found.state == state.MIRRORED:
+        lock = sql.SQL("lock table {}, {} in share row exclusive mode").format(
+            sql.Identifier(*drain.authority), sql.Identifier(*drain.follower)
+        )
+        title, ours = f"re-sync of {switchover.spec.name}", our_triggers(conn, switchover, drain.follower)
+
+        def work(held: Connection) -> int:
+            if not twin_leads:
+                return drain.batch(held, EVERYTHING)
+            with quiet(held, drain.follower, ours):
+                return drain.merge(held)
+
+        with_lock(conn, title, work, lock=lock, policy=switchover.policy)
+    else:
+        switchover.follow()
+    return keys
+
+
+def our_triggers(conn: Connection, switchover: Switchover, table: Name) -> list[str]:
+    """Return the names of the mirror triggers on one of the two tables."""
+    return [one.name for one in switchover.trigger_states(conn) if one.table == table]
+
+
+def enable_triggers(conn: Connection, switchover: Switchover) -> list[str]:
+    """Put every mirror trigger into the state that it must have; return those that were not.
+
+    Locks: SHARE ROW EXCLUSIVE on the table of each such trigger, for milliseconds.
+    """
+    mended: list[str] = []
+    for one in switchover.trigger_states(conn):
+        if one.found is None or one.found == one.wanted:
+            continue
+        verb = {"A": "enable always", "O": "enable", "D": "disable"}[one.wanted]
+        statement = f"alter table {quote_ident(one.table)} {verb} trigger {quote_ident(one.name)}"
+
+        def work(held: Connection, statement: str = statement) -> None:
+            held.execute(as_query(statement))
+
+        with_lock(conn, f"{verb} trigger {one.name}", work, policy=switchover.policy)
+        mended.append(one.name)
+    return mended

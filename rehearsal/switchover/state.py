@@ -1,0 +1,92 @@
+"""Progress of migrations, kept in the database beside the work (schema `rehearsal`).
+
+Owns reads and writes of the tables `migration`, `step` and `chunk`. A step's row commits in the same transaction as
+the step wherever PostgreSQL allows it, so that a killed run continues where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from rehearsal.catalog.tables import Name, dotted
+from rehearsal.errors import PreconditionError
+from rehearsal.postgres.connection import Connection
+
+# States of a table, in the order of a first switchover.
+PREPARED = "prepared"  # twin and triggers exist; nothing is copied
+COPYING = "copying"  # the key log is on; chunks are being copied
+FOLLOWING = "following"  # the twin follows the source by the key log
+MIRRORED = "mirrored"  # dual-write: both tables are equal in every snapshot
+SWAPPED = "swapped"  # swap: the twin has the source's name; the retired table follows
+READY = "ready"  # attach: the parent, its indexes and the validated bound of history exist
+ATTACHED = "attached"  # attach: the old table is the history partition of the one that has its name
+REGRAINED = "regrained"  # attach: history is split into fine partitions; the old history table is kept, detached
+SWITCHED = (MIRRORED, SWAPPED, ATTACHED, REGRAINED)
+UNUSED = (PREPARED, COPYING, FOLLOWING)  # the application does not use the target
+NEVER_WRITTEN = (PREPARED,)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One table's row in `rehearsal.migration`."""
+
+    id: int
+    source: str
+    plan: str
+    strategy: str
+    state: str
+    detail: dict[str, Any]
+
+
+def find_migration(conn: Connection, source: Name) -> Migration | None:
+    """Return the table's migration, or None if its twin was never made."""
+    row = conn.execute(
+        "select id, source, plan, strategy, state, detail from rehearsal.migration where source = %s", [dotted(source)]
+    ).fetchone()
+    return Migration(*row) if row else None
+
+
+def read_migration(conn: Connection, source: Name) -> Migration:
+    """Return the table's migration.
+
+    Raises:
+        PreconditionError: the twin was never made.
+    """
+    migration = find_migration(conn, source)
+    if migration is None:
+        message = f"table {dotted(source)} has no partitioned twin yet; run `invoke db.migrate` first"
+        raise PreconditionError(message)
+    return migration
+
+
+def set_state(conn: Connection, migration: int, state: str, **detail: Any) -> None:
+    """Write a new state, in the caller's transaction; `detail` is merged into what is there."""
+    conn.execute(
+        "update rehearsal.migration set state = %s, changed_at = now(), detail = detail || %s where id = %s",
+        [state, Jsonb(detail), migration],
+    )
+
+
+def is_done(conn: Connection, migration: int, step: str) -> bool:
+    """Return whether the step was done in this cycle."""
+    query = "select true from rehearsal.step where migration = %s and name = %s"
+    return conn.execute(query, [migration, step]).fetchone() is not None
+
+
+def mark_done(conn: Connection, migration: int, step: str, duration_ms: float = 0.0, **detail: Any) -> None:
+    """Write that a step is done, in the caller's transaction; a second time replaces the first."""
+    conn.execute(
+        "insert into rehearsal.step (migration, name, duration_ms, detail) values (%s, %s, %s, %s) "
+        "on conflict (migration, name) do update set done_at = now(), duration_ms = excluded.duration_ms, "
+        "detail = excluded.detail",
+        [migration, step, duration_ms, Jsonb(detail)],
+    )
+
+
+def forget_steps(conn: Connection, migration: int) -> None:
+    """Forget all steps and chunks, in the caller's transaction: the copy starts anew."""
+    conn.execute("delete from rehearsal.step where migration = %s", [migration])
+    conn.execute("delete from rehearsal.chunk where migration = %s", [migration])

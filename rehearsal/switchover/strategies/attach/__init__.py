@@ -1,0 +1,1 @@
+"""The strategy attach: the table becomes a partition, without a copy."""

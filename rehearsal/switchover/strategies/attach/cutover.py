@@ -1,0 +1,241 @@
+"""The cut-over of strategy attach and its way back, each in one short transaction under lock.
+
+Owns what happens while the application waits. At the cut-over nothing is read and nothing moves. On the way back the
+rows that were written outside history are put into it under the same lock that detaches it, so that there is one copy
+of every row at every moment and no log is needed (docs/decisions/0007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from psycopg import errors, sql
+
+from rehearsal.catalog.tables import Catalog, Name, Table
+from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, scalar, with_lock
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
+from rehearsal.switchover.strategies.swap.exchange import lock_referenced, refuse_old_snapshots
+from rehearsal.switchover.target.carry import key_comments
+
+SHOWN = 5
+# Under the lock, with four indexes, on an idle machine; a busy one takes several times as long (tests/bench/attach.py).
+MS_A_ROW = 0.02
+Parts = tuple[set[int], set[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Cut-over and way back of one table whose split is decided."""
+
+    files: SqlFiles
+    spec: TableSpec
+    statements: Statements
+
+    @property
+    def extra(self) -> HistoryNames:
+        """Names that only this strategy needs."""
+        return HistoryNames(self.statements.shape.names)
+
+    def cut_over_sql(self, source: Table) -> str:
+        """Return the statements of the cut-over."""
+        return self.statements.render("attach", sequences=_sequences(source))
+
+    def way_back_sql(self, conn: Connection, parent: Table) -> str:
+        """Return the statements of the way back; comments on the primary key are those that the parent has now."""
+        comments = key_comments(conn, self.files, parent)
+        return self.statements.render("attach_back", sequences=_sequences(parent), comments=comments)
+
+    def cut_over(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
+        """Make the table a partition and give its name to the parent. Second run: see `rehearsal.migration.state`.
+
+        `watch` has looked; what was altered since gives the lock back.
+        Locks: ACCESS EXCLUSIVE on the table and the parent, SHARE ROW EXCLUSIVE on referenced tables, milliseconds.
+
+        Raises:
+            StepFailed: the server read the rows, or built an index or a key anew; everything is as it was.
+            LockNotAcquired: the budget is spent; nothing changed.
+        """
+        names = self.statements.shape.names
+
+        def work(held: Connection) -> None:
+            watch.hold(held)
+            source = Catalog(held, self.files).read(names.source)
+            lock_referenced(held, source.foreign_keys, "share row exclusive")
+            self._attach(held, source)
+            state.set_state(held, migration, state.ATTACHED)
+
+        return self._locked(conn, "cut-over", names.target, work, policy, watch)
+
+    def _attach(self, held: Connection, source: Table) -> None:
+        said: list[str] = []
+        before = self._parts(held, source.oid)
+
+        def listen(notice: errors.Diagnostic) -> None:
+            said.append(notice.message_primary or "")
+
+        held.add_notice_handler(listen)
+        try:
+            held.execute(as_query(self.cut_over_sql(source)))
+        finally:
+            held.remove_notice_handler(listen)
+        self._prove(held, source, before, said)
+
+    def _prove(self, held: Connection, source: Table, before: Parts, said: list[str]) -> None:
+        """Refuse a cut-over in which the server did more than to change its catalog."""
+        history = self.extra.history
+        problems: list[str] = []
+        if any(line.startswith("verifying table") and f'"{history[1]}"' in line for line in said):
+            problems.append("the rows were read to check the bound")
+        if any(now - then for now, then in zip(self._parts(held, source.oid), before, strict=True)):
+            problems.append("an index or a foreign key was built anew")
+        values = {"oid": source.oid, "own": self.extra.back_index}
+        problems += [
+            f"{name} was not adopted by the parent"
+            for (name,) in held.execute(self.files.query("queries/not_adopted.sql"), values)
+        ]
+        if problems:
+            message = f"cut-over of {self.spec.name}: {'; '.join(problems)}; nothing was changed"
+            raise StepFailed(message)
+
+    def _parts(self, conn: Connection, oid: int) -> Parts:
+        """Return the indexes and the foreign keys of a table, by oid."""
+        row = conn.execute(self.files.query("queries/parts.sql"), {"oid": oid}).fetchone() or (None, None)
+        return set(row[0] or ()), set(row[1] or ())
+
+    def refuse_duplicates(self, conn: Connection) -> None:
+        """Refuse the way back while a primary key stands in two partitions: the old table has room for one.
+
+        Raises:
+            PreconditionError: there are such rows; names them.
+        """
+        if found := self._repeated(conn):
+            message = (
+                f"{self.spec.name} has rows in several partitions with the same primary key {', '.join(found)}; the "
+                "old table has room for one of each. Correct or delete the surplus rows, then run again"
+            )
+            raise PreconditionError(message)
+
+    def _repeated(self, conn: Connection) -> list[str]:
+        """Return some primary keys that more than one row has; history that was split is no place of rows any more."""
+        primary = self.statements.split.primary
+        alone = self._is_unique_itself(conn)
+        parts = self._outside(conn) if alone else self._leaves(conn)
+        if not primary["swapped"] or not parts:
+            return []
+        query = self.files.query(
+            "queries/repeated.sql.j2",
+            columns=primary["columns"],
+            parts=parts,
+            history=self.extra.history if alone else None,
+            limit=SHOWN,
+        )
+        return [row[0] for row in conn.execute(query)]
+
+    def _is_unique_itself(self, conn: Connection) -> bool:
+        """Whether history is a partition in which no primary key can repeat: a split takes the index for that away."""
+        if self.extra.history not in self._leaves(conn):
+            return False
+        indexes = Catalog(conn, self.files).read(self.extra.history).indexes
+        return any(one.name == self.extra.back_index and one.is_valid for one in indexes)
+
+    def refuse_many(self, conn: Connection, policy: LockPolicy) -> None:
+        """Refuse the way back while more rows are outside history than can be brought within the lock's budget.
+
+        Raises:
+            PreconditionError: there are too many; says how long the lock would be held.
+        """
+        rows = self.outside_rows(conn)
+        if rows * MS_A_ROW > policy.hold_ms:
+            needed = round(rows * MS_A_ROW)
+            message = (
+                f"{rows:,} rows of {self.spec.name} are outside history; to bring them back would hold the lock for "
+                f"{needed:,} ms at least, the plan allows {policy.hold_ms:,} ms. Choose a quiet hour and raise hold_ms "
+                "in [locks] knowingly, or stay: nothing was changed"
+            )
+            raise PreconditionError(message)
+
+    def told(self, conn: Connection) -> str:
+        """Return where the rows are, for people."""
+        if self.extra.history not in self._leaves(conn):
+            return f"split; every row is in one of {len(self._leaves(conn))} partitions"
+        return f"attached; {self.outside_rows(conn):,} rows outside history"
+
+    def outside_rows(self, conn: Connection) -> int:
+        """Count the rows that were written outside history."""
+        count = sql.SQL("select count(*) from {}")
+        return sum(int(scalar(conn, count.format(sql.Identifier(*leaf)))) for leaf in self._outside(conn))
+
+    def _outside(self, conn: Connection) -> list[Name]:
+        return [leaf for leaf in self._leaves(conn) if leaf != self.extra.history]
+
+    def _leaves(self, conn: Connection) -> list[Name]:
+        parent = Catalog(conn, self.files).read(self.statements.shape.names.source)
+        return [leaf.name for leaf in parent.partitions]
+
+    def way_back(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
+        """Detach history, put into it what was written outside, and give it its name again.
+
+        `watch` has looked; what was altered since gives the lock back.
+        Locks: ACCESS EXCLUSIVE on the partitioned table; held for milliseconds, and for about ten microseconds for
+        every row outside history.
+
+        Raises:
+            PreconditionError: a row outside history has a primary key that history has too; nothing changed.
+            StepFailed: something depends on the partitioned table; nothing changed.
+            LockNotAcquired: the budget is spent; nothing changed.
+        """
+        names = self.statements.shape.names
+
+        def work(held: Connection) -> None:
+            watch.hold(held)
+            if self.outside_rows(held):
+                # Moved rows are invisible to a snapshot from before: its UPDATE would find nothing and say so.
+                refuse_old_snapshots(held)
+            parent = Catalog(held, self.files).read(names.source)
+            lock_referenced(held, parent.foreign_keys, "share row exclusive")
+            held.execute(as_query(self.way_back_sql(held, parent)))
+            state.forget_steps(held, migration)
+            state.set_state(held, migration, state.PREPARED, guard=Guard(self.files, names, migration).move(held))
+
+        try:
+            return self._locked(conn, "way back", None, work, policy, watch)
+        except errors.UniqueViolation as exc:
+            message = f"way back of {self.spec.name}: {exc.diag.message_detail}; nothing was changed"
+            raise PreconditionError(message) from exc
+        except errors.DependentObjectsStillExist as exc:
+            message = (
+                f"way back of {self.spec.name}: {exc.diag.message_detail}; made since the cut-over, it would be lost. "
+                "Drop it and run again; nothing was changed"
+            )
+            raise StepFailed(message) from exc
+
+    def _locked(
+        self,
+        conn: Connection,
+        what: str,
+        other: Name | None,
+        work: Callable[[Connection], None],
+        policy: LockPolicy,
+        watch: Watch,
+    ) -> LockReport:
+        tables = sql.SQL(", ").join(
+            sql.Identifier(*one) for one in (other, self.statements.shape.names.source) if one is not None
+        )
+        lock = sql.SQL("lock table {} in access exclusive mode").format(tables)
+
+        def between() -> None:
+            watch.again(conn)
+
+        _, report = with_lock(conn, f"{what} of {self.spec.name}", work, lock=lock, policy=policy, between=between)
+        return report
+
+
+def _sequences(table: Table) -> list[dict[str, str]]:
+    return [{"name": one.sequence, "column": one.name} for one in table.columns if one.sequence]

@@ -1,0 +1,127 @@
+"""Barrier of a dual-write switchover: from following by the key log to synchronous mirrors both ways.
+
+Two short locks. Under the first the log is drained to zero and the synchronous triggers go on; the key log stays on,
+since a transaction with a snapshot from before would not see rows that the copy brought, and its delete would miss
+them (trap 4). When the last such transaction has ended, the second lock drains once more and ends the capture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from rehearsal.errors import LockNotAcquired
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, scalar, with_lock
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.copy.replay import Drain, drain_to_zero
+from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.sightings import Sight
+from rehearsal.switchover.snapshot_guard import older_snapshots
+from rehearsal.switchover.target.target import Shape, mirror_values_of
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """The switch of one table from key log to synchronous mirrors."""
+
+    files: SqlFiles
+    plan: Plan
+    shape: Shape
+    migration: int
+
+    @property
+    def drain(self) -> Drain:
+        """Source to twin."""
+        names = self.shape.names
+        return Drain(self.files, self.shape, names.forward_log, names.source, names.target)
+
+    @property
+    def _sight(self) -> Sight:
+        names = self.shape.names
+        return Sight(self.files, names, names.source, names.target)
+
+    def sync_on_sql(self) -> str:
+        """Return the statements that switch the synchronous mirrors on."""
+        return self.files.render("steps/sync_on.sql.j2", **mirror_values_of(self.shape, self.plan.strategy))
+
+    def capture_off_sql(self) -> str:
+        """Return the statement that ends the capture."""
+        return self.files.render("steps/capture_off.sql.j2", **mirror_values_of(self.shape, self.plan.strategy))
+
+    def raise_sync(
+        self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None
+    ) -> LockReport:
+        """Switch the synchronous mirrors on, the log drained to zero in the same transaction.
+
+        `watch` has looked; what was altered since gives the lock back.
+        Locks: SHARE ROW EXCLUSIVE on the source (writers wait, readers do not).
+        """
+
+        def work(held: Connection) -> None:
+            if watch:
+                watch.hold(held)
+            drain_to_zero(self.drain, held)
+            held.execute(as_query(self.sync_on_sql()))
+            self._remember(held, watch)
+            barrier = scalar(held, "select pg_catalog.pg_current_xact_id()::xid::text")
+            state.mark_done(held, self.migration, "sync-on", barrier=barrier)
+
+        return self._locked(conn, "synchronous mirrors on", work, policy, between)
+
+    def end_capture(
+        self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None
+    ) -> LockReport:
+        """Wait for older snapshots to end, then drain to zero and end the capture.
+
+        Raises:
+            LockNotAcquired: a transaction from before the barrier does not end; names it. Nothing is lost: both
+                tables go on being mirrored, and the next run waits again.
+        """
+        self._wait_for_old_snapshots(conn, policy.budget_s)
+
+        def work(held: Connection) -> None:
+            if watch:
+                watch.hold(held)
+            drain_to_zero(self.drain, held)
+            held.execute(as_query(self.capture_off_sql()))
+            self._remember(held, watch)
+            state.mark_done(held, self.migration, "capture-off")
+            state.set_state(held, self.migration, state.MIRRORED)
+
+        return self._locked(conn, "end of capture", work, policy, between)
+
+    def _remember(self, held: Connection, watch: Watch | None) -> None:
+        if watch:
+            watch.remember(held, self._sight)
+        else:
+            self._sight.remember(held)
+
+    def _wait_for_old_snapshots(self, conn: Connection, budget_s: float) -> None:
+        barrier = scalar(
+            conn,
+            "select detail ->> 'barrier' from rehearsal.step where migration = %s and name = 'sync-on'",
+            [self.migration],
+        )
+        if old := older_snapshots(conn, barrier, budget_s):
+            message = (
+                f"transactions from before the barrier are still open after {budget_s:.0f} s: {'; '.join(old[:3])}"
+            )
+            raise LockNotAcquired(message, blockers=old[:3])
+
+    def _locked(
+        self,
+        conn: Connection,
+        what: str,
+        work: Callable[[Connection], None],
+        policy: LockPolicy,
+        between: Callable[[], None],
+    ) -> LockReport:
+        source = sql.Identifier(*self.shape.names.source)
+        lock = sql.SQL("lock table {} in share row exclusive mode").format(source)
+        title = f"{what} for {'.'.join(self.shape.names.source)}"
+        _, report = with_lock(conn, title, work, lock=lock, policy=policy, between=between)
+        return report

@@ -1,0 +1,1 @@
+"""The strategy swap: one rename under one lock, and its rollback."""

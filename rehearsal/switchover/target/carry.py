@@ -1,0 +1,146 @@
+"""What hangs on a table and has to be carried to its twin: rights, policies, triggers, statistics, options, comments.
+
+Owns what the carrying parts of the SQL steps are filled with. Reads the catalog only. What cannot be carried is
+refused in `preflight`; that nothing was forgotten is proved by `carried`, which knows nothing of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rehearsal.catalog.definition import read_sequences
+from rehearsal.catalog.tables import Name, Table
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover.names import Names, fit
+
+REPLICA_IDENTITY = {"f": "full", "n": "nothing"}
+ENABLE = {"O": "enable trigger", "A": "enable always trigger", "R": "enable replica trigger"}
+
+Carried = Mapping[str, Any]
+
+
+def read_carried(conn: Connection, files: SqlFiles, oid: int) -> Carried:
+    """Return what hangs on a table, a list for each kind (`queries/carried.sql`)."""
+    found: Carried = scalar(conn, files.query("queries/carried.sql"), {"oid": oid})
+    return found
+
+
+def carry_values(conn: Connection, files: SqlFiles, table: Table, strategy: str, names: Names) -> dict[str, Any]:
+    """Return what `steps/target.sql.j2` carries from the source when the twin is made."""
+    carried = read_carried(conn, files, table.oid)
+    early = [one["name"] for one in carried["checks"] if one["valid"]]
+    early += [one["name"] for one in carried["constraint_comments"] if one["kind"] == "n"]
+    return {
+        "carried": carried,
+        "checks": [{**one, "definition": bare_check(one["definition"])} for one in carried["checks"] if one["valid"]],
+        "early": early,
+        "options": leaf_options(table, carried),
+        "row_security": table.row_security,
+        "replica_identity": REPLICA_IDENTITY.get(table.replica_identity),
+        "shared": _shared_sequences(conn, files, table) if strategy == "dual-write" else [],
+        "statistics": [{**one, "twin": statistics_name(one, "_partitioned")} for one in carried["statistics"]],
+        "triggers": [{**one, "definition": trigger_sql(one, names.target)} for one in carried["triggers"]],
+    }
+
+
+def leaf_options(table: Table, carried: Carried) -> list[str]:
+    """Return the storage options of a leaf: those of the table and of its TOAST table; a parent cannot have them."""
+    return [*table.options, *(f"toast.{one}" for one in carried["toast_options"])]
+
+
+def bare_check(definition: str) -> str:
+    """Return a check's definition for a partitioned table, where it has to hold for the partitions too.
+
+    >>> bare_check("CHECK ((a > 0)) NO INHERIT NOT VALID")
+    'CHECK ((a > 0))'
+    """
+    return definition.removesuffix(" NOT VALID").removesuffix(" NO INHERIT")
+
+
+def statistics_name(one: Carried, suffix: str) -> Name:
+    """Return the name of a statistics object of the twin, or of the retired table."""
+    return one["schema"], fit(one["name"], suffix)
+
+
+def trigger_sql(trigger: Carried, table: Name) -> str:
+    """Return the statement that makes a trigger on another table."""
+    head, rest = str(trigger["head"]), str(trigger["rest"])
+    return head + rest.replace(trigger["place"], f" ON {quote_ident(table)} ", 1)
+
+
+def _shared_sequences(conn: Connection, files: SqlFiles, table: Table) -> list[dict[str, str]]:
+    sequences = read_sequences(conn, files, table)
+    return [
+        {"column": one["column"], "regclass": quote_ident((one["schema"], one["name"]))}
+        for one in sequences
+        if one["is_identity"]
+    ]
+
+
+def late_values(
+    conn: Connection, files: SqlFiles, source: Table, target: Table, names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what `steps/carry.sql.j2` carries once the rows are copied and the indexes built.
+
+    `names` leads from an index of the source to the same one of the twin.
+    """
+    carried = read_carried(conn, files, source.oid)
+    leaves: dict[str, list[dict[str, Name]]] = {}
+    for parent, table, index in conn.execute(files.query("queries/leaf_indexes.sql"), {"oid": target.oid}):
+        place = {"table": (target.name[0], table), "index": (target.name[0], index)}
+        leaves.setdefault(parent, []).append(place)
+    indexes = [
+        {**one, "twin": (target.name[0], names[one["name"]]), "leaves": leaves.get(names[one["name"]], [])}
+        for one in carried["indexes"]
+    ]
+    checks = [{**one, "definition": bare_check(one["definition"])} for one in carried["checks"] if not one["valid"]]
+    late = {one["name"] for one in checks}
+    comments = [
+        {"name": names.get(one["name"], one["name"]), "comment": one["comment"]}
+        for one in carried["constraint_comments"]
+        if one["name"] in late or one["kind"] in ("p", "u", "x")
+    ]
+    return {"target": target.name, "indexes": indexes, "checks": checks, "comments": comments}
+
+
+def exchange_values(conn: Connection, files: SqlFiles, live: Table) -> dict[str, Any]:
+    """Return what changes hands with the name: identity, sequences, triggers; `live` has the name just now."""
+    sequences: list[dict[str, Any]] = [
+        {**one, "sequence": (one["schema"], one["name"])} for one in read_sequences(conn, files, live)
+    ]
+    identity = {column.name: column.identity for column in live.columns}
+    kinds = {"a": "always", "d": "by default"}
+    triggers = read_carried(conn, files, live.oid)["triggers"]
+    return {
+        "identities": [{**one, "kind": kinds[identity[one["column"]]]} for one in sequences if one["is_identity"]],
+        "sequences": [one for one in sequences if not one["is_identity"]],
+        "triggers": [
+            {"name": one["name"], "enable": ENABLE[one["enabled"]]} for one in triggers if one["enabled"] != "D"
+        ],
+    }
+
+
+def key_comments(conn: Connection, files: SqlFiles, table: Table) -> dict[str, str | None]:
+    """Return the comments on the primary key of a table: on its `constraint` and on its `index`."""
+    carried = read_carried(conn, files, table.oid)
+    key = next((one.name for one in table.indexes if one.is_primary), None)
+    places = {"constraint": carried["constraint_comments"], "index": carried["indexes"]}
+    return {
+        what: next((str(one["comment"]) for one in found if one["name"] == key and one["comment"]), None)
+        for what, found in places.items()
+    }
+
+
+def statistics_names(carried: Sequence[Carried]) -> list[dict[str, Name]]:
+    """Return the names of each statistics object: as the source's, the twin's, the retired table's, and history's."""
+    return [
+        {
+            "source": (one["schema"], one["name"]),
+            "target": statistics_name(one, "_partitioned"),
+            "retired": statistics_name(one, "_old"),
+            "history": statistics_name(one, "_history"),
+        }
+        for one in carried
+    ]

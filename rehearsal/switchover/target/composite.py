@@ -1,0 +1,148 @@
+"""Composite foreign keys: the referencing table carries the partition key, so that a real foreign key can stay.
+
+Prepared online, while the twin is made: a column, a trigger that fills it for every write of the application (which
+need not know of it), a trigger that follows changes of the key, a fill in short transactions. At the swap the foreign
+key is exchanged for one over both columns; validated afterwards. Column and filling trigger stay for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from rehearsal.catalog.tables import Catalog, Name, split_name
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, scalar, with_lock
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.switchover.names import STATE_SCHEMA, fit
+from rehearsal.switchover.state import SWAPPED, Migration
+from rehearsal.switchover.target.references import (
+    Reference,
+    composite_column,
+    from_stored,
+    read_references,
+    require_decided,
+    validate_references,
+    values_of,
+)
+
+BLOCKS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Composite:
+    """One referencing table on its way to a composite foreign key."""
+
+    files: SqlFiles
+    one: Reference
+    parent: Name
+    key: str
+
+    def prepare_sql(self, type_sql: str) -> str:
+        """Return the statements that add column, functions and triggers."""
+        return self.files.render("steps/composite.sql.j2", **self._values(), type=type_sql)
+
+    def fill_sql(self, first: int, last: int) -> str:
+        """Return the statement that fills one range of blocks."""
+        blocks = {"first": f"({first},0)", "last": f"({last},0)"}
+        return self.files.render("steps/composite_fill.sql.j2", **self._values(), **blocks)
+
+    def _values(self) -> dict[str, Any]:
+        one = self.one
+        base = f"{one.table}_{one.name}"
+        return values_of(one, self.parent) | {
+            "key": self.key,
+            "column": composite_column(one, self.key),
+            "fill": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="reference_fill_")),
+            "follow": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="reference_follow_")),
+            "fill_trigger": fit(base, prefix="reference_fill_"),
+            "follow_trigger": fit(base, prefix="reference_follow_"),
+            "comment": f"Partition key of the row that {one.label} refers to; filled by a trigger",
+        }
+
+    def fill(self, conn: Connection) -> int:
+        """Give every row its key, in one short transaction a range of blocks; return how many rows were changed.
+
+        A second run finds nothing; rows that are written meanwhile are filled by the trigger. User triggers of the
+        referencing table do not fire where the role may keep them from it.
+
+        Locks: ROW EXCLUSIVE on the referencing table; its changed rows until each range is done.
+        """
+        size = "select pg_catalog.pg_relation_size(%s::regclass) / current_setting('block_size')::int + 1"
+        blocks, changed = int(scalar(conn, size, [quote_ident(self.one.child)])), 0
+        for first in range(0, blocks, BLOCKS):
+            with conn.transaction():
+                _quiet(conn)
+                changed += conn.execute(as_query(self.fill_sql(first, first + BLOCKS))).rowcount
+        return changed
+
+
+def _quiet(conn: Connection) -> None:
+    """Keep triggers such as an updated_at from firing for our own fill; captures of ours are ENABLE ALWAYS."""
+    if scalar(conn, "select rolsuper from pg_catalog.pg_roles where rolname = current_user"):
+        conn.execute("set local session_replication_role = replica")
+
+
+@dataclass(frozen=True, slots=True)
+class Composites:
+    """All composite foreign keys that point at one table of a plan."""
+
+    files: SqlFiles
+    plan: Plan
+    spec: TableSpec
+
+    @property
+    def parent(self) -> Name:
+        """The table that they point at."""
+        return split_name(self.spec.name)
+
+    def prepare(self, conn: Connection, on_lock: Callable[[LockReport], None]) -> int:
+        """Give the referencing tables the partition key; return how many rows were filled. A second run fills none.
+
+        Locks: ACCESS EXCLUSIVE on each referencing table, SHARE ROW EXCLUSIVE on the referenced one, for milliseconds.
+
+        Raises:
+            PreconditionError: the plan does not decide for a foreign key.
+            LockNotAcquired: the budget is spent; those before are prepared.
+        """
+        if self.plan.strategy != "swap":
+            return 0
+        source = Catalog(conn, self.files).read(self.parent)
+        found = read_references(conn, self.files, source.oid)
+        filled = 0
+        for one in require_decided(found, self.plan, self.spec, conn.info.server_version):
+            if one.decision == "composite":
+                work = Composite(self.files, one, self.parent, self.spec.key)
+                on_lock(self._add(conn, work, source.column(self.spec.key).type))
+                filled += work.fill(conn)
+        return filled
+
+    def _add(self, conn: Connection, work: Composite, type_sql: str) -> LockReport:
+        text = work.prepare_sql(type_sql)
+        policy = LockPolicy(**self.plan.locks.model_dump())
+        lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*work.one.child))
+
+        def add(held: Connection) -> None:
+            held.execute(as_query(text))
+
+        _, report = with_lock(conn, f"partition key for {work.one.label}", add, lock=lock, policy=policy)
+        return report
+
+    def finish(self, conn: Connection, found: Migration) -> int:
+        """Validate what the last exchange made in the place of foreign keys; return how much there was to do.
+
+        A key that got past the triggers is mended before. Locks: SHARE UPDATE EXCLUSIVE on the referencing tables.
+
+        Raises:
+            ForeignKeyViolation: a row points at nothing.
+        """
+        references = from_stored(found.detail)
+        live = Catalog(conn, self.files).read(self.parent)
+        weak = {one.name for one in read_references(conn, self.files, live.oid) if not one.validated}
+        for one in references:
+            if found.state == SWAPPED and one.decision == "composite" and one.name in weak:
+                Composite(self.files, one, self.parent, self.spec.key).fill(conn)
+        return validate_references(conn, self.files, live.oid, references)

@@ -1,0 +1,251 @@
+"""Foreign keys that point at a table: what the plan decided for each, at the swap and on the way back.
+
+A foreign key needs a unique index on what it refers to, and a partitioned table has none without its key (trap 23).
+`loose` puts triggers on both sides in the place of the foreign key, with its ON DELETE and ON UPDATE, its name in the
+errors and its deferral; rows that point at nothing are looked for in every comparison, since two cases get past
+triggers: a REPEATABLE READ transaction that deletes a row which was referred to after its snapshot, and sessions with
+session_replication_role = replica. `composite` (`composite`) gives the referencing table the partition key too, so
+that a real foreign key stays. The way back restores the foreign key, validated after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from psycopg.rows import class_row
+
+from rehearsal.catalog.tables import Name, dotted
+from rehearsal.errors import PreconditionError
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents
+from rehearsal.switchover.names import STATE_SCHEMA, fit
+from rehearsal.switchover.target.target import records
+
+REMEDY = (
+    'decide in the plan: references = { "%s" = "composite" } (the referencing table gets the partition key as well) '
+    'or "loose" (triggers on both sides); or drop the foreign key'
+)
+LOOSE = "make it loose"
+COMPOSITE_SINCE = 150000
+ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key that points at the table; actions are as in pg_constraint: a, r, c, n, d."""
+
+    name: str
+    schema: str
+    table: str
+    kind: str
+    is_own: bool
+    columns: list[str]
+    referenced: list[str]
+    on_delete: str
+    on_update: str
+    match: str
+    is_primary: bool
+    deferrable: bool
+    deferred: bool
+    validated: bool
+    definition: str
+    is_owner: bool
+    has: list[str]
+    decision: str = ""
+
+    @property
+    def child(self) -> Name:
+        """The table that refers."""
+        return self.schema, self.table
+
+    @property
+    def label(self) -> str:
+        """Name of the foreign key and of its table, for people."""
+        return f"foreign key {self.name} of {dotted(self.child)}"
+
+
+References = tuple[Reference, ...]
+
+
+def read_references(conn: Connection, files: SqlFiles, oid: int) -> References:
+    """Return the foreign keys that point at a table, the table's own on itself among them."""
+    with conn.cursor(row_factory=class_row(Reference)) as cursor:
+        return tuple(cursor.execute(files.query("queries/references.sql"), {"oid": oid}).fetchall())
+
+
+def problem_of(one: Reference, plan: Plan, spec: TableSpec, version: int) -> tuple[str, str] | None:
+    """Return why a foreign key cannot be handled as the plan says, and the remedy; None if it can."""
+    decision = spec.references.get(one.name)
+    if decision is None:
+        return "it would go on pointing at the retired table, and the plan does not decide for it", REMEDY % one.name
+    planned = not one.is_own and dotted(one.child) in {other.name for other in plan.tables}
+    some = " SET NULL (" in one.definition or " SET DEFAULT (" in one.definition
+    full = one.match == "f" and len(one.columns) > 1
+    old = version < COMPOSITE_SINCE
+    composite, alone = decision == "composite", "per-partition" in spec.uniques.values() and not one.is_primary
+    problems = {
+        "the referencing table is not an ordinary one": (one.kind != "r", "drop it, partition that table later"),
+        "both tables change their shape in one plan": (planned, "split the plan, switch one after the other"),
+        "MATCH FULL over several columns is not carried": (full, "make it MATCH SIMPLE with a check constraint"),
+        "ON DELETE sets only some of its columns": (some, "let it set all of them"),
+        "the role does not own the referencing table": (not one.is_owner, "grant its owner to the role"),
+        "the table's own foreign key cannot be composite": (composite and one.is_own, LOOSE),
+        "a deferrable foreign key cannot be composite": (composite and one.deferrable, LOOSE),
+        "composite needs PostgreSQL 15, before it a row that moves counts as deleted": (composite and old, LOOSE),
+        "it refers to a unique index that the plan keeps per partition": (composite and alone, LOOSE),
+    }
+    return next(((reason, remedy) for reason, (stands, remedy) in problems.items() if stands), None)
+
+
+def require_decided(found: References, plan: Plan, spec: TableSpec, version: int) -> References:
+    """Return the same with their decisions; somebody may have made a foreign key since preflight.
+
+    Raises:
+        PreconditionError: names each one that the plan does not carry, and what to do.
+    """
+    stuck = [(one, problem) for one in found if (problem := problem_of(one, plan, spec, version))]
+    if stuck:
+        told = ". ".join(f"{one.label}: {reason}; {remedy}" for one, (reason, remedy) in stuck)
+        message = f"{spec.name} cannot change its name while it is referred to: {told}"
+        raise PreconditionError(message)
+    return tuple(replace(one, decision=spec.references[one.name]) for one in found)
+
+
+def unknown_references(found: References, spec: TableSpec) -> list[str]:
+    """Return names that the plan decides for and that no foreign key has."""
+    return [name for name in spec.references if name not in {one.name for one in found}]
+
+
+def values_of(one: Reference, parent: Name) -> dict[str, Any]:
+    """Return what the templates of a loosened foreign key are filled with."""
+    base = f"{one.table}_{one.name}"
+    return {
+        "constraint": one.name,
+        "child": one.child,
+        "child_text": dotted(one.child),
+        "parent": parent,
+        "parent_text": dotted(parent),
+        "columns": one.columns,
+        "child_columns": records("c", tuple(one.columns)),
+        "new_columns": records("new", tuple(one.columns)),
+        "parent_columns": records("p", tuple(one.referenced)),
+        "old_columns": records("old", tuple(one.referenced)),
+        "moved_columns": records("new", tuple(one.referenced)),
+        "became_columns": records("became", tuple(one.referenced)),
+        "new_is_null": _any_null("new", one.columns),
+        "old_is_null": _any_null("old", one.referenced),
+        "child_is_null": _any_null("c", one.columns),
+        "on_delete": one.on_delete,
+        "on_update": one.on_update,
+        "deferrable": one.deferrable,
+        "deferred": one.deferred,
+        "check": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_check_")),
+        "act": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_act_")),
+        "move": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_move_")),
+        # BEFORE triggers fire in the order of their names: after those of the application, which may change the key.
+        "move_trigger": fit(base, prefix="zz_loose_move_"),
+        "moved_setting": "rehearsal.moved",
+        "check_trigger": fit(base, prefix="loose_check_"),
+        "delete_trigger": fit(base, prefix="loose_delete_"),
+        "update_trigger": fit(base, prefix="loose_update_"),
+        "comment": f"Stands for {one.label}: {one.definition}",
+    }
+
+
+def _any_null(record: str, columns: Iterable[str]) -> str:
+    return " or ".join(f"{record}.{quote_ident(column)} is null" for column in columns)
+
+
+def composite_column(one: Reference, key: str) -> str:
+    """Return the name of the column that holds the partition key beside a foreign key's own columns."""
+    return fit("_".join([*one.columns, key]))
+
+
+def replace_keys(files: SqlFiles, found: References, parent: Name, key: str) -> tuple[list[str], list[str]]:
+    """Return the statements of the swap for each foreign key: before the renames, and after them."""
+    before = [f"alter table {quote_ident(one.child)} drop constraint {quote_ident(one.name)}" for one in found]
+    return before, [_replacement(files, one, parent, key) for one in found]
+
+
+def require_prepared(found: References, key: str) -> None:
+    """Refuse a swap whose composite foreign keys were not prepared.
+
+    Raises:
+        PreconditionError: the foreign key was made, or decided on, since the copy.
+    """
+    late = [one for one in found if one.decision == "composite" and composite_column(one, key) not in one.has]
+    if late:
+        names = ", ".join(one.label for one in late)
+        message = f"no column for the partition key beside {names}: made since the copy; drop it until after the swap"
+        raise PreconditionError(message)
+
+
+def _replacement(files: SqlFiles, one: Reference, parent: Name, key: str) -> str:
+    if one.decision == "loose":
+        return files.render("steps/loosen.sql.j2", **values_of(one, parent))
+    columns = quote_idents([*one.columns, composite_column(one, key)])
+    referenced = f"{quote_ident(parent)} ({quote_idents([*one.referenced, key])})"
+    # The key of a referenced row may change, whatever may become of the rest: so always ON UPDATE CASCADE.
+    actions = f"on delete {ACTIONS[one.on_delete]} on update cascade"
+    name = quote_ident(one.name)
+    return (
+        f"alter table {quote_ident(one.child)} add constraint {name} foreign key ({columns}) references {referenced} "
+        f"{actions} not valid"
+    )
+
+
+def restore(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
+    """Return the statements of the way back: what replaced a key goes before the renames, the key comes after them."""
+    before = [
+        files.render("steps/loose_off.sql.j2", **values_of(one, parent))
+        if one.decision == "loose"
+        else f"alter table {quote_ident(one.child)} drop constraint {quote_ident(one.name)}"
+        for one in found
+    ]
+    return before, [f"{_add(one)} not valid" for one in found]
+
+
+def _add(one: Reference) -> str:
+    return f"alter table {quote_ident(one.child)} add constraint {quote_ident(one.name)} {one.definition}"
+
+
+def lock_children(found: References) -> list[str]:
+    """Return statements that lock the referencing tables, to run before the table itself is locked."""
+    children = sorted({one.child for one in found if not one.is_own})
+    return [f"lock table {quote_ident(child)} in access exclusive mode" for child in children]
+
+
+def stored(found: References) -> list[dict[str, Any]]:
+    """Return references as the state of the migration keeps them, for the way back."""
+    return [asdict(one) for one in found]
+
+
+def from_stored(detail: dict[str, Any]) -> References:
+    """Return the references that a swap replaced."""
+    return tuple(Reference(**one) for one in detail.get("references", []))
+
+
+def validate_references(conn: Connection, files: SqlFiles, oid: int, wanted: Sequence[Reference]) -> int:
+    """Validate the foreign keys that a swap or a way back made and that were valid before; return how many needed it.
+
+    Locks: SHARE UPDATE EXCLUSIVE on the referencing, ROW SHARE on the referenced table: nobody waits.
+
+    Raises:
+        ForeignKeyViolation: a row points at nothing; the foreign key holds for new rows all the same.
+    """
+    valid = {(one.child, one.name) for one in wanted if one.validated}
+    missing = [one for one in read_references(conn, files, oid) if (one.child, one.name) in valid and not one.validated]
+    for one in missing:
+        statement = f"alter table {quote_ident(one.child)} validate constraint {quote_ident(one.name)}"
+        conn.execute(as_query(statement))
+    return len(missing)
+
+
+def count_orphans(conn: Connection, files: SqlFiles, one: Reference, parent: Name) -> tuple[int, list[str]]:
+    """Return how many rows of the referencing table point at nothing, and some of what they point at."""
+    row = conn.execute(files.query("queries/orphans.sql.j2", **values_of(one, parent))).fetchone()
+    orphans, examples = row or (0, None)
+    return int(orphans), list(examples or ())

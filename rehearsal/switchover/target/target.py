@@ -1,0 +1,273 @@
+"""The partitioned twin and its triggers, rendered as changes for the registry.
+
+Owns what the SQL templates `steps/target.sql.j2` and `steps/mirror.sql.j2` are filled with. Reads the source (its
+catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from rehearsal.catalog.keys import leaves_of, read_keys
+from rehearsal.catalog.tables import Catalog, Name, Table, dotted, split_name
+from rehearsal.errors import PreconditionError, SqlFileError
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, checksum, quote_ident
+from rehearsal.switchover.names import Names, fit, trigger_names
+from rehearsal.switchover.target.carry import carry_values
+
+PARTS_OF_TWIN = (("010", "target"), ("020", "mirror"))
+PARTS = {"attach": (("010", "attach_register"),)}
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedChange:
+    """One change for the registry: its name and its SQL."""
+
+    name: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is needed to write rows of a source and its twin: names and columns.
+
+    `uniques` is the plan's decision for each unique index without the key (`uniques`).
+    `log_types` are the types of the identity in a key log: with their collation, since equal must mean the same there.
+    `always` are identity columns GENERATED ALWAYS: such a column of the source can be inserted, but never updated.
+    """
+
+    names: Names
+    key: str
+    primary: tuple[str, ...]
+    identity: tuple[str, ...]
+    identity_types: tuple[str, ...]
+    columns: tuple[str, ...]
+    uniques: Mapping[str, str] = field(default_factory=dict[str, str])
+    always: tuple[str, ...] = ()
+    log_types: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, table: Table, key: str, names: Names | None = None, uniques: Mapping[str, str] | None = None) -> Shape:
+        """Derive the shape of a table; its identity is the primary key with the partition key added.
+
+        Raises:
+            PreconditionError: the table has no primary key, or no such column.
+        """
+        primary = table.primary_key
+        if not primary:
+            message = f"table {dotted(table.name)} has no primary key; add one, rows cannot be told apart without it"
+            raise PreconditionError(message)
+        table.column(key)
+        identity = primary if key in primary else (*primary, key)
+        types = tuple(table.column(name).type for name in identity)
+        return cls(
+            names=names or Names(table.name),
+            key=key,
+            primary=primary,
+            identity=identity,
+            identity_types=types,
+            columns=table.stored_columns,
+            uniques=uniques or {},
+            always=tuple(column.name for column in table.columns if column.identity == "a"),
+            log_types=_log_types(table, identity),
+        )
+
+
+def _log_types(table: Table, identity: tuple[str, ...]) -> tuple[str, ...]:
+    columns = (table.column(name) for name in identity)
+    return tuple(one.type + (f" collate {one.collation}" if one.collation else "") for one in columns)
+
+
+def shape_of(catalog: Catalog, spec: TableSpec) -> Shape:
+    """Return the shape of a planned table, whichever of its two tables has the name just now."""
+    name = split_name(spec.name)
+    return Shape.of(catalog.read(name), spec.key, Names(name))
+
+
+def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime) -> list[RenderedChange]:
+    """Render the changes of all tables of the plan: the twin, then its mirror.
+
+    A change that was applied already is returned as it was applied, since bounds depend on the day it was made.
+
+    Raises:
+        SqlFileError: a template was edited after its change was applied.
+    """
+    applied = read_applied(conn)
+    changes: list[RenderedChange] = []
+    for spec in plan.tables:
+        base = f"{plan.name}/{change_name(split_name(spec.name))}"
+        for number, part in PARTS.get(plan.strategy, PARTS_OF_TWIN):
+            name = f"{base}/{number}_{part}"
+            template = f"steps/{part}.sql.j2"
+            stamp = f"-- rendered from {template}, sha256 {checksum(files.text(template))}, {spec_stamp(spec, plan)}\n"
+            body = applied.get(name)
+            if body is None:
+                body = stamp + files.render(template, **_values(part, conn, files, plan, spec, now))
+            elif not body.startswith(stamp):
+                message = (
+                    f"change {name} was applied from another {template} or another plan; restore the file or "
+                    "the plan's table, or start from a fresh database"
+                )
+                raise SqlFileError(message)
+            changes.append(RenderedChange(name, body))
+    return changes
+
+
+def _values(part: str, conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
+    if part == "target":
+        return target_values(conn, files, plan, spec, now)
+    if part == "mirror":
+        return mirror_values(conn, files, plan, spec)
+    return {"source_text": spec.name, "plan": plan.name, "strategy": plan.strategy}
+
+
+def change_name(name: Name) -> str:
+    """Return the part of a change's name, and of its file's, that stands for a table.
+
+    >>> change_name(("public", "revenues"))
+    'revenues'
+    >>> change_name(("public", "We/ird"))
+    'we_ird_6244cac5'
+    """
+    if name[0] == "public" and re.fullmatch(r"[a-z0-9_]+", name[1]):
+        return name[1]
+    plain = re.sub(r"[^a-z0-9]+", "_", name[1].lower()).strip("_")
+    return f"{plain}_{checksum(dotted(name))[:8]}".lstrip("_")
+
+
+def spec_stamp(spec: TableSpec, plan: Plan) -> str:
+    """Return a stamp of the parts of the plan that a rendered change depends on."""
+    words = [f"{spec.name} by {spec.key}", spec.interval, plan.strategy]
+    if spec.epoch:
+        words.append(f"epoch {spec.epoch}")
+    if spec.method != "range":
+        words.append(f"{spec.method} {json.dumps(spec.values) if spec.method == 'list' else spec.modulus}")
+    return ", ".join(words).replace("\n", " ")
+
+
+def read_applied(conn: Connection) -> dict[str, str]:
+    """Return the bodies of applied changes by name; empty when there is no registry yet."""
+    if scalar(conn, "select to_regclass('rehearsal.change') is null"):
+        return {}
+    return dict(conn.execute("select name, body from rehearsal.change").fetchall())
+
+
+def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
+    """Return what `steps/target.sql.j2` is filled with."""
+    table = Catalog(conn, files).read(split_name(spec.name))
+    shape = Shape.of(table, spec.key)
+    keys = read_keys(conn, files, spec, table)
+    bounds, decided = leaves_of(conn, keys, now), keys.decided(now)
+    names = shape.names
+    leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
+    return {
+        "source": table.name,
+        "source_text": dotted(table.name),
+        "target": names.target,
+        "method": spec.method,
+        "key": spec.key,
+        **placed(leaves, names.default_leaf if spec.default_partition else None),
+        "primary_key": fit(names.target[1], "_pkey"),
+        "identity": shape.identity,
+        "owner": table.owner if table.owner != scalar(conn, "select current_user") else None,
+        "comment": table.comment,
+        "plan": plan.name,
+        "strategy": plan.strategy,
+        "detail": json.dumps({"leaves": decided.to_detail()} if decided else {}),
+        **carry_values(conn, files, table, plan.strategy, names),
+    }
+
+
+def placed(leaves: list[dict[str, Any]], default_leaf: Name | None = None) -> dict[str, Any]:
+    """Return the values of `steps/target.sql.j2` that tell its leaves, each with its name and its bound."""
+    relations = [*(leaf["name"] for leaf in leaves), *([default_leaf] if default_leaf else [])]
+    return {"leaves": leaves, "default_leaf": default_leaf, "relations": relations}
+
+
+def mirror_values(
+    conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, names: Names | None = None
+) -> dict[str, Any]:
+    """Return what `steps/mirror.sql.j2` is filled with; `names` places it around another table of the same shape."""
+    table = Catalog(conn, files).read(split_name(spec.name))
+    return mirror_values_of(Shape.of(table, spec.key, names), plan.strategy)
+
+
+def mirror_values_of(shape: Shape, strategy: str) -> dict[str, Any]:
+    """Return what `steps/mirror.sql.j2` is filled with, from a shape alone."""
+    names = shape.names
+    return {
+        "strategy": strategy,
+        "source": names.source,
+        "target": names.target,
+        "columns": shape.columns,
+        "identity": shape.identity,
+        "identity_types": shape.log_types,
+        "primary": shape.primary,
+        "log_columns": ", ".join(log_columns(shape)),
+        "old_identity": records("old", shape.identity),
+        "new_identity": records("new", shape.identity),
+        "old_primary": records("old", shape.primary),
+        "new_primary": records("new", shape.primary),
+        "target_identity": records("t", shape.identity),
+        "new_columns": records("new", shape.columns),
+        "assignments": assignments(shape.columns),
+        "source_assignments": assignments(one for one in shape.columns if one not in shape.always),
+        "forward_log": names.forward_log,
+        "reverse_log": names.reverse_log,
+        "capture_forward": names.function("capture_forward"),
+        "capture_reverse": names.function("capture_reverse"),
+        "refuse_truncate": names.function("refuse_truncate"),
+        "sync_forward": names.function("sync_to_partitioned"),
+        "sync_reverse": names.function("sync_from_partitioned"),
+        "capture_trigger": names.capture_trigger,
+        "reverse_capture_trigger": names.reverse_capture_trigger,
+        "sync_trigger": names.sync_trigger,
+        "reverse_sync_trigger": names.reverse_sync_trigger,
+        "truncate_trigger": names.truncate_trigger,
+        "migration_source": dotted(names.source),
+        "plain": quote_ident(names.source),
+        "parted": quote_ident(names.target),
+        "seen_triggers": trigger_names(names),
+    }
+
+
+def records(record: str, columns: tuple[str, ...]) -> str:
+    """Write columns of a record: `old."id", old."key"`."""
+    return ", ".join(f"{record}.{quote_ident(one)}" for one in columns)
+
+
+def assignments(columns: Iterable[str]) -> str:
+    """Write what ON CONFLICT sets."""
+    return ", ".join(f"{quote_ident(one)} = excluded.{quote_ident(one)}" for one in columns)
+
+
+def log_columns(shape: Shape) -> tuple[str, ...]:
+    """Columns of a key log that hold the identity."""
+    return tuple(f"k{number}" for number in range(1, len(shape.identity) + 1))
+
+
+def is_filled(conn: Connection, target: Table) -> bool:
+    """Return whether any leaf has rows, or had some."""
+    oids = [leaf.oid for leaf in target.partitions]
+    query = "select coalesce(sum(pg_catalog.pg_relation_size(oid)), 0) > 0 from unnest(%s::oid[]) as oid"
+    return bool(scalar(conn, query, [oids]))
+
+
+def clear_target_sql(files: SqlFiles, target: Table, *, filled: bool = True) -> str:
+    """Return the statements that empty the twin, if it is filled, and take its indexes off."""
+    schema = target.name[0]
+    return files.render(
+        "steps/clear_target.sql.j2",
+        target=target.name,
+        filled=filled,
+        constraints=[one.constraint_name for one in target.indexes if one.constraint_name],
+        indexes=[(schema, one.name) for one in target.indexes if not one.constraint_name],
+        late_checks=[one.name for one in target.constraints if one.kind == "c" and not one.is_validated],
+    )

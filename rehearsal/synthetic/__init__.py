@@ -1,0 +1,1 @@
+"""Rows that are made up, as production has them."""
