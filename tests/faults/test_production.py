@@ -351,9 +351,9 @@ def edited_after_the_rehearsal(production: Production) -> None:
         shutil.copytree(ROOT / name, tool / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("deploy.py", "requirements.lock"):
         shutil.copy(ROOT / name, tool / name)
-    production.monkeypatch.setattr("rehearsal.approval.approvals.fingerprint.PROJECT", tool)
+    production.monkeypatch.setattr("rehearsal.approval.fingerprint.PROJECT", tool)
     production.go()
-    path = tool / "rehearsal" / "exchange.py"
+    path = tool / "rehearsal" / "switchover" / "strategies" / "swap" / "exchange.py"
     path.write_text(path.read_text().replace("access exclusive", "share"))
 
     said = production.call("migrate")
@@ -369,7 +369,7 @@ def test_the_tool_edited_after_the_rehearsal_is_another_one(production: Producti
 
 @pytest.mark.fault("v07", mutant=True)
 def test_mutant_a_fingerprint_without_code(production: Production, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rehearsal.approval.approvals.fingerprint.CODE", ())
+    monkeypatch.setattr("rehearsal.approval.fingerprint.CODE", ())
 
     with pytest.raises(AssertionError, match="an edited tool runs in production"):
         edited_after_the_rehearsal(production)
