@@ -30,7 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Minutes each, and without surprises for who changes one module: left to `./inv test --all`.
 LONG = ("tests/faults/", "tests/zoo/", "tests/hosts/", "tests/fleet/", "tests/postgres/test_keys.py")
-FIRST = ("tests/histories/", "tests/kills/", "tests/resilience/", *LONG)
+FIRST = ("tests/histories/", "tests/kills/", "tests/resilience/", "tests/local/", *LONG)
 
 
 # Of a fault's many variants CI has the first ones; all of them belong to `./inv test --long`.

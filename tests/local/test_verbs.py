@@ -25,7 +25,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.names import Names
 from tests.local.conftest import ROOT, own_folder
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]
+pytestmark = pytest.mark.long
 ROWS = "20000"
 LEGACY = "  ".join(["reads legacy, writes legacy"] * 2)  # file and process
 FOLDERS = ("inventories", "plans", "sql", "templates", "example_app", "rehearsal", "fleet", "tasks", "deploy.py")
