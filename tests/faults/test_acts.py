@@ -14,12 +14,17 @@ from rehearsal.checks.preflight.place import places
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
-from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import catalog_digest
 from tests.fix_tables import deploy, make_plan, make_switchover
+from tests.load_world import wait_until
 
+OTHERS = """
+select count(*) from pg_catalog.pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_type <> 'autovacuum worker'
+"""
 STRANGER = """
 create role stranger in role pg_monitor;
 grant usage on schema rehearsal, public to stranger;
@@ -33,7 +38,11 @@ def blockers(conn: Connection, files: SqlFiles, plan: Plan, act: Intent) -> list
 
 
 def settled_digest(conn: Connection, files: SqlFiles) -> str:
-    """Return the digest of catalogs and row counters, once the counters of what was written before are there."""
+    """Return the digest of catalogs and row counters, once the counters of what was written before are there.
+
+    Sessions of the engine that end count their rows then.
+    """
+    wait_until(lambda: scalar(conn, OTHERS) == 0)
     conn.execute("select pg_catalog.pg_stat_force_next_flush()")
     return catalog_digest(conn, files)
 
