@@ -100,7 +100,7 @@ def faked(moment: datetime, folder: Path) -> dict[str, str]:
     subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "waits.so", folder / "waits.c"], check=True)
     shift = (moment - datetime.now(UTC)).total_seconds()
     return {
-        "LD_PRELOAD": f"{folder / 'sleep.so'}:{found}",
+        "LD_PRELOAD": f"{folder / 'waits.so'}:{found}",
         "FAKETIME": f"{shift:+.0f}s",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
