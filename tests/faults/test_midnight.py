@@ -171,7 +171,7 @@ def rehearse_over_midnight(tmp_path: Path, midnight: datetime, *words: str, befo
 def test_midnight_at_the_end_of_february(folder: Path) -> None:
     """A small rehearsal; it begins on the last of February and ends on the first of March."""
     words = ("--plan", "sensor_readings", "--rows", "20000")
-    rehearse_over_midnight(folder, datetime(2027, 3, 1, tzinfo=UTC), *words, before=timedelta(seconds=75))
+    rehearse_over_midnight(folder, datetime(2027, 3, 1, tzinfo=UTC), *words, before=timedelta(seconds=25))
 
 
 @pytest.mark.hours
