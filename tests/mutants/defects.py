@@ -219,7 +219,7 @@ create function public.swallow() returns trigger language plpgsql as
 REFUSE = """
 create function public.refuse() returns trigger language plpgsql as 'begin raise exception ''refused''; end'
 """
-# What a way back would leave: the end of its script, when names are those of before.
+# What a rollback would leave: the end of its script, when names are those of before.
 BACK = ("steps/swap_back.sql.j2", "{% for statement in after %}")
 # Comparisons that count rows but do not look at their values, or do not say which rows they are.
 VALUES = 'pg_catalog.hash_record_extended({{ row(%s, "x") | raw }}, 0)'
