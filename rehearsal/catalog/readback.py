@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from rehearsal.catalog.tables import Table
+from rehearsal.catalog.tables import STATE_SCHEMA, Table
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover.names import STATE_SCHEMA
 
 # A subject is its kind and its name, quoted always: `index "a b"`; statistics have a schema in front.
 SUBJECT = re.compile(r'(\D+?) ((?:"(?:[^"]|"")*"\.)?("(?:[^"]|"")*"))')

@@ -18,6 +18,8 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 
 Name = tuple[str, str]
+# Where everything of ours lies that is no table of the application.
+STATE_SCHEMA = "rehearsal"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,14 @@ from pathlib import Path
 from psycopg.rows import dict_row
 
 from rehearsal.catalog.tables import Catalog, Name, dotted
-from rehearsal.checks.parity.digest import open_snapshot
-from rehearsal.checks.parity.pair import read_encodings
 from rehearsal.checks.scratch import scratch_database
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.programs import find_client, require_version, run_client
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.parity.digest import open_snapshot
+from rehearsal.switchover.parity.pair import read_encodings
 
 MANIFEST = "MANIFEST.sha256"
 COMMON = ("--no-owner", "--no-acl", "--no-publications", "--no-subscriptions")

@@ -11,10 +11,10 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rehearsal.catalog.ddl import bare_check, index_shape, plain
 from rehearsal.catalog.definition import Same, as_text
 from rehearsal.catalog.tables import Column, Constraint, Index, Table, dotted
 from rehearsal.postgres.sqlfiles import quote_ident
-from rehearsal.switchover.target.carry import bare_check
 
 Bounds = Sequence[tuple[str | None, ...]]
 
@@ -172,35 +172,6 @@ def _wanted_shapes(index: Index, key: str) -> tuple[str, ...]:
     if not index.is_unique or key in index.key_columns:
         return (index_shape(index),)
     return tuple(index_shape(index, with_key=one) for one in dict.fromkeys((plain(key), quote_ident(key))))
-
-
-def index_shape(index: Index, *, with_key: str | None = None) -> str:
-    """Return an index's definition without names; `with_key`, written so, is added where a unique index needs it."""
-    tail = index.tail.removeprefix("USING ")
-    if with_key:
-        end = closing(tail)
-        tail = f"{tail[:end]}, {with_key}{tail[end:]}"
-    return ("unique " if index.is_unique else "") + tail + (f" WHERE {index.predicate}" if index.predicate else "")
-
-
-def closing(text: str) -> int:
-    """Return where the first parenthesis of an index definition closes; quoted names may hold any sign."""
-    depth, quote = 0, ""
-    for place, sign in enumerate(text):
-        if quote:
-            quote = "" if sign == quote else quote
-        elif sign in "\"'":
-            quote = sign
-        elif sign in "()":
-            depth += 1 if sign == "(" else -1
-            if not depth:
-                return place
-    return len(text)
-
-
-def plain(name: str) -> str:
-    """Quote a name where PostgreSQL's rendering would, keywords left out."""
-    return name if name.isidentifier() and name.islower() and name.isascii() else quote_ident(name)
 
 
 def _foreign_keys(twin: Twin) -> Iterator[str]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name, Table
-from rehearsal.checks.parity.pair import read_encodings
 from rehearsal.errors import CannotSee
 from rehearsal.load.ledger import MARKER_PREFIX
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.parity.pair import read_encodings
 
 WITNESS = "rehearsal witness"
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from psycopg import sql
 
 from rehearsal.catalog.tables import split_name
-from rehearsal.checks.parity import compare
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, with_lock
@@ -18,6 +17,7 @@ from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity import compare
 from rehearsal.switchover.snapshot_guard import Guard
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.strategies.attach.unsplit import forget_copy

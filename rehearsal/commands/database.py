@@ -18,7 +18,6 @@ from rehearsal.application.rollout import set_flags
 from rehearsal.approval.acts import Act
 from rehearsal.approval.production import admit, keep_approval
 from rehearsal.catalog.tables import split_name
-from rehearsal.checks.parity import parity_text
 from rehearsal.commands.cleanup import clean_up, end_attach
 from rehearsal.commands.doctor import examine
 from rehearsal.errors import PreconditionError, UsageError
@@ -41,6 +40,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.copy.pause import end_pause, read_pause, set_pause
 from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_statements
 from rehearsal.switchover.outdated import mend_targets
+from rehearsal.switchover.parity import parity_text
 from rehearsal.switchover.strategies.attach.split import Regrain
 from rehearsal.switchover.target.target import render_changes
 from rehearsal.terminal.views import make_terminal

@@ -13,11 +13,11 @@ from psycopg import sql
 from rehearsal.application.flags import read_routing
 from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.inspection import inspect
-from rehearsal.checks.parity import compare
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
+from rehearsal.switchover.parity import compare
 from rehearsal.switchover.repair import enable_triggers, resync
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.indexes import IndexBuilder

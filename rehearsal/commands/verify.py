@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rehearsal.catalog.tables import split_name
 from rehearsal.checks.duplicates import Duplicates, find_duplicates
-from rehearsal.checks.parity import ParityReport, compare, parity_text
 from rehearsal.commands.database import DONE, FAILED, UNSEEN, Target, opened
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
+from rehearsal.switchover.parity import ParityReport, compare, parity_text
 
 
 def verify(target: Target) -> int:

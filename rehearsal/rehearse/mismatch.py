@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name, Table
-from rehearsal.checks.parity import compare
-from rehearsal.checks.parity.report import ParityReport
 from rehearsal.commands.doctor import twin_leads
 from rehearsal.errors import CannotSee
 from rehearsal.load.ledger import marker_prefix
@@ -23,6 +21,8 @@ from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import EVERYTHING
+from rehearsal.switchover.parity import compare
+from rehearsal.switchover.parity.report import ParityReport
 from rehearsal.switchover.quiet import quiet
 from rehearsal.switchover.repair import our_triggers, resync
 from rehearsal.switchover.table import Switchover

@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from rehearsal.application.flags import show_flags
 from rehearsal.application.rollout import FlipResult, set_flags
 from rehearsal.catalog.tables import Name, Table, split_name
-from rehearsal.checks.definition import find_differences, find_leftovers
 from rehearsal.checks.duplicates import find_duplicates
 from rehearsal.checks.figures import read_figures, row_column
 from rehearsal.checks.inspection import inspect
-from rehearsal.checks.parity import compare, parity_text
-from rehearsal.checks.parity.report import ParityReport
 from rehearsal.checks.queries.compare import QueryResult, compare_queries, performance_results_text, speed_text
 from rehearsal.errors import CannotSee
 from rehearsal.plan.model import TableSpec
@@ -23,7 +20,10 @@ from rehearsal.rehearse.prepare import check_triggers, distinct_columns
 from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.switchover import state
+from rehearsal.switchover.definition import find_differences, find_leftovers
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity import compare, parity_text
+from rehearsal.switchover.parity.report import ParityReport
 from rehearsal.switchover.target.references import count_orphans, from_stored
 
 SWITCHED = {"dual-write": state.MIRRORED, "swap": state.SWAPPED, "attach": state.ATTACHED}

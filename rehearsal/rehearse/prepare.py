@@ -14,7 +14,6 @@ from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.tables import Table, dotted, split_name
 from rehearsal.checks import backup as backups
 from rehearsal.checks.figures import newest_id, read_figures, row_column
-from rehearsal.checks.parity import ParityReport, compare, parity_text
 from rehearsal.checks.preflight import OF_THE_DRILL, check_drill, run_preflight
 from rehearsal.checks.scratch import scratch_name
 from rehearsal.checks.stats import read_stats
@@ -31,6 +30,7 @@ from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.readiness import Intent, ask_first, free_bytes
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.switchover.parity import ParityReport, compare, parity_text
 from rehearsal.switchover.target.target import render_changes
 from rehearsal.synthetic.rows import check_distribution, make_data
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from rehearsal.catalog.tables import Name
+from rehearsal.catalog.tables import STATE_SCHEMA, Name
 
 LIMIT = 63
-STATE_SCHEMA = "rehearsal"
 
 
 def fit(base: str, suffix: str = "", prefix: str = "") -> str:

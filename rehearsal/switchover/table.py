@@ -15,7 +15,6 @@ from psycopg import sql
 
 from rehearsal.catalog.definition import read_definition
 from rehearsal.catalog.tables import Catalog, Name, dotted, split_name
-from rehearsal.checks.definition import remember
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
@@ -28,6 +27,7 @@ from rehearsal.switchover.copy.chunks import Limits
 from rehearsal.switchover.copy.copier import Copier, Progress, plan_chunks
 from rehearsal.switchover.copy.replay import Drain, settle_sql
 from rehearsal.switchover.copy.throttle import Pacer, make_pacer
+from rehearsal.switchover.definition import remember
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.sightings import Sight

@@ -11,23 +11,22 @@ from typing import Any
 from rehearsal.catalog.definition import Difference, compare, read_facts
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Catalog, Name, Table, dotted, split_name
-from rehearsal.checks import parity
-from rehearsal.checks.definition import find_differences
-from rehearsal.checks.expected import twin_statistics
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
-from rehearsal.switchover import state
+from rehearsal.switchover import parity, state
+from rehearsal.switchover.definition import find_differences
 from rehearsal.switchover.drift import Prove, Watch
 from rehearsal.switchover.names import Names
-from rehearsal.switchover.pairs import compare_pair, retired_names, target_names
 from rehearsal.switchover.sightings import Seen, Sight
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.strategies.swap.exchange import leaf_keys
 from rehearsal.switchover.target.carry import read_carried
+from rehearsal.switchover.target.expected import twin_statistics
+from rehearsal.switchover.target.pairs import compare_pair, retired_names, target_names
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import read_trigger_states
 

@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 
 from rehearsal.catalog.tables import Catalog
-from rehearsal.checks.parity import compare
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity import compare
 from tests.bench.world import TABLE, Cost, World, backend_seconds, count, make_plan
 from tests.bench.writers import clients, percentile
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rehearsal.catalog.tables import split_name
-from rehearsal.checks.definition import find_differences
 from rehearsal.checks.duplicates import find_duplicates
 from rehearsal.checks.inspection import inspect
-from rehearsal.checks.parity import compare
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.commands.cleanup import clean_up, end_attach
 from rehearsal.commands.verify import look_at_history
@@ -20,6 +18,8 @@ from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
+from rehearsal.switchover.definition import find_differences
+from rehearsal.switchover.parity import compare
 from rehearsal.switchover.strategies.attach.split import Regrain
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT

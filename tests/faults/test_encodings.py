@@ -16,7 +16,6 @@ import fleet.psql
 from fleet.cluster import Cluster
 from rehearsal.catalog.tables import Catalog
 from rehearsal.checks.backup import backup, restore_drill
-from rehearsal.checks.parity import compare
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import RehearsalError
@@ -25,6 +24,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres import pinned
 from rehearsal.postgres.connection import connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.parity import compare
 from tests.fix_tables import deploy, make_switchover
 
 # What stands for the umlauts in each encoding.

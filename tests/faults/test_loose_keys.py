@@ -8,12 +8,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import rehearsal.checks.parity
+import rehearsal.switchover.parity
 from rehearsal.catalog.tables import Table
-from rehearsal.checks.parity.pair import Pair
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import connect
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.parity.pair import Pair
 from tests.faults.small import TABLE, Small
 
 # Name of the referencing table -> its foreign key's actions.
@@ -90,7 +90,7 @@ def test_they_would_not_be_if_the_self_test_wrote_into_the_table(small: Small, m
             conn.execute(sql.SQL("delete from {} where id = 3").format(sql.Identifier(*live.name)))
         return True, "on rows of the application"
 
-    monkeypatch.setattr(rehearsal.checks.parity, "run_self_test", on_live_rows)
+    monkeypatch.setattr(rehearsal.switchover.parity, "run_self_test", on_live_rows)
     with pytest.raises(AssertionError, match="an act of ours met a foreign key"):
         loose_keys_are_carried(small)
 

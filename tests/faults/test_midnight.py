@@ -132,30 +132,40 @@ def look(seen: Seen, base: Path, port: int, app_port: int) -> None:
         seen.app.append(parsedate_to_datetime(said.headers["date"]))
 
 
-def rehearse_over_midnight(tmp_path: Path, midnight: datetime, *words: str, before: timedelta) -> None:
-    """Rehearse from shortly before midnight until after it; no gate fails but those of the machine."""
-    base, runs, port, app_port = tmp_path / "base", tmp_path / "runs", free_port(), free_port()
+def pass_midnight(folder: Path, midnight: datetime, *words: str, before: timedelta) -> tuple[int, str]:
+    """Rehearse from shortly before midnight until after it; return exit code and output.
+
+    Server and app are asked what time it is, before midnight and after it.
+    """
+    base, port, app_port = folder / "base", free_port(), free_port()
     variables = {
         "REHEARSAL_LOCAL_BASE": str(base),
-        "REHEARSAL_RUNS": str(runs),
+        "REHEARSAL_RUNS": str(folder / "runs"),
         "REHEARSAL_LOCAL_DB_PORT": str(port),
         "REHEARSAL_LOCAL_APP_PORT": str(app_port),
         "REHEARSAL_LOCAL_APPS": "1",
-        **faked(midnight - before, tmp_path),
+        **faked(midnight - before, folder),
     }
     seen = Seen()
-    with rehearsing(tmp_path, variables, *words) as process:
+    with rehearsing(folder, variables, *words) as process:
         while process.poll() is None:
             look(seen, base, port, app_port)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=2)
-    said = (tmp_path / "said.txt").read_text()
-    assert process.returncode != 2, said
+    said = (folder / "said.txt").read_text()
     assert seen.server, said
     assert midnight - before <= seen.server[0] < midnight <= seen.server[-1], (seen.server, said)
     assert seen.app, said
     assert midnight - before <= seen.app[0] <= seen.app[-1] >= midnight, (seen.app, said)
-    (made,) = runs.iterdir()
+    print(f"figures: {words}, {seen.server[0]} to {seen.server[-1]}, exit code {process.returncode}")  # noqa: T201 -- kept in docs/long-runs.md
+    return process.returncode, said
+
+
+def rehearse_over_midnight(folder: Path, midnight: datetime, *words: str, before: timedelta) -> None:
+    """Rehearse from shortly before midnight until after it; no gate fails but those of the machine."""
+    code, said = pass_midnight(folder, midnight, *words, before=before)
+    assert code != 2, said
+    (made,) = (folder / "runs").iterdir()
     found = Run(made).evidence()
     assert Run(made).began < midnight
     failed = [f"{one.gate} {one.subject}: {one.observed}" for one in found if one.passed is False]
@@ -163,7 +173,6 @@ def rehearse_over_midnight(tmp_path: Path, midnight: datetime, *words: str, befo
     after = {one.gate for one in found if one.passed and datetime.fromisoformat(one.at) >= midnight}
     assert {"default-empty", "ledger", "parity-after"} <= after, after
     assert any(one.gate == "target-structure" and one.passed for one in found)
-    print(f"figures: {words}, {seen.server[0]} to {seen.server[-1]}, exit code {process.returncode}")  # noqa: T201 -- kept in docs/long-runs.md
 
 
 @pytest.mark.hours
@@ -182,3 +191,15 @@ def test_whole_rehearsals_over_midnight(folder: Path, plan: str, midnight: str) 
     """Each shipped plan at the end of February, of a month and of a year, from 23:58 on."""
     moment = datetime.fromisoformat(midnight).replace(tzinfo=UTC)
     rehearse_over_midnight(folder, moment, "--plan", plan, "--rows", "50000", before=timedelta(minutes=2))
+
+
+@pytest.mark.hours
+@pytest.mark.fault("v11")
+@pytest.mark.parametrize("midnight", ["2027-03-01", "2026-12-01"])
+def test_the_first_command_is_go_over_midnight(folder: Path, midnight: str) -> None:
+    """All shipped plans with all their rows, from 23:58 of the last of February and of a month on; a quiet machine."""
+    moment = datetime.fromisoformat(midnight).replace(tzinfo=UTC)
+    code, said = pass_midnight(folder, moment, before=timedelta(minutes=2))
+
+    assert code == 0, said
+    assert len(list((folder / "runs").iterdir())) == 3

@@ -10,7 +10,6 @@ import pytest
 from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, split_name
-from rehearsal.checks.parity import ParityReport, compare
 from rehearsal.environment import AppServer, Database
 from rehearsal.errors import CannotSee
 from rehearsal.evidence import Run
@@ -22,6 +21,7 @@ from rehearsal.rehearse import mismatch
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.parity import ParityReport, compare
 from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
 from tests.fix_postgres import ROOT

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import rehearsal.checks.parity
+import rehearsal.switchover.parity
 from rehearsal.catalog.tables import Catalog
-from rehearsal.checks.parity import ParityReport, compare
-from rehearsal.checks.parity.pair import Pair
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.parity import ParityReport, compare
+from rehearsal.switchover.parity.pair import Pair
 from tests.fix_verbs import Managed
 
 # Columns of the kinds that a copy of a row could stumble over: nothing of it may be evaluated.
@@ -177,7 +177,7 @@ def test_corruption_in_place_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the self-test was fails, or leaves traces: each of these worlds can tell."""
-    monkeypatch.setattr(rehearsal.checks.parity, "run_self_test", corrupt_in_place)
+    monkeypatch.setattr(rehearsal.switchover.parity, "run_self_test", corrupt_in_place)
 
     with pytest.raises(AssertionError, match=r"self-test: |was cut short|was written to"):
         nothing_is_written(conn, database, sql_files, HINDRANCES[fault][hindrance])
@@ -197,7 +197,7 @@ def test_corruption_in_place_waits_for_who_bars_writers(
     conn: Connection, database: Database, sql_files: SqlFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the self-test was cannot be done under such a lock."""
-    monkeypatch.setattr(rehearsal.checks.parity, "run_self_test", corrupt_in_place)
+    monkeypatch.setattr(rehearsal.switchover.parity, "run_self_test", corrupt_in_place)
 
     with pytest.raises(AssertionError, match="lock timeout"):
         proved_under_lock(conn, database, sql_files, "share")
@@ -370,7 +370,7 @@ def corrupt_any(database: Database, _: SqlFiles, pair: Pair, *__: object) -> tup
 @pytest.mark.fault("f30", mutant=True)
 def test_verify_that_corrupts_in_place_is_caught(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what the self-test was, the verb fails."""
-    monkeypatch.setattr(rehearsal.checks.parity, "run_self_test", corrupt_any)
+    monkeypatch.setattr(rehearsal.switchover.parity, "run_self_test", corrupt_any)
 
     with pytest.raises(AssertionError, match="append only"):
         verified(managed)

@@ -16,15 +16,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import rehearsal.checks.parity
+import rehearsal.switchover.parity
 from rehearsal.catalog.tables import Catalog, Name, split_name
-from rehearsal.checks.parity import compare
-from rehearsal.checks.parity.pair import Pair
 from rehearsal.environment import Database
 from rehearsal.plan.file import load_plan
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.parity import compare
+from rehearsal.switchover.parity.pair import Pair
 from rehearsal.synthetic.rows import make_data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,7 +160,7 @@ def move_in_place(database: Database, _: SqlFiles, pair: Pair, *__: object) -> t
 @pytest.mark.fault("v10", mutant=True)
 def test_a_row_of_the_table_itself_has_no_day_to_be_moved_to(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a month whose days are all taken, a table's own rows cannot be moved."""
-    monkeypatch.setattr(rehearsal.checks.parity, "run_self_test", move_in_place)
+    monkeypatch.setattr(rehearsal.switchover.parity, "run_self_test", move_in_place)
 
     with pytest.raises(AssertionError, match="could be moved"):
         world.judge(date(2026, 11, 27))

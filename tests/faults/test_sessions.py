@@ -14,7 +14,6 @@ from psycopg import sql
 
 import fleet.psql
 from rehearsal.catalog.tables import Catalog, Name
-from rehearsal.checks.parity import compare
 from rehearsal.checks.triggers import run_trigger_tests
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, RehearsalError, StepFailed
@@ -24,6 +23,7 @@ from rehearsal.postgres import pinned
 from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
+from rehearsal.switchover.parity import compare
 from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.strategies.attach.split import Regrain
 from tests.fix_tables import deploy, difference, make_plan, make_switchover

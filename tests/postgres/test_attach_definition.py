@@ -8,13 +8,13 @@ import pytest
 
 from rehearsal.catalog.definition import read_definition
 from rehearsal.catalog.tables import Catalog
-from rehearsal.checks.definition import find_differences, find_leftovers
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.definition import find_differences, find_leftovers
 from tests.fix_tables import deploy, make_switchover
 
 R = "public.rich"

@@ -8,7 +8,6 @@ import pytest
 
 from rehearsal.catalog.tables import Catalog
 from rehearsal.checks.inspection import inspect
-from rehearsal.checks.parity import compare, parity_text
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.checks.triggers import run_trigger_tests
 from rehearsal.environment import Database
@@ -17,6 +16,7 @@ from rehearsal.evidence import Run
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
+from rehearsal.switchover.parity import compare, parity_text
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.target import render_changes
 from tests.fix_keys import METHODS, PRIMARY_KEYS, SPECIMENS, TABLE, Specimen, deploy_now, writing_keys

@@ -12,12 +12,12 @@ import pytest
 from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog
-from rehearsal.checks.parity import ParityReport, compare
-from rehearsal.checks.parity import pair as pair_module
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.parity import ParityReport, compare
+from rehearsal.switchover.parity import pair as pair_module
 
 Compare = Callable[..., ParityReport]
 _numbers = itertools.count(1)

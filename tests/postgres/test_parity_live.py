@@ -11,11 +11,11 @@ import pytest
 from psycopg import errors
 
 from rehearsal.catalog.tables import Catalog, Table
-from rehearsal.checks.parity import compare
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.parity import compare
 
 SCHEMA = """
 create table public.posts (id bigint generated always as identity primary key, at timestamptz not null, body text);

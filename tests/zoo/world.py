@@ -12,16 +12,16 @@ from psycopg import sql
 
 from rehearsal.catalog.definition import Difference, read_definition
 from rehearsal.catalog.tables import Catalog, Name, Table, split_name
-from rehearsal.checks.definition import find_differences
 from rehearsal.checks.inspection import inspect
-from rehearsal.checks.parity import compare as compare_rows
 from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state
+from rehearsal.switchover.definition import find_differences
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity import compare as compare_rows
 from rehearsal.switchover.table import Switchover
 
 FOLDER = Path(__file__).parent / "specimens"

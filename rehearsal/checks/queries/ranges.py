@@ -17,11 +17,11 @@ import psycopg
 from rehearsal.catalog.bounds import INTEGERS, TIMES, Clock, Epoch, Interval
 from rehearsal.catalog.keys import read_key, read_key_range
 from rehearsal.catalog.tables import Partition, Table, dotted
-from rehearsal.checks.parity.pair import Span, rank_bounds, read_pair
 from rehearsal.errors import CannotSee, PlanError
 from rehearsal.plan.model import Query, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.parity.pair import Span, rank_bounds, read_pair
 
 
 @dataclass(frozen=True, slots=True)

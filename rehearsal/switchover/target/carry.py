@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rehearsal.catalog.ddl import bare_check
 from rehearsal.catalog.definition import read_sequences
 from rehearsal.catalog.tables import Name, Table
 from rehearsal.postgres.connection import Connection, scalar
@@ -48,15 +49,6 @@ def carry_values(conn: Connection, files: SqlFiles, table: Table, strategy: str,
 def leaf_options(table: Table, carried: Carried) -> list[str]:
     """Return the storage options of a leaf: those of the table and of its TOAST table; a parent cannot have them."""
     return [*table.options, *(f"toast.{one}" for one in carried["toast_options"])]
-
-
-def bare_check(definition: str) -> str:
-    """Return a check's definition for a partitioned table, where it has to hold for the partitions too.
-
-    >>> bare_check("CHECK ((a > 0)) NO INHERIT NOT VALID")
-    'CHECK ((a > 0))'
-    """
-    return definition.removesuffix(" NOT VALID").removesuffix(" NO INHERIT")
 
 
 def statistics_name(one: Carried, suffix: str) -> Name:

@@ -13,11 +13,11 @@ from typing import Any
 
 from psycopg import sql
 
-from rehearsal.catalog.tables import Catalog, Name, split_name
+from rehearsal.catalog.tables import STATE_SCHEMA, Catalog, Name, split_name
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, scalar, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover.names import STATE_SCHEMA, fit
+from rehearsal.switchover.names import fit
 from rehearsal.switchover.state import SWAPPED, Migration
 from rehearsal.switchover.target.references import (
     Reference,

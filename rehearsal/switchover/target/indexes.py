@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rehearsal.catalog.ddl import closing
 from rehearsal.catalog.tables import Catalog, Index, Name, Table
-from rehearsal.checks.structure import closing
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, connect

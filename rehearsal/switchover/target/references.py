@@ -16,12 +16,12 @@ from typing import Any
 
 from psycopg.rows import class_row
 
-from rehearsal.catalog.tables import Name, dotted
+from rehearsal.catalog.tables import STATE_SCHEMA, Name, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents
-from rehearsal.switchover.names import STATE_SCHEMA, fit
+from rehearsal.switchover.names import fit
 from rehearsal.switchover.target.target import records
 
 REMEDY = (

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rehearsal.catalog.tables import Name, dotted
-from rehearsal.checks.parity.drill import KINDS, Difference
+from rehearsal.switchover.parity.drill import KINDS, Difference
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from psycopg import sql
 from rehearsal.catalog.definition import Definition, Difference, compare, read_facts
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Name, Table
-from rehearsal.checks.expected import expect, renamed, twin_names
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover.target.carry import read_carried
+from rehearsal.switchover.target.expected import expect, renamed, twin_names
 from rehearsal.switchover.target.target import Shape
 
 MOVING = ("sequence of column ", "foreign key ", "publication ", "view ", "materialized view ", "function ", "type ",

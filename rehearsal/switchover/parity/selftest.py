@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import errors
 
-from rehearsal.checks.parity.digest import Sums, digest_here
-from rehearsal.checks.parity.drill import drill, look_closer
-from rehearsal.checks.parity.pair import Pair
-from rehearsal.checks.parity.scratch import LOG, Identity, Image, Scene, Scratch, find_rows, of_row, typed
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import Quoted, SqlFiles, quote_ident
+from rehearsal.switchover.parity.digest import Sums, digest_here
+from rehearsal.switchover.parity.drill import drill, look_closer
+from rehearsal.switchover.parity.pair import Pair
+from rehearsal.switchover.parity.scratch import LOG, Identity, Image, Scene, Scratch, find_rows, of_row, typed
 
 ATTEMPTS = 5
 BUSY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rehearsal.catalog.ddl import bare_check, closing
 from rehearsal.catalog.definition import Definition
 from rehearsal.catalog.tables import Table
-from rehearsal.checks.structure import closing
 from rehearsal.postgres.sqlfiles import quote_ident
-from rehearsal.switchover.target.carry import Carried, bare_check, statistics_names
+from rehearsal.switchover.target.carry import Carried, statistics_names
 from rehearsal.switchover.target.indexes import plan_indexes
 from rehearsal.switchover.target.target import Shape
 

@@ -14,14 +14,14 @@ from collections.abc import Generator
 import psycopg
 
 from rehearsal.catalog.tables import Name, Table, dotted
-from rehearsal.checks.parity.digest import Sums, digest_pair, open_snapshot
-from rehearsal.checks.parity.drill import Difference, look_closer
-from rehearsal.checks.parity.pair import Leaf, Pair, read_pair
-from rehearsal.checks.parity.report import LeafParity, ParityReport, parity_text
-from rehearsal.checks.parity.selftest import run_self_test
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.parity.digest import Sums, digest_pair, open_snapshot
+from rehearsal.switchover.parity.drill import Difference, look_closer
+from rehearsal.switchover.parity.pair import Leaf, Pair, read_pair
+from rehearsal.switchover.parity.report import LeafParity, ParityReport, parity_text
+from rehearsal.switchover.parity.selftest import run_self_test
 
 __all__ = ["Difference", "LeafParity", "ParityReport", "compare", "parity_text"]
 

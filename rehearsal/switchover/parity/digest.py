@@ -18,11 +18,11 @@ import psycopg
 from psycopg import sql
 
 from rehearsal.catalog.tables import Name
-from rehearsal.checks.parity.pair import Pair
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.parity.pair import Pair
 
 # 16 MiB: short enough that two sessions end together, long enough that asking costs nothing.
 PIECE_BLOCKS = 2_048

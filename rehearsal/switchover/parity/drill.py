@@ -12,10 +12,10 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from rehearsal.catalog.tables import Name
-from rehearsal.checks.parity.digest import Sums
-from rehearsal.checks.parity.pair import Leaf, Pair
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.parity.digest import Sums
+from rehearsal.switchover.parity.pair import Leaf, Pair
 
 KINDS = {
     "missing": "in the source only",

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import psycopg
 
 from rehearsal.catalog.tables import Name
-from rehearsal.checks.parity.digest import Sums
-from rehearsal.checks.parity.pair import Encoded, Leaf, Pair
-from rehearsal.checks.parity.values import made_up, other_values
 from rehearsal.errors import CannotSee
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import Quoted, SqlFiles, as_query, quote_ident, quote_literal
+from rehearsal.switchover.parity.digest import Sums
+from rehearsal.switchover.parity.pair import Encoded, Leaf, Pair
+from rehearsal.switchover.parity.values import made_up, other_values
 
 ROWS = "rehearsal row"
 NAMES = {one: f"rehearsal {one}" for one in ("source", "home", "rest", "target", "log")}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rehearsal.checks.parity.pair import Encoded
 from rehearsal.postgres.sqlfiles import Quoted, quote_ident, quote_literal
+from rehearsal.switchover.parity.pair import Encoded
 
 NUMBER = ("coalesce({x}, 0) + 1", "coalesce({x}, 0) - 1", "0", "1")
 TEXT = ("coalesce({x}, '') || '~'", "pg_catalog.md5(coalesce({x}, ''))", "left(pg_catalog.md5(coalesce({x}, '')), 4)")

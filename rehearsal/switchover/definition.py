@@ -14,7 +14,6 @@ from psycopg import sql
 from rehearsal.catalog.definition import Definition, Difference, compare, read_definition
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Catalog, split_name
-from rehearsal.checks.expected import expect, renamed, twin_names
 from rehearsal.errors import CannotSee
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
@@ -24,6 +23,7 @@ from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.target.carry import read_carried
+from rehearsal.switchover.target.expected import expect, renamed, twin_names
 from rehearsal.switchover.target.target import Shape
 
 
