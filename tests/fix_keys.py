@@ -19,7 +19,7 @@ from rehearsal.environment import Database
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover.target.target import render_changes
+from rehearsal.switchover.changes import render_changes
 
 TABLE: Name = ("public", 'Key"ed Rows')
 ROWS = 1_500

@@ -21,9 +21,9 @@ from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.table import Switchover
-from rehearsal.switchover.target.target import render_changes
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
 

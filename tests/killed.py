@@ -57,7 +57,7 @@ def main(folder: str, strategy: str, stride: int, act: str = "switch", lives: in
             if act == "back":
                 work.roll_back()
             elif act == "regrain":
-                Regrain(work.database, work.files, work.plan, work.spec, run).split()
+                Regrain(work).split()
             else:
                 work.prepare()
                 work.switch()

@@ -12,7 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from rehearsal.advisor.facts import Candidate, TableFacts
 from rehearsal.catalog.bounds import EPOCH, INTEGERS, PER_SECOND, TIMES, Clock, Epoch, Interval, as_utc
 from rehearsal.errors import PreconditionError
-from rehearsal.plan.model import Strategy, TableSpec
+from rehearsal.plan.model import TableSpec
+from rehearsal.plan.strategies import StrategyName
 
 # Ratios to the copy of one session, from docs/benchmarks.md: copy, one index, vacuum and analyze.
 SESSIONS = 1.6
@@ -43,7 +44,7 @@ class Advice:
 
     facts: TableFacts
     choices: tuple[Choice, ...]
-    strategy: Strategy
+    strategy: StrategyName
     why: tuple[str, ...]
     seconds: dict[str, float] | None
     room: int
@@ -182,7 +183,7 @@ def _modulus(facts: TableFacts) -> int:
 # ── strategy and cost ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _strategy(facts: TableFacts, choice: Choice) -> tuple[Strategy, tuple[str, ...]]:
+def _strategy(facts: TableFacts, choice: Choice) -> tuple[StrategyName, tuple[str, ...]]:
     size = facts.bytes + facts.index_bytes
     short = facts.free_bytes is not None and facts.free_bytes < ROOM * size
     if not short and size < HUGE_BYTES:

@@ -25,12 +25,8 @@ from rehearsal.plan.file import load_plan
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover.strategies.registry import STRATEGIES
 
-LOCKS = {
-    "swap": "SHARE ROW EXCLUSIVE for milliseconds (capture on), then ACCESS EXCLUSIVE for milliseconds (the swap)",
-    "dual-write": "SHARE ROW EXCLUSIVE for milliseconds, three times (capture, barrier, end of capture)",
-    "attach": "ACCESS EXCLUSIVE for milliseconds, and SHARE UPDATE EXCLUSIVE while a check is validated: nobody waits",
-}
 MARKERS = ("text", "varchar")
 
 
@@ -131,7 +127,7 @@ def _about(advice: Advice) -> Iterator[str]:
     yield f"About {facts.rows:,} rows, {shown(facts.bytes)} and {shown(facts.index_bytes)} of indexes"
     writes = ", ".join(f"{count:,} {kind}" for kind, count in facts.writes.items())
     yield f"Writes since the statistics were reset: {writes}"
-    yield f"Locks that the application could feel: {LOCKS[advice.strategy]}"
+    yield f"Locks that the application could feel: {STRATEGIES[advice.strategy].locks}"
     free = "not to be seen from here" if facts.free_bytes is None else shown(facts.free_bytes)
     yield f"Room for a copy, its indexes and as much WAL again: about {shown(advice.room)}; free: {free}"
     if advice.seconds is None or facts.sample is None:

@@ -71,7 +71,7 @@ class Bench:
 
     def settle(self) -> None:
         """Let the twin follow, where the mirror is a key log."""
-        if self.plan.strategy == "swap":
+        if not self.plan.traits.mirrors:
             names = self.shape.names
             Drain(self.files, self.shape, names.forward_log, names.source, names.target).batch(self.conn, EVERYTHING)
 
@@ -120,9 +120,11 @@ def make_bench(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
         )
     identity = sql.SQL(", ").join(sql.Identifier(one) for one in shape.identity)
     conn.execute(sql.SQL("alter table {t} add primary key ({i})").format(i=identity, **pair))
-    conn.execute(as_query(files.render("steps/mirror.sql.j2", **mirror_values_of(shape, plan.strategy))))
-    if plan.strategy == "dual-write":
-        conn.execute(as_query(files.render("steps/sync_on.sql.j2", **mirror_values_of(shape, plan.strategy))))
+    conn.execute(as_query(files.render("steps/mirror.sql.j2", **mirror_values_of(shape, mirrors=plan.traits.mirrors))))
+    if plan.traits.mirrors:
+        conn.execute(
+            as_query(files.render("steps/sync_on.sql.j2", **mirror_values_of(shape, mirrors=plan.traits.mirrors)))
+        )
     columns = tuple(column.name for column in live.columns)
     nullable = tuple(column.name for column in live.columns if not column.not_null and not column.generated)
     change = _changeable(live, spec)

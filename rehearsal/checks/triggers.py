@@ -210,7 +210,7 @@ def _fires_always(bench: Bench, reason: str) -> str:
 
 def _mirror_trigger(bench: Bench) -> str:
     names = bench.shape.names
-    return names.sync_trigger if bench.plan.strategy == "dual-write" else names.capture_trigger
+    return names.sync_trigger if bench.plan.traits.mirrors else names.capture_trigger
 
 
 def _reverse(bench: Bench) -> str:
@@ -242,7 +242,7 @@ def _tests(bench: Bench) -> list[tuple[str, Callable[[Bench], str]]]:
     # Every column NOT NULL, one value of a list, no end of a hash: there is no such write to mirror.
     there = {"null": bool(bench.nullable), "key move": bool(bench.moved), "out of range": bool(bench.beyond)}
     tests = [one for one in tests if there.get(one[0], True)]
-    if bench.plan.strategy == "dual-write":
+    if bench.plan.traits.mirrors:
         tests.append(("reverse direction", _reverse))
     return tests
 

@@ -12,7 +12,8 @@ from psycopg import sql
 from rehearsal.catalog.tables import split_name
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import TableSpec
-from rehearsal.postgres.connection import Connection, with_lock
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
@@ -95,7 +96,7 @@ def drop_legacy(context: Context, conn: Connection, names: Names, found: state.M
             held.execute(sql.SQL("drop function {}()").format(sql.Identifier(*names.function(role))))
         held.execute("delete from rehearsal.migration where id = %s", [found.id])
 
-    lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*names.source))
+    lock = lock_tables(Mode.ACCESS_EXCLUSIVE, names.source)
     with_lock(conn, f"clean-up of {found.source}", work, lock=lock)
     context.run.event("note", text=f"{'.'.join(names.retired)} dropped")
 

@@ -37,12 +37,12 @@ from rehearsal.rehearse.prepare import apply_changes, make_rows, migrate_schema,
 from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.rehearse.runner import lock_database, lock_key
 from rehearsal.switchover import state
+from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.copy.pause import end_pause, read_pause, set_pause
-from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_acts
 from rehearsal.switchover.outdated import mend_targets
 from rehearsal.switchover.parity import parity_text
 from rehearsal.switchover.strategies.attach.split import Regrain
-from rehearsal.switchover.target.target import render_changes
 from rehearsal.terminal.views import make_terminal
 
 DONE, FAILED, UNSEEN = 0, 1, 3
@@ -200,7 +200,7 @@ def migrate(target: Target, *, dry: bool = False) -> int:
         with alone(context) as conn:
             require_ready(context, conn, Intent.MIGRATE)
             if not dry:
-                mend_targets(conn, context.env.database, context.files, context.plan, context.run)
+                mend_targets(conn, map(context.switchover, context.plan.tables))
             rendered = render_changes(conn, context.files, context.plan, context.run.began)
             if dry:
                 print("\n".join(change.body for change in rendered))
@@ -240,7 +240,7 @@ def dry_run(context: Context) -> int:
     with context.session("dry run") as conn:
         before = catalog_digest(conn, context.files)
         conn.read_only = True
-        acts = plan_statements(conn, context.files, context.plan, context.run.began)
+        acts = plan_acts(conn, context.files, context.plan, context.run.began)
         conn.read_only = False
         after = catalog_digest(conn, context.files)
     print(dry_run_text(context.plan, acts, {}))
@@ -303,7 +303,7 @@ def regrain(target: Target) -> int:
         with alone(context) as conn:
             require_ready(context, conn, Intent.REGRAIN)
             for spec in context.plan.tables:
-                work = Regrain(context.env.database, context.files, context.plan, spec, context.run)
+                work = Regrain(context.switchover(spec))
                 context.run.event("note", text=f"{spec.name}: {'split' if work.split() else 'no change'}")
     return DONE
 

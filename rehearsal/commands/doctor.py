@@ -54,7 +54,7 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
     if found.state == state.READY:
         remedy = "run `invoke db.switchover`, which cuts over, or `invoke db.rollback`"
         return [*troubles, Trouble(spec.name, "prepared: a row at or after the end of history is refused", remedy)]
-    if work.copies:
+    if work.plan.traits.copies:
         troubles += _rows(context, conn, work, fix=fix)
     troubles += _structure(context, conn, work, fix=fix)
     return troubles + _statistics(context, conn, spec, fix=fix)

@@ -9,6 +9,7 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import ParityReport, compare, parity_text
+from rehearsal.switchover.strategies.attach.prepare import Preparation
 
 
 def verify(target: Target) -> int:
@@ -17,7 +18,7 @@ def verify(target: Target) -> int:
         reports: list[ParityReport] = []
         codes: list[int] = []
         repeated: list[Duplicates] = []
-        if context.plan.strategy == "attach":
+        if not context.plan.traits.copies:
             return look_at_history(context, conn)
         for spec in context.plan.tables:
             keylog = context.switchover(spec).log_now(conn)
@@ -40,7 +41,7 @@ def look_at_history(context: Context, conn: Connection) -> int:
         if found.state not in (state.ATTACHED, state.REGRAINED):
             print(f"{spec.name}: {found.state}; every row is in the table itself")
             continue
-        attached = context.switchover(spec).attach.attached(conn)
+        attached = Preparation(context.switchover(spec)).attached(conn)
         attached.refuse_duplicates(conn)
         print(f"{spec.name}: {attached.told(conn)}, no primary key twice")
     return DONE

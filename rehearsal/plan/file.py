@@ -211,8 +211,11 @@ def _contradictions(plan: Plan) -> Iterator[tuple[Where, str]]:
     for index, table in enumerate(plan.tables):
         for at, what in _method(plan, table):
             yield ("tables", index, at), f"table {table.name}: {what}"
-    if plan.strategy == "dual-write" and plan.flags is None:
-        yield ("strategy",), "strategy dual-write needs [flags] with reads and writes: the application decides by them"
+    if plan.traits.mirrors and plan.flags is None:
+        yield (
+            ("strategy",),
+            f"strategy {plan.strategy} needs [flags] with reads and writes: the application decides by them",
+        )
     yield from _references(plan, names)
     yield from _queries(plan)
     for index, operation in enumerate(plan.load.operations):
@@ -229,8 +232,11 @@ def _method(plan: Plan, table: TableSpec) -> Iterator[tuple[str, str]]:
     for key, owner in BELONGS_TO.items():
         if key in table.model_fields_set and owner != method:
             yield key, f'{key} belongs to method = "{owner}", and the method is {method}'
-    if plan.strategy == "attach" and method != "range":
-        yield "method", f"strategy attach makes the old table one range of keys, and the method is {method}"
+    if method not in plan.traits.methods:
+        yield (
+            "method",
+            f"strategy {plan.strategy} partitions by {' or '.join(plan.traits.methods)}, and the method is {method}",
+        )
     if method == "range":
         yield from _range(table)
     elif table.retention is not None:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Strategy = Literal["dual-write", "swap", "attach"]
+from rehearsal.plan.strategies import TRAITS, StrategyName, Traits
+
 Interval = Annotated[str, Field(pattern=r"^\d+ (day|week|month|year)s?$")]
 # Of a partition: a time, or a number of values where the key is an integer.
 Width = Annotated[str, Field(pattern=r"^[1-9]\d*( (day|week|month|year)s?)?$")]
@@ -248,7 +249,7 @@ class Plan(Section):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str = ""
-    strategy: Strategy
+    strategy: StrategyName
     report_max_age_days: int = Field(default=14, ge=0)
     go_kinds: list[Literal["docker", "staging"]] = Field(
         default=["staging", "docker"],
@@ -273,3 +274,8 @@ class Plan(Section):
     dashboard: Dashboard | None = None
     source_scan: SourceScan = Field(default_factory=SourceScan)
     gates: GateLimits = Field(default_factory=GateLimits)
+
+    @property
+    def traits(self) -> Traits:
+        """What the strategy does with a table."""
+        return TRAITS[self.strategy]

@@ -26,6 +26,7 @@ from rehearsal.rehearse.prove import keep_load, record_restore_time
 from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.rehearse.usage import smoke_all
+from rehearsal.switchover.strategies.attach.prepare import Preparation
 
 WITNESSES = 200
 
@@ -120,7 +121,7 @@ def roll_back(context: Context) -> None:
 def write_outside(context: Context, spec: TableSpec) -> int:
     """Write rows of the rehearsal's own outside history; return how many are there, whoever wrote them."""
     with context.session("witnesses") as conn:
-        attach = context.switchover(spec).attach
+        attach = Preparation(context.switchover(spec))
         parent = Catalog(conn, context.files).read(split_name(spec.name))
         drop_witnesses(conn, parent.name, spec)
         make_witnesses(conn, context.files, parent, spec, attach.statements(conn).split.until, WITNESSES)

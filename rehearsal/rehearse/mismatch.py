@@ -16,7 +16,8 @@ from rehearsal.commands.doctor import twin_leads
 from rehearsal.errors import CannotSee
 from rehearsal.load.ledger import marker_prefix
 from rehearsal.plan.model import TableSpec
-from rehearsal.postgres.connection import Connection, with_lock
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.switchover import state
@@ -214,7 +215,7 @@ def change_rows(conn: Connection, work: Switchover, table: Name, column: str, pi
         with quiet(held, table, ours):
             return [tuple(row) for row in held.execute(statement).fetchall()]
 
-    lock = sql.SQL("lock table {} in share row exclusive mode").format(sql.Identifier(*table))
+    lock = lock_tables(Mode.SHARE_ROW_EXCLUSIVE, table)
     changed, _ = with_lock(conn, f"mismatch in {'.'.join(table)}", change, lock=lock, policy=work.policy)
     return changed
 

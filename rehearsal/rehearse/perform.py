@@ -20,10 +20,11 @@ from rehearsal.rehearse.prepare import check_triggers, distinct_columns
 from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.switchover import state
-from rehearsal.switchover.definition import find_differences, find_leftovers
+from rehearsal.switchover.definition import find_leftovers
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.parity import compare, parity_text
 from rehearsal.switchover.parity.report import ParityReport
+from rehearsal.switchover.strategies.registry import find_differences
 from rehearsal.switchover.target.references import count_orphans, from_stored
 
 SWITCHED = {"dual-write": state.MIRRORED, "swap": state.SWAPPED, "attach": state.ATTACHED}

@@ -29,9 +29,9 @@ from rehearsal.postgres.programs import find_client, require_version
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.readiness import Intent, ask_first, free_bytes
 from rehearsal.rehearse.runner import StopHere
-from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.switchover.changes import render_changes
+from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_acts
 from rehearsal.switchover.parity import ParityReport, compare, parity_text
-from rehearsal.switchover.target.target import render_changes
 from rehearsal.synthetic.rows import check_distribution, make_data
 
 
@@ -299,7 +299,7 @@ def dry_run(context: Context) -> None:
     with context.session("dry run") as conn:
         before = catalog_digest(conn, context.files)
         conn.read_only = True
-        acts = plan_statements(conn, context.files, context.plan, context.run.began)
+        acts = plan_acts(conn, context.files, context.plan, context.run.began)
         conn.read_only = False
         after = catalog_digest(conn, context.files)
     context.run.attach("dry_run.log", dry_run_text(context.plan, acts, counts))

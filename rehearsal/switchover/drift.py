@@ -15,7 +15,8 @@ from psycopg import errors, sql
 from rehearsal.catalog.definition import Difference
 from rehearsal.catalog.tables import Catalog, Name, Table, dotted
 from rehearsal.errors import PreconditionError
-from rehearsal.postgres.connection import Connection, TryAgain, scalar
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.locks import TryAgain
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.sightings import (
     Seen,

@@ -5,24 +5,21 @@ Owns which of the two. Only before the application uses the target: afterwards n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
-
 from rehearsal.catalog.definition import Difference
-from rehearsal.catalog.tables import Catalog, Table, dotted, split_name
-from rehearsal.environment import Database
+from rehearsal.catalog.tables import Catalog, Table, dotted
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Run
-from rehearsal.plan.model import Plan, TableSpec
-from rehearsal.postgres.connection import Connection, LockPolicy, told_clearly, with_lock
-from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.postgres.connection import Connection, told_clearly
+from rehearsal.postgres.locks import Mode, lock_tables, with_lock
+from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover import state
-from rehearsal.switchover.names import Names, trigger_names
+from rehearsal.switchover.changes import change_name
+from rehearsal.switchover.names import trigger_names
+from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.carry import read_carried
-from rehearsal.switchover.target.target import change_name
-from rehearsal.switchover.watches import copy_watch
 
 COLUMN_COMMENTS = """
 select attname, pg_catalog.col_description(attrelid, attnum)
@@ -36,20 +33,7 @@ ROLES = ("capture_forward", "capture_reverse", "refuse_truncate", "sync_to_parti
 class Outdated:
     """One table whose target may not fit any more."""
 
-    database: Database
-    files: SqlFiles
-    plan: Plan
-    spec: TableSpec
-
-    @property
-    def names(self) -> Names:
-        """Names around the table."""
-        return Names(split_name(self.spec.name))
-
-    @property
-    def policy(self) -> LockPolicy:
-        """Budget of each lock."""
-        return LockPolicy(**self.plan.locks.model_dump())
+    work: Switchover
 
     def mend(self, conn: Connection) -> str | None:
         """Bring the target up to date, or remove it; return what was done, None if it fits or is in use.
@@ -61,43 +45,44 @@ class Outdated:
             PreconditionError: somebody added a partition to the target; it is not ours to drop.
             LockNotAcquired: the budget is spent; nothing changed.
         """
-        found = state.find_migration(conn, self.names.source)
-        if found is None or found.strategy == "attach" or found.state not in state.UNUSED:
+        work = self.work
+        found = state.find_migration(conn, work.names.source)
+        if found is None or not work.plan.traits.copies or found.state not in state.UNUSED:
             return None
-        if Catalog(conn, self.files).find(self.names.target) is None:
+        if Catalog(conn, work.files).find(work.names.target) is None:
             return self._remove(conn, "it was gone")
-        differing = copy_watch(self.database, self.files, self.spec, found).find(conn)
+        differing = work.watch(conn).find(conn)
         if not differing:
             return None
         self._refuse_strangers(differing)
         told = "; ".join(one.id for one in differing[:5])
         if all(_is_light(one) for one in differing):
             self._refresh(conn)
-            return f"the target of {self.spec.name} was brought up to date: {told}"
+            return f"the target of {self.work.spec.name} was brought up to date: {told}"
         return self._remove(conn, told)
 
     def _refuse_strangers(self, differing: list[Difference]) -> None:
         partitions = [one for one in differing if one.subject.startswith("partition ") and not one.facet]
         if came := [one.subject for one in partitions if one.before is None]:
             message = (
-                f"the target of {self.spec.name} has what was not made here: {', '.join(came)}; detach it, or drop it "
-                "if its rows are not needed, then run `invoke db.migrate` again. Nothing was changed"
+                f"the target of {self.work.spec.name} has what was not made here: {', '.join(came)}; detach it, or "
+                "drop it if its rows are not needed, then run `invoke db.migrate` again. Nothing was changed"
             )
             raise PreconditionError(message)
 
     def refresh_sql(self, conn: Connection) -> str:
         """Return the statements that say rights, comments and defaults of the source again of the target."""
-        catalog = Catalog(conn, self.files)
-        source, target = catalog.read(self.names.source), catalog.read(self.names.target)
-        return self.files.render("steps/refresh_target.sql.j2", **self._said_again(conn, source, target))
+        catalog = Catalog(conn, self.work.files)
+        source, target = catalog.read(self.work.names.source), catalog.read(self.work.names.target)
+        return self.work.files.render("steps/refresh_target.sql.j2", **self._said_again(conn, source, target))
 
     def _refresh(self, conn: Connection) -> None:
         text = self.refresh_sql(conn)
-        with told_clearly(f"target of {self.spec.name}"), conn.transaction():
+        with told_clearly(f"target of {self.work.spec.name}"), conn.transaction():
             conn.execute(as_query(text))
 
     def _said_again(self, conn: Connection, source: Table, target: Table) -> dict[str, Any]:
-        ours, theirs = read_carried(conn, self.files, source.oid), read_carried(conn, self.files, target.oid)
+        ours, theirs = read_carried(conn, self.work.files, source.oid), read_carried(conn, self.work.files, target.oid)
         return {
             "target": target.name,
             "owner": target.owner,
@@ -118,8 +103,8 @@ class Outdated:
 
     def remove_sql(self) -> str:
         """Return the statements that remove the target with all that was made for it."""
-        names = self.names
-        return self.files.render(
+        names = self.work.names
+        return self.work.files.render(
             "steps/remove_target.sql.j2",
             source=names.source,
             source_text=dotted(names.source),
@@ -128,20 +113,20 @@ class Outdated:
             functions=[names.function(role) for role in ROLES],
             forward_log=names.forward_log,
             reverse_log=names.reverse_log,
-            changes=f"{self.plan.name}/{change_name(names.source)}/",
+            changes=f"{self.work.plan.name}/{change_name(names.source)}/",
         )
 
     def _remove(self, conn: Connection, why: str) -> str:
-        names, text = self.names, self.remove_sql()
+        names, text = self.work.names, self.remove_sql()
 
         def work(held: Connection) -> None:
             held.execute(as_query(text))
 
-        lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*names.source))
-        title = f"removal of the target of {self.spec.name}"
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, names.source)
+        title = f"removal of the target of {self.work.spec.name}"
         with told_clearly(title):
-            with_lock(conn, title, work, lock=lock, policy=self.policy)
-        text = f"the target of {self.spec.name} did not fit any more ({why})"
+            with_lock(conn, title, work, lock=lock, policy=self.work.policy)
+        text = f"the target of {self.work.spec.name} did not fit any more ({why})"
         return f"{text}: it is made anew, `invoke db.switchover` fills it"
 
 
@@ -153,9 +138,8 @@ def _is_light(one: Difference) -> bool:
     return one.subject == "table" and one.facet == "comment"
 
 
-def mend_targets(conn: Connection, database: Database, files: SqlFiles, plan: Plan, run: Run) -> None:
+def mend_targets(conn: Connection, tables: Iterable[Switchover]) -> None:
     """Bring targets that do not fit their source any more up to date, or remove them to be made anew; says so."""
-    for spec in plan.tables:
-        done = Outdated(database, files, plan, spec).mend(conn)
-        if done:
-            run.event("note", text=done)
+    for work in tables:
+        if done := Outdated(work).mend(conn):
+            work.note(done)

@@ -6,10 +6,9 @@ which is exact, does the rest.
 
 from __future__ import annotations
 
-from psycopg import sql
-
 from rehearsal.catalog.tables import Name
-from rehearsal.postgres.connection import Connection, with_lock
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import Quoted, as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import EVERYTHING, Drain
@@ -57,9 +56,7 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
         drain = Drain(drain.files, drain.shape, names.reverse_log, names.target, names.source)
     keys = conn.execute(as_query(resync_sql(drain))).rowcount
     if found.state == state.MIRRORED:
-        lock = sql.SQL("lock table {}, {} in share row exclusive mode").format(
-            sql.Identifier(*drain.authority), sql.Identifier(*drain.follower)
-        )
+        lock = lock_tables(Mode.SHARE_ROW_EXCLUSIVE, drain.authority, drain.follower)
         title, ours = f"re-sync of {switchover.spec.name}", our_triggers(conn, switchover, drain.follower)
 
         def work(held: Connection) -> int:

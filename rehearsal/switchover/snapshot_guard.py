@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
-
 from rehearsal.catalog.tables import Name
-from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, scalar, with_lock
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, TryAgain, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.names import Names
@@ -119,10 +118,33 @@ class Guard:
                 [self.migration],
             )
 
-        lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*self.names.source))
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, self.names.source)
         title = f"end of the guard of {'.'.join(self.names.source)}"
         return with_lock(conn, title, work, lock=lock, policy=policy)[1], ()
 
     def _xid(self, conn: Connection) -> str | None:
         found = state.read_migration(conn, self.names.source).detail.get("guard")
         return str(found) if found else None
+
+
+OLD_SNAPSHOTS = """
+select format('pid %s (%s, %s, snapshot held since %s)', pid, application_name, state, xact_start)
+from pg_catalog.pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_xmin is not null
+      and state like 'idle in transaction%'
+"""
+
+
+def refuse_old_snapshots(conn: Connection) -> None:
+    """Refuse an exchange while a transaction that has not touched the table keeps a snapshot from before.
+
+    Under REPEATABLE READ it would work on the other table after the exchange and not see what was drained into it
+    since: its UPDATE or DELETE of such a row would find nothing and say so without an error (trap 4). Under READ
+    COMMITTED an idle transaction keeps no snapshot.
+
+    Raises:
+        TryAgain: there is one; names it.
+    """
+    if old := [row[0] for row in conn.execute(OLD_SNAPSHOTS)]:
+        message = "; ".join(old[:3])
+        raise TryAgain(message)

@@ -24,9 +24,7 @@ SWAPPED = "swapped"  # swap: the twin has the source's name; the retired table f
 READY = "ready"  # attach: the parent, its indexes and the validated bound of history exist
 ATTACHED = "attached"  # attach: the old table is the history partition of the one that has its name
 REGRAINED = "regrained"  # attach: history is split into fine partitions; the old history table is kept, detached
-SWITCHED = (MIRRORED, SWAPPED, ATTACHED, REGRAINED)
 UNUSED = (PREPARED, COPYING, FOLLOWING)  # the application does not use the target
-NEVER_WRITTEN = (PREPARED,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,21 @@
 """Which trigger must be on or off just now: what `db.verify`, `doctor` and the gates hold the catalog against.
 
-Reads only. Owns the answer for each state of a migration; the triggers themselves are made by the registry.
+Reads only. Which state is right is said by each strategy; the triggers themselves are made by the registry.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.catalog.tables import Catalog, Name, dotted
+from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.switchover import state
-from rehearsal.switchover.names import Names
+
+# As in pg_trigger.tgenabled; None: it is missing.
+SAID = {None: "gone", "D": "off"}
+Wanted = tuple[Name, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,31 +28,28 @@ class TriggerState:
     found: str | None
 
 
-def read_trigger_states(conn: Connection, files: SqlFiles, names: Names) -> list[TriggerState]:
-    """Return every mirror trigger of a copied table with the state that it has and the one that it must have."""
-    swapped = state.read_migration(conn, names.source).state == state.SWAPPED
-    source = names.retired if swapped else names.source
-    target = names.source if swapped else names.target
+def read_trigger_states(conn: Connection, files: SqlFiles, wanted: Iterable[Wanted]) -> list[TriggerState]:
+    """Return triggers with the state that they have; `wanted` is the table, the trigger and its state, of each."""
+    wanted = list(wanted)
     catalog = Catalog(conn, files)
-    have = {name: {one.name: one.enabled for one in catalog.read(name).triggers} for name in (source, target)}
-    return [
-        TriggerState(table, name, wanted, have[table].get(name))
-        for table, name, wanted in _wanted(conn, names, source, target)
-    ]
+    have = {
+        table: {trigger.name: trigger.enabled for trigger in catalog.read(table).triggers}
+        for table in dict.fromkeys(table for table, _, _ in wanted)
+    }
+    return [TriggerState(table, name, state, have[table].get(name)) for table, name, state in wanted]
 
 
-def _wanted(conn: Connection, names: Names, source: Name, target: Name) -> list[tuple[Name, str, str]]:
-    found = state.read_migration(conn, names.source)
-    wanted: list[tuple[Name, str, str]] = [(source, names.truncate_trigger, "A")]
-    if found.strategy == "swap":
-        swapped = found.state == state.SWAPPED
-        wanted.append((source, names.capture_trigger, "D" if swapped else "A"))
-        wanted.append((target, names.reverse_capture_trigger, "A" if swapped else "D"))
-        return wanted
-    prepared, mirrored = found.state == state.PREPARED, found.state == state.MIRRORED
-    # Between the barrier's two locks mirrors and key log are on: the step says so, the state does not yet.
-    both = mirrored or state.is_done(conn, found.id, "sync-on")
-    wanted.append((source, names.sync_trigger, "A" if both or prepared else "D"))
-    wanted.append((target, names.reverse_sync_trigger, "A" if both else "D"))
-    wanted.append((source, names.capture_trigger, "D" if mirrored or prepared else "A"))
-    return wanted
+def require_triggers(source: Name, states: Iterable[TriggerState]) -> None:
+    """Refuse while a trigger of ours is not in the state that it must have.
+
+    Raises:
+        PreconditionError: names each.
+    """
+    wrong = [trigger for trigger in states if trigger.found != trigger.wanted]
+    if wrong:
+        told = "; ".join(f"trigger {one.name} of {dotted(one.table)} is {SAID.get(one.found, 'on')}" for one in wrong)
+        message = (
+            f"{dotted(source)}: {told}, so writes may have passed unseen. `invoke doctor --fix` puts it right "
+            "and brings what was missed; nothing was changed"
+        )
+        raise PreconditionError(message)

@@ -20,8 +20,9 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
+from rehearsal.switchover.changes import render_changes
+from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.table import Switchover
-from rehearsal.switchover.target.target import render_changes
 from tests.bench.world import ROOT, SCHEMA
 from tests.fix_tables import NOW
 
@@ -53,7 +54,7 @@ def measure(database: Database, files: SqlFiles, outside: int, folder: Path) -> 
     print(f"prepared in {prepared:.2f} s")
     show_locks(run, "cut-over")
     with connect(database) as conn:
-        until = work.attach.statements(conn).split.until
+        until = Preparation(work).statements(conn).split.until
         conn.execute(
             "insert into public.readings (unit_id, device_id, temperature, battery, recorded_at, source) "
             "select 1 + n %% 50, 1 + n %% 50, 1, 1, %s::timestamptz + n * interval '1 second', 'late' "

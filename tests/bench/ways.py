@@ -18,7 +18,8 @@ from rehearsal.switchover import state
 from rehearsal.switchover.copy.chunks import Limits
 from rehearsal.switchover.copy.copier import Copier, plan_chunks
 from rehearsal.switchover.names import Names
-from rehearsal.switchover.target.indexes import IndexBuilder, foreign_key_sql, index_statements
+from rehearsal.switchover.target.foreign_keys import foreign_key_sql
+from rehearsal.switchover.target.indexes import IndexBuilder, index_statements
 from rehearsal.switchover.target.target import Shape, clear_target_sql
 from tests.bench.world import TABLE, World, execute_all, make_plan
 

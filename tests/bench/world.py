@@ -18,8 +18,8 @@ from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.table import Switchover
-from rehearsal.switchover.target.target import render_changes
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ("public", "readings")

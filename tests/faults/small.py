@@ -18,9 +18,9 @@ from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
-from rehearsal.switchover.definition import find_differences
 from rehearsal.switchover.parity import compare
 from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.registry import find_differences
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy
@@ -80,7 +80,7 @@ class Small:
 
     def split(self) -> None:
         """Split the history of an attached table."""
-        assert Regrain(self.database, self.files, self.plan, self.plan.tables[0], self.run).split()
+        assert Regrain(self.work).split()
 
     def verify(self) -> None:
         """Compare as `db.verify` does, self-test and values that repeat among it, and the structure as gates do."""

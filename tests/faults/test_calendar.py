@@ -21,9 +21,9 @@ from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover.changes import read_applied, render_changes
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import find_migration
-from rehearsal.switchover.target.target import read_applied, render_changes
 from tests.fix_verbs import Managed
 
 SETUP = """

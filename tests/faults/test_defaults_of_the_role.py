@@ -12,9 +12,9 @@ import pytest
 from psycopg import sql
 
 from rehearsal.environment import Database
-from rehearsal.postgres import connection as postgres
-from rehearsal.postgres import pinned
-from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar, with_lock
+from rehearsal.postgres import locks, pinned
+from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar
+from rehearsal.postgres.locks import with_lock
 from tests.fix_verbs import Managed
 
 DEFAULTS = {
@@ -121,7 +121,7 @@ def test_four_sessions_insert_while_verbs_run_in_a_database_with_other_defaults(
 @pytest.mark.fault("f02", mutant=True)
 def test_with_the_roles_own_defaults_the_verbs_fail(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pinned, "PINNED", {one: pinned.PINNED[one] for one in pinned.PINNED if one not in DEFAULTS})
-    monkeypatch.setattr(postgres, "FRESH", "set local application_name = 'pg-rehearsal mutant'")
+    monkeypatch.setattr(locks, "FRESH", "set local application_name = 'pg-rehearsal mutant'")
 
     with pytest.raises(AssertionError):
         every_acknowledged_row_is_there(managed, "role", verify=False)
@@ -148,6 +148,6 @@ def test_what_is_asked_under_a_lock_is_planned_as_by_default(conn: Connection) -
 
 @pytest.mark.fault("f02", mutant=True)
 def test_it_was_planned_as_the_role_says(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "PLANNED_UNDER_LOCK", {"application_name": "pg-rehearsal mutant"})
+    monkeypatch.setattr(locks, "PLANNED_UNDER_LOCK", {"application_name": "pg-rehearsal mutant"})
     with pytest.raises(AssertionError, match="under the lock"):
         it_is_planned_as_by_default_under_a_lock(conn)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -132,18 +133,29 @@ def look(seen: Seen, base: Path, port: int, app_port: int) -> None:
         seen.app.append(parsedate_to_datetime(said.headers["date"]))
 
 
-def pass_midnight(folder: Path, midnight: datetime, *words: str, before: timedelta) -> tuple[int, str]:
+def free_ports(count: int) -> int:
+    """Return the first of so many ports in a row that nobody listens on now."""
+    for first in range(20_000, 30_000, count):
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    message = "no free ports"
+    raise OSError(message)
+
+
+def pass_midnight(folder: Path, midnight: datetime, *words: str, before: timedelta, apps: int = 1) -> tuple[int, str]:
     """Rehearse from shortly before midnight until after it; return exit code and output.
 
     Server and app are asked what time it is, before midnight and after it.
     """
-    base, port, app_port = folder / "base", free_port(), free_port()
+    base, port, app_port = folder / "base", free_port(), free_ports(apps)
     variables = {
         "REHEARSAL_LOCAL_BASE": str(base),
         "REHEARSAL_RUNS": str(folder / "runs"),
         "REHEARSAL_LOCAL_DB_PORT": str(port),
         "REHEARSAL_LOCAL_APP_PORT": str(app_port),
-        "REHEARSAL_LOCAL_APPS": "1",
+        "REHEARSAL_LOCAL_APPS": str(apps),
         **faked(midnight - before, folder),
     }
     seen = Seen()
@@ -199,7 +211,8 @@ def test_whole_rehearsals_over_midnight(folder: Path, plan: str, midnight: str) 
 def test_the_first_command_is_go_over_midnight(folder: Path, midnight: str) -> None:
     """All shipped plans with all their rows, from 23:58 of the last of February and of a month on; a quiet machine."""
     moment = datetime.fromisoformat(midnight).replace(tzinfo=UTC)
-    code, said = pass_midnight(folder, moment, before=timedelta(minutes=2))
+    # One of two app servers answers while the flags of the other change.
+    code, said = pass_midnight(folder, moment, before=timedelta(minutes=2), apps=2)
 
     assert code == 0, said
     assert len(list((folder / "runs").iterdir())) == 3

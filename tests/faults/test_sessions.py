@@ -18,9 +18,9 @@ from rehearsal.checks.triggers import run_trigger_tests
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, RehearsalError, StepFailed
 from rehearsal.evidence import Run
-from rehearsal.postgres import connection as postgres
-from rehearsal.postgres import pinned
-from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar, with_lock
+from rehearsal.postgres import locks, pinned
+from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar
+from rehearsal.postgres.locks import LockPolicy, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
@@ -104,9 +104,9 @@ class World:
         split = Split.of_detail(state.read_migration(self.conn, self.events).detail)
         if what == "attach back":
             return work.roll_back, datetime.fromisoformat(split.until)
-        regrain = Regrain(self.database, self.files, plan, plan.tables[0], self.run)
-        regrain._make_twin(self.conn, split)
-        regrain.copying.prepare()
+        regrain = Regrain(work)
+        regrain.make_target(self.conn, split)
+        regrain.copy()
         return regrain.split, datetime(2026, 1, 20, tzinfo=UTC)
 
     def notes(self, note: str) -> list[str]:
@@ -163,7 +163,7 @@ def test_a_session_with_the_roles_defaults_loses_the_row(
     """The old behaviour: nothing but the look of values was pinned, and a lock's transaction was as the role has it."""
     kept = {one: pinned.PINNED[one] for one in pinned.PINNED if not one.startswith("default_transaction")}
     monkeypatch.setattr(pinned, "PINNED", kept)
-    monkeypatch.setattr(postgres, "FRESH", "set local application_name = 'pg-rehearsal mutant'")
+    monkeypatch.setattr(locks, "FRESH", "set local application_name = 'pg-rehearsal mutant'")
 
     with pytest.raises(AssertionError, match=r"lost|failed"):
         nothing_is_lost_at(world, what, "role", OLD)
@@ -178,7 +178,7 @@ def test_no_snapshot_under_a_lock_is_older_than_the_lock(world: World) -> None:
     count = sql.SQL("select count(*) from {} where note = 'late'").format(sql.Identifier(*world.events))
 
     with committed_while_waited_for(world.database, world.events, datetime(2026, 1, 20, tzinfo=UTC), "late"):
-        policy = postgres.LockPolicy(timeout_ms=30_000, max_timeout_ms=30_000)
+        policy = LockPolicy(timeout_ms=30_000, max_timeout_ms=30_000)
         seen, _ = with_lock(world.conn, "a look", lambda held: scalar(held, count), lock=lock, policy=policy)
 
     assert seen == 1

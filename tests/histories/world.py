@@ -11,7 +11,8 @@ from psycopg import sql
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.plan.model import Plan
-from rehearsal.postgres.connection import Connection, connect, with_lock
+from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.locks import with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import snapshot_guard as guard
 from rehearsal.switchover.names import Names

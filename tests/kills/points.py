@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import psycopg
 
-from rehearsal.switchover import table as switchover
-from rehearsal.switchover.strategies.attach.cutover import Attached
-from rehearsal.switchover.strategies.attach.prepare import Attach
-from rehearsal.switchover.strategies.attach.split import Regrain
-from rehearsal.switchover.strategies.dual_write import Barrier
-from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.work import TableWork
 
 START = "start"
-# What begins a step, and what the step is called.
-STEPS: tuple[tuple[type | ModuleType, str, str], ...] = (
-    (Switchover, "_capture_on", "capture on"),
-    (Switchover, "_plan_copy", "plan copy"),
-    (Switchover, "_copy", "copy"),
-    (Switchover, "_settle", "settle"),
-    (Switchover, "_indexes", "indexes"),
-    (Switchover, "_drain", "drain"),
-    (Switchover, "_statistics", "statistics"),
-    (Switchover, "_swap", "swap"),
-    (Switchover, "_swap_back", "swap back"),
-    (Barrier, "raise_sync", "barrier"),
-    (Barrier, "end_capture", "end of capture"),
-    (switchover, "add_weak_keys", "weak keys"),
-    (Switchover, "_finish_keys", "foreign keys"),
-    (Switchover, "_lower_guard", "guard"),
-    (Attach, "_build_parent", "parent"),
-    (Attach, "_unique_indexes", "unique indexes"),
-    (Attach, "_bound", "bound"),
-    (Attach, "_validate", "validate"),
-    (Attach, "_not_null", "not null"),
-    (Attached, "cut_over", "cut-over"),
-    (Attach, "_analyze", "parent statistics"),
-    (Attached, "way_back", "way back"),
-    (Regrain, "_make_twin", "fine twin"),
-    (Regrain, "_exchange", "exchange"),
-    (Regrain, "_finish", "split done"),
-)
 MOST_STEPS = 32
 LAYOUT = struct.Struct(f"={1 + MOST_STEPS}i")
 
@@ -91,8 +56,11 @@ def follow(position: Position, before: Callable[[int, int, Any], Callable[[], No
 
     What it returns, if anything, is called when the statement is done.
     """
-    for owner, method, step in STEPS:
-        setattr(owner, method, _entering(getattr(owner, method), position, step))
+
+    def begin(_: TableWork, step: str) -> None:
+        position.enter(step)
+
+    TableWork.begin = begin  # type: ignore[method-assign, assignment]
     plain = psycopg.Cursor.execute
 
     def execute(self: Any, *args: Any, **more: Any) -> Any:
@@ -103,12 +71,3 @@ def follow(position: Position, before: Callable[[int, int, Any], Callable[[], No
         return done
 
     psycopg.Cursor.execute = execute  # type: ignore[method-assign]
-
-
-def _entering(method: Callable[..., Any], position: Position, step: str) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def entered(*args: Any, **more: Any) -> Any:
-        position.enter(step)
-        return method(*args, **more)
-
-    return entered

@@ -28,7 +28,7 @@ select count(*) filter (where id <= {rows} and note = 'note ' || id and amount =
        count(*) filter (where note = 'outside history' and id > {rows}), count(*)
 from public."We""ird Events"
 """
-COPYING = ("capture on", "plan copy", "copy", "settle", "indexes", "drain", "statistics")
+COPYING = ("capture", "plan-copy", "copy", "settle", "indexes", "carry", "references", "drain", "statistics")
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ def _forward(work: Switchover) -> None:
     work.switch()
 
 
-_KEYS = ("foreign keys",)
+_KEYS = ("foreign-keys",)
 _AFTER = (*_KEYS, "guard")
 _ATTACHED = (
-    START, "parent", "unique indexes", "bound", "validate", "not null", "cut-over", "parent statistics"
+    START, "parent", "unique-indexes", "bound", "validate", "not-null", "cut-over", "parent-statistics"
 )  # fmt: skip
 
 
 def _split(work: Switchover) -> None:
-    Regrain(work.database, work.files, work.plan, work.spec, work.run).split()
+    Regrain(work).split()
 
 
 def _write_outside(conn: Connection) -> None:

@@ -14,7 +14,7 @@ from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.plan.file import load_plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover.target.target import render_changes
+from rehearsal.switchover.changes import render_changes
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
 AT = "'2025-01-01'::timestamptz + n * interval '3 hours'"

@@ -20,20 +20,21 @@ from rehearsal.switchover import snapshot_guard as guard
 from rehearsal.switchover import state
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.strategies.attach import cutover as attached
-from rehearsal.switchover.strategies.attach.layout import Split
-from rehearsal.switchover.strategies.attach.prepare import Attach
+from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split
+from rehearsal.switchover.strategies.attach.prepare import Preparation
+from rehearsal.switchover.table import Switchover
 from tests.fix_tables import deploy, make_plan, make_switchover, writing
 
 ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
 
 
 @pytest.fixture
-def work(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Attach:
+def work(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Switchover:
     """The events table, registered."""
     assert events
     plan = make_plan("attach")
     deploy(conn, sql_files, plan)
-    return make_switchover(database, sql_files, plan, run).attach
+    return make_switchover(database, sql_files, plan, run)
 
 
 def end_of(conn: Connection, events: Name) -> datetime:
@@ -67,7 +68,7 @@ def test_there_and_back_and_there_again_under_writers(
     conn: Connection,
     sql_files: SqlFiles,
     events: Name,
-    work: Attach,
+    work: Switchover,
     isolation: psycopg.IsolationLevel,
 ) -> None:
     """No row is copied, and rows on both sides of the end of history are there after each turn."""
@@ -81,14 +82,14 @@ def test_there_and_back_and_there_again_under_writers(
         assert not work.switch()
     live = catalog.read(events)
     assert live.kind == "p"
-    assert filenode(conn, work.extra.history) == file
+    assert filenode(conn, HistoryNames(work.names).history) == file
     assert writers.lost(conn, events) == []
     assert {one.name for one in live.indexes} == {one.name for one in before.indexes}
     assert [one.name for one in live.foreign_keys] == [one.name for one in before.foreign_keys]
 
     around = end_of(conn, events) - timedelta(days=35)
     with writing(database, events, isolation=isolation, first=around) as wide:
-        while work.attached(conn).outside_rows(conn) < 50:
+        while Preparation(work).attached(conn).outside_rows(conn) < 50:
             pass
         assert work.roll_back()
         assert not work.roll_back()
@@ -97,7 +98,7 @@ def test_there_and_back_and_there_again_under_writers(
         assert work.switch()
 
     assert definition(back) == definition(before)
-    assert filenode(conn, work.extra.history) == file
+    assert filenode(conn, HistoryNames(work.names).history) == file
     for one in (writers, wide):
         assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
     assert wide.lost(conn, events) == []
@@ -105,7 +106,7 @@ def test_there_and_back_and_there_again_under_writers(
 
 
 def test_rows_outside_history_with_a_key_that_history_has_stand_in_the_way_by_name(
-    conn: Connection, events: Name, work: Attach
+    conn: Connection, events: Name, work: Switchover
 ) -> None:
     """The old table has room for one of each primary key; the refusal changes nothing and says which."""
     work.prepare()
@@ -122,7 +123,7 @@ def test_rows_outside_history_with_a_key_that_history_has_stand_in_the_way_by_na
     assert scalar(conn, 'select count(*) from public."We""ird Events" where id = 7') == 1
 
 
-def test_history_keeps_its_primary_key_unique(conn: Connection, events: Name, work: Attach) -> None:
+def test_history_keeps_its_primary_key_unique(conn: Connection, events: Name, work: Switchover) -> None:
     """Within history a doubled primary key is refused as before, by the index that the way back takes."""
     work.prepare()
     work.switch()
@@ -133,7 +134,9 @@ def test_history_keeps_its_primary_key_unique(conn: Connection, events: Name, wo
     assert events
 
 
-def test_what_was_made_since_the_cut_over_stands_in_the_way_back(conn: Connection, events: Name, work: Attach) -> None:
+def test_what_was_made_since_the_cut_over_stands_in_the_way_back(
+    conn: Connection, events: Name, work: Switchover
+) -> None:
     """A view on the partitioned table would be lost with it; the way back names it and changes nothing."""
     work.prepare()
     work.switch()
@@ -148,20 +151,18 @@ def test_what_was_made_since_the_cut_over_stands_in_the_way_back(conn: Connectio
 
 
 def test_a_row_beyond_the_end_of_history_undoes_the_preparation(
-    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach, monkeypatch: pytest.MonkeyPatch
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Switchover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It came between the choice of the end and the check; the next run chooses a later end."""
     before = Catalog(conn, sql_files).read(events)
-    plain = Attach._unique_indexes
     late: list[datetime] = []
 
-    def with_late_row(self: Attach, session: Connection) -> int:
-        if not late:
+    def write_late_row(_work: Switchover, step: str) -> None:
+        if step == "unique-indexes" and not late:
             late.append(end_of(conn, events) + timedelta(days=3))
             conn.execute('update public."We""ird Events" set "Created At" = %s where id = 7', late)
-        return plain(self, session)
 
-    monkeypatch.setattr(Attach, "_unique_indexes", with_late_row)
+    monkeypatch.setattr(Switchover, "begin", write_late_row)
     with pytest.raises(StepFailed, match="later end of history"):
         work.prepare()
     assert definition(Catalog(conn, sql_files).read(events)) == definition(before)
@@ -172,7 +173,7 @@ def test_a_row_beyond_the_end_of_history_undoes_the_preparation(
 
 
 def test_an_undone_preparation_leaves_nothing(
-    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Switchover
 ) -> None:
     """Before the cut-over the way back takes everything off the table again."""
     before = Catalog(conn, sql_files).read(events)
@@ -188,7 +189,7 @@ def test_an_undone_preparation_leaves_nothing(
     assert work.prepare()
 
 
-def test_an_invalid_index_that_a_kill_left_is_built_anew(conn: Connection, events: Name, work: Attach) -> None:
+def test_an_invalid_index_that_a_kill_left_is_built_anew(conn: Connection, events: Name, work: Switchover) -> None:
     """CREATE INDEX CONCURRENTLY leaves an invalid index behind; the next run does not take it for its own."""
     work.prepare()
     conn.execute("update pg_index set indisvalid = false where indexrelid = %s::regclass", [_quoted(work)])
@@ -202,12 +203,12 @@ def test_an_invalid_index_that_a_kill_left_is_built_anew(conn: Connection, event
     assert events
 
 
-def _quoted(work: Attach) -> str:
-    return quote_ident((work.names.source[0], work.extra.key_index))
+def _quoted(work: Switchover) -> str:
+    return quote_ident((work.names.source[0], HistoryNames(work.names).key_index))
 
 
 def test_a_key_that_may_be_null_may_be_so_again_after_the_way_back(
-    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Switchover
 ) -> None:
     """A partition key is not null; the validated check spares the scan for it."""
     conn.execute('alter table public."We""ird Events" alter "Created At" drop not null')
@@ -215,14 +216,14 @@ def test_a_key_that_may_be_null_may_be_so_again_after_the_way_back(
 
     work.prepare()
     work.switch()
-    assert Catalog(conn, sql_files).read(work.extra.history).column("Created At").not_null
+    assert Catalog(conn, sql_files).read(HistoryNames(work.names).history).column("Created At").not_null
     work.roll_back()
 
     assert definition(Catalog(conn, sql_files).read(events)) == definition(before)
 
 
 def test_a_primary_key_that_holds_the_partition_key_stays(
-    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Switchover
 ) -> None:
     """Then there is nothing to build, and nothing to swap."""
     conn.execute(
@@ -240,12 +241,13 @@ def test_a_primary_key_that_holds_the_partition_key_stays(
     assert definition(Catalog(conn, sql_files).read(events)) == definition(before)
 
 
-def test_a_bound_that_the_server_has_to_check_is_refused(conn: Connection, events: Name, work: Attach) -> None:
+def test_a_bound_that_the_server_has_to_check_is_refused(conn: Connection, events: Name, work: Switchover) -> None:
     """Without its proof the cut-over would read every row under the lock: it is taken back instead."""
     work.prepare()
+    bound = sql.Identifier(HistoryNames(work.names).bound)
     conn.execute(
         sql.SQL("alter table {} drop constraint {}, add constraint {} check (true)").format(
-            sql.Identifier(*events), sql.Identifier(work.extra.bound), sql.Identifier(work.extra.bound)
+            sql.Identifier(*events), bound, bound
         )
     )
 
@@ -257,7 +259,7 @@ def test_a_bound_that_the_server_has_to_check_is_refused(conn: Connection, event
 
 
 def test_a_missing_index_is_never_built_under_the_lock(
-    conn: Connection, events: Name, work: Attach, monkeypatch: pytest.MonkeyPatch
+    conn: Connection, events: Name, work: Switchover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An index was changed after the parent was made: refused by name; unseen, it would be built and taken back."""
     work.prepare()
@@ -274,7 +276,7 @@ def test_a_missing_index_is_never_built_under_the_lock(
 
 
 def test_the_guard_stays_for_an_old_snapshot_and_goes_with_it(
-    database: Database, conn: Connection, events: Name, work: Attach, monkeypatch: pytest.MonkeyPatch
+    database: Database, conn: Connection, events: Name, work: Switchover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A snapshot from before that has not touched the table fails at its first write, and only it does."""
     monkeypatch.setattr(guard, "MOST_WAIT_S", 0.1)
@@ -299,7 +301,7 @@ def test_the_guard_stays_for_an_old_snapshot_and_goes_with_it(
 
 
 def test_the_way_back_brings_every_row_that_was_written_outside_history(
-    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Switchover
 ) -> None:
     """Count and digest of the old table are those of all partitions together, moved rows included."""
     reader = Reader(sql_files, work.spec, "id", 4000)
@@ -311,7 +313,7 @@ def test_the_way_back_brings_every_row_that_was_written_outside_history(
 
     outside = make_witnesses(conn, sql_files, parent, work.spec, until, 100)
     before = reader.read(conn, events)
-    assert outside == work.attached(conn).outside_rows(conn) == 80
+    assert outside == Preparation(work).attached(conn).outside_rows(conn) == 80
     assert work.roll_back()
 
     assert reader.read(conn, events) == before != first
@@ -320,7 +322,7 @@ def test_the_way_back_brings_every_row_that_was_written_outside_history(
 
 
 def test_the_digest_of_untouched_rows_sees_one_value(
-    conn: Connection, sql_files: SqlFiles, events: Name, work: Attach
+    conn: Connection, sql_files: SqlFiles, events: Name, work: Switchover
 ) -> None:
     """Rows of the load do not count, any other does."""
     reader = Reader(sql_files, work.spec, "id", 4000)
@@ -337,7 +339,7 @@ def test_the_digest_of_untouched_rows_sees_one_value(
 
 
 def test_more_rows_outside_history_than_the_lock_allows_are_refused_with_their_price(
-    conn: Connection, events: Name, work: Attach
+    conn: Connection, events: Name, work: Switchover
 ) -> None:
     """The application would wait for longer than the plan allows, so nobody waits at all."""
     work.prepare()

@@ -14,7 +14,8 @@ from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.switchover.definition import find_differences, find_leftovers
+from rehearsal.switchover.definition import find_leftovers
+from rehearsal.switchover.strategies.registry import find_differences
 from tests.fix_tables import deploy, make_switchover
 
 R = "public.rich"

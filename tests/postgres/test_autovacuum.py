@@ -11,7 +11,8 @@ from rehearsal.catalog.tables import Name
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
-from rehearsal.postgres.connection import Connection, LockPolicy, connect, scalar, with_lock
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.locks import LockPolicy, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import make_plan
 

@@ -18,8 +18,9 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.dryrun import plan_statements
+from rehearsal.switchover.dryrun import plan_acts
 from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.target.composite import Composites
 from rehearsal.switchover.target.references import count_orphans, from_stored
 from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
 
@@ -183,7 +184,7 @@ def test_preparation_may_be_repeated_and_mends_what_is_wrong(
 
 def again(work: Switchover, conn: Connection) -> int:
     """Run the preparation once more."""
-    return work.composites.prepare(conn, lambda _: None)
+    return Composites(work.files, work.plan, work.spec).prepare(conn, lambda _: None)
 
 
 def test_what_cannot_be_composite_is_refused(
@@ -209,7 +210,7 @@ def test_what_cannot_be_composite_is_refused(
 
 def test_dry_run_prints_the_preparation(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
     """The column, the fill and the foreign key that the swap makes."""
-    acts = {one.step: one.sql for one in plan_statements(conn, sql_files, plan_with(), NOW)}
+    acts = {one.step: one.sql for one in plan_acts(conn, sql_files, plan_with(), NOW)}
 
     assert "add column if not exists" in acts['partition key for foreign key line "fk of public.Line "items" all']
     assert "is distinct from" in acts["fill it, the first blocks"]

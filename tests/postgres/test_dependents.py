@@ -17,7 +17,7 @@ from rehearsal.evidence import Run
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.dryrun import plan_statements
+from rehearsal.switchover.dryrun import plan_acts
 from tests.fix_tables import NOW, deploy, difference, make_plan, make_switchover, names_of, writing
 
 KEY = "Created At"
@@ -320,7 +320,7 @@ def test_preflight_and_dry_run_name_what_moves(conn: Connection, sql_files: SqlF
     plan = make_plan("swap")
     named = {one.condition for one in run_preflight(conn, sql_files, plan) if one.id.startswith("moves-")}
     assert {"view public.plain", "rule off", "publication plain_pub", "policy seen on public.guarded"} <= named
-    text = "\n".join(one.sql for one in plan_statements(conn, sql_files, plan, NOW) if one.step == "swap")
+    text = "\n".join(one.sql for one in plan_acts(conn, sql_files, plan, NOW) if one.step == "swap")
     for part in ("create or replace view public.plain", "alter publication plain_pub drop", "alter policy seen"):
         assert part in text, part
 

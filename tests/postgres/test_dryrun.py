@@ -8,7 +8,7 @@ import pytest
 from rehearsal.catalog.tables import Name
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_statements
+from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_acts
 from tests.fix_tables import NOW, deploy, make_plan
 
 
@@ -27,7 +27,7 @@ def test_dry_run_changes_nothing_and_prints_all(
     before = catalog_digest(conn, sql_files)
     conn.read_only = True
 
-    acts = plan_statements(conn, sql_files, plan, NOW)
+    acts = plan_acts(conn, sql_files, plan, NOW)
 
     text = dry_run_text(plan, acts, {"events": 4000})
     assert catalog_digest(conn, sql_files) == before

@@ -12,7 +12,7 @@ from rehearsal.errors import PlanError, PreconditionError
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover.target.target import render_changes
+from rehearsal.switchover.changes import render_changes
 from tests.fix_tables import NOW
 
 V7 = "(lpad(to_hex(1770000000000 + n * 1000), 12, '0') || '7000' || '8' || lpad(to_hex(n), 15, '0'))::uuid"

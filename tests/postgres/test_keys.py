@@ -16,9 +16,9 @@ from rehearsal.evidence import Run
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
+from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.parity import compare, parity_text
 from rehearsal.switchover.table import Switchover
-from rehearsal.switchover.target.target import render_changes
 from tests.fix_keys import METHODS, PRIMARY_KEYS, SPECIMENS, TABLE, Specimen, deploy_now, writing_keys
 from tests.fix_tables import make_switchover
 

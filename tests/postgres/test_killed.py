@@ -17,6 +17,7 @@ from rehearsal.evidence import Run
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
+from rehearsal.switchover.strategies.attach.prepare import Preparation
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
 
@@ -57,7 +58,7 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
     plan = make_plan("attach")
     deploy(conn, sql_files, plan)
     before = Catalog(conn, sql_files).read(events)
-    attach = make_switchover(database, sql_files, plan, run).attach
+    attach = Preparation(make_switchover(database, sql_files, plan, run))
 
     with writing(database, events, writers=2) as writers:
         assert live(database, tmp_path, "5") >= 10

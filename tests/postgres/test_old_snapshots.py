@@ -238,7 +238,7 @@ def test_the_barrier_keeps_the_key_log_for_snapshots_from_before(
 ) -> None:
     """Its delete does not see the twin's row, which came later; the key log brings it. The mutant differs."""
     if not waits:
-        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.older_snapshots", lambda *_: ())
+        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.barrier.older_snapshots", lambda *_: ())
     plan = make_plan("dual-write", locks={"budget_s": 1.0})
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)

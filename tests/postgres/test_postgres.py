@@ -12,7 +12,8 @@ from psycopg import sql
 from fleet.cluster import Cluster
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired, PreconditionError
-from rehearsal.postgres.connection import Connection, LockPolicy, advisory_lock, connect, scalar, with_lock
+from rehearsal.postgres.connection import Connection, advisory_lock, connect, scalar
+from rehearsal.postgres.locks import LockPolicy, with_lock
 
 
 def test_with_lock_gives_up_within_its_budget_and_names_the_blocker(database: Database, conn: Connection) -> None:

@@ -19,6 +19,7 @@ from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.copier import chunk_sql
+from rehearsal.switchover.follow import Follow
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 
 TABLE = 'public."We""ird Events"'
@@ -110,8 +111,9 @@ def test_key_log_and_drain_are_exact_in_every_cell(
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)
     shape, migration = work.shape(conn), state.read_migration(conn, events).id
-    work._capture_on(conn, shape, migration)
-    work._plan_copy(conn, migration)
+    follow = Follow(work)
+    follow.capture(conn, shape, migration)
+    follow.plan_copy(conn, migration)
 
     race.run(chunk_sql(sql_files, shape, names.source, names.target, 0, 100_000))
 

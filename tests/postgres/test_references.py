@@ -17,7 +17,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.dryrun import plan_statements
+from rehearsal.switchover.dryrun import plan_acts
 from rehearsal.switchover.target.references import count_orphans, from_stored, read_references
 from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
 
@@ -245,7 +245,7 @@ def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlF
 
 def test_dry_run_prints_what_replaces_a_key(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
     """Triggers, their functions and the locks of the referencing tables."""
-    acts = plan_statements(conn, sql_files, plan_with(), NOW)
+    acts = plan_acts(conn, sql_files, plan_with(), NOW)
     text = "\n".join(one.sql for one in acts if one.step == "swap")
 
     for part in ('lock table "public"."gone"', 'drop constraint "gone_event_fkey"', "raise foreign_key_violation"):

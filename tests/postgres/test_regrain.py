@@ -18,8 +18,10 @@ from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.strategies.attach.layout import Split
+from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.strategies.attach.split import Regrain
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack
+from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, writing
 
@@ -39,7 +41,7 @@ def attached(database: Database, conn: Connection, sql_files: SqlFiles, events: 
     work = make_switchover(database, sql_files, plan, run)
     work.prepare()
     work.switch()
-    return Regrain(database, sql_files, plan, plan.tables[0], run)
+    return Regrain(work)
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
@@ -75,7 +77,7 @@ def test_history_is_split_under_writers(
     assert scalar(conn, ON_LEAVES_ALONE) == 0
     assert after.triggers == ()
     history = Catalog(conn, sql_files).read(attached.history.source)
-    findings = inspect(conn, sql_files, attached.spec, history, after)
+    findings = inspect(conn, sql_files, attached.work.spec, history, after)
     assert [problem for one in findings for problem in one.problems] == []
     conn.execute(
         'insert into public."We""ird Events" ("Created At", "unit id", amount) values (%s, 1, 1)', ["1999-01-01"]
@@ -103,7 +105,7 @@ def test_the_way_back_of_a_split_loses_nothing(
 ) -> None:
     """Written since the split, in fine partitions and later ones: everything is in the old table."""
     until = datetime.fromisoformat(Split.of_detail(state.read_migration(conn, events).detail).until)
-    work = make_switchover(database, sql_files, attached.plan, attached.run)
+    work = make_switchover(database, sql_files, attached.work.plan, attached.work.run)
 
     with (
         writing(database, events, writers=1, isolation=isolation) as old,
@@ -136,8 +138,9 @@ def test_history_that_was_split_follows_its_partitions(conn: Connection, events:
     with pytest.raises(psycopg.errors.ObjectInUse, match="TRUNCATE"):
         conn.execute('truncate public."We""ird Events"')
 
-    work = make_switchover(attached.database, attached.files, attached.plan, attached.run)
-    back = SplitBack(attached.files, attached.plan, attached.spec, work.attach.statements(conn), lambda _: None)
+    assert isinstance(attached.work, Switchover)
+    work = attached.work
+    back = SplitBack(work, Preparation(work).statements(conn))
     back.drain(conn).until(conn, 0, 100)
 
     assert difference(conn, events, attached.history.source) == (1, 0)
@@ -153,7 +156,7 @@ def test_a_table_that_is_not_attached_is_refused(
     deploy(conn, sql_files, plan)
 
     with pytest.raises(PreconditionError, match="once it is attached"):
-        Regrain(database, sql_files, plan, plan.tables[0], run).split()
+        Regrain(make_switchover(database, sql_files, plan, run)).split()
     assert events
 
 
@@ -162,9 +165,9 @@ def test_clean_up_ends_the_way_back_and_keeps_the_table(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, attached: Regrain, *, split: bool
 ) -> None:
     """After the stable days nothing of ours is left but the partitions; before them it is refused."""
-    plan = attached.plan
+    plan = attached.work.plan
     env = Environment("local", "local", ROOT, database, database, "@process/db", (), ROOT, "root@localhost", None)
-    context = Context(ROOT, plan, env, attached.run, sql_files, "")
+    context = Context(ROOT, plan, env, attached.work.run, sql_files, "")
     if split:
         attached.split()
     with pytest.raises(PreconditionError, match="may be dropped from"):

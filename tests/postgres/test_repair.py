@@ -18,7 +18,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.repair import enable_triggers, resync
-from rehearsal.switchover.strategies.dual_write import Barrier
+from rehearsal.switchover.strategies.dual_write.barrier import Barrier
 from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
 from tests.fix_postgres import ROOT
@@ -50,7 +50,7 @@ def test_triggers_are_left_as_they_are_between_the_two_locks_of_the_barrier(
     work = make_switchover(database, sql_files, plan, run)
     work.prepare()
     migration = state.read_migration(conn, events).id
-    barrier = Barrier(sql_files, plan, work.shape(conn), migration)
+    barrier = Barrier(sql_files, work.shape(conn), migration)
     barrier.raise_sync(conn, work.policy, lambda: None)
 
     assert enable_triggers(conn, work) == []

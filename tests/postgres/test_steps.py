@@ -14,22 +14,23 @@ from rehearsal.environment import Database
 from rehearsal.evidence import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.switchover import state
+from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.copy.copier import chunk_sql
-from rehearsal.switchover.copy.replay import Drain, settle_sql
+from rehearsal.switchover.copy.replay import Drain, forward_of, settle_sql
 from rehearsal.switchover.dryrun import catalog_digest
 from rehearsal.switchover.outdated import Outdated
 from rehearsal.switchover.repair import resync_sql
 from rehearsal.switchover.strategies.attach.layout import Split
+from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.strategies.attach.split import Regrain
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack
-from rehearsal.switchover.strategies.dual_write import Barrier
+from rehearsal.switchover.strategies.dual_write.barrier import Barrier
 from rehearsal.switchover.strategies.swap.exchange import Exchange
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.composite import Composite
 from rehearsal.switchover.target.indexes import carry_sql
 from rehearsal.switchover.target.references import Reference, values_of
-from rehearsal.switchover.target.target import clear_target_sql, mirror_values_of, render_changes
+from rehearsal.switchover.target.target import clear_target_sql, mirror_values_of
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 
 STEPS = Path(__file__).resolve().parents[2] / "sql" / "steps"
@@ -75,7 +76,7 @@ def _exchange(work: Switchover, conn: Connection) -> Exchange:
 
 def _plain(step: str) -> Render:
     return lambda work, conn: work.files.render(
-        f"steps/{step}.sql.j2", **mirror_values_of(work.shape(conn), work.plan.strategy)
+        f"steps/{step}.sql.j2", **mirror_values_of(work.shape(conn), mirrors=work.plan.traits.mirrors)
     )
 
 
@@ -137,7 +138,7 @@ def _registry(part: str) -> Render:
 
 
 def _outdated(work: Switchover) -> Outdated:
-    return Outdated(work.database, work.files, work.plan, work.spec)
+    return Outdated(work)
 
 
 # Each step: what its header calls the source, in which state of the table it runs, and how it is made.
@@ -156,9 +157,13 @@ CASES: dict[str, tuple[str, str, Render]] = {
         "deployed",
         lambda work, conn: chunk_sql(work.files, work.shape(conn), work.names.source, work.names.target, 0, 1),
     ),
-    "drain_take": ("authority", "deployed", lambda work, conn: _exchange(work, conn).forward.take_sql(10)),
-    "drain_put": ("authority", "deployed", lambda work, conn: _exchange(work, conn).forward.put_sql()),
-    "drain_surplus": ("authority", "deployed", lambda work, conn: _exchange(work, conn).forward.surplus_sql()),
+    "drain_take": ("authority", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).take_sql(10)),
+    "drain_put": ("authority", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).put_sql()),
+    "drain_surplus": (
+        "authority",
+        "deployed",
+        lambda work, conn: forward_of(work.files, work.shape(conn)).surplus_sql(),
+    ),
     "refresh_target": ("source", "deployed", lambda work, conn: _outdated(work).refresh_sql(conn)),
     "remove_target": ("source", "deployed", lambda work, _: _outdated(work).remove_sql()),
     "settle": (
@@ -166,7 +171,7 @@ CASES: dict[str, tuple[str, str, Render]] = {
         "deployed",
         lambda work, conn: settle_sql(work.files, work.shape(conn), work.names.forward_log, work.names.target),
     ),
-    "resync": ("both tables", "deployed", lambda work, conn: resync_sql(_exchange(work, conn).forward)),
+    "resync": ("both tables", "deployed", lambda work, conn: resync_sql(forward_of(work.files, work.shape(conn)))),
     "carry": ("source", "following", _carry),
     "swap": ("source", "following", _swap),
     "guard_on": ("guarded table", "following", lambda work, conn: _exchange(work, conn).guard.on_sql("1")),
@@ -183,29 +188,29 @@ CASES: dict[str, tuple[str, str, Render]] = {
     "sync_on": (
         "source",
         "deployed",
-        lambda work, conn: Barrier(work.files, work.plan, work.shape(conn), 1).sync_on_sql(),
+        lambda work, conn: Barrier(work.files, work.shape(conn), 1).sync_on_sql(),
     ),
 }
 
 
 def _attach(step: str) -> Render:
-    return lambda work, conn: work.attach.statements(conn).render(step)
+    return lambda work, conn: Preparation(work).statements(conn).render(step)
 
 
 def _cut_over(work: Switchover, conn: Connection) -> str:
-    return work.attach.attached(conn).cut_over_sql(Catalog(conn, work.files).read(work.names.source))
+    return Preparation(work).attached(conn).cut_over_sql(Catalog(conn, work.files).read(work.names.source))
 
 
 def _way_back(work: Switchover, conn: Connection) -> str:
-    return work.attach.attached(conn).way_back_sql(conn, Catalog(conn, work.files).read(work.names.source))
+    return Preparation(work).attached(conn).way_back_sql(conn, Catalog(conn, work.files).read(work.names.source))
 
 
 def _regrain(work: Switchover) -> Regrain:
-    return Regrain(work.database, work.files, work.plan, work.spec, work.run)
+    return Regrain(work)
 
 
 def _split(work: Switchover, conn: Connection) -> Split:
-    return work.attach.statements(conn).split
+    return Preparation(work).statements(conn).split
 
 
 def _check(work: Switchover, conn: Connection) -> str:
@@ -214,12 +219,12 @@ def _check(work: Switchover, conn: Connection) -> str:
 
 
 def _unique_index(work: Switchover, conn: Connection) -> str:
-    return work.attach.statements(conn).unique_index(work.names.source, work.attach.extra.key_index)
+    return Preparation(work).statements(conn).unique_index(work.names.source, Preparation(work).extra.key_index)
 
 
 def _split_back(work: Switchover, conn: Connection) -> str:
-    back = SplitBack(work.files, work.plan, work.spec, work.attach.statements(conn), lambda _: None)
-    back._prove_bound(conn)
+    back = SplitBack(work, Preparation(work).statements(conn))
+    back.prove_bound(conn)
     return back.sql(conn, Catalog(conn, work.files).read(work.names.source))
 
 
@@ -257,7 +262,7 @@ def bring(work: Switchover, conn: Connection, wanted: str) -> None:
         deploy(conn, work.files, work.plan)
     if wanted == "guarded":
         conn.execute(as_query(_exchange(work, conn).guard.on_sql("1")))
-    if not work.copies:
+    if not work.plan.traits.copies:
         bring_to_history(work, conn, wanted)
     if wanted in ("following", "swapped"):
         work.prepare()
@@ -267,25 +272,25 @@ def bring(work: Switchover, conn: Connection, wanted: str) -> None:
 
 def bring_to_history(work: Switchover, conn: Connection, wanted: str) -> None:
     """Bring a table of the strategy attach into the state in which a step runs."""
-    attach = work.attach
+    steps = {step.name: step for step in Preparation(work).steps(conn, work.migration(conn).id)}
     if wanted in ("parent", "bound"):
         conn.execute('alter table public."We""ird Events" alter "Created At" drop not null')
-        attach._build_parent(conn, state.read_migration(conn, work.names.source).id)
+        steps["parent"].work()
     if wanted == "bound":
-        attach._bound(conn)
+        steps["bound"].work()
     if wanted in ("ready", "attached", "fine", "split", "regrained"):
-        attach.prepare()
+        work.prepare()
     if wanted in ("attached", "fine", "split", "regrained"):
-        attach.switch()
+        work.switch()
     if wanted == "fine":
         conn.execute(as_query(_regrain(work).twin_sql(conn, _split(work, conn))[0]))
     if wanted == "regrained":
         _regrain(work).split()
     if wanted == "split":
         regrain = _regrain(work)
-        regrain._make_twin(conn, _split(work, conn))
-        regrain.copying.prepare()
-        regrain._check_bounds(conn, _split(work, conn))
+        regrain.make_target(conn, _split(work, conn))
+        regrain.copy()
+        regrain.check_bounds(conn, _split(work, conn))
 
 
 def test_every_step_has_a_case() -> None:
@@ -302,7 +307,7 @@ def test_header_names_the_strongest_lock_on_the_source(
     noun, wanted, render = CASES[step]
     bring(work, conn, wanted)
     text, names = render(work, conn), names_of(events)
-    keys = arrays(conn, _exchange(work, conn).forward) if step in {"drain_put", "drain_surplus"} else None
+    keys = arrays(conn, forward_of(work.files, work.shape(conn))) if step in {"drain_put", "drain_surplus"} else None
 
     source = scalar(conn, "select to_regclass(%s)::oid", [quote_ident(names.source)])
 

@@ -19,9 +19,9 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state
-from rehearsal.switchover.definition import find_differences
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.parity import compare as compare_rows
+from rehearsal.switchover.strategies.registry import find_differences
 from rehearsal.switchover.table import Switchover
 
 FOLDER = Path(__file__).parent / "specimens"

@@ -13,7 +13,7 @@ from rehearsal.checks.preflight.place import Place
 from rehearsal.errors import RehearsalError
 from rehearsal.postgres.connection import scalar
 from rehearsal.switchover import state
-from rehearsal.switchover.trigger_states import read_trigger_states
+from rehearsal.switchover.strategies.registry import strategy_of
 
 TAKEN = """
 select array(
@@ -78,7 +78,7 @@ def check_log(place: Place) -> Iterator[Finding]:
                       "`invoke doctor --fix`")  # fmt: skip
         return
     capture = names.reverse_capture_trigger if now == state.SWAPPED else names.capture_trigger
-    for one in read_trigger_states(place.conn, place.files, names):
+    for one in strategy_of(place.plan).trigger_states(place.conn, place.files, names, place.found):
         if one.name == capture and one.wanted == "A" != one.found:
             condition = f"trigger {one.name} is {one.found or 'missing'}, wanted A"
             yield Finding("capture-off", "blocker", dotted(one.table), condition, "writes since then are in one table "

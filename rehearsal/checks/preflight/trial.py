@@ -67,7 +67,7 @@ def _try(place: Place, table: Table, step: list[str]) -> None:
     names = Names((table.name[0], fit(table.name[1], prefix="rehearsal_trial_")))
     shape = Shape.of(table, place.spec.key, names)
     make_pair(place, table, shape)
-    if place.plan.strategy != "attach":
+    if place.plan.traits.copies:
         step[0] = "making the triggers"
         _make_triggers(place, shape)
     for step[0], text in _writes(place):
@@ -82,9 +82,9 @@ def _writes(place: Place) -> Iterator[tuple[str, str | None]]:
     insert = "insert into {s} ({c}) overriding system value select {c} from only {live} limit {n}"
     yield "an insert", insert
     yield "an update", "update {s} set {x} = {x}"
-    if place.plan.strategy != "attach":
+    if place.plan.traits.copies:
         yield "replaying the log", None
-    if place.plan.strategy == "dual-write":
+    if place.plan.traits.mirrors:
         yield "an update of the partitioned table", "update {t} set {x} = {x}"
         yield "a delete of the partitioned table", "delete from {t}"
         yield "an insert", insert
@@ -92,9 +92,9 @@ def _writes(place: Place) -> Iterator[tuple[str, str | None]]:
 
 
 def _make_triggers(place: Place, shape: Shape) -> None:
-    values = mirror_values_of(shape, place.plan.strategy)
+    values = mirror_values_of(shape, mirrors=place.plan.traits.mirrors)
     texts = [place.files.render("steps/mirror.sql.j2", **values)]
-    if place.plan.strategy == "dual-write":
+    if place.plan.traits.mirrors:
         texts.append(place.files.render("steps/sync_on.sql.j2", **values))
     for text in texts:
         place.conn.execute(as_query(text))

@@ -15,7 +15,8 @@ from psycopg import errors, sql
 
 from rehearsal.catalog.tables import Name
 from rehearsal.errors import StepFailed
-from rehearsal.postgres.connection import Connection, TryAgain, scalar
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.locks import TryAgain
 from rehearsal.postgres.sqlfiles import Quoted, SqlFiles, as_query
 from rehearsal.switchover.target.target import Shape, assignments, log_columns, records
 
@@ -150,6 +151,18 @@ class Drain:
 def _with_arrays(text: str) -> str:
     """Return a statement that takes parameters: a percent sign in a name is doubled; NUL can be in no name."""
     return text.replace("%", "%%").replace("\0", "%s")
+
+
+def forward_of(files: SqlFiles, shape: Shape) -> Drain:
+    """Return the drain from the source to its target, before the exchange of a swap or while both are mirrored."""
+    names = shape.names
+    return Drain(files, shape, names.forward_log, names.source, names.target)
+
+
+def reverse_of(files: SqlFiles, shape: Shape) -> Drain:
+    """Return the drain from the partitioned table, which has the name of the source, to the retired one."""
+    names = shape.names
+    return Drain(files, shape, names.reverse_log, names.source, names.retired)
 
 
 def drain_to_zero(drain: Drain, conn: Connection) -> None:

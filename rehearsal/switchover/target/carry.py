@@ -28,8 +28,11 @@ def read_carried(conn: Connection, files: SqlFiles, oid: int) -> Carried:
     return found
 
 
-def carry_values(conn: Connection, files: SqlFiles, table: Table, strategy: str, names: Names) -> dict[str, Any]:
-    """Return what `steps/target.sql.j2` carries from the source when the twin is made."""
+def carry_values(conn: Connection, files: SqlFiles, table: Table, names: Names, *, shares: bool) -> dict[str, Any]:
+    """Return what `steps/target.sql.j2` carries from the source when the target is made.
+
+    `shares`: both tables draw from the sequences of the source, since both are written.
+    """
     carried = read_carried(conn, files, table.oid)
     early = [one["name"] for one in carried["checks"] if one["valid"]]
     early += [one["name"] for one in carried["constraint_comments"] if one["kind"] == "n"]
@@ -40,7 +43,7 @@ def carry_values(conn: Connection, files: SqlFiles, table: Table, strategy: str,
         "options": leaf_options(table, carried),
         "row_security": table.row_security,
         "replica_identity": REPLICA_IDENTITY.get(table.replica_identity),
-        "shared": _shared_sequences(conn, files, table) if strategy == "dual-write" else [],
+        "shared": _shared_sequences(conn, files, table) if shares else [],
         "statistics": [{**one, "twin": statistics_name(one, "_partitioned")} for one in carried["statistics"]],
         "triggers": [{**one, "definition": trigger_sql(one, names.target)} for one in carried["triggers"]],
     }

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
-
 from rehearsal.catalog.tables import STATE_SCHEMA, Catalog, Name, split_name
 from rehearsal.plan.model import Plan, TableSpec
-from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, scalar, with_lock
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover.names import fit
 from rehearsal.switchover.state import SWAPPED, Migration
@@ -108,8 +107,6 @@ class Composites:
             PreconditionError: the plan does not decide for a foreign key.
             LockNotAcquired: the budget is spent; those before are prepared.
         """
-        if self.plan.strategy != "swap":
-            return 0
         source = Catalog(conn, self.files).read(self.parent)
         found = read_references(conn, self.files, source.oid)
         filled = 0
@@ -123,7 +120,7 @@ class Composites:
     def _add(self, conn: Connection, work: Composite, type_sql: str) -> LockReport:
         text = work.prepare_sql(type_sql)
         policy = LockPolicy(**self.plan.locks.model_dump())
-        lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*work.one.child))
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, work.one.child)
 
         def add(held: Connection) -> None:
             held.execute(as_query(text))

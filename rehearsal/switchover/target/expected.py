@@ -43,8 +43,8 @@ class Expected:
         self.reasons[subject] = reason
 
 
-def expect(before: Definition, shape: Shape, strategy: str, key_sql: str, method: str = "range") -> Expected:
-    """Return what a switchover makes of the definition; `key_sql` is the key as PostgreSQL writes it."""
+def expect(before: Definition, shape: Shape, key_sql: str, method: str = "range") -> Expected:
+    """Return what every partitioned table makes of the definition; `key_sql` is the key as PostgreSQL writes it."""
     wanted = Expected.same(before)
     wanted.change("table", "partitioned by", f"{method.upper()} ({key_sql})", "the plan partitions the table")
     _add_key(wanted, shape, key_sql)
@@ -53,8 +53,6 @@ def expect(before: Definition, shape: Shape, strategy: str, key_sql: str, method
             valid = "" if not facts["definition"].endswith(" NOT VALID") else " NOT VALID"
             definition = bare_check(facts["definition"]) + valid
             wanted.change(subject, "definition", definition, "a check of a partitioned table holds for its partitions")
-    if strategy == "dual-write":
-        _stays(wanted, before)
     return wanted
 
 
@@ -68,27 +66,6 @@ def _add_key(wanted: Expected, shape: Shape, key_sql: str) -> None:
             text = wanted.facts[one]["definition"]
             end = closing(text)
             wanted.change(one, "definition", f"{text[:end]}, {key_sql}{text[end:]}", reason)
-
-
-def _stays(wanted: Expected, before: Definition) -> None:
-    """Dual-write: what points at the source goes on pointing at it, since it stays and is mirrored."""
-    for subject, facts in before.items():
-        if subject.startswith("sequence of column "):
-            column = subject.removeprefix("sequence of ")
-            wanted.drop(subject, "both tables draw from the source's sequence")
-            if "identity" in before[column]:
-                default = f"nextval('{facts['name'].replace(chr(39), chr(39) * 2)}'::regclass)"
-                wanted.change(column, "identity", None, "both tables draw from the source's sequence")
-                wanted.change(column, "default", default, "both tables draw from the source's sequence")
-        elif _points(subject):
-            wanted.drop(subject, "it goes on pointing at the source, which stays and is mirrored")
-
-
-def _points(subject: str) -> bool:
-    """Whether a subject is an object of its own that points at the table."""
-    return subject.startswith(("publication ", "view ", "materialized view ", "function ", "type ", "table ")) or (
-        subject.startswith("foreign key ") and '" of ' in subject
-    )
 
 
 def twin_names(source: Table, target: Table, shape: Shape, statistics: Sequence[Carried]) -> dict[str, str]:

@@ -171,26 +171,6 @@ def _leaf_indexes(conn: Connection, target: Table) -> set[str]:
     return {row[0] for row in rows}
 
 
-def foreign_key_sql(source: Table, target: Table) -> tuple[list[str], list[str], list[str]]:
-    """Return three lists for the twin's foreign keys: NOT VALID on leaves, VALIDATE on leaves, adopt at the parent.
-
-    A foreign key that is validated on every leaf is adopted by the parent without a scan (trap 56; measured 1 ms).
-    """
-    there = {one.name for one in target.foreign_keys}
-    weak: list[str] = []
-    validate: list[str] = []
-    adopt: list[str] = []
-    for key in source.foreign_keys:
-        if key.name in there:
-            continue
-        name, definition = quote_ident(key.name), key.definition.removesuffix(" NOT VALID")
-        for leaf in target.partitions:
-            weak.append(f"alter table {quote_ident(leaf.name)} add constraint {name} {definition} not valid")
-            validate.append(f"alter table {quote_ident(leaf.name)} validate constraint {name}")
-        adopt.append(f"alter table {quote_ident(target.name)} add constraint {name} {definition}")
-    return weak, validate, adopt
-
-
 def carry_sql(conn: Connection, files: SqlFiles, shape: Shape, source: Table, target: Table) -> str:
     """Return the statements that carry what hangs on the indexes and late constraints of the source."""
     names = {plan.source_name: plan.parent_name(target.name) for plan in plan_indexes(source, shape)}

@@ -61,7 +61,7 @@ def compare_pair(
     before = renamed(read_facts(conn, files, plain[0]), plain[1])
     after = renamed(read_facts(conn, files, parted[0]), parted[1])
     key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
-    wanted = expect(before, Shape.of(plain[0], spec.key), "swap", key, spec.method)
+    wanted = expect(before, Shape.of(plain[0], spec.key), key, spec.method)
     found = compare(wanted.facts, after, accepted=spec.accepted, same=Readback(conn, files, plain[0]).same)
     return [one for one in found if _counts(one, before, after, spec) and not (early and _is_late(one, before))]
 

@@ -20,6 +20,7 @@ from rehearsal.catalog.tables import STATE_SCHEMA, Name, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents
 from rehearsal.switchover.names import fit
 from rehearsal.switchover.target.target import records
@@ -215,7 +216,7 @@ def _add(one: Reference) -> str:
 def lock_children(found: References) -> list[str]:
     """Return statements that lock the referencing tables, to run before the table itself is locked."""
     children = sorted({one.child for one in found if not one.is_own})
-    return [f"lock table {quote_ident(child)} in access exclusive mode" for child in children]
+    return [lock_tables(Mode.ACCESS_EXCLUSIVE, child).as_string(None) for child in children]
 
 
 def stored(found: References) -> list[dict[str, Any]]:

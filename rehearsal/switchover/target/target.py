@@ -1,4 +1,4 @@
-"""The partitioned twin and its triggers, rendered as changes for the registry.
+"""The partitioned target and its triggers: what is needed to write rows of both tables, and to make the target.
 
 Owns what the SQL templates `steps/target.sql.j2` and `steps/mirror.sql.j2` are filled with. Reads the source (its
 catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes nothing.
@@ -7,7 +7,6 @@ catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes not
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,23 +14,12 @@ from typing import Any
 
 from rehearsal.catalog.keys import leaves_of, read_keys
 from rehearsal.catalog.tables import Catalog, Name, Table, dotted, split_name
-from rehearsal.errors import PreconditionError, SqlFileError
+from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
-from rehearsal.postgres.sqlfiles import SqlFiles, checksum, quote_ident
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover.names import Names, fit, trigger_names
 from rehearsal.switchover.target.carry import carry_values
-
-PARTS_OF_TWIN = (("010", "target"), ("020", "mirror"))
-PARTS = {"attach": (("010", "attach_register"),)}
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedChange:
-    """One change for the registry: its name and its SQL."""
-
-    name: str
-    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,80 +73,6 @@ def _log_types(table: Table, identity: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(one.type + (f" collate {one.collation}" if one.collation else "") for one in columns)
 
 
-def shape_of(catalog: Catalog, spec: TableSpec) -> Shape:
-    """Return the shape of a planned table, whichever of its two tables has the name just now."""
-    name = split_name(spec.name)
-    return Shape.of(catalog.read(name), spec.key, Names(name))
-
-
-def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime) -> list[RenderedChange]:
-    """Render the changes of all tables of the plan: the twin, then its mirror.
-
-    A change that was applied already is returned as it was applied, since bounds depend on the day it was made.
-
-    Raises:
-        SqlFileError: a template was edited after its change was applied.
-    """
-    applied = read_applied(conn)
-    changes: list[RenderedChange] = []
-    for spec in plan.tables:
-        base = f"{plan.name}/{change_name(split_name(spec.name))}"
-        for number, part in PARTS.get(plan.strategy, PARTS_OF_TWIN):
-            name = f"{base}/{number}_{part}"
-            template = f"steps/{part}.sql.j2"
-            stamp = f"-- rendered from {template}, sha256 {checksum(files.text(template))}, {spec_stamp(spec, plan)}\n"
-            body = applied.get(name)
-            if body is None:
-                body = stamp + files.render(template, **_values(part, conn, files, plan, spec, now))
-            elif not body.startswith(stamp):
-                message = (
-                    f"change {name} was applied from another {template} or another plan; restore the file or "
-                    "the plan's table, or start from a fresh database"
-                )
-                raise SqlFileError(message)
-            changes.append(RenderedChange(name, body))
-    return changes
-
-
-def _values(part: str, conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
-    if part == "target":
-        return target_values(conn, files, plan, spec, now)
-    if part == "mirror":
-        return mirror_values(conn, files, plan, spec)
-    return {"source_text": spec.name, "plan": plan.name, "strategy": plan.strategy}
-
-
-def change_name(name: Name) -> str:
-    """Return the part of a change's name, and of its file's, that stands for a table.
-
-    >>> change_name(("public", "revenues"))
-    'revenues'
-    >>> change_name(("public", "We/ird"))
-    'we_ird_6244cac5'
-    """
-    if name[0] == "public" and re.fullmatch(r"[a-z0-9_]+", name[1]):
-        return name[1]
-    plain = re.sub(r"[^a-z0-9]+", "_", name[1].lower()).strip("_")
-    return f"{plain}_{checksum(dotted(name))[:8]}".lstrip("_")
-
-
-def spec_stamp(spec: TableSpec, plan: Plan) -> str:
-    """Return a stamp of the parts of the plan that a rendered change depends on."""
-    words = [f"{spec.name} by {spec.key}", spec.interval, plan.strategy]
-    if spec.epoch:
-        words.append(f"epoch {spec.epoch}")
-    if spec.method != "range":
-        words.append(f"{spec.method} {json.dumps(spec.values) if spec.method == 'list' else spec.modulus}")
-    return ", ".join(words).replace("\n", " ")
-
-
-def read_applied(conn: Connection) -> dict[str, str]:
-    """Return the bodies of applied changes by name; empty when there is no registry yet."""
-    if scalar(conn, "select to_regclass('rehearsal.change') is null"):
-        return {}
-    return dict(conn.execute("select name, body from rehearsal.change").fetchall())
-
-
 def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
     """Return what `steps/target.sql.j2` is filled with."""
     table = Catalog(conn, files).read(split_name(spec.name))
@@ -181,7 +95,7 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
         "plan": plan.name,
         "strategy": plan.strategy,
         "detail": json.dumps({"leaves": decided.to_detail()} if decided else {}),
-        **carry_values(conn, files, table, plan.strategy, names),
+        **carry_values(conn, files, table, names, shares=plan.traits.mirrors),
     }
 
 
@@ -196,14 +110,14 @@ def mirror_values(
 ) -> dict[str, Any]:
     """Return what `steps/mirror.sql.j2` is filled with; `names` places it around another table of the same shape."""
     table = Catalog(conn, files).read(split_name(spec.name))
-    return mirror_values_of(Shape.of(table, spec.key, names), plan.strategy)
+    return mirror_values_of(Shape.of(table, spec.key, names), mirrors=plan.traits.mirrors)
 
 
-def mirror_values_of(shape: Shape, strategy: str) -> dict[str, Any]:
-    """Return what `steps/mirror.sql.j2` is filled with, from a shape alone."""
+def mirror_values_of(shape: Shape, *, mirrors: bool) -> dict[str, Any]:
+    """Return what `steps/mirror.sql.j2` is filled with, from a shape alone; `mirrors`: with synchronous triggers."""
     names = shape.names
     return {
-        "strategy": strategy,
+        "mirrors": mirrors,
         "source": names.source,
         "target": names.target,
         "columns": shape.columns,

@@ -15,14 +15,15 @@ from psycopg import errors, sql
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.plan.model import TableSpec
-from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, scalar, with_lock
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.drift import Watch
-from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
-from rehearsal.switchover.strategies.swap.exchange import lock_referenced, refuse_old_snapshots
 from rehearsal.switchover.target.carry import key_comments
+from rehearsal.switchover.target.foreign_keys import lock_referenced
 
 SHOWN = 5
 # Under the lock, with four indexes, on an idle machine; a busy one takes several times as long (tests/bench/attach.py).
@@ -67,7 +68,7 @@ class Attached:
         def work(held: Connection) -> None:
             watch.hold(held)
             source = Catalog(held, self.files).read(names.source)
-            lock_referenced(held, source.foreign_keys, "share row exclusive")
+            lock_referenced(held, source.foreign_keys, Mode.SHARE_ROW_EXCLUSIVE)
             self._attach(held, source)
             state.set_state(held, migration, state.ATTACHED)
 
@@ -199,7 +200,7 @@ class Attached:
                 # Moved rows are invisible to a snapshot from before: its UPDATE would find nothing and say so.
                 refuse_old_snapshots(held)
             parent = Catalog(held, self.files).read(names.source)
-            lock_referenced(held, parent.foreign_keys, "share row exclusive")
+            lock_referenced(held, parent.foreign_keys, Mode.SHARE_ROW_EXCLUSIVE)
             held.execute(as_query(self.way_back_sql(held, parent)))
             state.forget_steps(held, migration)
             state.set_state(held, migration, state.PREPARED, guard=Guard(self.files, names, migration).move(held))
@@ -225,10 +226,8 @@ class Attached:
         policy: LockPolicy,
         watch: Watch,
     ) -> LockReport:
-        tables = sql.SQL(", ").join(
-            sql.Identifier(*one) for one in (other, self.statements.shape.names.source) if one is not None
-        )
-        lock = sql.SQL("lock table {} in access exclusive mode").format(tables)
+        source = self.statements.shape.names.source
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, *((other, source) if other else (source,)))
 
         def between() -> None:
             watch.again(conn)

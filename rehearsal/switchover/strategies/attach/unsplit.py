@@ -6,23 +6,24 @@ partitions by a key log: it is drained to zero under the lock and attached again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
-from rehearsal.catalog.tables import Catalog, Name, Table, dotted, split_name
-from rehearsal.plan.model import Plan, TableSpec
-from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, with_lock
-from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.catalog.tables import Table, dotted, split_name
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.locks import Mode, lock_tables
+from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import Drain, drain_to_zero
 from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.finish import finish_keys, lower_guard
 from rehearsal.switchover.names import Names
-from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
-from rehearsal.switchover.strategies.swap.exchange import finish_foreign_keys, lock_referenced, refuse_old_snapshots
+from rehearsal.switchover.target.foreign_keys import lock_referenced, weak_keys
 from rehearsal.switchover.target.target import Shape
+from rehearsal.switchover.work import TableWork
 
 
 def forget_copy(held: Connection, history: Names, migration: int) -> None:
@@ -38,57 +39,44 @@ def forget_copy(held: Connection, history: Names, migration: int) -> None:
     held.execute("delete from rehearsal.migration where id = %s", [migration])
 
 
-def undo_split(conn: Connection, history: Names, policy: LockPolicy) -> LockReport | None:
-    """Take a split back that has not come to its exchange; None if there is none. History stays as it is.
+def undo_split(work: TableWork, conn: Connection) -> None:
+    """Take a split back that has not come to its exchange, if there is one. History stays as it is.
 
     Locks: ACCESS EXCLUSIVE on history and on its fine partitions, for milliseconds.
 
     Raises:
         LockNotAcquired: the lock was not granted within its budget; the split can be gone on with.
     """
+    history = Names(HistoryNames(work.names).history)
     found = state.find_migration(conn, history.source)
     if found is None:
-        return None
+        return
 
-    def work(held: Connection) -> None:
+    def drop(held: Connection) -> None:
         held.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(*history.target)))
         forget_copy(held, history, found.id)
 
-    lock = sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*history.source))
-    _, report = with_lock(conn, f"undo of the split of {dotted(history.source)}", work, lock=lock, policy=policy)
-    return report
+    lock = lock_tables(Mode.ACCESS_EXCLUSIVE, history.source)
+    work.locked(conn, f"undo of the split of {dotted(history.source)}", drop, lock=lock)
 
 
 @dataclass(frozen=True, slots=True)
 class SplitBack:
     """The way back of a split whose exchange was made."""
 
-    files: SqlFiles
-    plan: Plan
-    spec: TableSpec
+    work: TableWork
     statements: Statements
-    tell: Callable[[LockReport], None]
-
-    @property
-    def names(self) -> Names:
-        """Names around the partitioned table."""
-        return Names(split_name(self.spec.name))
 
     @property
     def history(self) -> Names:
         """Names around history."""
-        return Names(HistoryNames(self.names).history)
-
-    @property
-    def policy(self) -> LockPolicy:
-        """Budget of each lock."""
-        return LockPolicy(**self.plan.locks.model_dump())
+        return Names(HistoryNames(self.work.names).history)
 
     def drain(self, conn: Connection) -> Drain:
         """Return the drain by which history follows its fine partitions."""
-        table = Catalog(conn, self.files).read(self.history.source)
-        shape = Shape.of(table, self.spec.key, self.history)
-        return Drain(self.files, shape, self.history.reverse_log, self.names.source, self.history.source)
+        work, history = self.work, self.history
+        shape = Shape.of(work.table(conn, history.source), work.spec.key, history)
+        return Drain(work.files, shape, history.reverse_log, work.names.source, history.source)
 
     def go(self, conn: Connection, migration: int, watch: Watch) -> None:
         """Make history a partition again, with every row that was written since. Afterwards the table is attached.
@@ -99,36 +87,34 @@ class SplitBack:
             LockNotAcquired: the lock was not granted within its budget; history goes on following.
         """
         sub = state.read_migration(conn, self.history.source)
-        drain, copying = self.drain(conn), self.plan.copying
+        drain, copying = self.drain(conn), self.work.plan.copying
 
         def between() -> None:
             watch.again(conn)
             drain.until(conn, copying.drain_until, copying.drain_batch)
 
-        def work(held: Connection) -> None:
+        def exchange(held: Connection) -> None:
             watch.hold(held)
             refuse_old_snapshots(held)
             drain_to_zero(drain, held)
-            parent = Catalog(held, self.files).read(self.names.source)
+            parent = self.work.table(held)
             lock_referenced(held, parent.foreign_keys)
             held.execute(as_query(self.sql(held, parent)))
-            guard = Guard(self.files, self.names, migration).move(held)
+            guard = Guard(self.work.files, self.work.names, migration).move(held)
             state.set_state(held, migration, state.ATTACHED, guard=guard)
             forget_copy(held, self.history, sub.id)
 
-        self._prove_bound(conn)
+        self.prove_bound(conn)
         watch.look(conn)
         between()
-        tables = sql.Identifier(*self.history.source), sql.Identifier(*self.names.source)
-        lock = sql.SQL("lock table {}, {} in access exclusive mode").format(*tables)
-        title = f"way back of the split of {self.spec.name}"
-        _, report = with_lock(conn, title, work, lock=lock, policy=self.policy, between=between)
-        self.tell(report)
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, self.history.source, self.work.names.source)
+        title = f"way back of the split of {self.work.spec.name}"
+        self.work.locked(conn, title, exchange, lock=lock, between=between)
 
-    def _prove_bound(self, conn: Connection) -> None:
+    def prove_bound(self, conn: Connection) -> None:
         """Prove the bound of history, which nobody uses, so that the exchange need not read its rows."""
-        extra = HistoryNames(self.names)
-        table = Catalog(conn, self.files).read(self.history.source)
+        extra = HistoryNames(self.work.names)
+        table = self.work.table(conn, self.history.source)
         if not any(one.name == extra.bound for one in table.constraints):
             text = self.statements.render("attach_bound", of=self.history.source)
             conn.execute(as_query(text))
@@ -136,7 +122,7 @@ class SplitBack:
 
     def sql(self, conn: Connection, parent: Table) -> str:
         """Return the statements of the way back as the catalog is now."""
-        detail = state.read_migration(conn, self.names.source).detail
+        detail = self.work.migration(conn).detail
         fine = [split_name(one) for one in detail["fine"]]
         there = {leaf.name for leaf in parent.partitions}
         kept = [name for name in there if name not in fine]
@@ -149,31 +135,10 @@ class SplitBack:
         )
 
 
-def weak_keys(parent: Table, leaves: Sequence[Name]) -> list[str]:
-    """Return the foreign keys of the parent for each leaf, not validated: enforced from this moment on."""
-    return [
-        f"alter table {quote_ident(leaf)} add constraint {quote_ident(key.name)} {key.definition} not valid"
-        for key in parent.foreign_keys
-        for leaf in leaves
-    ]
-
-
-def finish_split(
-    conn: Connection, files: SqlFiles, spec: TableSpec, policy: LockPolicy, tell: Callable[[LockReport], None]
-) -> int:
+def finish_split(work: TableWork, conn: Connection) -> int:
     """Take the guard off, validate the foreign keys of the leaves, let the parent adopt them; return how many acts.
 
     Locks: SHARE UPDATE EXCLUSIVE on each leaf while it is validated, SHARE ROW EXCLUSIVE for the adoption (ms).
     """
-    names = Names(split_name(spec.name))
-    found = state.read_migration(conn, names.source)
-    report, _ = Guard(files, names, found.id).lower(conn, policy)
-    if report:
-        tell(report)
-    keys = found.detail.get("foreign_keys", [])
-
-    def validate(statements: list[str]) -> None:
-        for one in statements:
-            conn.execute(as_query(one))
-
-    return finish_foreign_keys(conn, files, names.source, keys, policy, validate) + (report is not None)
+    lowered = lower_guard(work, conn)
+    return finish_keys(work, conn, work.names.source) + lowered

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from psycopg import sql
-
 from rehearsal.errors import LockNotAcquired
-from rehearsal.plan.model import Plan
-from rehearsal.postgres.connection import Connection, LockPolicy, LockReport, scalar, with_lock
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import Drain, drain_to_zero
+from rehearsal.switchover.copy.replay import Drain, drain_to_zero, forward_of
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_guard import older_snapshots
@@ -29,15 +27,13 @@ class Barrier:
     """The switch of one table from key log to synchronous mirrors."""
 
     files: SqlFiles
-    plan: Plan
     shape: Shape
     migration: int
 
     @property
     def drain(self) -> Drain:
-        """Source to twin."""
-        names = self.shape.names
-        return Drain(self.files, self.shape, names.forward_log, names.source, names.target)
+        """Source to target."""
+        return forward_of(self.files, self.shape)
 
     @property
     def _sight(self) -> Sight:
@@ -46,11 +42,11 @@ class Barrier:
 
     def sync_on_sql(self) -> str:
         """Return the statements that switch the synchronous mirrors on."""
-        return self.files.render("steps/sync_on.sql.j2", **mirror_values_of(self.shape, self.plan.strategy))
+        return self.files.render("steps/sync_on.sql.j2", **mirror_values_of(self.shape, mirrors=True))
 
     def capture_off_sql(self) -> str:
         """Return the statement that ends the capture."""
-        return self.files.render("steps/capture_off.sql.j2", **mirror_values_of(self.shape, self.plan.strategy))
+        return self.files.render("steps/capture_off.sql.j2", **mirror_values_of(self.shape, mirrors=True))
 
     def raise_sync(
         self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None
@@ -120,8 +116,7 @@ class Barrier:
         policy: LockPolicy,
         between: Callable[[], None],
     ) -> LockReport:
-        source = sql.Identifier(*self.shape.names.source)
-        lock = sql.SQL("lock table {} in share row exclusive mode").format(source)
+        lock = lock_tables(Mode.SHARE_ROW_EXCLUSIVE, self.shape.names.source)
         title = f"{what} for {'.'.join(self.shape.names.source)}"
         _, report = with_lock(conn, title, work, lock=lock, policy=policy, between=between)
         return report

@@ -1,0 +1,122 @@
+"""Changes for the registry: what makes a table's target, rendered once and kept as it was applied.
+
+Owns the stamp of a change: of which text it was rendered, for which table of the plan. Reads the source (its catalog
+rows, oldest and newest key: one scan at most, ACCESS SHARE); writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rehearsal.catalog.tables import Name, dotted, split_name
+from rehearsal.errors import SqlFileError
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, checksum
+from rehearsal.switchover.strategies.registry import strategy_of
+from rehearsal.switchover.target.target import mirror_values, target_values
+
+STAMP = re.compile(r"-- rendered from \S+, sha256 ([0-9a-f]+), (.*)\n")
+# Checksums of templates that were written anew and render the same text, by that of today: a database that an earlier
+# version migrated is not edited.
+SAYS_THE_SAME = {
+    # mirror: asked for the strategy's name, not for what it does
+    "14626d25dbdfbc8abe94138ca97692d4ee0c4a655d0794f63dbbba8833047049": (
+        "d0b1dce24205e48cb4df50b1f46a71176a8d860ae884a68f97969b6601ae8861"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedChange:
+    """One change for the registry: its name and its SQL."""
+
+    name: str
+    body: str
+
+
+def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime) -> list[RenderedChange]:
+    """Render the changes of all tables of the plan: the twin, then its mirror.
+
+    A change that was applied already is returned as it was applied, since bounds depend on the day it was made.
+
+    Raises:
+        SqlFileError: a template was edited after its change was applied.
+    """
+    applied = read_applied(conn)
+    changes: list[RenderedChange] = []
+    for spec in plan.tables:
+        base = f"{plan.name}/{change_name(split_name(spec.name))}"
+        for number, part in strategy_of(plan).changes:
+            name = f"{base}/{number}_{part}"
+            template = f"steps/{part}.sql.j2"
+            body = applied.get(name)
+            if body is None:
+                stamp = (
+                    f"-- rendered from {template}, sha256 {checksum(files.text(template))}, {spec_stamp(spec, plan)}\n"
+                )
+                body = stamp + files.render(template, **_values(part, conn, files, plan, spec, now))
+            elif not fits(body, checksum(files.text(template)), spec_stamp(spec, plan)):
+                message = (
+                    f"change {name} was applied from another {template} or another plan; restore the file or "
+                    "the plan's table, or start from a fresh database"
+                )
+                raise SqlFileError(message)
+            changes.append(RenderedChange(name, body))
+    return changes
+
+
+def fits(body: str, now: str, spec: str) -> bool:
+    """Return whether an applied change was rendered from a template that says what it says now, for the same table.
+
+    Where the template lay then does not count. `now` is its checksum.
+
+    >>> body = "-- rendered from old/place/a.sql.j2, sha256 1f, public.t by day, 1 day, swap" + chr(10)
+    >>> fits(body, "1f", "public.t by day, 1 day, swap"), fits(body, "2e", "public.t by day, 1 day, swap")
+    (True, False)
+    """
+    stamp = STAMP.match(body)
+    return stamp is not None and stamp[2] == spec and (stamp[1] == now or SAYS_THE_SAME.get(stamp[1]) == now)
+
+
+def _values(part: str, conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
+    if part == "target":
+        return target_values(conn, files, plan, spec, now)
+    if part == "mirror":
+        return mirror_values(conn, files, plan, spec)
+    return {"source_text": spec.name, "plan": plan.name, "strategy": plan.strategy}
+
+
+def change_name(name: Name) -> str:
+    """Return the part of a change's name, and of its file's, that stands for a table.
+
+    >>> change_name(("public", "revenues"))
+    'revenues'
+    >>> change_name(("public", "We/ird"))
+    'we_ird_6244cac5'
+    """
+    if name[0] == "public" and re.fullmatch(r"[a-z0-9_]+", name[1]):
+        return name[1]
+    plain = re.sub(r"[^a-z0-9]+", "_", name[1].lower()).strip("_")
+    return f"{plain}_{checksum(dotted(name))[:8]}".lstrip("_")
+
+
+def spec_stamp(spec: TableSpec, plan: Plan) -> str:
+    """Return a stamp of the parts of the plan that a rendered change depends on."""
+    words = [f"{spec.name} by {spec.key}", spec.interval, plan.strategy]
+    if spec.epoch:
+        words.append(f"epoch {spec.epoch}")
+    if spec.method != "range":
+        words.append(f"{spec.method} {json.dumps(spec.values) if spec.method == 'list' else spec.modulus}")
+    return ", ".join(words).replace("\n", " ")
+
+
+def read_applied(conn: Connection) -> dict[str, str]:
+    """Return the bodies of applied changes by name; empty when there is no registry yet."""
+    if scalar(conn, "select to_regclass('rehearsal.change') is null"):
+        return {}
+    return dict(conn.execute("select name, body from rehearsal.change").fetchall())

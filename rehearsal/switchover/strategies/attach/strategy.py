@@ -1,0 +1,227 @@
+"""The strategy itself: the old table becomes the history partition of a parent that takes its name, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from rehearsal.catalog.definition import Difference
+from rehearsal.catalog.tables import Name
+from rehearsal.errors import PreconditionError
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.plan.strategies import StrategyName
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover import state
+from rehearsal.switchover.acts import REFERENCED, ROWS_PER_SECOND, UNIQUE_PER_SECOND, Act, Prospect
+from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.finish import lower_guard
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.state import Migration
+from rehearsal.switchover.strategies.attach.cutover import Attached
+from rehearsal.switchover.strategies.attach.definition import find_differences
+from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split, Statements
+from rehearsal.switchover.strategies.attach.prepare import Preparation, decide, parent_sql
+from rehearsal.switchover.strategies.attach.unsplit import SplitBack, finish_split, forget_copy, undo_split
+from rehearsal.switchover.strategies.attach.watches import attach_watch, attached_watch, split_watch
+from rehearsal.switchover.strategies.base import Pair
+from rehearsal.switchover.strategies.ending import require_stable
+from rehearsal.switchover.target.target import Shape
+from rehearsal.switchover.trigger_states import TriggerState
+from rehearsal.switchover.work import Step, TableWork
+
+
+class Attach:
+    """The table becomes a partition as it is; nothing is copied, so nothing lags."""
+
+    name: StrategyName = "attach"
+    locks = "ACCESS EXCLUSIVE for milliseconds, and SHARE UPDATE EXCLUSIVE while a check is validated: nobody waits"
+    changes: Sequence[tuple[str, str]] = (("010", "attach_register"),)
+    switched: Sequence[str] = (state.ATTACHED, state.REGRAINED)
+
+    def prepare(self, work: TableWork) -> bool:
+        """Build everything that the cut-over needs: parent, unique indexes, validated end of history.
+
+        Returns whether anything was done; a second run on a table that is ready (or attached) does nothing.
+        Locks: ACCESS EXCLUSIVE on the table for milliseconds, twice at most; SHARE ROW EXCLUSIVE on referenced tables.
+
+        Raises:
+            PreconditionError: the table is not registered, or the end of history came too near.
+            StepFailed: rows at or after the end of history were written meanwhile; run again, a later end is chosen.
+            LockNotAcquired: a lock was not granted within its budget.
+        """
+        with work.session("preparation") as conn:
+            found = work.migration(conn)
+            if found.state in (state.READY, *self.switched):
+                return False
+            preparation = Preparation(work)
+            lower_guard(work, conn)
+            preparation.drop_outdated(conn, found)
+            for step in preparation.steps(conn, found.id):
+                work.step(conn, found.id, step)
+            with conn.transaction():
+                state.set_state(conn, found.id, state.READY)
+            return True
+
+    def cut_over(self, work: TableWork) -> bool:
+        """Cut over: the old table becomes a partition, the parent takes its name. Returns whether anything was done.
+
+        Raises:
+            PreconditionError: the table is not ready, or now is too near to the end of history.
+            LockNotAcquired: the lock was not granted within its budget; the table is as it was.
+        """
+        with work.session("cut-over") as conn:
+            found = work.migration(conn)
+            if found.state not in (state.READY, *self.switched):
+                message = (
+                    f"table {work.spec.name} is {found.state}; it can be switched once it is ready: run "
+                    "`invoke db.switchover`"
+                )
+                raise PreconditionError(message)
+            if found.state == state.READY:
+                self._attach(work, conn, found)
+            before = state.is_done(conn, found.id, "parent-statistics")
+            work.step(conn, found.id, Step("parent-statistics", lambda: _analyze(work, conn)))
+            return found.state == state.READY or not before
+
+    def _attach(self, work: TableWork, conn: Connection, found: Migration) -> None:
+        preparation = Preparation(work)
+        preparation.refuse_near(Split.of_detail(found.detail))
+        watch = self.watch(work, found)
+        watch.look(conn)
+        work.begin("cut-over")
+        work.tell_lock(preparation.attached(conn).cut_over(conn, work.policy, found.id, watch))
+
+    def roll_back(self, work: TableWork) -> bool:
+        """Give the old table its name again with every row written since; or undo a preparation. Second run: nothing.
+
+        A history that was split becomes one partition again first.
+
+        Raises:
+            PreconditionError: rows outside history have a primary key that history has too (names them), or there are
+                too many of them for the lock's budget.
+            LockNotAcquired: the lock was not granted within its budget; the table is as it was.
+        """
+        with work.session("way back") as conn:
+            found = work.migration(conn)
+            if found.state not in self.switched:
+                guarded = lower_guard(work, conn)
+                return Preparation(work).undo(conn, found) or guarded
+            watch = self.watch(work, found)
+            watch.look(conn)
+            if found.state == state.REGRAINED:
+                self._join(work, conn, found)
+                found = work.migration(conn)
+            self._detach(work, conn, found, watch)
+            return True
+
+    def _join(self, work: TableWork, conn: Connection, found: Migration) -> None:
+        """Make history one partition again."""
+        preparation = Preparation(work)
+        preparation.attached(conn).refuse_duplicates(conn)
+        work.begin("way back of the split")
+        SplitBack(work, preparation.statements(conn)).go(conn, found.id, split_watch(work.files, work.spec, found))
+
+    def _detach(self, work: TableWork, conn: Connection, found: Migration, watch: Watch) -> None:
+        preparation = Preparation(work)
+        finish_split(work, conn)
+        attached = preparation.attached(conn)
+        attached.refuse_duplicates(conn)
+        attached.refuse_many(conn, work.policy)
+        undo_split(work, conn)
+        preparation.ensure_back_index(conn, attached.statements)
+        watch.look(conn)
+        work.begin("way back")
+        work.tell_lock(attached.way_back(conn, work.policy, found.id, watch))
+        lower_guard(work, conn)
+
+    def looks(self, found: Migration, *, leaving: bool) -> bool:
+        """Return whether an exchange is to come from this state."""
+        return found.state in (self.switched if leaving else (state.READY,))
+
+    def watch(self, work: TableWork, found: Migration, *, leaving: bool = False) -> Watch:
+        """Return the watch of the cut-over, or of the way back of a table that is attached."""
+        if leaving or found.state in self.switched:
+            return attached_watch(work.files, work.spec, found)
+        return attach_watch(work.files, work.spec, found)
+
+    def follow(self, _work: TableWork, _rest: int = 0) -> int:
+        """Take nothing: there is one copy of each row."""
+        return 0
+
+    def change_log(self, _work: TableWork, _conn: Connection) -> Name | None:
+        """Return None: there is one copy of each row, and nothing that could lag."""
+        return None
+
+    def pair(self, names: Names, found: Migration) -> Pair:
+        """Return both tables; once it is attached, the unpartitioned one is history: every row but later ones."""
+        if found.state in self.switched:
+            return Pair(HistoryNames(names).history, names.source)
+        return Pair(names.source, names.target)
+
+    def trigger_states(
+        self, _conn: Connection, _files: SqlFiles, _names: Names, _found: Migration
+    ) -> list[TriggerState]:
+        """Return none: nothing is mirrored."""
+        return []
+
+    def differences(self, conn: Connection, files: SqlFiles, _plan: Plan, spec: TableSpec) -> list[Difference]:
+        """Return what the table is not any more; while it is not attached, what the way back has left."""
+        return find_differences(conn, files, spec)
+
+    def acts(self, at: Prospect) -> list[Act]:
+        """Return the acts of a table whose rows stay where they are; the end of history is the one of this moment."""
+        source, found = at.source, at.found
+        done = found is not None and state.is_done(at.conn, found.id, "parent")
+        split = Split.of_detail(found.detail) if found and done else decide(at.conn, at.files, at.spec)
+        work = Attached(at.files, at.spec, Statements(at.files, Shape.of(source, at.spec.key), split))
+        statements, names, rows = work.statements, work.extra, source.estimated_rows
+        parent = ";\n".join(parent_sql(at.conn, at.files, at.plan, at.spec, split))
+        indexes = (names.key_index, names.back_index) if split.primary["swapped"] else ()
+        not_null = [at.act("key not null", statements.render("attach_not_null"), 0.01)] if split.nullable else []
+        analyze, nobody = f"analyze {quote_ident(source.name)}", "SHARE UPDATE EXCLUSIVE on the parent: nobody waits"
+        return [
+            at.act("parent", parent, 0.1, f"ACCESS SHARE on the source, {REFERENCED}"),
+            *(
+                at.act("unique index", statements.unique_index(source.name, index), rows / UNIQUE_PER_SECOND)
+                for index in indexes
+            ),
+            at.act("end of history", statements.render("attach_bound"), 0.01),
+            at.act("validate it", statements.render("attach_validate"), rows / ROWS_PER_SECOND["validate"]),
+            *not_null,
+            at.act("cut-over", work.cut_over_sql(source), 0.05),
+            at.act("statistics", analyze, 1.0, nobody),
+        ]
+
+    def require_end(self, work: TableWork, conn: Connection) -> None:
+        """Refuse to end the way back too early, or in the middle of a split.
+
+        Raises:
+            PreconditionError: says why.
+        """
+        require_stable(work, conn, self)
+        split = state.find_migration(conn, HistoryNames(work.names).history)
+        if split and split.state != state.SWAPPED:
+            message = f"the history of {work.spec.name} is being split; `invoke db.regrain` goes on with it"
+            raise PreconditionError(message)
+
+    def end(self, work: TableWork, conn: Connection) -> str:
+        """Drop the copy of the old primary key, or the history that was split.
+
+        Locks: SHARE UPDATE EXCLUSIVE on the history partition; ACCESS EXCLUSIVE on history that was split, which
+        nobody uses.
+        """
+        extra, found = HistoryNames(work.names), work.migration(conn)
+        index = sql.Identifier(extra.history[0], extra.back_index)
+        conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
+        with conn.transaction():
+            if found.state == state.REGRAINED:
+                forget_copy(conn, Names(extra.history), state.read_migration(conn, extra.history).id)
+                conn.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
+            conn.execute("delete from rehearsal.migration where id = %s", [found.id])
+        return f"{found.source} stays partitioned; its way back has ended"
+
+
+def _analyze(work: TableWork, conn: Connection) -> None:
+    conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*work.names.source)))

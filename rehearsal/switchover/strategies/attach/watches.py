@@ -1,0 +1,122 @@
+"""The watches of attach: before its cut-over, before its way back, and before the way back of a split.
+
+Owns which facts are compared and the way on if they differ; the rule itself is in `drift`. Reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rehearsal.catalog.definition import Difference, compare, read_facts
+from rehearsal.catalog.readback import Readback
+from rehearsal.catalog.tables import Table, dotted, split_name
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover import state
+from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.sightings import Seen, Sight
+from rehearsal.switchover.state import Migration
+from rehearsal.switchover.strategies.attach.definition import find_differences
+from rehearsal.switchover.strategies.attach.layout import HistoryNames
+from rehearsal.switchover.target.carry import read_carried
+from rehearsal.switchover.target.expected import twin_statistics
+from rehearsal.switchover.target.pairs import compare_pair
+
+PREPARED = "Take the preparation back by `invoke db.rollback` and run `invoke db.switchover` again"
+# What ALTER TABLE of the partitioned table brings to history as well, so that it stays when history is detached.
+RECURSES = ("column ", "check ", "index ", "primary key ", "unique constraint ", "exclusion constraint ", "not null ")
+# Refused by the way back itself, or carried by it.
+ELSEWHERE = ("foreign key ", "sequence ", "view ", "materialized view ", "function ", "type ", "table ", "publication ")
+STAYS_BEHIND = ("comment", "statistics")
+AS_IS: Mapping[str, str] = {}
+
+
+def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
+    """Return the watch of a cut-over of attach: the table and its parent are what they were when that was made."""
+    names = Names(split_name(spec.name))
+
+    def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
+        remembered: Mapping[str, Any] = found.detail.get("definition") or {}
+        same = Readback(conn, files, ours).same
+        now = read_facts(conn, files, ours)
+        since = compare(remembered, now, accepted=spec.accepted, same=same) if remembered else []
+        # The cut-over gives the parent's statistics the names of the table's.
+        named = twin_statistics(read_carried(conn, files, ours.oid)["statistics"])
+        parent = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, named), early=True)
+        own = _own_subjects(names, spec)
+        return [one for one in [*since, *parent] if one.facet != "next value" and (one.subject, one.facet) not in own]
+
+    sight = Sight(files, names, names.source, names.target)
+    return Watch(sight, found.id, spec.accepted, differences, _nothing, PREPARED)
+
+
+def _own_subjects(names: Names, spec: TableSpec) -> set[tuple[str, str]]:
+    """Return what the preparation of attach itself put on the table."""
+    extra = HistoryNames(names)
+    own = {(f"index {quote_ident(name)}", "") for name in (extra.key_index, extra.back_index)}
+    return own | {(f"check {quote_ident(extra.bound)}", ""), (f"column {quote_ident(spec.key)}", "not null")}
+
+
+def attached_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
+    """Return the watch of the way back of attach: what stands on the parent alone would be lost with it.
+
+    Rows are in one place each, so partitions that came bring theirs, and those that went took theirs: the table has
+    the same rows before and after. A trigger of one such partition would go with it.
+    """
+    names = Names(split_name(spec.name))
+
+    def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
+        gone = found.state == state.ATTACHED and ours.oid not in {leaf.oid for leaf in theirs.partitions}
+        lost = [Difference(f"partition {dotted(ours.name)}", "", "history", None)] if gone else []
+        if "definition" in found.detail:
+            changed = find_differences(conn, files, spec)
+            lost += [one for one in changed if one.reason is None and _is_lost_with_parent(one)]
+        return [*lost, *_own_triggers(sight.read(conn), ours)]
+
+    sight = Sight(files, names, HistoryNames(names).history, names.source)
+    remedy = f"Take it off {spec.name}, and put it on again after going back"
+    return Watch(sight, 0, spec.accepted, differences, _nothing, remedy, back=True)
+
+
+def _own_triggers(seen: Seen, history: Table) -> list[Difference]:
+    """Return triggers that one partition alone has, other than history, which keeps its own."""
+    leaves = [
+        one for place, one in seen.items() if place.startswith("partition ") and place != f"partition {history.oid}"
+    ]
+    own = [(one["name"], one["own triggers"]) for one in leaves]
+    return [Difference(f"partition {name}", "own triggers", None, triggers) for name, triggers in own if triggers]
+
+
+def _is_lost_with_parent(one: Difference) -> bool:
+    if one.subject.startswith("column "):
+        return one.facet in STAYS_BEHIND
+    return not one.subject.startswith(RECURSES + ELSEWHERE)
+
+
+def _nothing() -> None:
+    return None
+
+
+def split_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
+    """Return the watch of the way back of a split: history, kept beside, is what its fine partitions are.
+
+    A fine partition that went took its rows out of use; in history they would come back.
+    """
+    names = Names(split_name(spec.name))
+    history = Names(HistoryNames(names).history)
+    sight = Sight(files, history, history.source, names.source)
+
+    def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
+        found_ = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, AS_IS), early=True)
+        own = _own_subjects(names, spec)  # history keeps the bound that it was attached by
+        shared = [one for one in found_ if one.subject.startswith(("column ", "check "))]
+        return [one for one in shared if one.facet not in STAYS_BEHIND and (one.subject, one.facet) not in own]
+
+    def prove() -> str | None:
+        return "their rows cannot be told to be those of history"
+
+    remedy = f"Bring {dotted(history.source)} up to date by the same statements, or take it off {spec.name}"
+    return Watch(sight, found.id, spec.accepted, differences, prove, remedy, back=True, premade=True)

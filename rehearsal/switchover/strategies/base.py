@@ -1,0 +1,140 @@
+"""What every strategy answers: how one table becomes partitioned, and how it is taken back.
+
+Strategies are stateless: how far a table is stands in the database, and what is needed to work on it in a `TableWork`.
+Each lies in a file or a folder of its own, none imports another one, and only the registry knows all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rehearsal.catalog.definition import Difference
+from rehearsal.catalog.tables import Name
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.plan.strategies import StrategyName
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.acts import Act, Prospect
+from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.state import Migration
+from rehearsal.switchover.trigger_states import TriggerState
+from rehearsal.switchover.work import TableWork
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The unpartitioned and the partitioned table, by the names that they have just now."""
+
+    plain: Name
+    parted: Name
+
+
+class Strategy(Protocol):
+    """How one table becomes partitioned."""
+
+    @property
+    def name(self) -> StrategyName:
+        """The name that plans use."""
+        ...
+
+    @property
+    def changes(self) -> Sequence[tuple[str, str]]:
+        """Number and template of each change that registers a table of the plan."""
+        ...
+
+    @property
+    def locks(self) -> str:
+        """The locks that the application could feel, for people."""
+        ...
+
+    @property
+    def switched(self) -> Sequence[str]:
+        """States in which the application may have the partitioned table."""
+        ...
+
+    def looks(self, found: Migration, /, *, leaving: bool) -> bool:
+        """Return whether an exchange is to come from this state: to the target, or with `leaving` away from it."""
+        ...
+
+    def watch(self, work: TableWork, found: Migration, /, *, leaving: bool = False) -> Watch:
+        """Return the comparison that the next exchange depends on; it has not looked yet."""
+        ...
+
+    def prepare(self, work: TableWork, /) -> bool:
+        """Bring the table to where it can be switched. Returns whether anything was done; a second run does nothing.
+
+        Resumes after a kill at any point.
+
+        Raises:
+            PreconditionError: the table is not registered, or was altered.
+            StepFailed: the rows do not allow it; says which.
+            LockNotAcquired: a lock was not granted within its budget; what is done is kept, run again.
+        """
+        ...
+
+    def cut_over(self, work: TableWork, /) -> bool:
+        """Let the partitioned table be what the application uses, or may use. Returns whether anything was done.
+
+        Raises:
+            PreconditionError: the table is not prepared, or was altered.
+            LockNotAcquired: a lock was not granted within its budget; the table is as it was.
+        """
+        ...
+
+    def roll_back(self, work: TableWork, /) -> bool:
+        """Give the unpartitioned table its name again with every write since. Returns whether anything was done.
+
+        Raises:
+            PreconditionError: there is nothing to take back, or the partitioned table has what the other cannot hold.
+            LockNotAcquired: a lock was not granted within its budget; the table is as it was.
+        """
+        ...
+
+    def follow(self, work: TableWork, rest: int = 0, /) -> int:
+        """Replay the change log until at most `rest` keys are left; return how many were taken."""
+        ...
+
+    def change_log(self, work: TableWork, conn: Connection, /) -> Name | None:
+        """Return the log that the lagging table follows just now; None where nothing lags."""
+        ...
+
+    def pair(self, names: Names, found: Migration, /) -> Pair:
+        """Return both tables by the names that they have just now."""
+        ...
+
+    def trigger_states(
+        self, conn: Connection, files: SqlFiles, names: Names, found: Migration, /
+    ) -> list[TriggerState]:
+        """Return every trigger of ours with the state that it has and the one that it must have just now."""
+        ...
+
+    def differences(self, conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, /) -> list[Difference]:
+        """Return what the application's table is not any more, each with the reason if the strategy explains it.
+
+        Raises:
+            CannotSee: no definition from before was remembered.
+        """
+        ...
+
+    def acts(self, at: Prospect, /) -> list[Act]:
+        """Return what the switchover of a table is going to do, in order; changes nothing."""
+        ...
+
+    def require_end(self, work: TableWork, conn: Connection, /) -> None:
+        """Refuse to end the way back of a table that is not switched, or whose rows differ.
+
+        Raises:
+            PreconditionError: says why.
+        """
+        ...
+
+    def end(self, work: TableWork, conn: Connection, /) -> str:
+        """End the way back for good, and return what became of it. Locks: see each strategy.
+
+        Raises:
+            LockNotAcquired: the table was in use for longer than the budget; nothing was dropped.
+        """
+        ...

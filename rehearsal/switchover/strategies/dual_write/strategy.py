@@ -1,0 +1,153 @@
+"""The strategy itself: from a target that follows to two tables that are equal in every snapshot.
+
+Nothing is exchanged: the application keeps its table, and by its flags it may use either.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from rehearsal.catalog.definition import Definition, Difference, read_definition
+from rehearsal.catalog.tables import Catalog, split_name
+from rehearsal.errors import PreconditionError
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.plan.strategies import StrategyName
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover import state
+from rehearsal.switchover.acts import Act, Prospect
+from rehearsal.switchover.copy.replay import forward_of
+from rehearsal.switchover.definition import judge
+from rehearsal.switchover.finish import finish_keys, lower_guard
+from rehearsal.switchover.follow import Follow
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.state import Migration
+from rehearsal.switchover.strategies.base import Pair
+from rehearsal.switchover.strategies.copied import Copied
+from rehearsal.switchover.strategies.dual_write.barrier import Barrier
+from rehearsal.switchover.target.carry import read_carried
+from rehearsal.switchover.target.expected import Expected, renamed, twin_names
+from rehearsal.switchover.target.foreign_keys import add_weak_keys
+from rehearsal.switchover.target.target import Shape
+from rehearsal.switchover.trigger_states import Wanted
+from rehearsal.switchover.work import TableWork
+
+SHARED = "both tables draw from the source's sequence"
+STAYS = "it goes on pointing at the source, which stays and is mirrored"
+POINTING = ("publication ", "view ", "materialized view ", "function ", "type ", "table ")
+
+
+class DualWrite(Copied):
+    """Both tables stay in use, mirrored by triggers."""
+
+    name: StrategyName = "dual-write"
+    locks = "SHARE ROW EXCLUSIVE for milliseconds, three times (capture, barrier, end of capture)"
+    goal = state.MIRRORED
+
+    def pair(self, names: Names, _found: Migration) -> Pair:
+        """Return both tables; their names never change."""
+        return Pair(names.source, names.target)
+
+    def nothing_lags(self, found: Migration) -> bool:
+        """Return whether both are mirrored: a target is from the start on, though it lacks what was there before."""
+        return found.state in (state.MIRRORED, state.PREPARED)
+
+    def wanted_triggers(self, conn: Connection, names: Names, found: Migration) -> list[Wanted]:
+        """Return every trigger of ours and the state that it must have just now."""
+        prepared, mirrored = found.state == state.PREPARED, found.state == state.MIRRORED
+        # Between the barrier's two locks mirrors and key log are on: the step says so, the state does not yet.
+        both = mirrored or state.is_done(conn, found.id, "sync-on")
+        return [
+            (names.source, names.truncate_trigger, "A"),
+            (names.source, names.sync_trigger, "A" if both or prepared else "D"),
+            (names.target, names.reverse_sync_trigger, "A" if both else "D"),
+            (names.source, names.capture_trigger, "D" if mirrored or prepared else "A"),
+        ]
+
+    def exchange(self, work: TableWork, conn: Connection, follow: Follow, found: Migration) -> None:
+        """Let both tables be equal in every snapshot, under two short locks."""
+        shape = follow.shape(conn)
+        barrier = Barrier(work.files, shape, found.id)
+        watch = self.watch(work, found)
+        watch.look(conn)
+        between = follow.between(conn, forward_of(work.files, shape), watch)
+        work.remember_definition(conn)
+        between()
+        if not state.is_done(conn, found.id, "sync-on"):
+            work.begin("barrier")
+            work.tell_lock(barrier.raise_sync(conn, work.policy, between, watch))
+            watch.look(conn)  # the triggers that went on are another number
+        work.begin("end of capture")
+        work.tell_lock(barrier.end_capture(conn, work.policy, between, watch))
+        self._weak_keys(work, conn)
+
+    def _weak_keys(self, work: TableWork, conn: Connection) -> None:
+        work.begin("weak keys")
+        work.tell_lock(add_weak_keys(conn, work.files, work.names, work.policy))
+
+    def finish(self, work: TableWork, conn: Connection) -> int:
+        """Validate the foreign keys of the target's leaves, and let it adopt them."""
+        found = work.migration(conn)
+        if found.state == state.MIRRORED and "foreign_keys" not in found.detail:
+            self._weak_keys(work, conn)
+        return finish_keys(work, conn, work.names.target) + lower_guard(work, conn)
+
+    def roll_back(self, _work: TableWork) -> bool:
+        """Do nothing: both tables are equal, and the flags decide."""
+        return False
+
+    def differences(self, conn: Connection, files: SqlFiles, _plan: Plan, spec: TableSpec) -> list[Difference]:
+        """Return what the target has not of the source, each with the reason if the strategy explains it."""
+        names, catalog = Names(split_name(spec.name)), Catalog(conn, files)
+        source, target = catalog.read(names.source), catalog.read(names.target)
+        statistics = read_carried(conn, files, source.oid)["statistics"]
+        mapping = twin_names(source, target, Shape.of(source, spec.key, names), statistics)
+        after = renamed(read_definition(conn, files, target), mapping)
+        before = read_definition(conn, files, source)
+        return judge(conn, files, spec, source, Shape.of(source, spec.key), before, after, explain)
+
+    def acts(self, at: Prospect) -> list[Act]:
+        """Return what the switchover is going to do, in order."""
+        coming = at.copied()
+        barrier = Barrier(at.files, coming.shape, at.migration)
+        return [
+            *coming.following(),
+            at.act("barrier", barrier.sync_on_sql(), 0.05),
+            at.act("end of capture", barrier.capture_off_sql(), 0.01),
+            *coming.weak_keys(),
+            *coming.finishing(),
+        ]
+
+    def require_end(self, work: TableWork, conn: Connection) -> NoReturn:
+        """Refuse: there is no table that nobody uses.
+
+        Raises:
+            PreconditionError: always.
+        """
+        message = (
+            f"{work.spec.name} is {work.migration(conn).state}; only what a swap or a cut-over left can be dropped "
+            "here. With dual-write the application's name is still that of the legacy table"
+        )
+        raise PreconditionError(message)
+
+    def end(self, work: TableWork, conn: Connection) -> str:
+        """Never comes here.
+
+        Raises:
+            PreconditionError: always.
+        """
+        self.require_end(work, conn)
+
+
+def explain(wanted: Expected, before: Definition) -> None:
+    """Explain what goes on pointing at the source, since it stays and is mirrored."""
+    for subject, facts in before.items():
+        if subject.startswith("sequence of column "):
+            column = subject.removeprefix("sequence of ")
+            wanted.drop(subject, SHARED)
+            if "identity" in before[column]:
+                default = f"nextval('{facts['name'].replace(chr(39), chr(39) * 2)}'::regclass)"
+                wanted.change(column, "identity", None, SHARED)
+                wanted.change(column, "default", default, SHARED)
+        elif subject.startswith(POINTING) or (subject.startswith("foreign key ") and '" of ' in subject):
+            wanted.drop(subject, STAYS)

@@ -1,0 +1,48 @@
+"""The end of the way back: when it may come. Owns the stable days, and the last comparison of all rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from rehearsal.errors import PreconditionError
+from rehearsal.postgres.connection import Connection
+from rehearsal.switchover.parity import compare
+from rehearsal.switchover.strategies.base import Pair, Strategy
+from rehearsal.switchover.work import TableWork
+
+
+def require_stable(work: TableWork, conn: Connection, strategy: Strategy) -> None:
+    """Refuse an end before the plan's stable days have passed.
+
+    Raises:
+        PreconditionError: it is too early, or the table is not switched.
+    """
+    found, days = work.migration(conn), work.plan.stable_days
+    if found.state not in strategy.switched:
+        message = f"{found.source} is {found.state}; only what a swap or a cut-over left can be dropped here"
+        raise PreconditionError(message)
+    query = "select changed_at from rehearsal.migration where id = %s"
+    for (switched,) in conn.execute(query, [found.id]):
+        ready = switched + timedelta(days=days)
+        if ready > datetime.now(UTC):
+            message = f"{found.source} was switched at {_minute(switched)}; it may be dropped from {_minute(ready)} on"
+            raise PreconditionError(message)
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def require_equal(work: TableWork, conn: Connection, strategy: Strategy, pair: Pair) -> None:
+    """Let the lagging table follow, and compare the pair exactly.
+
+    Raises:
+        PreconditionError: rows differ.
+    """
+    strategy.follow(work)
+    plain, parted = work.table(conn, pair.plain), work.table(conn, pair.parted)
+    log = strategy.change_log(work, conn)
+    report = compare(work.database, work.files, plain, parted, work.spec.key, keylog=log)
+    if report.unexplained:
+        message = f"{work.spec.name}: {report.unexplained} rows differ; nothing was dropped. Look at `invoke db.verify`"
+        raise PreconditionError(message)

@@ -1,0 +1,181 @@
+"""The strategy itself: from a target that follows to one that has the source's name, and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from rehearsal.catalog.definition import Difference, read_definition
+from rehearsal.catalog.tables import Catalog, dotted, split_name
+from rehearsal.errors import PreconditionError
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.plan.strategies import StrategyName
+from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.locks import Mode, lock_tables, with_lock
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.acts import Act, CopyProspect, Prospect
+from rehearsal.switchover.copy.replay import forward_of, reverse_of
+from rehearsal.switchover.definition import find_leftovers, judge, remembered
+from rehearsal.switchover.finish import finish_keys, lower_guard
+from rehearsal.switchover.follow import Follow, capture_triggers
+from rehearsal.switchover.names import Names
+from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.state import Migration
+from rehearsal.switchover.strategies.base import Pair
+from rehearsal.switchover.strategies.copied import Copied
+from rehearsal.switchover.strategies.ending import require_equal, require_stable
+from rehearsal.switchover.strategies.swap.exchange import Exchange
+from rehearsal.switchover.target.composite import BLOCKS, Composite, Composites
+from rehearsal.switchover.target.target import Shape
+from rehearsal.switchover.trigger_states import Wanted
+from rehearsal.switchover.work import Step, TableWork
+
+
+class Swap(Copied):
+    """The partitioned table takes the name; the retired one follows it, so that the name can be given back."""
+
+    name: StrategyName = "swap"
+    locks = "SHARE ROW EXCLUSIVE for milliseconds (capture on), then ACCESS EXCLUSIVE for milliseconds (the swap)"
+    goal = state.SWAPPED
+
+    def pair(self, names: Names, found: Migration) -> Pair:
+        """Return both tables; after the swap the unpartitioned one is retired."""
+        swapped = found.state == state.SWAPPED
+        return Pair(names.retired, names.source) if swapped else Pair(names.source, names.target)
+
+    def wanted_triggers(self, _conn: Connection, names: Names, found: Migration) -> list[Wanted]:
+        """Return every trigger of ours and the state that it must have just now."""
+        swapped, pair = found.state == state.SWAPPED, self.pair(names, found)
+        return capture_triggers(names, pair.plain, pair.parted, swapped=swapped)
+
+    def more_steps(self, work: TableWork, conn: Connection) -> Sequence[Step]:
+        """Give tables that refer to this one the partition key, where the plan says so."""
+        composites = Composites(work.files, work.plan, work.spec)
+        return [Step("references", lambda: composites.prepare(conn, work.tell_lock))]
+
+    def exchange(self, work: TableWork, conn: Connection, follow: Follow, found: Migration) -> None:
+        """Give the target the name, in one short transaction."""
+        shape = follow.shape(conn)
+        watch = self.watch(work, found)
+        watch.look(conn)
+        between = follow.between(conn, forward_of(work.files, shape), watch)
+        work.remember_definition(conn)
+        between()
+        work.begin("swap")
+        work.tell_lock(_exchange(work, shape, found).swap(conn, work.policy, between, watch))
+
+    def roll_back(self, work: TableWork) -> bool:
+        """Give the retired table its name again. Returns whether anything was done.
+
+        Raises:
+            PreconditionError: the table was never swapped, or the two are not what they were.
+            LockNotAcquired: the lock was not granted within its budget; the table is as it was.
+        """
+        with work.session("way back") as conn:
+            found = work.migration(conn)
+            if found.state == state.FOLLOWING:
+                return self.finish(work, conn) > 0
+            if found.state != state.SWAPPED:
+                message = f"table {work.spec.name} is {found.state}; there is no swap to take back"
+                raise PreconditionError(message)
+            self._swap_back(work, conn, found)
+            self.finish(work, conn)
+            return True
+
+    def _swap_back(self, work: TableWork, conn: Connection, found: Migration) -> None:
+        follow = Follow(work)
+        shape = follow.shape(conn)
+        watch = self.watch(work, found)
+        watch.look(conn)
+        between = follow.between(conn, reverse_of(work.files, shape), watch)
+        between()
+        work.begin("swap back")
+        work.tell_lock(_exchange(work, shape, found).swap_back(conn, work.policy, between, watch))
+
+    def finish(self, work: TableWork, conn: Connection) -> int:
+        """Validate foreign keys, the table's and those that point at it; take the snapshot guard off."""
+        done = finish_keys(work, conn, work.names.source)
+        started, composites = time.monotonic(), Composites(work.files, work.plan, work.spec)
+        if pointing := composites.finish(conn, work.migration(conn)):
+            work.tell_step("keys of other tables", started, pointing)
+        return done + pointing + lower_guard(work, conn)
+
+    def differences(self, conn: Connection, files: SqlFiles, _plan: Plan, spec: TableSpec) -> list[Difference]:
+        """Return what the table is not any more; while it is not swapped, what the way back has left.
+
+        Raises:
+            CannotSee: no definition from before was remembered.
+        """
+        names, catalog = Names(split_name(spec.name)), Catalog(conn, files)
+        found = state.read_migration(conn, names.source)
+        if found.state != state.SWAPPED:
+            return find_leftovers(conn, files, spec)
+        live, shape = catalog.read(names.source), Shape.of(catalog.read(names.retired), spec.key)
+        return judge(conn, files, spec, live, shape, remembered(found), read_definition(conn, files, live))
+
+    def acts(self, at: Prospect) -> list[Act]:
+        """Return what the switchover is going to do, in order."""
+        coming = at.copied()
+        exchange = Exchange(at.files, at.plan, coming.shape, at.migration)
+        guard = exchange.guard
+        return [
+            *coming.following(*_composites(at, coming, exchange)),
+            at.act("swap", _swap_sql(at, coming, exchange), 0.05),
+            at.act("guard, within the swap, with its transaction's number", guard.on_sql("0"), 0.01),
+            at.act("end of the guard", guard.off_sql(coming.shape.names.source), 0.01),
+            *coming.finishing(),
+        ]
+
+    def require_end(self, work: TableWork, conn: Connection) -> None:
+        """Refuse to drop the retired table too early, or while a row differs.
+
+        Raises:
+            PreconditionError: says why.
+        """
+        require_stable(work, conn, self)
+        require_equal(work, conn, self, self.pair(work.names, work.migration(conn)))
+
+    def end(self, work: TableWork, conn: Connection) -> str:
+        """Drop the retired table, its logs and the capture, in one short transaction.
+
+        Locks: ACCESS EXCLUSIVE on the table for the time of the drop.
+        """
+        names, found = work.names, work.migration(conn)
+
+        def drop(held: Connection) -> None:
+            for trigger in (names.reverse_capture_trigger, names.truncate_trigger):
+                statement = sql.SQL("drop trigger {} on {}")
+                held.execute(statement.format(sql.Identifier(trigger), sql.Identifier(*names.source)))
+            held.execute(as_query(Guard(work.files, names, found.id).off_sql(names.source)))
+            for name in (names.retired, names.forward_log, names.reverse_log):
+                held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
+            for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
+                held.execute(sql.SQL("drop function {}()").format(sql.Identifier(*names.function(role))))
+            held.execute("delete from rehearsal.migration where id = %s", [found.id])
+
+        with_lock(conn, f"clean-up of {found.source}", drop, lock=lock_tables(Mode.ACCESS_EXCLUSIVE, names.source))
+        return f"{dotted(names.retired)} dropped"
+
+
+def _exchange(work: TableWork, shape: Shape, found: Migration) -> Exchange:
+    return Exchange(work.files, work.plan, shape, found.id)
+
+
+def _composites(at: Prospect, coming: CopyProspect, exchange: Exchange) -> list[Act]:
+    acts: list[Act] = []
+    for reference in exchange.moves(at.conn, coming.source).references:
+        if reference.decision == "composite":
+            work = Composite(at.files, reference, coming.source.name, at.spec.key)
+            text = work.prepare_sql(coming.source.column(at.spec.key).type)
+            acts.append(at.act(f"partition key for {reference.label}", text, 0.05))
+            acts.append(at.act("fill it, the first blocks", work.fill_sql(0, BLOCKS), 0.5))
+    return acts
+
+
+def _swap_sql(at: Prospect, coming: CopyProspect, exchange: Exchange) -> str:
+    moved = exchange.moves(at.conn, coming.source)
+    locks = "".join(f"{statement};\n" for statement in moved.locks)
+    return locks + exchange.swap_sql(at.conn, coming.source, coming.target, moved)
