@@ -6,22 +6,13 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from psycopg import sql
-
-from rehearsal.catalog.tables import Catalog, split_name
+from rehearsal.catalog.tables import Catalog, count_rows, split_name
 from rehearsal.checks.untouched import Reader, Untouched, change_witnesses, drop_witnesses, make_witnesses
 from rehearsal.errors import CannotSee
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.perform import (
-    check_definition,
-    check_shape,
-    compare_figures,
-    judge_locks,
-    record_duplicates,
-    settled_relations,
-)
+from rehearsal.rehearse.perform import check_definition, check_shape, compare_figures, judge_locks, record_duplicates
 from rehearsal.rehearse.prove import keep_load, record_restore_time
 from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.runner import StopHere
@@ -44,7 +35,7 @@ def unchanged(context: Context) -> None:
                 check_default(context, conn, spec)
     check_definition(context, "after the cut-over")
     context.row_counts("history unchanged")
-    context.writers.settle("history", settled_relations(context))
+    context.writers.settle("history")
     if not same:
         raise StopHere
 
@@ -79,8 +70,7 @@ def reader_of(context: Context, spec: TableSpec) -> tuple[Reader, Untouched]:
 def check_default(context: Context, conn: Connection, spec: TableSpec) -> None:
     """Count what is in the DEFAULT partition: nothing may be."""
     name = context.switchover(spec).names.default_leaf
-    row = conn.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(*name))).fetchone()
-    rows = int(row[0]) if row else 0
+    rows = count_rows(conn, name)
     context.run.record("default-empty", spec.name, rows == 0, f"{rows} rows in the default partition")
 
 
@@ -182,11 +172,11 @@ def forward_again(context: Context) -> None:
     judge_locks(context)
     check_definition(context, "forward again")
     results = smoke_all(context, "forward-again")
-    settled = context.writers.settle("forward-again", settled_relations(context))
+    settled = context.writers.settle("forward-again")
     same = check_content(context, "forward again")
     good = same and settled.is_clean and all(one.passed for one in results)
     observed = f"{settled.lost} acknowledged writes lost, content {'the same' if same else 'CHANGED'}"
     context.run.record("forward-again", "service", good, observed)
     context.writers.stop()
-    context.writers.settle("at the end", settled_relations(context))
+    context.writers.settle("at the end")
     context.row_counts("at the end")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 
 from rehearsal.application.flags import show_flags
 from rehearsal.application.rollout import FlipResult, set_flags
-from rehearsal.catalog.tables import Name, Table, split_name
+from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.duplicates import find_duplicates
 from rehearsal.checks.figures import read_figures, row_column
 from rehearsal.checks.inspection import inspect
@@ -21,7 +20,6 @@ from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.runner import StopHere
 from rehearsal.switchover import state
 from rehearsal.switchover.definition import find_differences, find_leftovers
-from rehearsal.switchover.names import Names
 from rehearsal.switchover.parity import compare, parity_text
 from rehearsal.switchover.parity.report import ParityReport
 from rehearsal.switchover.target.references import count_orphans, from_stored
@@ -57,18 +55,7 @@ def switch_over(context: Context) -> None:
             )
     judge_locks(context)
     check_triggers(context)
-    context.writers.settle("switchover", settled_relations(context))
-
-
-def settled_relations(context: Context) -> list[tuple[TableSpec, Sequence[Name]]]:
-    """Return the relations that must have every acknowledged write just now; one that lags is drained first."""
-    relations: list[tuple[TableSpec, Sequence[Name]]] = []
-    with context.session() as conn:
-        for spec in context.plan.tables:
-            names = Names(split_name(spec.name))
-            mirrored = state.read_migration(conn, names.source).state == state.MIRRORED
-            relations.append((spec, [names.source, names.target] if mirrored else [names.source]))
-    return relations
+    context.writers.settle("switchover")
 
 
 def judge_locks(context: Context) -> None:
@@ -102,7 +89,7 @@ def parity_after(context: Context) -> None:
             compare_figures(context, conn, spec, target)
     check_definition(context, "after the switch")
     context.row_counts("parity after")
-    context.writers.settle("parity-after", settled_relations(context))
+    context.writers.settle("parity-after")
     if any(report.unexplained for report in reports):
         raise StopHere
 
@@ -230,7 +217,7 @@ def flags_on(context: Context) -> None:
     context.writers.ensure("flags-on")
     route(context, on=True)
     check_drift(context, expected=True)
-    context.writers.settle("flags-on", settled_relations(context))
+    context.writers.settle("flags-on")
 
 
 def route(context: Context, *, on: bool) -> None:

@@ -8,14 +8,7 @@ from rehearsal.catalog.tables import Name, split_name
 from rehearsal.plan.model import TableSpec
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.mismatch import inject
-from rehearsal.rehearse.perform import (
-    check_definition,
-    check_drift,
-    compare_all,
-    judge_locks,
-    route,
-    settled_relations,
-)
+from rehearsal.rehearse.perform import check_definition, check_drift, compare_all, judge_locks, route
 from rehearsal.rehearse.prepare import check_triggers
 from rehearsal.rehearse.readiness import Intent, ask_first
 from rehearsal.rehearse.usage import smoke_all
@@ -34,7 +27,7 @@ def keep_load(context: Context) -> None:
     """Keep the load at work for the plan's duration, then settle; require that every kind of write was seen."""
     context.writers.ensure("load")
     time.sleep(context.plan.load.duration_s)  # the load is open loop: its length is what is asked for
-    settled = context.writers.settle("load", settled_relations(context))
+    settled = context.writers.settle("load")
     short = settled.short_of(context.plan.gates.min_writes, context.plan)
     context.run.record(
         "load",
@@ -107,7 +100,7 @@ def forward_again(context: Context) -> None:
     check_definition(context, "forward again")
     results = smoke_all(context, "forward-again")
     check_triggers(context)
-    settled = context.writers.settle("forward-again", settled_relations(context))
+    settled = context.writers.settle("forward-again")
     context.writers.stop()
     reports = compare_all(context, "parity-after", self_test=False)
     equal = all(report.unexplained == 0 for report in reports)
