@@ -27,7 +27,8 @@ from rehearsal.evidence import runs_folder
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import clear_error
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.command import Request, fingerprint_of, newest, open_report, rehearse
+from rehearsal.rehearse.command import Request, newest, open_report, rehearse
+from rehearsal.rehearse.context import fingerprint_of
 from rehearsal.verdict import explain
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,7 +23,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import connect
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse import command
-from rehearsal.rehearse.command import fingerprint_of
+from rehearsal.rehearse.context import fingerprint_of
 from tests.fix_verbs import PASSWORD, Managed, Said
 from tests.signed import rehearsed
 

@@ -30,12 +30,12 @@ from rehearsal.hosts.throwaway import stand_up
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import Connection, advisory_lock, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.command import confirm, fingerprint_of, scale_of
-from rehearsal.rehearse.context import Context, Options
-from rehearsal.rehearse.perform import compare_all
-from rehearsal.rehearse.prepare import apply_changes, make_rows, migrate_schema, require_mark
+from rehearsal.rehearse.changes import apply_changes, migrate_schema
+from rehearsal.rehearse.command import confirm
+from rehearsal.rehearse.context import Context, Options, fingerprint_of, lock_database, lock_key, require_mark, scale_of
+from rehearsal.rehearse.parity import compare_all
+from rehearsal.rehearse.phases.data import make_rows
 from rehearsal.rehearse.readiness import Intent, require_ready
-from rehearsal.rehearse.runner import lock_database, lock_key
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.pause import end_pause, read_pause, set_pause
 from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_statements

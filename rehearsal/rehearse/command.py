@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rehearsal.approval.fingerprint import Fingerprint, name_differences, parts_of, take_fingerprint
+from rehearsal.approval.fingerprint import name_differences, parts_of
 from rehearsal.environment import Environment
 from rehearsal.errors import HostsFailed, PreconditionError, RehearsalError, UsageError
 from rehearsal.evidence import Event, Run, resume_command, runs_folder, utc_now
@@ -26,9 +26,10 @@ from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import advisory_lock, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.context import Context, Options
-from rehearsal.rehearse.phases import PHASES
-from rehearsal.rehearse.runner import Runner, choose, index_of, lock_database, lock_key
+from rehearsal.rehearse.context import Context, Options, fingerprint_of, lock_database, lock_key, scale_before, scale_of
+from rehearsal.rehearse.order import PHASES
+from rehearsal.rehearse.phase import choose, index_of
+from rehearsal.rehearse.runner import Runner
 from rehearsal.report.write import write_report
 from rehearsal.terminal.views import make_terminal
 from rehearsal.variables import left_out
@@ -48,11 +49,6 @@ class Request:
     resume: str | None = None
     yes: bool = False
     keep: bool = False
-
-
-def fingerprint_of(plan: Plan, files: SqlFiles) -> Fingerprint:
-    """Return the fingerprint of plan, SQL texts and the tool at work (law 1)."""
-    return take_fingerprint(plan, files.folder)
 
 
 def rehearse(root: Path, plan_name: str, request: Request) -> int:
@@ -156,17 +152,6 @@ def confirm(env: Environment, plan: Plan, *, yes: bool) -> None:
     if input('Type "yes" to go on: ').strip() != "yes":
         message = "not confirmed; nothing was changed"
         raise UsageError(message)
-
-
-def scale_of(plan: Plan, rows: int | None) -> float:
-    """Return by how much the plan's scaled tables are made smaller or larger, so that they have `rows` together."""
-    planned = sum(table.rows for table in plan.data.tables if table.scaled)
-    return 1.0 if rows is None or not planned else rows / planned
-
-
-def scale_before(run: Run) -> float:
-    """Return the scale that a run was begun with, so that `--resume` need not say it again."""
-    return next((float(event.fields["scale"]) for event in run.events() if event.kind == "options"), 1.0)
 
 
 def bring_up(root: Path, plan: Plan, env: Environment, run: Run, options: Options, *, resumed: bool) -> Context:

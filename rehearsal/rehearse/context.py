@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 
+from psycopg import errors as pg_errors
+
 from rehearsal.approval.approvals import Approval
+from rehearsal.approval.fingerprint import Fingerprint, take_fingerprint
 from rehearsal.catalog.tables import Catalog, Name, Table, count_rows, split_name
-from rehearsal.environment import Environment
+from rehearsal.environment import Database, Environment
+from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, connect
@@ -112,3 +116,53 @@ class Context:
         names = Names(split_name(spec.name))
         catalog = Catalog(conn, self.files)
         return [name for name in (names.source, names.target, names.retired) if catalog.find(name)]
+
+
+def fingerprint_of(plan: Plan, files: SqlFiles) -> Fingerprint:
+    """Return the fingerprint of plan, SQL texts and the tool at work (law 1)."""
+    return take_fingerprint(plan, files.folder)
+
+
+def scale_of(plan: Plan, rows: int | None) -> float:
+    """Return by how much the plan's scaled tables are made smaller or larger, so that they have `rows` together."""
+    planned = sum(table.rows for table in plan.data.tables if table.scaled)
+    return 1.0 if rows is None or not planned else rows / planned
+
+
+def scale_before(run: Run) -> float:
+    """Return the scale that a run was begun with, so that `--resume` need not say it again."""
+    return next((float(event.fields["scale"]) for event in run.events() if event.kind == "options"), 1.0)
+
+
+def require_mark(context: Context, conn: Connection) -> None:
+    """Refuse a database whose mark is not the environment's kind, before the first write (law 6).
+
+    Raises:
+        PreconditionError: no mark, or that of another kind.
+    """
+    try:
+        row = conn.execute("select kind from rehearsal.environment_mark").fetchone()
+    except (pg_errors.UndefinedTable, pg_errors.InvalidSchemaName):
+        row = None
+    kind, have = context.env.kind, row[0] if row else None
+    if have != kind:
+        context.run.record(
+            "environment-mark", context.env.database.name, False, f"marked {have}, the environment is {kind}"
+        )
+        message = (
+            f"database {context.env.database.name} is {f'marked {have!r}' if have else 'not marked'}, and environment "
+            f"{context.env.name} is of kind {kind!r}; mark it by `invoke db.provision --env "
+            f"{context.env.name}` if it is the right one"
+        )
+        raise PreconditionError(message)
+    context.run.record("environment-mark", context.env.database.name, True, f"database and inventory are both {kind!r}")
+
+
+def lock_database(env: Environment) -> Database:
+    """Return where the advisory lock of a run is held: beside a database that the run makes anew, else in it."""
+    return replace(env.database, name="postgres") if env.is_throwaway else env.database
+
+
+def lock_key(env: Environment) -> str:
+    """Return what a run holds alone: a database, or a throwaway environment with its app servers as a whole."""
+    return f"environment {env.name}" if env.is_throwaway else f"database {env.database.name}"

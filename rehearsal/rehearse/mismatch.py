@@ -18,7 +18,7 @@ from rehearsal.load.ledger import marker_prefix
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, with_lock
 from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.runner import StopHere
+from rehearsal.rehearse.phase import StopHere
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import EVERYTHING
 from rehearsal.switchover.parity import compare

@@ -1,0 +1,24 @@
+"""Changes of the schema, handed to the hosts' registry."""
+
+from __future__ import annotations
+
+from rehearsal.hosts.manifest import Change, write_manifest
+from rehearsal.hosts.pyinfra import run_pyinfra
+from rehearsal.rehearse.context import Context
+
+
+def migrate_schema(context: Context) -> int:
+    """Apply the application's own schema, which only throwaway environments lack; return how much changed."""
+    changes = [
+        Change(name.removesuffix(".sql"), context.files.text(f"migrations/{name}"))
+        for name in context.plan.app_schema.migrations
+    ]
+    return apply_changes(context, changes)
+
+
+def apply_changes(context: Context, changes: list[Change]) -> int:
+    """Hand changes to the hosts' registry and let pyinfra apply them; return how many operations changed something."""
+    manifest = write_manifest(context.folder_of_changes, context.env.database.name, changes)
+    data = {"manifest": str(manifest), "lock_timeout_ms": context.plan.locks.max_timeout_ms}
+    result = run_pyinfra(context.env.inventory, "migrate", plan=context.plan, run=context.run, data=data)
+    return result.changed

@@ -1,0 +1,98 @@
+"""Strategy attach: no row is copied, so a table is compared with itself, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from rehearsal.catalog.tables import Catalog, split_name
+from rehearsal.checks.untouched import Reader, Untouched, change_witnesses, drop_witnesses, make_witnesses
+from rehearsal.errors import CannotSee
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
+from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.phase import StopHere
+
+WITNESSES = 200
+
+
+def check_content(context: Context, moment: str) -> bool:
+    """Compare the untouched rows of every table with the baseline; return whether all of them are the same."""
+    same = True
+    with context.session("content") as conn:
+        for spec in context.plan.tables:
+            reader, before = reader_of(context, spec)
+            now = reader.read(conn, split_name(spec.name))
+            same = same and now == before
+            context.run.record("history-unchanged", f"{spec.name} {moment}", now == before, f"{before}; now {now}")
+    return same
+
+
+def reader_of(context: Context, spec: TableSpec) -> tuple[Reader, Untouched]:
+    """Return the reader of the untouched rows, and what it read at the baseline.
+
+    Raises:
+        CannotSee: no baseline was recorded.
+    """
+    for one in reversed(context.run.evidence()):
+        if one.gate == "baseline" and one.subject == spec.name and "untouched" in one.data:
+            reader = Reader(context.files, spec, one.data["primary"], one.data["upto"])
+            rows, digest = one.data["untouched"]
+            return reader, Untouched(rows, int(digest))
+    message = f"no content of {spec.name} was recorded before the switchover; run again from baseline"
+    raise CannotSee(message)
+
+
+def write_outside(context: Context, spec: TableSpec) -> int:
+    """Write rows of the rehearsal's own outside history; return how many are there, whoever wrote them."""
+    with context.session("witnesses") as conn:
+        attach = context.switchover(spec).attach
+        parent = Catalog(conn, context.files).read(split_name(spec.name))
+        drop_witnesses(conn, parent.name, spec)
+        make_witnesses(conn, context.files, parent, spec, attach.statements(conn).split.until, WITNESSES)
+        return attach.attached(conn).outside_rows(conn)
+
+
+def read_now(context: Context, spec: TableSpec) -> Untouched:
+    """Return the untouched rows as they are just now."""
+    with context.session("content") as conn:
+        return reader_of(context, spec)[0].read(conn, split_name(spec.name))
+
+
+def record_way_back(context: Context, spec: TableSpec, outside: int, before: Untouched) -> None:
+    """Compare the old table with what there was in all partitions; then take the rehearsal's own rows out of it."""
+    after = read_now(context, spec)
+    with context.session("witnesses") as conn:
+        plain = Catalog(conn, context.files).read(split_name(spec.name)).kind == "r"
+        drop_witnesses(conn, split_name(spec.name), spec)
+    observed = f"{outside} rows were outside history; before {before}; after {after}"
+    passed = (plain and after == before) if outside else None
+    context.run.record("rollback", f"{spec.name} content", passed, observed, outside=outside)
+
+
+def find_mismatch(context: Context, spec: TableSpec) -> None:
+    """Change rows of the rehearsal's own in a transaction that is rolled back; the comparison must see that.
+
+    Raises:
+        StopHere: it did not see it, so no comparison of this run is worth anything.
+        CannotSee: the plan names no marker column, so the rehearsal's own rows cannot be told apart.
+    """
+    reader, _ = reader_of(context, spec)
+    table = split_name(spec.name)
+    with context.session("mismatch") as conn, taken_back(conn):
+        before = reader.read(conn, table)
+        changed = change_witnesses(conn, table, spec)
+        after = reader.read(conn, table)
+    seen = changed > 0 and after.rows == before.rows and after.digest != before.digest
+    observed = f"{changed} rows of its own changed in a transaction that was rolled back: {before}; then {after}"
+    context.run.record("mismatch-found", spec.name, seen if changed else None, observed, taken=changed)
+    if not seen:
+        raise StopHere
+
+
+@contextmanager
+def taken_back(conn: Connection) -> Generator[None]:
+    """Run the block in one snapshot that is rolled back."""
+    with conn.transaction(force_rollback=True):
+        conn.execute("set transaction isolation level repeatable read")
+        yield
