@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rehearsal.rehearse import history as attach
 from rehearsal.rehearse.phase import Phase
 from rehearsal.rehearse.phases import (
     backup,
@@ -24,7 +23,6 @@ from rehearsal.rehearse.phases import (
     trigger_tests,
     twins,
 )
-from rehearsal.verdict.gates import ATTACH
 
 PHASES: tuple[Phase, ...] = (
     provision.PHASE,
@@ -43,9 +41,6 @@ PHASES: tuple[Phase, ...] = (
     smoke.PHASE,
     queries.PHASE,
     load.PHASE,
-    Phase("load", "Full load", "load", attach.full_load, ATTACH),
     rollback.PHASE,
-    Phase("rollback", "Rollback under load", "rollback", attach.roll_back, ATTACH),
     forward_again.PHASE,
-    Phase("forward-again", "Forward again", "forward-again", attach.forward_again, ATTACH),
 )

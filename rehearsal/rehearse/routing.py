@@ -1,11 +1,13 @@
-"""The routing flags of the app servers, set and looked at under load."""
+"""How the application is led from one table to the other under load: by routing flags, or by an exchange of names."""
 
 from __future__ import annotations
 
 from rehearsal.application.flags import show_flags
 from rehearsal.application.rollout import FlipResult, set_flags
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.locks import judge_locks
 from rehearsal.rehearse.phase import StopHere
+from rehearsal.rehearse.strategy import is_routed
 
 
 def route(context: Context, *, on: bool) -> None:
@@ -18,6 +20,20 @@ def route(context: Context, *, on: bool) -> None:
         for spec in context.plan.tables:
             context.switchover(spec).require_fit(conn, leaving=not on)
     require_flip(context, set_flags(context.env, context.plan, reads=on, writes=on, run=context.run))
+
+
+def route_if_wanted(context: Context, *, on: bool) -> None:
+    """Route where the flags decide which table is used; elsewhere there is nothing to set. Raises as `route`."""
+    if is_routed(context.plan):
+        route(context, on=on)
+
+
+def judge_move(context: Context, *, on: bool) -> None:
+    """Judge how the application came to the other table: by flags that agree, or by what each lock held."""
+    if is_routed(context.plan):
+        check_drift(context, expected=on)
+    else:
+        judge_locks(context)
 
 
 def require_flip(context: Context, flip: FlipResult) -> None:

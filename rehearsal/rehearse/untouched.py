@@ -1,11 +1,13 @@
-"""Strategy attach: no row is copied, so a table is compared with itself, before and after."""
+"""No row is copied: content is proved by comparing each table with what it was at the baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from rehearsal.catalog.tables import Catalog, split_name
+from rehearsal.catalog.tables import Catalog, Table, split_name
+from rehearsal.checks.figures import row_column
 from rehearsal.checks.untouched import Reader, Untouched, change_witnesses, drop_witnesses, make_witnesses
 from rehearsal.errors import CannotSee
 from rehearsal.plan.model import TableSpec
@@ -14,6 +16,46 @@ from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import StopHere
 
 WITNESSES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class UntouchedRows:
+    """The proof where rows stay where they are; keeps what was there before the rollback."""
+
+    context: Context
+    outside: dict[str, int] = field(default_factory=dict[str, int])
+    before: dict[str, Untouched] = field(default_factory=dict[str, Untouched])
+
+    def describe(self, conn: Connection, spec: TableSpec, table: Table, upto: int | None, /) -> dict[str, object]:
+        """Return the digest that every later comparison is made with."""
+        primary = row_column(table, spec.key)
+        found = Reader(self.context.files, spec, primary, upto).read(conn, table.name)
+        return {"primary": primary, "untouched": [found.rows, str(found.digest)]}
+
+    def compare(self, moment: str, /) -> bool:
+        """Compare the rows that the load leaves alone with the baseline."""
+        return check_content(self.context, moment)
+
+    def before_rollback(self) -> None:
+        """Write rows outside history, see a mismatch found, and remember what there is."""
+        for spec in self.context.plan.tables:
+            self.outside[spec.name] = write_outside(self.context, spec)
+        for spec in self.context.plan.tables:
+            find_mismatch(self.context, spec)
+        for spec in self.context.plan.tables:
+            self.before[spec.name] = read_now(self.context, spec)
+
+    def after_rollback(self) -> None:
+        """Require every row in the old table, those too that were written outside history."""
+        for spec in self.context.plan.tables:
+            record_way_back(self.context, spec, self.outside[spec.name], self.before[spec.name])
+
+    def go_forward(self) -> list[str]:
+        """Prepare and cut over again: nothing followed, so the indexes and the bound of history are made anew."""
+        for spec in self.context.plan.tables:
+            self.context.switchover(spec).prepare()
+            self.context.switchover(spec).switch()
+        return []
 
 
 def check_content(context: Context, moment: str) -> bool:

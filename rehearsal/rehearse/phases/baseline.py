@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from rehearsal.catalog.tables import Table
 from rehearsal.checks.figures import newest_id, read_figures, row_column
 from rehearsal.checks.stats import read_stats
-from rehearsal.checks.untouched import Reader
-from rehearsal.plan.model import TableSpec
-from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.figures import distinct_columns
 from rehearsal.rehearse.phase import Phase
+from rehearsal.rehearse.strategy import proof_of
 
 
 def baseline(context: Context) -> None:
     """Write down what is there: rows, bytes, key range, distinct values."""
-    total = 0
+    total, proof = 0, proof_of(context)
     with context.session("baseline") as conn:
         for spec in context.plan.tables:
             table = context.source_now(conn, spec)
@@ -24,7 +21,7 @@ def baseline(context: Context) -> None:
             upto = newest_id(conn, table)
             figures = read_figures(conn, table, spec, distinct, upto, row_column(table, spec.key))
             total += stats.rows
-            content = untouched_content(context, conn, spec, table, upto)
+            content = proof.describe(conn, spec, table, upto)
             context.run.record(
                 "baseline",
                 spec.name,
@@ -41,17 +38,6 @@ def baseline(context: Context) -> None:
     passed = True if total >= least else None if context.options.scale < 1 else False
     context.run.record("baseline", "all tables", passed, f"{total:,} rows, the plan wants {least:,} at least")
     context.row_counts("baseline")
-
-
-def untouched_content(
-    context: Context, conn: Connection, spec: TableSpec, table: Table, upto: int | None
-) -> dict[str, object]:
-    """Digest a table that will be compared with itself, since its rows are not copied."""
-    if context.plan.strategy != "attach":
-        return {}
-    primary = row_column(table, spec.key)
-    found = Reader(context.files, spec, primary, upto).read(conn, table.name)
-    return {"primary": primary, "untouched": [found.rows, str(found.digest)]}
 
 
 PHASE = Phase("baseline", "Baseline", "baseline", baseline)

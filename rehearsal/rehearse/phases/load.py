@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 
 from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.parity import compare_all
 from rehearsal.rehearse.phase import Phase
-from rehearsal.verdict.gates import COPYING
+from rehearsal.rehearse.strategy import proof_of
 
 
 def full_load(context: Context) -> None:
     """Keep the load at work for the plan's duration, then settle and compare exactly."""
     keep_load(context)
-    compare_all(context, "parity-after", self_test=False)
+    proof_of(context).compare("after the load")
 
 
 def keep_load(context: Context) -> None:
@@ -30,4 +29,4 @@ def keep_load(context: Context) -> None:
     )
 
 
-PHASE = Phase("load", "Full load", "load", full_load, COPYING)
+PHASE = Phase("load", "Full load", "load", full_load)

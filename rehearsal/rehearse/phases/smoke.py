@@ -21,6 +21,7 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
 from rehearsal.rehearse.requests import smoke_all
+from rehearsal.rehearse.strategy import is_routed
 
 
 def smoke(context: Context) -> None:
@@ -37,7 +38,7 @@ def smoke(context: Context) -> None:
     look_at_dashboard(context)
     look_at_monitoring(context)
     list_source(context)
-    if context.plan.strategy == "dual-write":
+    if is_routed(context.plan):
         check_sync(context, results)
 
 

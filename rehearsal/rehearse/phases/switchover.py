@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from rehearsal.catalog.tables import split_name
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.locks import judge_locks
 from rehearsal.rehearse.phase import Phase
 from rehearsal.rehearse.readiness import Intent, ask_first
+from rehearsal.rehearse.strategy import SWITCHED
 from rehearsal.rehearse.structure import check_triggers
 from rehearsal.switchover import state
-
-SWITCHED = {"dual-write": state.MIRRORED, "swap": state.SWAPPED, "attach": state.ATTACHED}
 
 
 def switch_over(context: Context) -> None:
@@ -26,22 +27,20 @@ def switch_over(context: Context) -> None:
     context.row_counts("switched")
     with context.session() as conn:
         for spec in context.plan.tables:
-            found = state.read_migration(conn, split_name(spec.name))
-            wanted = SWITCHED[found.strategy]
-            seconds = (
-                sum(
-                    ms
-                    for (ms,) in conn.execute("select duration_ms from rehearsal.step where migration = %s", [found.id])
-                )
-                / 1e3
-            )
-            observed = f"{found.state}; its steps took {seconds:.1f} s"
-            context.run.record(
-                "switchover", spec.name, found.state == wanted, observed, state=found.state, seconds=seconds
-            )
+            record_state(context, conn, spec)
     judge_locks(context)
     check_triggers(context)
     context.writers.settle("switchover")
+
+
+def record_state(context: Context, conn: Connection, spec: TableSpec) -> None:
+    """Record which state a table is in, and how long its steps took."""
+    found = state.read_migration(conn, split_name(spec.name))
+    steps = conn.execute("select duration_ms from rehearsal.step where migration = %s", [found.id]).fetchall()
+    seconds = sum(ms for (ms,) in steps) / 1e3
+    observed = f"{found.state}; its steps took {seconds:.1f} s"
+    passed = found.state == SWITCHED[found.strategy]
+    context.run.record("switchover", spec.name, passed, observed, state=found.state, seconds=seconds)
 
 
 PHASE = Phase("switchover", "Switchover under load", "switchover", switch_over)
