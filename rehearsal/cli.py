@@ -15,20 +15,15 @@ import psycopg
 from rehearsal.advisor.write import new_plan
 from rehearsal.application.rollout import Rollout
 from rehearsal.approval.acts import ACTS, act_of
-from rehearsal.approval.review import write_review
-from rehearsal.approval.signature import sign, verify
 from rehearsal.commands import database as verbs
 from rehearsal.commands import flags as flag_verbs
 from rehearsal.commands import hosts as host_verbs
+from rehearsal.commands import report as report_verbs
 from rehearsal.commands.database import Target
 from rehearsal.commands.verify import verify as verify_tables
 from rehearsal.errors import RehearsalError, UsageError
-from rehearsal.evidence import runs_folder
-from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import clear_error
-from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.command import Request, newest, open_report, rehearse
-from rehearsal.rehearse.context import fingerprint_of
+from rehearsal.rehearse.run import Request, rehearse
 from rehearsal.verdict import explain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -234,43 +229,20 @@ def _plan_new(words: argparse.Namespace) -> int:
     return new_plan(ROOT, words.env, words.table, name=words.name, database=words.database)
 
 
-def _folder(words: argparse.Namespace) -> Path:
-    runs = runs_folder(ROOT)
-    if words.run is None:
-        return newest(runs)
-    folder = runs / str(words.run)
-    if not folder.is_dir():
-        message = f"no run {words.run!r} in {runs}"
-        raise UsageError(message)
-    return folder
-
-
 def _open(words: argparse.Namespace) -> int:
-    print(open_report(ROOT, words.run))
-    return 0
+    return report_verbs.open_report(ROOT, words.run)
 
 
 def _sign(words: argparse.Namespace) -> int:
-    signature = sign(_folder(words), words.by, accept=words.accept)
-    print(f"signed by {signature.by} at {signature.at}, fingerprint {signature.fingerprint[:16]}")
-    return 0
+    return report_verbs.sign_report(ROOT, words.run, words.by, accept=words.accept)
 
 
 def _review(words: argparse.Namespace) -> int:
-    plan = load_plan(find_plan(words.plan, ROOT))
-    fingerprint = fingerprint_of(plan, SqlFiles(ROOT / "sql"))
-    review = write_review(runs_folder(ROOT), plan.name, fingerprint, words.by, words.note)
-    print(f"plan {review.plan} reviewed by {review.by} at {review.at}, fingerprint {fingerprint[:16]}")
-    return 0
+    return report_verbs.review_plan(ROOT, words.plan, words.by, words.note)
 
 
 def _verify(words: argparse.Namespace) -> int:
-    folder = _folder(words)
-    problems = verify(folder)
-    for one in problems:
-        print(one)
-    print(f"{folder.name}: {'does not verify' if problems else 'verified'}")
-    return 1 if problems else 0
+    return report_verbs.verify_report(ROOT, words.run)
 
 
 def _gates(_words: argparse.Namespace) -> int:

@@ -22,7 +22,6 @@ from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import connect
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse import command
 from rehearsal.rehearse.context import fingerprint_of
 from tests.fix_verbs import PASSWORD, Managed, Said
 from tests.signed import rehearsed
@@ -127,5 +126,5 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
             known[key] = load_environment(name, plan, root, secrets=secrets)
         return known[key]
 
-    for module in (verbs, flag_verbs, host_verbs, command, newplan):
+    for module in (verbs, flag_verbs, host_verbs, lifecycle, run, newplan):
         monkeypatch.setattr(module, "load_environment", load)

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from rehearsal.application.rollout import set_flags
 from rehearsal.approval.acts import Act
+from rehearsal.approval.confirm import confirm
 from rehearsal.approval.production import admit, keep_approval
 from rehearsal.catalog.tables import split_name
 from rehearsal.commands.cleanup import clean_up, end_attach
@@ -31,7 +32,6 @@ from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import Connection, advisory_lock, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.changes import apply_changes, migrate_schema
-from rehearsal.rehearse.command import confirm
 from rehearsal.rehearse.context import Context, Options, fingerprint_of, lock_database, lock_key, require_mark, scale_of
 from rehearsal.rehearse.parity import compare_all
 from rehearsal.rehearse.phases.data import make_rows

@@ -16,8 +16,8 @@ from rehearsal.errors import PreconditionError
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import Connection
-from rehearsal.rehearse.command import interruptible
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.interrupt import interruptible
 from rehearsal.switchover import state
 
 ON_OFF = {True: "on", False: "off"}

@@ -16,10 +16,10 @@ from rehearsal.evidence import Run
 from rehearsal.plan.file import load_plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.command import run_phases
 from rehearsal.rehearse.context import Context, fingerprint_of
 from rehearsal.rehearse.order import PHASES
 from rehearsal.rehearse.phase import choose
+from rehearsal.rehearse.run import run_phases
 from rehearsal.rehearse.runner import Runner
 from rehearsal.verdict.decide import Outcome, State, Verdict
 from tests.fix_app import AppServer as RunningApp
