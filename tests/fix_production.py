@@ -22,6 +22,7 @@ from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import connect
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.rehearse import lifecycle, run
 from rehearsal.rehearse.context import fingerprint_of
 from tests.fix_verbs import PASSWORD, Managed, Said
 from tests.signed import rehearsed

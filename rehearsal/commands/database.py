@@ -16,8 +16,9 @@ from psycopg import sql
 
 from rehearsal.application.rollout import set_flags
 from rehearsal.approval.acts import Act
+from rehearsal.approval.approvals import store_approval
 from rehearsal.approval.confirm import confirm
-from rehearsal.approval.production import admit, keep_approval
+from rehearsal.approval.production import Case, admit
 from rehearsal.catalog.tables import split_name
 from rehearsal.commands.cleanup import clean_up, end_attach
 from rehearsal.commands.doctor import examine
@@ -77,9 +78,9 @@ def opened(target: Target, verb: str, rows: int | None = None) -> Generator[Cont
         run.listen(terminal)
         run.phase = verb
         options = Options(scale=scale_of(plan, rows), yes=target.yes)
-        context = Context(target.root, plan, env, run, files, fingerprint_of(plan, files), options)
-        admit(context, target)
-        yield context
+        fingerprint, runs = fingerprint_of(plan, files), runs_folder(target.root)
+        approval = admit(Case(env, plan, files, fingerprint, runs, run), target)
+        yield Context(target.root, plan, env, run, files, fingerprint, options, approval=approval)
 
 
 @contextmanager
@@ -96,6 +97,14 @@ def alone(context: Context) -> Generator[Connection]:
         require_mark(context, session)
         keep_approval(context, session)
         yield session
+
+
+def keep_approval(context: Context, conn: Connection) -> None:
+    """Store what let the verb in, right before its first write; nothing where nothing was asked for."""
+    if context.approval is None:
+        return
+    name, verb = context.plan.name, context.run.phase
+    store_approval(conn, context.files, context.approval, plan=name, verb=verb, run=context.run.name)
 
 
 def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
@@ -118,7 +127,7 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
         changed = 0
         if not dry and env.kind == "production":
             files = SqlFiles(target.root / "sql")
-            admit(Context(target.root, plan, env, run, files, fingerprint_of(plan, files)), target)
+            admit(Case(env, plan, files, fingerprint_of(plan, files), runs_folder(target.root), run), target)
         if dry:
             first = "cluster" if env.kind == "local" else "hosts" if env.settings.get("provisioned") else None
             for phase in filter(None, (first, "roles", "app" if env.app_servers else None)):

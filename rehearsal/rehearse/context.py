@@ -37,7 +37,7 @@ class Options:
     reset: bool = True
 
 
-@dataclass
+@dataclass(frozen=True)
 class Context:
     """One rehearsal under way: values only, and the writers that belong to it."""
 

@@ -166,7 +166,8 @@ class Worlds:
                 server = stack.enter_context(running_app(env.app_database, folder, "app1", flags))
                 world.app = server
                 (folder / "app1.env").write_text("".join(f"{one}={value}\n" for one, value in flags.items()))
-                world.context.env = replace(env, app_servers=(AppServer("@process/app1", server.url, str(server.log)),))
+                servers = (AppServer("@process/app1", server.url, str(server.log)),)
+                world.context = replace(world.context, env=replace(env, app_servers=servers))
             try:
                 yield world
             finally:
