@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from rehearsal.application.flags import read_routing
 from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.inspection import inspect
 from rehearsal.plan.model import TableSpec
@@ -18,7 +17,7 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
-from rehearsal.switchover.repair import enable_triggers, resync
+from rehearsal.switchover.repair import enable_triggers, resync, twin_leads
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.indexes import IndexBuilder
 
@@ -81,7 +80,7 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
     )
     if not report.unexplained:
         return []
-    leads = twin_leads(context, conn, work)
+    leads = twin_leads(conn, work, context.env.app_servers)
     brought = resync(conn, work, twin_leads=leads) if fix and leads is not None else 0
     kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
     return [
@@ -94,17 +93,6 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
             brought > 0,
         )
     ]
-
-
-def twin_leads(context: Context, conn: Connection, work: Switchover) -> bool | None:
-    """Return whether the app writes the twin of a mirrored pair; None if the servers differ or do not say.
-
-    A re-sync from the table that is not written would undo acknowledged writes.
-    """
-    if state.read_migration(conn, work.names.source).state != state.MIRRORED:
-        return False
-    sides = {routing.writes if routing else None for routing, _ in map(read_routing, context.env.app_servers)}
-    return sides.pop() if len(sides) == 1 else None
 
 
 def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:

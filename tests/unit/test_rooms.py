@@ -18,9 +18,7 @@ FLOORS = (
     ("cli", "__main__"),
 )
 # What still climbs, from the flat days. Nothing is added here: what is mended is taken out, or this test fails.
-CLIMBING = {
-    ("rehearse.mismatch", "commands.doctor"),
-}
+CLIMBING = {}
 MOST_ROOMS, MOST_ARROWS = 30, 110
 Arrow = tuple[str, str]
 
