@@ -14,9 +14,7 @@ import pytest
 from rehearsal import cli
 from rehearsal.advisor import write as newplan
 from rehearsal.approval.fingerprint import Fingerprint
-from rehearsal.commands import database as verbs
-from rehearsal.commands import flags as flag_verbs
-from rehearsal.commands import hosts as host_verbs
+from rehearsal.commands import flags, hosts, provision, session
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
@@ -127,5 +125,5 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
             known[key] = load_environment(name, plan, root, secrets=secrets)
         return known[key]
 
-    for module in (verbs, flag_verbs, host_verbs, lifecycle, run, newplan):
+    for module in (session, provision, flags, hosts, lifecycle, run, newplan):
         monkeypatch.setattr(module, "load_environment", load)

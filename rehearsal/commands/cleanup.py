@@ -1,6 +1,6 @@
-"""Clean-up: the retired tables of a swap are dropped once the plan's stable days have passed.
+"""The verb `db.cleanup`: the retired tables of a swap are dropped once the plan's stable days have passed.
 
-Owns the one thing that cannot be taken back. Must not know what asked for it.
+Owns the one thing that cannot be taken back.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
+from rehearsal.approval.confirm import confirm
 from rehearsal.catalog.tables import split_name
+from rehearsal.commands.session import DONE, Target, alone, opened
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, with_lock
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover import state
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.parity import compare
@@ -126,3 +129,17 @@ def end_attach(context: Context, conn: Connection) -> None:
                 conn.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
             conn.execute("delete from rehearsal.migration where id = %s", [found.id])
         context.run.event("note", text=f"{found.source} stays partitioned; its way back has ended")
+
+
+def cleanup(target: Target) -> int:
+    """Drop the legacy tables, after the plan's stable days and a last exact comparison of all of them.
+
+    Raises:
+        PreconditionError: too early, not switched, or the tables differ; then nothing was dropped.
+    """
+    with opened(target, "cleanup") as context:
+        confirm(context.env, context.plan, yes=target.yes)
+        with alone(context) as conn:
+            require_ready(context, conn, Intent.CLEANUP)
+            (end_attach if context.plan.strategy == "attach" else clean_up)(context, conn)
+    return DONE

@@ -1,4 +1,4 @@
-"""Doctor: the troubles that the playbook's troubleshooting page knows, found by themselves.
+"""The verb `doctor`: the troubles that the playbook's troubleshooting page knows, found by themselves.
 
 Trigger off, rows that differ, an index missing, statistics missing, an operation left half way. Owns which repairs
 are safe enough for `--fix`.
@@ -12,9 +12,11 @@ from psycopg import sql
 
 from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.inspection import inspect
+from rehearsal.commands.session import DONE, FAILED, Target, alone, opened
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
 from rehearsal.switchover.repair import enable_triggers, resync, twin_leads
@@ -133,3 +135,17 @@ def _statistics(context: Context, conn: Connection, spec: TableSpec, *, fix: boo
 
 def _analyze(conn: Connection, target: Table) -> None:
     conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*target.name)))
+
+
+def doctor(target: Target, *, fix: bool) -> int:
+    """Look for the known troubles, name each remedy, and with `fix` perform those that are safe."""
+    with opened(target, "doctor") as context:
+        with alone(context) as conn:
+            if fix:
+                require_ready(context, conn, Intent.FIX)
+            findings = examine(context, conn, fix=fix)
+        for one in findings:
+            print(f"{one.subject}: {one.trouble}\n    remedy: {one.remedy}{'  [done]' if one.fixed else ''}")
+        if not findings:
+            print("nothing found")
+        return DONE if all(one.fixed for one in findings) else FAILED

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from rehearsal.application.flags import ServerFlags, disagreements, show_flags
 from rehearsal.application.rollout import FlipResult, Rollout, ServerFlip, set_flags
 from rehearsal.catalog.tables import split_name
-from rehearsal.commands.database import DONE, FAILED, UNSEEN, Target, alone, opened
+from rehearsal.commands.session import DONE, FAILED, UNSEEN, Target, alone, opened
 from rehearsal.errors import PreconditionError
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan

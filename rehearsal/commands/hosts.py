@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rehearsal.commands.database import DONE, FAILED, Target
+from rehearsal.commands.session import DONE, FAILED, Target
 from rehearsal.errors import UsageError
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.hosts.throwaway import log_in, manage, require_docker, stop_local

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from rehearsal.approval.review import write_review
 from rehearsal.approval.signature import sign, verify
+from rehearsal.commands.session import DONE, FAILED
 from rehearsal.errors import UsageError
 from rehearsal.evidence import Run, runs_folder
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import fingerprint_of
-
-DONE, FAILED = 0, 1
 
 
 def open_report(root: Path, name: str | None) -> int:

@@ -10,7 +10,7 @@ from rehearsal.checks.duplicates import find_duplicates
 from rehearsal.checks.inspection import inspect
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.commands.cleanup import clean_up, end_attach
-from rehearsal.commands.verify import look_at_history
+from rehearsal.commands.database import look_at_history
 from rehearsal.environment import Database, Environment
 from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
