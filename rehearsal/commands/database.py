@@ -12,7 +12,7 @@ from rehearsal.checks.duplicates import Duplicates, find_duplicates
 from rehearsal.commands.session import DONE, FAILED, UNSEEN, Target, alone, code_of, opened
 from rehearsal.hosts.manifest import Change
 from rehearsal.postgres.connection import Connection
-from rehearsal.rehearse.changes import apply_changes
+from rehearsal.rehearse.changes import apply_changes, schema_changes
 from rehearsal.rehearse.context import Context, require_mark
 from rehearsal.rehearse.parity import compare_all
 from rehearsal.rehearse.readiness import Intent, require_ready
@@ -36,11 +36,8 @@ def migrate(target: Target, *, dry: bool = False) -> int:
             if dry:
                 print("\n".join(change.body for change in rendered))
                 return DONE
-            schema = [
-                Change(name.removesuffix(".sql"), context.files.text(f"migrations/{name}"))
-                for name in context.plan.app_schema.migrations
-            ]
-            changes = [*(schema if context.env.is_throwaway else []), *(Change(one.name, one.body) for one in rendered)]
+            schema = schema_changes(context) if context.env.is_throwaway else []
+            changes = [*schema, *(Change(change.name, change.body) for change in rendered)]
             changed = apply_changes(context, changes)
         context.run.event("note", text=f"{changed} changes applied" if changed else "no change")
     return DONE

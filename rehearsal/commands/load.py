@@ -5,22 +5,17 @@ from __future__ import annotations
 import time
 
 from rehearsal.commands.session import Target, code_of, opened
-from rehearsal.rehearse.context import Context
 
 
 def run_load(target: Target, seconds: float | None, rate: float) -> int:
     """Run the plan's load for a while, settle its ledger, and judge it."""
     with opened(target, "load") as context:
-        length = seconds if seconds is not None else context.plan.load.duration_s
-
-        def load(inner: Context) -> None:
-            inner.writers.ensure("load", rate=rate)
-            time.sleep(length)  # the load is open loop: its length is what was asked for
-            with inner.session() as conn:
-                live = [(spec, inner.names_now(conn, spec)[:1]) for spec in inner.plan.tables]
-            inner.writers.settle("load", live)
-
-        load(context)
+        context.writers.ensure("load", rate=rate)
+        # The load is open loop: its length is what was asked for.
+        time.sleep(context.plan.load.duration_s if seconds is None else seconds)
+        with context.session() as conn:
+            live = [(spec, context.names_now(conn, spec)[:1]) for spec in context.plan.tables]
+        context.writers.settle("load", live)
         summary = context.writers.stop()
         for name, one in sorted((summary.operations if summary else {}).items()):
             print(

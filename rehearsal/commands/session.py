@@ -16,9 +16,9 @@ from rehearsal.approval.production import Case, admit
 from rehearsal.evidence import Run, runs_folder
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan
-from rehearsal.postgres.connection import Connection, advisory_lock, connect
+from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.context import Context, Options, fingerprint_of, lock_database, lock_key, require_mark, scale_of
+from rehearsal.rehearse.context import Context, Options, fingerprint_of, hold_lock, require_mark, scale_of
 from rehearsal.terminal.views import make_terminal
 
 DONE, FAILED, UNSEEN = 0, 1, 3
@@ -63,14 +63,10 @@ def alone(context: Context) -> Generator[Connection]:
 
     What let the verb in is stored first, if it is production or an emergency.
     """
-    with (
-        connect(lock_database(context.env), role=f"run {context.run.name}") as conn,
-        advisory_lock(conn, lock_key(context.env)),
-        context.session() as session,
-    ):
-        require_mark(context, session)
-        keep_approval(context, session)
-        yield session
+    with hold_lock(context), context.session() as conn:
+        require_mark(context, conn)
+        keep_approval(context, conn)
+        yield conn
 
 
 def keep_approval(context: Context, conn: Connection) -> None:

@@ -9,11 +9,15 @@ from rehearsal.rehearse.context import Context
 
 def migrate_schema(context: Context) -> int:
     """Apply the application's own schema, which only throwaway environments lack; return how much changed."""
-    changes = [
+    return apply_changes(context, schema_changes(context))
+
+
+def schema_changes(context: Context) -> list[Change]:
+    """Return the migrations of the application, as the plan names them."""
+    return [
         Change(name.removesuffix(".sql"), context.files.text(f"migrations/{name}"))
         for name in context.plan.app_schema.migrations
     ]
-    return apply_changes(context, changes)
 
 
 def apply_changes(context: Context, changes: list[Change]) -> int:

@@ -18,7 +18,7 @@ from rehearsal.environment import Database, Environment
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan, TableSpec
-from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.connection import Connection, advisory_lock, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.writers import Writers
 from rehearsal.switchover import state
@@ -156,6 +156,20 @@ def require_mark(context: Context, conn: Connection) -> None:
         )
         raise PreconditionError(message)
     context.run.record("environment-mark", context.env.database.name, True, f"database and inventory are both {kind!r}")
+
+
+@contextmanager
+def hold_lock(context: Context) -> Generator[None]:
+    """Hold for the block what only one run may have at a time; another is refused by the name of this one.
+
+    Raises:
+        PreconditionError: another run has it.
+    """
+    with (
+        connect(lock_database(context.env), role=f"run {context.run.name}") as conn,
+        advisory_lock(conn, lock_key(context.env)),
+    ):
+        yield
 
 
 def lock_database(env: Environment) -> Database:

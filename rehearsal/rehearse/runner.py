@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import psycopg
 
 from rehearsal.errors import CannotSee, RehearsalError, SqlFileError, UsageError
-from rehearsal.postgres.connection import advisory_lock, connect, scalar
-from rehearsal.rehearse.context import Context, lock_database, lock_key
+from rehearsal.postgres.connection import connect, scalar
+from rehearsal.rehearse.context import Context, hold_lock
 from rehearsal.rehearse.phase import Phase, StopHere, index_of
 
 
@@ -36,7 +36,7 @@ class Runner:
         last = index_of(self.phases, self.until) if self.until else len(self.phases) - 1
         with ExitStack() as stack:
             if self.context.env.database.password or not self.context.env.is_throwaway:
-                stack.enter_context(self._lock())
+                stack.enter_context(hold_lock(self.context))
             for number, phase in enumerate(self.phases[: last + 1]):
                 if self._is_finished(phase) and (self.start is None or number < first):
                     self.context.run.event("phase-skipped", title=phase.title, name=phase.name, reason="done before")
@@ -51,13 +51,6 @@ class Runner:
                 except StopHere:
                     return True
             return last == len(self.phases) - 1
-
-    def _lock(self) -> ExitStack:
-        """Take the advisory lock in a database that the run does not drop."""
-        stack = ExitStack()
-        conn = stack.enter_context(connect(lock_database(self.context.env), role=f"run {self.context.run.name}"))
-        stack.enter_context(advisory_lock(conn, lock_key(self.context.env)))
-        return stack
 
     def _run_one(self, phase: Phase, number: int) -> None:
         run = self.context.run
