@@ -12,7 +12,7 @@ from rehearsal.plan.model import Plan
 def confirm(env: Environment, plan: Plan, *, yes: bool) -> None:
     """Ask before tables of somebody's staging database are switched over; throwaway hosts are not asked about.
 
-    Production was asked for already, by a question of its own (`rehearsal.approval.approvals.production`).
+    Production was asked for already, by a question of its own (`rehearsal.approval.production`).
 
     Raises:
         UsageError: the answer was not yes, or there is no terminal to ask on.

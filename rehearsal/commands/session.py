@@ -18,7 +18,7 @@ from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.context import Context, Options, fingerprint_of, hold_lock, require_mark, scale_of
+from rehearsal.rehearse.context import Context, fingerprint_of, hold_lock, require_mark, scale_of
 from rehearsal.terminal.views import make_terminal
 
 DONE, FAILED, UNSEEN = 0, 1, 3
@@ -51,10 +51,9 @@ def opened(target: Target, verb: str, rows: int | None = None) -> Generator[Cont
     with make_terminal() as terminal:
         run.listen(terminal)
         run.phase = verb
-        options = Options(scale=scale_of(plan, rows), yes=target.yes)
         fingerprint, runs = fingerprint_of(plan, files), runs_folder(target.root)
         approval = admit(Case(env, plan, files, fingerprint, runs, run), target)
-        yield Context(target.root, plan, env, run, files, fingerprint, options, approval=approval)
+        yield Context(target.root, plan, env, run, files, fingerprint, scale_of(plan, rows), approval)
 
 
 @contextmanager

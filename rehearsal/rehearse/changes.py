@@ -22,7 +22,8 @@ def schema_changes(context: Context) -> list[Change]:
 
 def apply_changes(context: Context, changes: list[Change]) -> int:
     """Hand changes to the hosts' registry and let pyinfra apply them; return how many operations changed something."""
-    manifest = write_manifest(context.folder_of_changes, context.env.database.name, changes)
+    folder = context.root / "build" / f"{context.env.name}-{context.plan.name}"
+    manifest = write_manifest(folder, context.env.database.name, changes)
     data = {"manifest": str(manifest), "lock_timeout_ms": context.plan.locks.max_timeout_ms}
     result = run_pyinfra(context.env.inventory, "migrate", plan=context.plan, run=context.run, data=data)
     return result.changed

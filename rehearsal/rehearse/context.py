@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import date
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,19 +26,12 @@ from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.table import Switchover
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line chose."""
-
-    scale: float = 1.0
-    yes: bool = False
-    keep: bool = False
-    reset: bool = True
-
-
 @dataclass(frozen=True)
 class Context:
-    """One rehearsal under way: values only, and the writers that belong to it."""
+    """One rehearsal under way: values only, and the writers that belong to it.
+
+    `scale` is by how much the plan's scaled tables are larger than planned; `approval` is what let a verb in.
+    """
 
     root: Path
     plan: Plan
@@ -47,24 +39,13 @@ class Context:
     run: Run
     files: SqlFiles
     fingerprint: str
-    options: Options = field(default_factory=Options)
-    plan_file: Path | None = None
+    scale: float = 1.0
     approval: Approval | None = None
 
     @cached_property
     def writers(self) -> Writers:
         """The writers of the run, which do not write before a phase lets them."""
         return Writers(self.env, self.plan, self.run)
-
-    @property
-    def folder_of_changes(self) -> Path:
-        """Where rendered SQL and its manifest are written for the hosts to apply."""
-        return self.root / "build" / f"{self.env.name}-{self.plan.name}"
-
-    @property
-    def anchor(self) -> date:
-        """The day that generated data ends at: the day the run began, so that a resumed run makes the same rows."""
-        return self.run.began.date()
 
     @contextmanager
     def session(self, role: str = "engine") -> Generator[Connection]:

@@ -17,10 +17,10 @@ from rehearsal.hosts.throwaway import stand_up, stop_local
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import advisory_lock, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.context import Context, Options, fingerprint_of, lock_database, lock_key
+from rehearsal.rehearse.context import Context, fingerprint_of, lock_database, lock_key
 
 
-def bring_up(root: Path, plan: Plan, env: Environment, run: Run, options: Options, *, resumed: bool) -> Context:
+def bring_up(root: Path, plan: Plan, env: Environment, run: Run, scale: float, *, resumed: bool) -> Context:
     """Start throwaway hosts, so that there is a server to hold the run's lock on; then resolve the secrets.
 
     Raises:
@@ -34,7 +34,7 @@ def bring_up(root: Path, plan: Plan, env: Environment, run: Run, options: Option
             run_pyinfra(env.inventory, "app", plan=plan, run=run)
     loaded = load_environment(env.name, plan.name, root)
     files = SqlFiles(root / "sql")
-    context = Context(root, plan, loaded, run, files, fingerprint_of(plan, files), options)
+    context = Context(root, plan, loaded, run, files, fingerprint_of(plan, files), scale)
     if resumed:
         require_same_fingerprint(context)
     run.event("fingerprint", whole=context.fingerprint, parts=parts_of(context.fingerprint))

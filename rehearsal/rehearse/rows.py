@@ -16,11 +16,12 @@ def make_rows(context: Context) -> None:
     with context.session("data") as conn:
         require_mark(context, conn)
         if context.env.is_throwaway:
-            scale, anchor = context.options.scale, context.anchor
+            # Rows end at the day the run began, so that a resumed run makes the same ones.
+            scale, anchor = context.scale, run.began.date()
             for made in make_data(conn, plan, scale=scale, anchor=anchor, on_progress=tell):
                 pace = f"{made.rows_per_second:,.0f} a second" if made.made else "there already"
                 run.event("note", text=f"{made.table}: {made.rows:,} rows, {pace}")
-        months = check_distribution(conn, plan, scale=context.options.scale)
+        months = check_distribution(conn, plan, scale=context.scale)
     for table in sorted({month.table for month in months}):
         of_table = [month for month in months if month.table == table]
         bad = [month for month in of_table if not month.passed]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rehearsal.limits import require_limits
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.context import Context, Options, fingerprint_of, scale_before, scale_of
+from rehearsal.rehearse.context import Context, fingerprint_of, scale_before, scale_of
 from rehearsal.rehearse.interrupt import interruptible
 from rehearsal.rehearse.lifecycle import bring_down, bring_up
 from rehearsal.rehearse.order import PHASES
@@ -65,15 +65,14 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     scale = scale_of(plan, request.rows) if request.resume is None or request.rows else scale_before(run)
     run.event("options", scale=scale)
     resumed = request.resume is not None
-    options = Options(scale=scale, yes=request.yes, keep=request.keep)
     with interruptible(), make_terminal() as terminal:
         run.listen(terminal)
-        for line in announce(plan, env, run, options, phases=len(phases), resumed=resumed):
+        for line in announce(plan, env, run, scale, phases=len(phases), resumed=resumed):
             run.event("note", text=line)
         try:
-            context = replace(bring_up(root, plan, env, run, options, resumed=resumed), plan_file=plan_file)
+            context = bring_up(root, plan, env, run, scale, resumed=resumed)
             env = context.env
-            verdict = run_phases(context, Runner(context, phases, request.start, request.until))
+            verdict = run_phases(context, Runner(context, phases, request.start, request.until), plan_file)
         except KeyboardInterrupt:
             run.event(
                 "note",
@@ -86,9 +85,9 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     return verdict.exit_code
 
 
-def announce(plan: Plan, env: Environment, run: Run, options: Options, *, phases: int, resumed: bool) -> list[str]:
+def announce(plan: Plan, env: Environment, run: Run, scale: float, *, phases: int, resumed: bool) -> list[str]:
     """Return what is going to happen, for people: on which tables of which environment, and where it is recorded."""
-    rows = sum(round(table.rows * (options.scale if table.scaled else 1)) for table in plan.data.tables)
+    rows = sum(round(table.rows * (scale if table.scaled else 1)) for table in plan.data.tables)
     made = f", {rows:,} rows made for it" if env.is_throwaway and rows and not resumed else ""
     verb = "going on with the rehearsal of" if resumed else "rehearsing"
     tables = ", ".join(spec.name for spec in plan.tables)
@@ -125,8 +124,11 @@ def open_run(root: Path, plan: Plan, request: Request) -> Run:
     return run
 
 
-def run_phases(context: Context, runner: Runner) -> Verdict:
-    """Run the phases and write the report, whatever became of them."""
+def run_phases(context: Context, runner: Runner, plan_file: Path | None = None) -> Verdict:
+    """Run the phases and write the report, whatever became of them.
+
+    `plan_file` is what the plan was read from, if not from where a plan of its name lies.
+    """
     try:
         runner.run()
         context.writers.stop()
@@ -134,7 +136,7 @@ def run_phases(context: Context, runner: Runner) -> Verdict:
         context.writers.abandon()
     run = context.run
     run.phase = "report"
-    plan = load_plan(context.plan_file or find_plan(context.plan.name, context.root))
+    plan = load_plan(plan_file or find_plan(context.plan.name, context.root))
     now = fingerprint_of(plan, SqlFiles(context.root / "sql"))
     same = now == context.fingerprint
     changed = name_differences(parts_of(now), parts_of(context.fingerprint))

@@ -14,11 +14,9 @@ def provision(context: Context) -> None:
     if not context.env.is_throwaway:
         context.run.event("note", text="not a throwaway environment: hosts stay as they are")
         return
-    run_pyinfra(
-        context.env.inventory, "roles", plan=context.plan, run=context.run, data={"reset": context.options.reset}
-    )
+    run_pyinfra(context.env.inventory, "roles", plan=context.plan, run=context.run, data={"reset": True})
     migrate_schema(context)
-    run_pyinfra(context.env.inventory, "app", plan=context.plan, run=context.run, data={"reset": context.options.reset})
+    run_pyinfra(context.env.inventory, "app", plan=context.plan, run=context.run, data={"reset": True})
     wait_for_servers(context.env)
 
 

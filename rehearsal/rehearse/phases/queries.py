@@ -59,7 +59,7 @@ def record_query(context: Context, one: QueryResult) -> None:
     if speed is None:
         observed = f"{observed}; {one.runs} runs do not tell whether the limit holds"
     speed = False if one.index_ok is False else speed
-    if not speed and context.options.scale < 1:
+    if not speed and context.scale < 1:
         speed, observed = None, f"{observed}; with fewer rows than planned this is not judged"
     context.run.record("query-speed", one.name, speed, observed, table=table)
     pruning = (
