@@ -15,19 +15,11 @@ import psycopg
 from rehearsal.advisor.write import new_plan
 from rehearsal.application.rollout import Rollout
 from rehearsal.approval.acts import ACTS, act_of
-from rehearsal.approval.review import write_review
-from rehearsal.approval.signature import sign, verify
-from rehearsal.commands import database as verbs
-from rehearsal.commands import flags as flag_verbs
-from rehearsal.commands import hosts as host_verbs
-from rehearsal.commands.database import Target
-from rehearsal.commands.verify import verify as verify_tables
+from rehearsal.commands import cleanup, database, doctor, flags, hosts, load, provision, report
+from rehearsal.commands.session import Target
 from rehearsal.errors import RehearsalError, UsageError
-from rehearsal.evidence import runs_folder
-from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import clear_error
-from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.command import Request, fingerprint_of, newest, open_report, rehearse
+from rehearsal.rehearse.run import Request, rehearse
 from rehearsal.verdict import explain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +90,7 @@ def _add_rehearse(commands: AddCommand) -> None:
 
 def _rehearse(words: argparse.Namespace) -> int:
     if words.dry_run:
-        return verbs.switchover(_target(words), dry=True)
+        return database.switchover(_target(words), dry=True)
     request = Request(words.env, _enough(words.rows), words.start, words.until, words.resume, words.yes, words.keep)
     return rehearse(ROOT, words.plan, request)
 
@@ -117,39 +109,48 @@ def _target(words: argparse.Namespace) -> Target:
 
 
 def _add_database(commands: AddCommand) -> None:
-    parser = _command(commands, "provision", "bring hosts, roles, database and app servers to the wanted state",
-                      lambda words: verbs.provision(_target(words), dry=words.dry_run, fresh=words.fresh))  # fmt: skip
+    parser = _command(
+        commands,
+        "provision",
+        "bring hosts, roles, database and app servers to the wanted state",
+        lambda words: provision.provision(_target(words), dry=words.dry_run, fresh=words.fresh),
+    )
     parser.add_argument("--fresh", action="store_true", help="drop the plan's database first (throwaway hosts only)")
     parser.add_argument("--dry-run", action="store_true", help="print what would change")
     parser = _command(commands, "data", "fill the plan's tables with production-like rows on throwaway hosts",
-                      lambda words: verbs.fill(_target(words), _enough(words.rows)))  # fmt: skip
+                      lambda words: provision.fill(_target(words), _enough(words.rows)))  # fmt: skip
     parser.add_argument("--rows", type=int, help="rows of the scaled tables together, instead of the plan's")
     _add_hosts(commands)
     parser = _command(commands, "migrate", "apply partitioned tables and triggers through the registry",
-                      lambda words: verbs.migrate(_target(words), dry=words.dry_run))  # fmt: skip
+                      lambda words: database.migrate(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the SQL")
-    _command(commands, "verify", "compare every pair of tables exactly", lambda words: verify_tables(_target(words)))
+    _command(commands, "verify", "compare every pair of tables exactly", lambda words: database.verify(_target(words)))
     parser = _command(commands, "switchover", "copy, follow and switch every table of the plan",
-                      lambda words: verbs.switchover(_target(words), dry=words.dry_run))  # fmt: skip
+                      lambda words: database.switchover(_target(words), dry=words.dry_run))  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print every statement, change nothing")
     _command(
         commands,
         "regrain",
         "split the history of attached tables into partitions of the plan's interval",
-        lambda words: verbs.regrain(_target(words)),
+        lambda words: database.regrain(_target(words)),
     )
     parser = _command(commands, "rollback", "take the switch back, losing nothing",
-                      lambda words: verbs.roll_back(_target(words)))  # fmt: skip
+                      lambda words: database.roll_back(_target(words)))  # fmt: skip
     parser.add_argument("--emergency", metavar="REASON", help="needs no GO in production; the reason is kept")
     _command(
-        commands, "cleanup", "drop the legacy tables after the stable days", lambda words: verbs.cleanup(_target(words))
+        commands,
+        "cleanup",
+        "drop the legacy tables after the stable days",
+        lambda words: cleanup.cleanup(_target(words)),
     )
     parser = _command(commands, "pause", "hold up the plan's copies and index builds, running or to come",
-                      lambda words: verbs.pause(_target(words), words.reason))  # fmt: skip
+                      lambda words: database.pause(_target(words), words.reason))  # fmt: skip
     parser.add_argument("--reason", default="", help="shown to whoever watches the copy")
-    _command(commands, "resume", "let paused copies and index builds go on", lambda words: verbs.resume(_target(words)))
+    _command(
+        commands, "resume", "let paused copies and index builds go on", lambda words: database.resume(_target(words))
+    )
     parser = _command(commands, "doctor", "find the known troubles and name their remedies",
-                      lambda words: verbs.doctor(_target(words), fix=words.fix))  # fmt: skip
+                      lambda words: doctor.doctor(_target(words), fix=words.fix))  # fmt: skip
     parser.add_argument("--fix", action="store_true", help="perform the safe remedies")
 
 
@@ -161,28 +162,28 @@ def _add_hosts(commands: AddCommand) -> None:
     ):
         _command(commands, f"hosts-{verb}", text, _manage_hosts)
     parser = _command(commands, "hosts-down", "stop or remove what runs on this machine for local and docker",
-                      lambda words: host_verbs.stop_hosts(_target(words), images=words.images))  # fmt: skip
+                      lambda words: hosts.stop_hosts(_target(words), images=words.images))  # fmt: skip
     parser.add_argument("--images", action="store_true", help="remove the snapshots too")
     parser = _command(commands, "hosts-ssh", "log in to a host of the environment docker",
-                      lambda words: host_verbs.log_in_to(_target(words), words.host, words.command_line))  # fmt: skip
+                      lambda words: hosts.log_in_to(_target(words), words.host, words.command_line))  # fmt: skip
     parser.add_argument("--host", default="db", help="name of the host (default: db)")
     parser.add_argument("--command", dest="command_line", default="", help="command to run there instead of a shell")
 
 
 def _manage_hosts(words: argparse.Namespace) -> int:
-    return host_verbs.manage_hosts(_target(words), str(words.command).removeprefix("hosts-"))
+    return hosts.manage_hosts(_target(words), str(words.command).removeprefix("hosts-"))
 
 
 def _add_rest(commands: AddCommand) -> None:
     parser = _command(commands, "load", "run the plan's load and settle its ledger",
-                      lambda words: verbs.run_load(_target(words), words.seconds, words.rate))  # fmt: skip
+                      lambda words: load.run_load(_target(words), words.seconds, words.rate))  # fmt: skip
     parser.add_argument("--seconds", type=float, help="length (default: the plan's)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the plan's rates (default: 1)")
     _command(
         commands,
         "flags-show",
         "show the routing flags of every app server",
-        lambda words: flag_verbs.show_routing(_target(words)),
+        lambda words: flags.show_routing(_target(words)),
     )
     parser = _command(commands, "flags-set", "set the routing flags of the app servers, batch by batch",
                       _set_flags)  # fmt: skip
@@ -226,50 +227,27 @@ def _set_flags(words: argparse.Namespace) -> int:
     names = tuple(one.strip() for one in words.limit.split(",") if one.strip())
     rollout = Rollout(names, words.canary, words.batch, words.timeout)
     reads, writes = FLAG[words.reads], FLAG[words.writes]
-    return flag_verbs.set_routing(_target(words), reads=reads, writes=writes, rollout=rollout)
+    return flags.set_routing(_target(words), reads=reads, writes=writes, rollout=rollout)
 
 
 def _plan_new(words: argparse.Namespace) -> int:
     return new_plan(ROOT, words.env, words.table, name=words.name, database=words.database)
 
 
-def _folder(words: argparse.Namespace) -> Path:
-    runs = runs_folder(ROOT)
-    if words.run is None:
-        return newest(runs)
-    folder = runs / str(words.run)
-    if not folder.is_dir():
-        message = f"no run {words.run!r} in {runs}"
-        raise UsageError(message)
-    return folder
-
-
 def _open(words: argparse.Namespace) -> int:
-    print(open_report(ROOT, words.run))
-    return 0
+    return report.open_report(ROOT, words.run)
 
 
 def _sign(words: argparse.Namespace) -> int:
-    signature = sign(_folder(words), words.by, accept=words.accept)
-    print(f"signed by {signature.by} at {signature.at}, fingerprint {signature.fingerprint[:16]}")
-    return 0
+    return report.sign_report(ROOT, words.run, words.by, accept=words.accept)
 
 
 def _review(words: argparse.Namespace) -> int:
-    plan = load_plan(find_plan(words.plan, ROOT))
-    fingerprint = fingerprint_of(plan, SqlFiles(ROOT / "sql"))
-    review = write_review(runs_folder(ROOT), plan.name, fingerprint, words.by, words.note)
-    print(f"plan {review.plan} reviewed by {review.by} at {review.at}, fingerprint {fingerprint[:16]}")
-    return 0
+    return report.review_plan(ROOT, words.plan, words.by, words.note)
 
 
 def _verify(words: argparse.Namespace) -> int:
-    folder = _folder(words)
-    problems = verify(folder)
-    for one in problems:
-        print(one)
-    print(f"{folder.name}: {'does not verify' if problems else 'verified'}")
-    return 1 if problems else 0
+    return report.verify_report(ROOT, words.run)
 
 
 def _gates(_words: argparse.Namespace) -> int:

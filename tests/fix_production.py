@@ -14,16 +14,14 @@ import pytest
 from rehearsal import cli
 from rehearsal.advisor import write as newplan
 from rehearsal.approval.fingerprint import Fingerprint
-from rehearsal.commands import database as verbs
-from rehearsal.commands import flags as flag_verbs
-from rehearsal.commands import hosts as host_verbs
+from rehearsal.commands import flags, hosts, provision, session
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import connect
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse import command
-from rehearsal.rehearse.command import fingerprint_of
+from rehearsal.rehearse import lifecycle, run
+from rehearsal.rehearse.context import fingerprint_of
 from tests.fix_verbs import PASSWORD, Managed, Said
 from tests.signed import rehearsed
 
@@ -127,5 +125,5 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
             known[key] = load_environment(name, plan, root, secrets=secrets)
         return known[key]
 
-    for module in (verbs, flag_verbs, host_verbs, command, newplan):
+    for module in (session, provision, flags, hosts, lifecycle, run, newplan):
         monkeypatch.setattr(module, "load_environment", load)

@@ -1,6 +1,6 @@
 """What each verb does to an environment, in one table: whoever adds a verb says it here, or no verb starts.
 
-Owns the classes of verbs. What a class demands of production is `rehearsal.approval.approvals.production`'s.
+Owns the classes of verbs. What a class demands of production is `rehearsal.approval.production`'s.
 """
 
 from __future__ import annotations

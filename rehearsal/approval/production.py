@@ -8,18 +8,21 @@ follows from it; nothing keeps anybody from pausing, going on, or going back in 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from rehearsal.approval.acts import Act
-from rehearsal.approval.approvals import Approval, read_approval, store_approval
+from rehearsal.approval.approvals import Approval, read_approval
+from rehearsal.approval.fingerprint import Fingerprint
 from rehearsal.approval.go import Go, Wanted, find_go
 from rehearsal.catalog.tables import split_name
+from rehearsal.environment import Environment
 from rehearsal.errors import PreconditionError, UsageError
-from rehearsal.evidence import runs_folder
-from rehearsal.postgres.connection import Connection, scalar
-from rehearsal.postgres.sqlfiles import quote_ident
-from rehearsal.rehearse.context import Context
+from rehearsal.evidence import Run
+from rehearsal.plan.model import Plan
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 
 FREE = (Act.HARMLESS, Act.READS, Act.ALWAYS)
 NAMED = 5
@@ -45,36 +48,43 @@ class Asked(Protocol):
         ...
 
 
-def admit(context: Context, asked: Asked) -> None:
-    """Let a verb in, or refuse it before its first write; why it was let in stays in `context.approval`.
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the door looks at: which plan with which fingerprint, on which environment, and where rehearsals are kept.
 
-    Environments of other kinds are open; an emergency is kept there too.
+    `run` is the verb's own: its phase is the verb's name, and what the door says is said there.
+    """
+
+    env: Environment
+    plan: Plan
+    files: SqlFiles
+    fingerprint: Fingerprint
+    runs: Path
+    run: Run
+
+
+def admit(case: Case, asked: Asked) -> Approval | None:
+    """Let a verb in, or refuse it before its first write; return why it was let in, to be stored with its work.
+
+    Returns None where nothing is asked for: environments of other kinds are open. An emergency is returned there too.
 
     Raises:
         PreconditionError: nothing stands for it; says what was found instead.
         UsageError: it was not confirmed, it never runs on production, or an emergency has no reason.
     """
-    if asked.emergency is not None:
-        context.approval = declare(context, asked.emergency)
-    if context.env.kind != "production" or asked.act in FREE:
-        return
+    approval = None if asked.emergency is None else declare(case, asked.emergency)
+    if case.env.kind != "production" or asked.act in FREE:
+        return approval
     if asked.act is Act.NEVER:
-        message = f"environment {context.env.name} is of kind production: this is for rehearsals only"
+        message = f"environment {case.env.name} is of kind production: this is for rehearsals only"
         raise UsageError(message)
-    if context.approval is None:
-        context.approval = approve(context, asked.act)
-    ask_for_name(context, yes=asked.yes)
+    if approval is None:
+        approval = approve(case, asked.act)
+    ask_for_name(case, yes=asked.yes, emergency=approval.emergency is not None)
+    return approval
 
 
-def keep_approval(context: Context, conn: Connection) -> None:
-    """Store what let the verb in, right before its first write; nothing where nothing was asked for."""
-    if context.approval is None:
-        return
-    name, verb = context.plan.name, context.run.phase
-    store_approval(conn, context.files, context.approval, plan=name, verb=verb, run=context.run.name)
-
-
-def declare(context: Context, reason: str) -> Approval:
+def declare(case: Case, reason: str) -> Approval:
     """Return the approval of an emergency, which is its reason.
 
     Raises:
@@ -84,35 +94,35 @@ def declare(context: Context, reason: str) -> Approval:
     if not said:
         message = "an emergency has a reason, which is kept: --emergency REASON"
         raise UsageError(message)
-    context.run.event("note", text=f"emergency: {said}")
-    return Approval(context.fingerprint, emergency=said)
+    case.run.event("note", text=f"emergency: {said}")
+    return Approval(case.fingerprint, emergency=said)
 
 
-def approve(context: Context, act: Act) -> Approval:
+def approve(case: Case, act: Act) -> Approval:
     """Return what stands for a change of production.
 
     Raises:
         PreconditionError: nothing does.
     """
-    stored = read_stored(context) if act is Act.FOLLOWS else None
-    if stored and stored.approved == context.fingerprint:
-        return tell(context, replace(stored, fingerprint=context.fingerprint), "opened before by")
+    stored = read_stored(case) if act is Act.FOLLOWS else None
+    if stored and stored.approved == case.fingerprint:
+        return tell(case, replace(stored, fingerprint=case.fingerprint), "opened before by")
     try:
-        go = find_go(runs_folder(context.root), look_at(context, act))
+        go = find_go(case.runs, look_at(case, act))
     except PreconditionError as exc:
         if stored:
-            return warn(context, stored)
-        raise PreconditionError(f"{exc}{WAY_OUT if context.run.phase == 'rollback' else ''}") from exc
-    return tell(context, from_go(context, go), "rehearsed as")
+            return warn(case, stored)
+        raise PreconditionError(f"{exc}{WAY_OUT if case.run.phase == 'rollback' else ''}") from exc
+    return tell(case, from_go(case, go), "rehearsed as")
 
 
-def from_go(context: Context, go: Go) -> Approval:
+def from_go(case: Case, go: Go) -> Approval:
     """Return the approval that a GO is; reports that could not be read are named."""
     for one in go.left_out[:NAMED]:
-        context.run.event("note", text=f"left out, since it cannot be read: {one}")
+        case.run.event("note", text=f"left out, since it cannot be read: {one}")
     report, signature = go.report, go.signature
     return Approval(
-        fingerprint=context.fingerprint,
+        fingerprint=case.fingerprint,
         rehearsed_as=report.run,
         approved=report.fingerprint,
         kind=report.kind,
@@ -122,30 +132,30 @@ def from_go(context: Context, go: Go) -> Approval:
     )
 
 
-def tell(context: Context, approval: Approval, how: str) -> Approval:
+def tell(case: Case, approval: Approval, how: str) -> Approval:
     """Say and record what opened a verb; return it."""
     text = f"{how} {approval.rehearsed_as} on {approval.kind}, signed by {approval.signed_by}"
-    context.run.event("note", text=f"{text}, fingerprint {context.fingerprint[:16]}")
+    case.run.event("note", text=f"{text}, fingerprint {case.fingerprint[:16]}")
     return approval
 
 
-def warn(context: Context, stored: Approval) -> Approval:
+def warn(case: Case, stored: Approval) -> Approval:
     """Let a verb follow a change that was opened under another fingerprint; the warning is recorded with it."""
     text = (
         f"the change was opened with fingerprint {(stored.approved or '')[:16]} ({stored.rehearsed_as}), now it is "
-        f"{context.fingerprint[:16]}: plan or tool are others since, and this verb was not rehearsed with them"
+        f"{case.fingerprint[:16]}: plan or tool are others since, and this verb was not rehearsed with them"
     )
-    context.run.event("note", text=f"warning: {text}")
-    return replace(stored, fingerprint=context.fingerprint, warning=text)
+    case.run.event("note", text=f"warning: {text}")
+    return replace(stored, fingerprint=case.fingerprint, warning=text)
 
 
-def read_stored(context: Context) -> Approval | None:
+def read_stored(case: Case) -> Approval | None:
     """Return the stored approval of the plan's newest change."""
-    with context.session("approval") as conn:
-        return read_approval(conn, context.plan.name)
+    with connect(case.env.database, role="approval") as conn:
+        return read_approval(conn, case.plan.name)
 
 
-def look_at(context: Context, act: Act) -> Wanted:
+def look_at(case: Case, act: Act) -> Wanted:
     """Return what a GO must fit, production's server and rows among it.
 
     What prepares a database may come before the database; what cannot be seen yet is compared by the next verb.
@@ -154,20 +164,20 @@ def look_at(context: Context, act: Act) -> Wanted:
         PreconditionError: production does not answer, or nobody ever counted a table.
     """
     if act is Act.PREPARES:
-        return Wanted(context.plan, context.fingerprint)
-    with context.session("approval") as conn:
-        rows = {spec.name: estimate_rows(conn, context, spec.name) for spec in context.plan.tables}
-        return Wanted(context.plan, context.fingerprint, conn.info.server_version // 10_000, rows)
+        return Wanted(case.plan, case.fingerprint)
+    with connect(case.env.database, role="approval") as conn:
+        rows = {spec.name: estimate_rows(conn, case, spec.name) for spec in case.plan.tables}
+        return Wanted(case.plan, case.fingerprint, conn.info.server_version // 10_000, rows)
 
 
-def estimate_rows(conn: Connection, context: Context, table: str) -> int:
+def estimate_rows(conn: Connection, case: Case, table: str) -> int:
     """Return about how many rows a table of production has; nothing is read of the table.
 
     Raises:
         PreconditionError: its statistics do not say.
     """
     name = quote_ident(split_name(table))
-    rows = scalar(conn, context.files.query("queries/row_estimate.sql"), {"table": name})
+    rows = scalar(conn, case.files.query("queries/row_estimate.sql"), {"table": name})
     if rows is None:
         message = (
             f"how many rows {table} has in production is not known: it is not there, or was never analyzed; "
@@ -177,19 +187,18 @@ def estimate_rows(conn: Connection, context: Context, table: str) -> int:
     return int(rows)
 
 
-def ask_for_name(context: Context, *, yes: bool) -> None:
+def ask_for_name(case: Case, *, yes: bool, emergency: bool) -> None:
     """Let a person type the plan's name; `yes` is enough in an emergency only.
 
     Raises:
         UsageError: it was not typed.
     """
-    emergency = context.approval is not None and context.approval.emergency is not None
     if emergency and yes:
         return
     if yes or not sys.stdin.isatty():
         instead = "an emergency may be run with --yes" if emergency else "--yes does not do here"
         message = f"production wants the plan's name typed by a person on a terminal; {instead}"
         raise UsageError(message)
-    if input(f"Type the plan's name ({context.plan.name}) to change production: ").strip() != context.plan.name:
+    if input(f"Type the plan's name ({case.plan.name}) to change production: ").strip() != case.plan.name:
         message = "not confirmed; nothing was changed"
         raise UsageError(message)

@@ -1,7 +1,7 @@
 """Tables as PostgreSQL's catalog describes them.
 
 Owns the value types that everything else reasons about, and the queries that fill them. Reads only; takes no lock
-but ACCESS SHARE on catalogs.
+but ACCESS SHARE, on catalogs and on a table whose rows are counted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from rehearsal.errors import PreconditionError
@@ -258,6 +259,12 @@ PLAIN = (
     "pages",
     "estimated_rows",
 )
+
+
+def count_rows(conn: Connection, name: Name) -> int:
+    """Count the rows of a table. Locks: ACCESS SHARE on it."""
+    row = conn.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(*name))).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _index(row: dict[str, Any]) -> Index:

@@ -1,4 +1,4 @@
-"""Doctor: the troubles that the playbook's troubleshooting page knows, found by themselves.
+"""The verb `doctor`: the troubles that the playbook's troubleshooting page knows, found by themselves.
 
 Trigger off, rows that differ, an index missing, statistics missing, an operation left half way. Owns which repairs
 are safe enough for `--fix`.
@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from rehearsal.application.flags import read_routing
 from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.inspection import inspect
+from rehearsal.commands.session import DONE, FAILED, Target, alone, opened
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
-from rehearsal.switchover.repair import enable_triggers, resync
+from rehearsal.switchover.repair import enable_triggers, resync, twin_leads
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.indexes import IndexBuilder
 
@@ -81,7 +82,7 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
     )
     if not report.unexplained:
         return []
-    leads = twin_leads(context, conn, work)
+    leads = twin_leads(conn, work, context.env.app_servers)
     brought = resync(conn, work, twin_leads=leads) if fix and leads is not None else 0
     kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
     return [
@@ -94,17 +95,6 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
             brought > 0,
         )
     ]
-
-
-def twin_leads(context: Context, conn: Connection, work: Switchover) -> bool | None:
-    """Return whether the app writes the twin of a mirrored pair; None if the servers differ or do not say.
-
-    A re-sync from the table that is not written would undo acknowledged writes.
-    """
-    if state.read_migration(conn, work.names.source).state != state.MIRRORED:
-        return False
-    sides = {routing.writes if routing else None for routing, _ in map(read_routing, context.env.app_servers)}
-    return sides.pop() if len(sides) == 1 else None
 
 
 def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
@@ -145,3 +135,17 @@ def _statistics(context: Context, conn: Connection, spec: TableSpec, *, fix: boo
 
 def _analyze(conn: Connection, target: Table) -> None:
     conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*target.name)))
+
+
+def doctor(target: Target, *, fix: bool) -> int:
+    """Look for the known troubles, name each remedy, and with `fix` perform those that are safe."""
+    with opened(target, "doctor") as context:
+        with alone(context) as conn:
+            if fix:
+                require_ready(context, conn, Intent.FIX)
+            findings = examine(context, conn, fix=fix)
+        for one in findings:
+            print(f"{one.subject}: {one.trouble}\n    remedy: {one.remedy}{'  [done]' if one.fixed else ''}")
+        if not findings:
+            print("nothing found")
+        return DONE if all(one.fixed for one in findings) else FAILED

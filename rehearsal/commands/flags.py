@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from rehearsal.application.flags import ServerFlags, disagreements, show_flags
 from rehearsal.application.rollout import FlipResult, Rollout, ServerFlip, set_flags
 from rehearsal.catalog.tables import split_name
-from rehearsal.commands.database import DONE, FAILED, UNSEEN, Target, alone, opened
+from rehearsal.commands.session import DONE, FAILED, UNSEEN, Target, alone, opened
 from rehearsal.errors import PreconditionError
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import Connection
-from rehearsal.rehearse.command import interruptible
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.interrupt import interruptible
 from rehearsal.switchover import state
 
 ON_OFF = {True: "on", False: "off"}
@@ -67,7 +67,7 @@ def require_mirrored(context: Context, conn: Connection) -> None:
     Raises:
         PreconditionError: a table of the plan is not mirrored.
     """
-    if context.plan.strategy != "dual-write":
+    if not context.plan.traits.mirrors:
         return
     for spec in context.plan.tables:
         found = state.read_migration(conn, split_name(spec.name)).state

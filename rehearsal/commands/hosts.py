@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rehearsal.commands.database import DONE, FAILED, Target
+from rehearsal.commands.session import DONE, FAILED, Target
 from rehearsal.errors import UsageError
 from rehearsal.hosts.inventory import load_environment
-from rehearsal.hosts.throwaway import log_in, manage, require_docker
+from rehearsal.hosts.throwaway import log_in, manage, require_docker, stop_local
 from rehearsal.plan.file import find_plan, load_plan
-from rehearsal.rehearse.command import stop_local
 
 
 def stop_hosts(target: Target, *, images: bool = False) -> int:

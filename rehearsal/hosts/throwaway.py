@@ -1,6 +1,7 @@
-"""The door to hosts that are made and thrown away: `python -m fleet.machines` as a child process.
+"""The door to hosts that are made and thrown away: `python -m fleet.machines` or `fleet.local` as a child process.
 
-Owns how hosts are brought up before anything is provisioned on them. Must not import the host layer or Docker.
+Owns how hosts are brought up before anything is provisioned on them, and how those of this machine are stopped. Must
+not import the host layer or Docker.
 """
 
 from __future__ import annotations
@@ -81,3 +82,17 @@ def stand_up(env: Environment, plan: Plan, run: Run) -> int:
         manage("snapshot")
         run.event("note", text="hosts: kept as they are now for `invoke hosts.reset`")
     return len(made["changed"]) + done.changed
+
+
+def stop_local(env: Environment) -> bool:
+    """Stop the app servers and the database of the environment `local`; return whether any ran.
+
+    Raises:
+        HostsFailed: one could not be stopped.
+    """
+    command = [sys.executable, "-m", "fleet.local", "stop", "--base", str(env.state_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        message = f"environment {env.name} could not be stopped: {done.stderr.strip()}"
+        raise HostsFailed(message)
+    return bool(json.loads(done.stdout)["changed"])

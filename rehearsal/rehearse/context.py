@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from psycopg import sql
+from psycopg import errors as pg_errors
 
 from rehearsal.approval.approvals import Approval
-from rehearsal.catalog.tables import Catalog, Name, Table, split_name
-from rehearsal.environment import Environment
+from rehearsal.approval.fingerprint import Fingerprint, take_fingerprint
+from rehearsal.catalog.tables import Name, Table, count_rows
+from rehearsal.environment import Database, Environment
+from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
-from rehearsal.load.driver import LoadProcess, ledger_folder
-from rehearsal.load.lock_waits import VictimSampler
-from rehearsal.load.settlement import Settlement, settle
-from rehearsal.load.summary import LoadSummary
-from rehearsal.load.tracks import Problem, error_problems, stall_problems, stalls
 from rehearsal.plan.model import Plan, TableSpec
-from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.connection import Connection, advisory_lock, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.switchover import state
-from rehearsal.switchover.names import Names
-from rehearsal.switchover.strategies.attach.layout import HistoryNames
+from rehearsal.rehearse.writers import Writers
 from rehearsal.switchover.table import Switchover
 
-# Kinds of operations that are named in one line of evidence.
-SHOWN = 3
 
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line chose."""
-
-    scale: float = 1.0
-    yes: bool = False
-    keep: bool = False
-    reset: bool = True
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True)
 class Context:
-    """One rehearsal under way."""
+    """One rehearsal under way: values only, and the writers that belong to it.
+
+    `scale` is by how much the plan's scaled tables are larger than planned; `approval` is what let a verb in.
+    """
 
     root: Path
     plan: Plan
@@ -52,24 +36,13 @@ class Context:
     run: Run
     files: SqlFiles
     fingerprint: str
-    options: Options = field(default_factory=Options)
-    plan_file: Path | None = None
+    scale: float = 1.0
     approval: Approval | None = None
-    writers: Writers = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Make the writers, which do not write yet."""
-        self.writers = Writers(self)
-
-    @property
-    def folder_of_changes(self) -> Path:
-        """Where rendered SQL and its manifest are written for the hosts to apply."""
-        return self.root / "build" / f"{self.env.name}-{self.plan.name}"
-
-    @property
-    def anchor(self) -> date:
-        """The day that generated data ends at: the day the run began, so that a resumed run makes the same rows."""
-        return self.run.began.date()
+    @cached_property
+    def writers(self) -> Writers:
+        """The writers of the run, which do not write before a phase lets them."""
+        return Writers(self.env, self.plan, self.run)
 
     @contextmanager
     def session(self, role: str = "engine") -> Generator[Connection]:
@@ -82,26 +55,12 @@ class Context:
         return Switchover(self.env.database, self.files, self.plan, spec, self.run)
 
     def pair(self, conn: Connection, spec: TableSpec) -> tuple[Table, Table]:
-        """Return the unpartitioned and the partitioned table, whatever they are called just now.
-
-        With strategy attach the unpartitioned one is the history partition: every row but those of later partitions.
-        """
-        names = Names(split_name(spec.name))
-        found = state.read_migration(conn, names.source)
-        catalog = Catalog(conn, self.files)
-        if found.state in (state.ATTACHED, state.REGRAINED):
-            return catalog.read(HistoryNames(names).history), catalog.read(names.source)
-        if found.state == state.SWAPPED:
-            return catalog.read(names.retired), catalog.read(names.source)
-        return catalog.read(names.source), catalog.read(names.target)
+        """Return the unpartitioned and the partitioned table, whatever they are called just now."""
+        return self.switchover(spec).pair(conn)
 
     def source_now(self, conn: Connection, spec: TableSpec) -> Table:
-        """Return the unpartitioned table, also before there is a twin."""
-        name = split_name(spec.name)
-        found = state.find_migration(conn, name)
-        if found is None or found.strategy == "attach":
-            return Catalog(conn, self.files).read(name)
-        return self.pair(conn, spec)[0]
+        """Return the table that the rows were in at first, also before there is a target."""
+        return self.switchover(spec).source_now(conn)
 
     def row_counts(self, stage: str) -> dict[str, int]:
         """Count the rows of both tables of each pair, log them as `row_counts.log` does, and return them."""
@@ -118,173 +77,68 @@ class Context:
 
     def names_now(self, conn: Connection, spec: TableSpec) -> list[Name]:
         """Return the names of the tables of a pair that exist just now, the live one first."""
-        names = Names(split_name(spec.name))
-        catalog = Catalog(conn, self.files)
-        return [name for name in (names.source, names.target, names.retired) if catalog.find(name)]
+        return self.switchover(spec).names_now(conn)
 
 
-def count_rows(conn: Connection, name: Name) -> int:
-    """Count the rows of a table."""
-    row = conn.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(*name))).fetchone()
-    return int(row[0]) if row else 0
+def fingerprint_of(plan: Plan, files: SqlFiles) -> Fingerprint:
+    """Return the fingerprint of plan, SQL texts and the tool at work (law 1)."""
+    return take_fingerprint(plan, files.folder)
 
 
-class Writers:
-    """The load of a run: started by the first phase that wants it, marked by each, stopped by one that does not."""
+def scale_of(plan: Plan, rows: int | None) -> float:
+    """Return by how much the plan's scaled tables are made smaller or larger, so that they have `rows` together."""
+    planned = sum(table.rows for table in plan.data.tables if table.scaled)
+    return 1.0 if rows is None or not planned else rows / planned
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._load: LoadProcess | None = None
-        self._victims: VictimSampler | None = None
-        self._rate = 1.0
 
-    @property
-    def at_work(self) -> bool:
-        """Whether writers are at work just now."""
-        return self._load is not None and self._load.is_alive()
+def scale_before(run: Run) -> float:
+    """Return the scale that a run was begun with, so that `--resume` need not say it again."""
+    return next((float(event.fields["scale"]) for event in run.events() if event.kind == "options"), 1.0)
 
-    def ensure(self, phase: str, *, rate: float = 1.0) -> None:
-        """Let writers be at work in this phase."""
-        if not self.at_work:
-            self.stop()
-            number = len(list(ledger_folder(self._context.run).glob("*.latency.jsonl")))
-            segment = f"{number:02d}-{re.sub(r'[^a-z-]', '-', phase)}"
-            context = self._context
-            self._victims = VictimSampler(context.env.database, context.run).start()
-            self._rate = rate
-            self._load = LoadProcess(context.env, context.plan, context.run, segment, rate=rate, failover=True).start()
-        if self._load and self._victims:
-            self._load.mark(phase)
-            self._victims.mark(phase)
 
-    def stop(self) -> LoadSummary | None:
-        """End the writers, judge what the load felt, and return it; None if there were none."""
-        load, victims = self._load, self._victims
-        self._load = self._victims = None
-        if load is None:
-            return None
-        summary = load.stop()
-        if victims:
-            report = victims.stop()
-            self._context.run.event("victims", **report.to_dict())
-        self._judge(summary)
-        return summary
+def require_mark(context: Context, conn: Connection) -> None:
+    """Refuse a database whose mark is not the environment's kind, before the first write (law 6).
 
-    def abandon(self) -> None:
-        """End the writers without a judgement: the run was interrupted."""
-        load, victims = self._load, self._victims
-        self._load = self._victims = None
-        if load:
-            load.stop()
-        if victims:
-            victims.stop()
-
-    def settle(self, phase: str, relations: Sequence[tuple[TableSpec, Sequence[Name]]]) -> Settlement:
-        """Settle all acknowledged writes of the run in these relations now, under load, and record it."""
-        context = self._context
-        tables = {spec.name: list(names) for spec, names in relations}
-        with context.session("settle") as conn:
-            settled = settle(conn, context.plan, ledger_folder(context.run), tables, context.run.name)
-        total = sum(sum(counts.values()) for counts in settled.acknowledged.values())
-        rows = [
-            [table, action, count, *_by_relation(settled, table)]
-            for table, counts in settled.acknowledged.items()
-            for action, count in counts.items()
-        ]
+    Raises:
+        PreconditionError: no mark, or that of another kind.
+    """
+    try:
+        row = conn.execute("select kind from rehearsal.environment_mark").fetchone()
+    except (pg_errors.UndefinedTable, pg_errors.InvalidSchemaName):
+        row = None
+    kind, have = context.env.kind, row[0] if row else None
+    if have != kind:
         context.run.record(
-            "ledger",
-            phase,
-            settled.is_clean if total else None,
-            f"{settled.lost} of {total:,} acknowledged writes lost, {settled.unknown} with unknown end"
-            + ("" if settled.is_clean else f"; {_worst(settled)}"),
-            lost=settled.lost,
-            acknowledged=total,
-            by_source=settled.by_source,
-            relations=[one.relation for one in settled.relations],
-            table={"columns": ["table", "action", "acknowledged", "lost", "unexplained"], "rows": rows},
-            examples=[] if settled.is_clean else [one.examples for one in settled.relations],
+            "environment-mark", context.env.database.name, False, f"marked {have}, the environment is {kind}"
         )
-        return settled
-
-    def _judge(self, summary: LoadSummary) -> None:
-        run, plan = self._context.run, self._context.plan
-        limits, segment = plan.gates, run.phase
-        attempted = summary.writes.ok + summary.writes.failed + summary.writes.unknown
-        within = attempted > 0 and summary.writes.error_rate <= limits.max_error_rate
-        kinds = error_problems(summary, limits, plan.load.operations, self._rate)
-        run.record(
-            "load",
-            segment,
-            _verdict(within, kinds) if attempted else None,
-            f"{summary.writes.ok:,} of {attempted:,} writes acknowledged, {summary.writes.error_rate:.2%} not "
-            f"(limit {limits.max_error_rate:.0%}); p99 {summary.writes.p99_ms:.0f} ms from the scheduled time"
-            + _worst_kinds(kinds),
-            errors=summary.writes.errors,
-            worst=str(kinds[0]) if kinds else "",
-            table=_classes(summary),
+        message = (
+            f"database {context.env.database.name} is {f'marked {have!r}' if have else 'not marked'}, and environment "
+            f"{context.env.name} is of kind {kind!r}; mark it by `invoke db.provision --env "
+            f"{context.env.name}` if it is the right one"
         )
-        longest, stall_ms = stalls(summary, plan.load.operations)[0]
-        late = stall_problems(summary, limits, plan.load.operations)
-        run.record(
-            "availability",
-            segment,
-            _availability(summary, kinds, limits.max_stall_ms, late=bool(late)) if attempted else None,
-            f"longest time without success {stall_ms:.0f} ms, of {longest} (limit {limits.max_stall_ms:.0f} ms)"
-            + _worst_kinds(kinds),
-            stall_ms=stall_ms,
-            worst=longest,
-            stalls=summary.stalls,
-        )
-        lag = f"requests started {summary.lag_p99_ms:.1f} ms late at p99, generator at {summary.cpu:.0%} of a core"
-        run.record("generator", segment, True if summary.honest else None, "; ".join([lag, *summary.reasons]))
+        raise PreconditionError(message)
+    context.run.record("environment-mark", context.env.database.name, True, f"database and inventory are both {kind!r}")
 
 
-def _verdict(within: bool, kinds: Sequence[Problem]) -> bool | None:  # noqa: FBT001
-    """Return False if the whole or a kind is over its limit, None if a kind was not seen, else True."""
-    if not within or any(one.passed is False for one in kinds):
-        return False
-    return None if kinds else True
+@contextmanager
+def hold_lock(context: Context) -> Generator[None]:
+    """Hold for the block what only one run may have at a time; another is refused by the name of this one.
+
+    Raises:
+        PreconditionError: another run has it.
+    """
+    with (
+        connect(lock_database(context.env), role=f"run {context.run.name}") as conn,
+        advisory_lock(conn, lock_key(context.env)),
+    ):
+        yield
 
 
-def _availability(summary: LoadSummary, kinds: Sequence[Problem], limit_ms: float, *, late: bool) -> bool | None:
-    """Return whether nobody was kept waiting; a generator that is later than the limit itself tells nothing of it."""
-    if late and summary.lag_p99_ms > limit_ms and not any(problem.passed is False for problem in kinds):
-        return None
-    return _verdict(not late, kinds)
+def lock_database(env: Environment) -> Database:
+    """Return where the advisory lock of a run is held: beside a database that the run makes anew, else in it."""
+    return replace(env.database, name="postgres") if env.is_throwaway else env.database
 
 
-def _worst_kinds(problems: Sequence[Problem]) -> str:
-    """Name the worst, and how many more there are."""
-    shown = "".join(f"; {one}" for one in problems[:SHOWN])
-    return shown + (f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
-
-
-def _by_relation(settled: Settlement, table: str) -> tuple[int, int]:
-    of_table = [one for one in settled.relations if one.table == table]
-    lost = sum(one.lost for one in of_table)
-    return lost, sum(sum(one.counts.values()) for one in of_table) - lost
-
-
-def _worst(settled: Settlement) -> str:
-    found = [
-        f"{kind} {count} in {one.relation}" for one in settled.relations for kind, count in one.counts.items() if count
-    ]
-    return ", ".join([*found, *([f"missing {settled.missing}"] if settled.missing else [])])
-
-
-def _classes(summary: LoadSummary) -> dict[str, list[object]]:
-    columns = ["operation", "offered", "acknowledged", "failed", "unknown", "p50 ms", "p99 ms", "max ms"]
-    rows: list[object] = [
-        [
-            name,
-            one.offered,
-            one.ok,
-            one.failed,
-            one.unknown,
-            round(one.p50_ms, 1),
-            round(one.p99_ms, 1),
-            round(one.max_ms, 1),
-        ]
-        for name, one in sorted({**summary.operations, **summary.servers, **summary.phases}.items())
-    ]
-    return {"columns": list(columns), "rows": rows}
+def lock_key(env: Environment) -> str:
+    """Return what a run holds alone: a database, or a throwaway environment with its app servers as a whole."""
+    return f"environment {env.name}" if env.is_throwaway else f"database {env.database.name}"

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name, Table
-from rehearsal.commands.doctor import twin_leads
 from rehearsal.errors import CannotSee
 from rehearsal.load.ledger import marker_prefix
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.runner import StopHere
+from rehearsal.rehearse.phase import StopHere
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import EVERYTHING
 from rehearsal.switchover.parity import compare
 from rehearsal.switchover.parity.report import ParityReport
 from rehearsal.switchover.quiet import quiet
-from rehearsal.switchover.repair import our_triggers, resync
+from rehearsal.switchover.repair import our_triggers, resync, twin_leads
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.target import log_columns
 
@@ -124,7 +123,7 @@ def find_unread(context: Context, conn: Connection, work: Switchover) -> Unread:
     names = work.names
     if state.read_migration(conn, names.source).state == state.SWAPPED:
         return Unread(names.retired, twin_leads=False)
-    leads = twin_leads(context, conn, work)
+    leads = twin_leads(conn, work, context.env.app_servers)
     if leads is None:
         message = f"no mismatch was put into {work.spec.name}: app servers differ or do not say which table they use"
         raise CannotSee(message)

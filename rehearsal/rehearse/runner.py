@@ -6,54 +6,16 @@ repeated, since it may have been killed at its last statement.
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psycopg
 
-from rehearsal.environment import Database, Environment
 from rehearsal.errors import CannotSee, RehearsalError, SqlFileError, UsageError
-from rehearsal.postgres.connection import advisory_lock, connect, scalar
-from rehearsal.rehearse.context import Context
-from rehearsal.verdict.gates import STRATEGIES
-
-
-class StopHere(Exception):
-    """A gate failed on which nothing may be built: the run goes straight to its report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One stage of a rehearsal. `gate` takes the evidence when the phase fails before it could record any."""
-
-    name: str
-    title: str
-    gate: str
-    work: Callable[[Context], None]
-    strategies: frozenset[str] = STRATEGIES
-
-
-def choose(phases: Sequence[Phase], plan_strategy: str) -> tuple[Phase, ...]:
-    """Return the phases of a strategy."""
-    return tuple(phase for phase in phases if plan_strategy in phase.strategies)
-
-
-def index_of(phases: Sequence[Phase], name: str) -> int:
-    """Return the position of a phase.
-
-    Raises:
-        UsageError: there is none of that name; names the nearest and all others.
-    """
-    names = [phase.name for phase in phases]
-    if name in names:
-        return names.index(name)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    message = f"no phase {name!r}{hint} There are: {', '.join(names)}"
-    raise UsageError(message)
+from rehearsal.postgres.connection import connect, scalar
+from rehearsal.rehearse.context import Context, hold_lock
+from rehearsal.rehearse.phase import Phase, StopHere, index_of
 
 
 @dataclass(slots=True)
@@ -74,7 +36,7 @@ class Runner:
         last = index_of(self.phases, self.until) if self.until else len(self.phases) - 1
         with ExitStack() as stack:
             if self.context.env.database.password or not self.context.env.is_throwaway:
-                stack.enter_context(self._lock())
+                stack.enter_context(hold_lock(self.context))
             for number, phase in enumerate(self.phases[: last + 1]):
                 if self._is_finished(phase) and (self.start is None or number < first):
                     self.context.run.event("phase-skipped", title=phase.title, name=phase.name, reason="done before")
@@ -89,13 +51,6 @@ class Runner:
                 except StopHere:
                     return True
             return last == len(self.phases) - 1
-
-    def _lock(self) -> ExitStack:
-        """Take the advisory lock in a database that the run does not drop."""
-        stack = ExitStack()
-        conn = stack.enter_context(connect(lock_database(self.context.env), role=f"run {self.context.run.name}"))
-        stack.enter_context(advisory_lock(conn, lock_key(self.context.env)))
-        return stack
 
     def _run_one(self, phase: Phase, number: int) -> None:
         run = self.context.run
@@ -176,13 +131,3 @@ class Runner:
             if self.context.env.is_throwaway:
                 return None
             raise
-
-
-def lock_database(env: Environment) -> Database:
-    """Return where the advisory lock of a run is held: beside a database that the run makes anew, else in it."""
-    return replace(env.database, name="postgres") if env.is_throwaway else env.database
-
-
-def lock_key(env: Environment) -> str:
-    """Return what a run holds alone: a database, or a throwaway environment with its app servers as a whole."""
-    return f"environment {env.name}" if env.is_throwaway else f"database {env.database.name}"

@@ -6,7 +6,11 @@ which is exact, does the rest.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rehearsal.application.flags import read_routing
 from rehearsal.catalog.tables import Name
+from rehearsal.environment import AppServer
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import Quoted, as_query, quote_ident
@@ -69,6 +73,17 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
     else:
         switchover.follow()
     return keys
+
+
+def twin_leads(conn: Connection, switchover: Switchover, servers: Iterable[AppServer]) -> bool | None:
+    """Return whether the app writes the twin of a mirrored pair; None if the servers differ or do not say.
+
+    A re-sync from the table that is not written would undo acknowledged writes.
+    """
+    if state.read_migration(conn, switchover.names.source).state != state.MIRRORED:
+        return False
+    sides = {routing.writes if routing else None for routing, _ in map(read_routing, servers)}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def our_triggers(conn: Connection, switchover: Switchover, table: Name) -> list[str]:

@@ -9,8 +9,8 @@ from rehearsal.catalog.tables import split_name
 from rehearsal.checks.duplicates import find_duplicates
 from rehearsal.checks.inspection import inspect
 from rehearsal.checks.preflight import run_preflight
-from rehearsal.commands.cleanup import clean_up, end_attach
-from rehearsal.commands.verify import look_at_history
+from rehearsal.commands.cleanup import clean_up
+from rehearsal.commands.database import look_at_history
 from rehearsal.environment import Database, Environment
 from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
@@ -109,7 +109,7 @@ class Small:
     def clean_up(self) -> None:
         """Drop what is kept for the way back, after its days."""
         self.conn.execute("update rehearsal.migration set changed_at = now() - interval '90 days'")
-        (end_attach if self.plan.strategy == "attach" else clean_up)(self.context, self.conn)
+        clean_up(self.context, self.conn)
 
     def run_sql(self, text: str) -> None:
         """Run SQL text of the application, in a session of its own."""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rehearsal.catalog.tables import Table
-from rehearsal.rehearse import perform
-from rehearsal.rehearse.prepare import baseline
+from rehearsal.rehearse import figures
+from rehearsal.rehearse.phases.baseline import baseline
 from tests.faults.small import Small
 
 FILL = "insert into public.t select {}, n, 'x' from generate_series(1, 300) as n"
@@ -42,7 +42,7 @@ def key_alone_is_carried(small: Small, kind: str, strategy: str) -> None:
     small.verify()
     assert small.unwanted() == []
     try:
-        perform.compare_figures(context, small.conn, spec, context.pair(small.conn, spec)[1])
+        figures.compare_figures(context, small.conn, spec, context.pair(small.conn, spec)[1])
     except StopIteration as exc:
         message = "a comparison of figures wants another column of the primary key"
         raise AssertionError(message) from exc
@@ -70,6 +70,6 @@ def test_it_would_not_be_if_another_column_were_wanted(small: Small, monkeypatch
     def other(table: Table, key: str) -> str:
         return next(one for one in table.primary_key if one != key)
 
-    monkeypatch.setattr(perform, "row_column", other)
+    monkeypatch.setattr(figures, "row_column", other)
     with pytest.raises(AssertionError, match="wants another column"):
         key_alone_is_carried(small, "uuid v7", "swap")

@@ -22,7 +22,7 @@ from rehearsal.load.summary import summarize
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse import context as contexts
+from rehearsal.rehearse import writers
 from rehearsal.rehearse.context import Context
 from rehearsal.report.numbers import read_numbers
 from rehearsal.report.timeline import History
@@ -169,9 +169,9 @@ def test_judged_by_all_writes_together_it_is_go(
 
 def put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing but the writes as a whole be judged."""
-    monkeypatch.setattr(contexts, "error_problems", lambda *_: [])
-    monkeypatch.setattr(contexts, "stall_problems", lambda *_: [])
-    monkeypatch.setattr(contexts, "stalls", lambda summary, _: [("writes", summary.stall_ms)])
+    monkeypatch.setattr(writers, "error_problems", lambda *_: [])
+    monkeypatch.setattr(writers, "stall_problems", lambda *_: [])
+    monkeypatch.setattr(writers, "stalls", lambda summary, _: [("writes", summary.stall_ms)])
 
 
 # ── the rules, on loads that are told second by second ──────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.rehearse import mismatch
 from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.runner import StopHere
+from rehearsal.rehearse.phase import StopHere
 from rehearsal.switchover.copy.replay import Drain
 from rehearsal.switchover.parity import ParityReport, compare
 from rehearsal.switchover.table import Switchover

@@ -117,7 +117,7 @@ def test_mutant_a_verb_that_nobody_asks(production: Production, monkeypatch: pyt
 
 @pytest.mark.fault("s02", mutant=True)
 def test_mutant_a_door_that_is_never_asked(production: Production, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rehearsal.commands.database.admit", lambda _context, _asked: None)
+    monkeypatch.setattr("rehearsal.commands.session.admit", lambda _context, _asked: None)
 
     with pytest.raises(AssertionError, match=r"was not refused|ended with"):
         all_verbs(production, "none", only="rollback")

@@ -132,7 +132,7 @@ def test_too_few_open_files_are_said_first(place: Place) -> None:
 @pytest.mark.fault("v09", mutant=True)
 def test_without_the_look_at_limits_the_run_begins(place: Place) -> None:
     """The mutant: nobody looks at limits."""
-    blind = "import rehearsal.rehearse.command as c; c.require_limits = lambda *_: None; "
+    blind = "import rehearsal.rehearse.run as c; c.require_limits = lambda *_: None; "
     with pytest.raises(AssertionError, match="no run"):
         limits_are_said_first(place, "-c", blind + AS_BEFORE)
 

@@ -22,7 +22,8 @@ import testinfra
 
 from fleet.machines import engine
 from fleet.machines.layout import Layout, MachineError, read_layout
-from rehearsal.commands.database import Target, provision
+from rehearsal.commands.provision import provision
+from rehearsal.commands.session import Target
 from rehearsal.environment import Environment
 from rehearsal.evidence import RUNS
 from rehearsal.hosts.inventory import load_environment

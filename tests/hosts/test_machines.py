@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fleet.machines import containers, engine
-from rehearsal.commands.database import provision
+from rehearsal.commands.provision import provision
 from rehearsal.errors import HostsFailed
 from rehearsal.hosts.throwaway import manage
 from tests.hosts.conftest import Hosts

@@ -13,7 +13,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from rehearsal.commands.database import provision
+from rehearsal.commands.provision import provision
 from rehearsal.errors import HostsFailed, UsageError
 from rehearsal.postgres.connection import Connection, connect
 from tests.hosts.conftest import Hosts

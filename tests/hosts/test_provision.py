@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.commands.database import provision
+from rehearsal.commands.provision import provision
 from rehearsal.errors import HostsFailed
 from tests.hosts.conftest import Hosts
 

@@ -188,7 +188,7 @@ def tool(name: str, script: str) -> Defect:
         if script:
             (folder / name).write_text(f"#!/bin/sh\n{script.format(real=env.client_bin / name)}\n")
             (folder / name).chmod(0o755)
-        world.context.env = replace(env, client_bin=folder)
+        world.context = replace(world.context, env=replace(env, client_bin=folder))
         yield
 
     return put_in

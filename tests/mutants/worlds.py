@@ -16,10 +16,11 @@ from rehearsal.evidence import Run
 from rehearsal.plan.file import load_plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.command import fingerprint_of, run_phases
-from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.phases import PHASES
-from rehearsal.rehearse.runner import Runner, choose
+from rehearsal.rehearse.context import Context, fingerprint_of
+from rehearsal.rehearse.order import PHASES
+from rehearsal.rehearse.phase import choose
+from rehearsal.rehearse.run import run_phases
+from rehearsal.rehearse.runner import Runner
 from rehearsal.verdict.decide import Outcome, State, Verdict
 from tests.fix_app import AppServer as RunningApp
 from tests.fix_app import running_app
@@ -165,7 +166,8 @@ class Worlds:
                 server = stack.enter_context(running_app(env.app_database, folder, "app1", flags))
                 world.app = server
                 (folder / "app1.env").write_text("".join(f"{one}={value}\n" for one, value in flags.items()))
-                world.context.env = replace(env, app_servers=(AppServer("@process/app1", server.url, str(server.log)),))
+                servers = (AppServer("@process/app1", server.url, str(server.log)),)
+                world.context = replace(world.context, env=replace(env, app_servers=servers))
             try:
                 yield world
             finally:

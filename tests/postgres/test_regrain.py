@@ -9,7 +9,7 @@ import pytest
 
 from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.checks.inspection import inspect
-from rehearsal.commands.cleanup import end_attach
+from rehearsal.commands.cleanup import clean_up
 from rehearsal.environment import Database, Environment
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence import Run
@@ -171,10 +171,10 @@ def test_clean_up_ends_the_way_back_and_keeps_the_table(
     if split:
         attached.split()
     with pytest.raises(PreconditionError, match="may be dropped from"):
-        end_attach(context, conn)
+        clean_up(context, conn)
     conn.execute("update rehearsal.migration set changed_at = now() - interval '30 days'")
 
-    end_attach(context, conn)
+    clean_up(context, conn)
 
     assert (Catalog(conn, sql_files).find(attached.history.source) is None) is split
     assert scalar(conn, "select count(*) from rehearsal.migration") == 0

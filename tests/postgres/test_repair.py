@@ -9,21 +9,17 @@ import pytest
 from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name
-from rehearsal.commands.doctor import twin_leads
 from rehearsal.environment import AppServer, Database
 from rehearsal.errors import LockNotAcquired
 from rehearsal.evidence import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
-from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
-from rehearsal.switchover.repair import enable_triggers, resync
+from rehearsal.switchover.repair import enable_triggers, resync, twin_leads
 from rehearsal.switchover.strategies.dual_write.barrier import Barrier
 from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
-from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
-from tests.load_world import make_environment
 
 SOURCE = 'public."We""ird Events"'
 TWIN = 'public."We""ird Events_partitioned"'
@@ -218,21 +214,13 @@ def test_a_swap_waits_for_snapshots_from_before(
     assert scalar(conn, f"select note from {SOURCE} where id = 5") == "mine"
 
 
-def test_doctor_asks_the_servers_which_side_leads(
-    database: Database,
-    conn: Connection,
-    sql_files: SqlFiles,
-    mirrored: Switchover,
-    start_app: StartApp,
-) -> None:
+def test_doctor_asks_the_servers_which_side_leads(conn: Connection, mirrored: Switchover, start_app: StartApp) -> None:
     """All on one side: that side. Servers that differ or do not answer: nobody knows."""
     on = start_app("on", USE_PARTITIONED_TABLES="true", ENABLE_PARTITION_ROUTING="true")
     off = start_app("off", USE_PARTITIONED_TABLES="false", ENABLE_PARTITION_ROUTING="false")
 
     def leads(*urls: str) -> bool | None:
-        servers = (AppServer(f"app{number}", url) for number, url in enumerate(urls))
-        env = make_environment(database, *servers)
-        return twin_leads(Context(ROOT, mirrored.plan, env, mirrored.run, sql_files, ""), conn, mirrored)
+        return twin_leads(conn, mirrored, [AppServer(f"app{number}", url) for number, url in enumerate(urls)])
 
     assert (leads(on.url), leads(off.url)) == (True, False)
     assert leads(on.url, off.url) is None

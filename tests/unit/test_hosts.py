@@ -14,8 +14,8 @@ from rehearsal.evidence import Run
 from rehearsal.hosts.inventory import find_inventory, load_environment
 from rehearsal.hosts.pyinfra import HostsResult, OperationResult, run_pyinfra
 from rehearsal.plan.model import Plan, TableSpec
-from rehearsal.rehearse.perform import require_flip
-from rehearsal.rehearse.runner import StopHere
+from rehearsal.rehearse.phase import StopHere
+from rehearsal.rehearse.routing import require_flip
 
 PLAN = Plan(name="hosts", strategy="swap", tables=[TableSpec(name="public.posts", key="created_at")])
 GOOD = OperationResult("db", "Make the role", ok=True, changed=True, seconds=0.1)

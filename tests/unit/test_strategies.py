@@ -24,13 +24,6 @@ ASKS = {
     "rehearsal/checks/preflight/run.py",
     "rehearsal/checks/preflight/standing.py",
     "rehearsal/checks/preflight/table.py",
-    "rehearsal/commands/database.py",
-    "rehearsal/commands/flags.py",
-    "rehearsal/rehearse/context.py",
-    "rehearsal/rehearse/perform.py",
-    "rehearsal/rehearse/prepare.py",
-    "rehearsal/rehearse/prove.py",
-    "rehearsal/rehearse/usage.py",
 }
 AT_HOME = ("rehearsal/switchover/strategies/", "rehearsal/plan/strategies.py", "rehearsal/verdict/gates.py")
 

@@ -1,4 +1,4 @@
-"""Phase in which the application is used: requests, its own tests, logs, page, source, rows in both tables."""
+"""The phase `smoke`: the application is used. Requests, its own tests, logs, page, source, rows in both tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from psycopg import sql
 
 from rehearsal.application import monitoring
 from rehearsal.application.browser import check_dashboard
-from rehearsal.application.smoke import SmokeResult, run_smoke, scan_log
+from rehearsal.application.smoke import SmokeResult, scan_log
 from rehearsal.application.sourcescan import scan_source, scan_statements
 from rehearsal.catalog.tables import Table
 from rehearsal.checks.figures import row_column
 from rehearsal.hosts.pyinfra import try_pyinfra
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.phase import Phase
+from rehearsal.rehearse.requests import smoke_all
+from rehearsal.rehearse.strategy import is_routed
 
 
 def smoke(context: Context) -> None:
@@ -35,7 +38,7 @@ def smoke(context: Context) -> None:
     look_at_dashboard(context)
     look_at_monitoring(context)
     list_source(context)
-    if context.plan.strategy == "dual-write":
+    if is_routed(context.plan):
         check_sync(context, results)
 
 
@@ -62,18 +65,6 @@ def log_errors(context: Context, sizes: dict[str, int]) -> dict[str, list[str] |
         reports = try_pyinfra(context.env.inventory, "app-log", plan=context.plan, data=data).reports
     seen = {name: one["errors"] for name, one in reports.items() if one["size"] is not None and name in sizes}
     return {name: seen.get(name) for name in servers}
-
-
-def smoke_all(context: Context, gate: str) -> list[SmokeResult]:
-    """Send the plan's requests to every server and record each answer for a gate."""
-    results: list[SmokeResult] = []
-    marker = f"{context.run.name} {context.run.phase} {time.time_ns()}"
-    for server in context.env.app_servers:
-        results += run_smoke(context.plan, server.url, server.name, run_marker=marker)
-    for one in results:
-        observed = f"{one.status or 'no answer'} in {one.seconds * 1e3:.0f} ms: {one.observed}"
-        context.run.record(gate, f"{one.server} {one.name}", one.passed, observed)
-    return results
 
 
 def run_commands(context: Context) -> None:
@@ -171,3 +162,6 @@ def read_row(conn: Connection, table: Table, key: str, row: object) -> dict[str,
     )
     found = conn.execute(query, [str(row)]).fetchone()
     return dict(zip(columns, found, strict=True)) if found else None
+
+
+PHASE = Phase("smoke", "Smoke tests", "smoke", smoke)

@@ -1,0 +1,83 @@
+"""The verbs of reports: open, sign, verify, and the review of a plan. Each returns an exit code.
+
+Owns which report is meant when none is named. What a signature or a review is worth is `rehearsal.approval`'s.
+"""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+
+from rehearsal.approval.review import write_review
+from rehearsal.approval.signature import sign, verify
+from rehearsal.commands.session import DONE, FAILED
+from rehearsal.errors import UsageError
+from rehearsal.evidence import Run, runs_folder
+from rehearsal.plan.file import find_plan, load_plan
+from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.rehearse.context import fingerprint_of
+
+
+def open_report(root: Path, name: str | None) -> int:
+    """Open the newest report (or that of one run) in a browser, if there is one; print its path.
+
+    Raises:
+        UsageError: there is no report.
+    """
+    folder = folder_of(root, name)
+    page = folder / "report.html"
+    if not page.exists():
+        message = f"run {folder.name} has no report yet"
+        raise UsageError(message)
+    webbrowser.open(page.as_uri())
+    print(page)
+    return DONE
+
+
+def sign_report(root: Path, name: str | None, by: str, *, accept: str) -> int:
+    """Sign the newest report (or that of one run); raises as `sign`."""
+    signature = sign(folder_of(root, name), by, accept=accept)
+    print(f"signed by {signature.by} at {signature.at}, fingerprint {signature.fingerprint[:16]}")
+    return DONE
+
+
+def verify_report(root: Path, name: str | None) -> int:
+    """Check that the newest report (or that of one run) and its evidence are as they were written."""
+    folder = folder_of(root, name)
+    problems = verify(folder)
+    for problem in problems:
+        print(problem)
+    print(f"{folder.name}: {'does not verify' if problems else 'verified'}")
+    return FAILED if problems else DONE
+
+
+def review_plan(root: Path, name: str, by: str, note: str) -> int:
+    """Record a second person's review of a plan and its SQL, as they are now."""
+    plan = load_plan(find_plan(name, root))
+    fingerprint = fingerprint_of(plan, SqlFiles(root / "sql"))
+    review = write_review(runs_folder(root), plan.name, fingerprint, by, note)
+    print(f"plan {review.plan} reviewed by {review.by} at {review.at}, fingerprint {fingerprint[:16]}")
+    return DONE
+
+
+def folder_of(root: Path, name: str | None) -> Path:
+    """Return the folder of a run, the newest with a report when none is named.
+
+    Raises:
+        UsageError: there is no such run, or no report at all.
+    """
+    runs = runs_folder(root)
+    return newest(runs) if name is None else Run.open(runs, name).folder
+
+
+def newest(runs: Path) -> Path:
+    """Return the newest run's folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folders = sorted((path for path in runs.glob("*-*-*") if (path / "report.html").exists()), key=lambda one: one.name)
+    if not folders:
+        message = f"no report in {runs}; make one with `invoke rehearse`"
+        raise UsageError(message)
+    return folders[-1]

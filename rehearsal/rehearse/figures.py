@@ -1,0 +1,38 @@
+"""Figures of a table, held against those of the baseline."""
+
+from __future__ import annotations
+
+import re
+
+from rehearsal.catalog.tables import Table
+from rehearsal.checks.figures import read_figures, row_column
+from rehearsal.errors import CannotSee
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection
+from rehearsal.rehearse.context import Context
+
+
+def compare_figures(context: Context, conn: Connection, spec: TableSpec, target: Table) -> None:
+    """Compare rows, key range and distinct values with the baseline, without the rows that the load made."""
+    before = next(
+        (one for one in reversed(context.run.evidence()) if one.gate == "baseline" and one.subject == spec.name), None
+    )
+    if before is None:
+        message = f"no baseline of {spec.name} was recorded; run again from baseline"
+        raise CannotSee(message)
+    primary = row_column(target, spec.key)
+    now = read_figures(conn, target, spec, distinct_columns(target), before.data["upto"], primary)
+    then = before.data["figures"]
+    changed = {name: (then.get(name), value) for name, value in now.items() if then.get(name) != value}
+    observed = "as before: " + ", ".join(f"{name} {value}" for name, value in now.items())
+    if changed:
+        observed = "changed: " + ", ".join(f"{name} {was} -> {is_}" for name, (was, is_) in changed.items())
+    context.run.record("stats-unchanged", spec.name, not changed, observed)
+
+
+def distinct_columns(table: Table) -> list[str]:
+    """Return the columns whose distinct values are counted before and after: those of foreign keys."""
+    named = (re.match(r"FOREIGN KEY \((.*?)\) REFERENCES", key.definition) for key in table.foreign_keys)
+    have = {column.name for column in table.columns}
+    found = (one.strip().strip('"') for match in named if match for one in match[1].split(","))
+    return [one for one in dict.fromkeys(found) if one in have]

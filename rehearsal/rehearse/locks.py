@@ -1,0 +1,20 @@
+"""The locks of a phase, judged by how long the application could feel them."""
+
+from __future__ import annotations
+
+from rehearsal.rehearse.context import Context
+
+
+def judge_locks(context: Context) -> None:
+    """Judge every lock of this phase that the application could feel, by what it held."""
+    limit = context.plan.gates.max_lock_hold_ms
+    locks = [
+        event.fields for event in context.run.events() if event.kind == "lock" and event.phase == context.run.phase
+    ]
+    for lock in locks:
+        observed = f"held {lock['held_ms']:.0f} ms, granted after {lock['waited_ms']:.0f} ms, {lock['attempts']} tries"
+        context.run.record(
+            "lock-budget", str(lock["what"]), lock["held_ms"] <= limit, observed, held_ms=lock["held_ms"]
+        )
+    if not locks:
+        context.run.record("lock-budget", context.run.phase, True, "no lock was needed: the work was done before")

@@ -1,0 +1,1 @@
+"""The phases of a rehearsal, one file a phase: its functions and its `PHASE`. `order` lists them."""

@@ -1,0 +1,66 @@
+"""The phase `rollback`: a mismatch is put in and found, then the switchover is taken back under load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rehearsal.application.smoke import SmokeResult
+from rehearsal.catalog.tables import split_name
+from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.phase import Phase
+from rehearsal.rehearse.readiness import Intent, ask_first
+from rehearsal.rehearse.requests import smoke_all
+from rehearsal.rehearse.routing import judge_move, route_if_wanted
+from rehearsal.rehearse.strategy import proof_of
+from rehearsal.rehearse.structure import check_definition
+
+
+def roll_back(context: Context) -> None:
+    """Put a mismatch in, see it found, and go back under load, until every server answers."""
+    ask_first(context, Intent.ROLLBACK)
+    context.writers.ensure("rollback")
+    proof, began = proof_of(context), time.monotonic()
+    proof.before_rollback()
+    decided = time.monotonic()
+    route_if_wanted(context, on=False)
+    for spec in context.plan.tables:
+        context.switchover(spec).roll_back()
+    results = smoke_all(context, "rollback")
+    record_times(context, time.monotonic() - decided)
+    judge_move(context, on=False)
+    proof.after_rollback()
+    check_definition(context, "after the way back", back=True)
+    context.row_counts("rolled back")
+    record_service(context, results, injected_s=decided - began)
+
+
+def record_times(context: Context, seconds: float) -> None:
+    """Hold both ways back against the same limit: the rollback just now, and the restore of the backup."""
+    limit = context.plan.gates.rollback_max_s
+    observed = f"{seconds:.1f} s from the decision to every server answering (limit {limit:.0f} s)"
+    context.run.record("rollback-time", "by the way back", seconds <= limit, observed, seconds=seconds)
+    record_restore_time(context, limit)
+
+
+def record_restore_time(context: Context, limit: float) -> None:
+    """Hold the measured restore of the backup against the same limit: it is the last resort."""
+    drills = [one for one in context.run.evidence() if one.gate == "restore-drill" and "seconds" in one.data]
+    if not drills:
+        context.run.record("rollback-time", "by restore", None, "no restore was measured in this run")
+        return
+    seconds = float(drills[-1].data["seconds"])
+    observed = f"{seconds:.1f} s to restore the backup with its indexes and foreign keys (limit {limit:.0f} s)"
+    context.run.record("rollback-time", "by restore", seconds <= limit, observed, restore_s=seconds)
+
+
+def record_service(context: Context, results: Sequence[SmokeResult], *, injected_s: float) -> None:
+    """Settle in the old tables alone, and record whether the application is served from them as before."""
+    settled = context.writers.settle("rollback", [(spec, [split_name(spec.name)]) for spec in context.plan.tables])
+    good = settled.is_clean and all(one.passed for one in results)
+    answered = f"{sum(one.passed is True for one in results)} of {len(results)} requests answered well"
+    observed = f"{settled.lost} acknowledged writes lost, {answered}"
+    context.run.record("rollback", "service", good, observed, injected_s=injected_s)
+
+
+PHASE = Phase("rollback", "Rollback under load", "rollback", roll_back)

@@ -1,0 +1,50 @@
+"""What differs by strategy in the phases that all strategies share. No other module here asks which strategy it is.
+
+Owns two questions: how content is proved to be what it was, and whether the flags of the app servers lead the
+application from one table to the other. Must not do what it answers: that is `copied`, `untouched` and `routing`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rehearsal.catalog.tables import Table
+from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.postgres.connection import Connection
+from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.copied import CopiedRows
+from rehearsal.rehearse.untouched import UntouchedRows
+
+
+class Proof(Protocol):
+    """How one rehearsal proves that content is what it was."""
+
+    def describe(self, conn: Connection, spec: TableSpec, table: Table, upto: int | None, /) -> dict[str, object]:
+        """Return what the baseline must remember of a table; `upto` is its newest row."""
+        ...
+
+    def compare(self, moment: str, /) -> bool:
+        """Compare every table while writers may be at work, and record it; return whether all are the same."""
+        ...
+
+    def before_rollback(self) -> None:
+        """Put in a mismatch that must be found, and what the rollback must bring back."""
+        ...
+
+    def after_rollback(self) -> None:
+        """Record what came back of what was put in."""
+        ...
+
+    def go_forward(self) -> list[str]:
+        """Switch every table again; return what is worth saying of it."""
+        ...
+
+
+def proof_of(context: Context) -> Proof:
+    """Return the proof of the plan's strategy: by the pair where rows are copied, else by the baseline."""
+    return CopiedRows(context) if context.plan.traits.copies else UntouchedRows(context)
+
+
+def is_routed(plan: Plan) -> bool:
+    """Whether the flags of the app servers decide which of two equal tables is used."""
+    return plan.traits.mirrors
