@@ -17,7 +17,7 @@ from psycopg import sql
 
 from rehearsal.catalog.tables import Name, split_name
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.strategies.attach.split import Regrain
 from tests.fix_postgres import ROOT

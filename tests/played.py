@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Dashboard, Data, DataTable, Plan, Query, Smoke, SourceScan, TableSpec
 
 START = datetime(2026, 2, 1, 2, 0, tzinfo=UTC)
@@ -143,10 +143,10 @@ class Player:
     def phase(self, name: str, title: str, seconds: float) -> Iterator[None]:
         """Play one phase."""
         self.run.phase, end = name, self.second + seconds
-        self.event("phase-started", title=title)
+        self.event("phase-started", title=title, name=name)
         yield
         self.second = end
-        self.event("phase-finished", seconds=seconds, ok=True)
+        self.event("phase-finished", title=title, name=name, seconds=seconds, ok=True)
         self.run.phase = ""
 
     def copy(self) -> None:
@@ -159,7 +159,9 @@ class Player:
         )
         for name, took in (("copy", 12_100), ("indexes", 6_300), ("drain", 900), ("barrier", 41)):
             self.event("step", table="public.revenues", name=name, ms=took)
-        self.event("lock", what="barrier", attempts=2, waited_ms=188.0, held_ms=41.3, blockers=["pid 4711 pg_dump"])
+        blockers = ["pid 4711 pg_dump"]
+        cost = {"attempts": 2, "waited_ms": 188.0, "held_ms": 41.3, "blockers": blockers}
+        self.event("lock", table="public.revenues", what="barrier", **cost)
 
     def latency(self, start: float, end: float) -> None:
         """Play one latency line a second."""

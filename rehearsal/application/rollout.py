@@ -28,7 +28,8 @@ from rehearsal.application.flags import (
 from rehearsal.application.probe import Rate, probe, run_hook, total
 from rehearsal.environment import AppServer, Environment
 from rehearsal.errors import CannotSee, UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import FlagsFlipped
+from rehearsal.evidence.run import Run
 from rehearsal.hosts.pyinfra import HostsResult, try_pyinfra
 from rehearsal.plan.model import Plan
 
@@ -298,8 +299,7 @@ class _Way:
     def tell(self, flip: ServerFlip, wanted: Routing, *, reverting: bool = False) -> None:
         """Put what became of a server into the events of the run."""
         if self.run:
-            self.run.event(
-                "flags",
+            flipped = FlagsFlipped(
                 server=flip.server,
                 before=str(flip.before.process or "unseen"),
                 wanted=str(wanted),
@@ -310,6 +310,7 @@ class _Way:
                 error=flip.error,
                 reverting=reverting,
             )
+            self.run.tell(flipped)
 
 
 def _revert(way: _Way, batches: list[list[AppServer]], done: list[ServerFlip]) -> tuple[ServerFlip, ...]:

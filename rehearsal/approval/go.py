@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rehearsal.approval.fingerprint import name_differences, parts_of
 from rehearsal.approval.signature import verify
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.report.model import Report, Signature
 from rehearsal.report.write import SIGNATURE

@@ -19,7 +19,7 @@ from rehearsal.approval.go import Go, Wanted, find_go
 from rehearsal.catalog.tables import split_name
 from rehearsal.environment import Environment
 from rehearsal.errors import PreconditionError, UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
@@ -94,7 +94,7 @@ def declare(case: Case, reason: str) -> Approval:
     if not said:
         message = "an emergency has a reason, which is kept: --emergency REASON"
         raise UsageError(message)
-    case.run.event("note", text=f"emergency: {said}")
+    case.run.note(f"emergency: {said}")
     return Approval(case.fingerprint, emergency=said)
 
 
@@ -119,7 +119,7 @@ def approve(case: Case, act: Act) -> Approval:
 def from_go(case: Case, go: Go) -> Approval:
     """Return the approval that a GO is; reports that could not be read are named."""
     for one in go.left_out[:NAMED]:
-        case.run.event("note", text=f"left out, since it cannot be read: {one}")
+        case.run.note(f"left out, since it cannot be read: {one}")
     report, signature = go.report, go.signature
     return Approval(
         fingerprint=case.fingerprint,
@@ -135,7 +135,7 @@ def from_go(case: Case, go: Go) -> Approval:
 def tell(case: Case, approval: Approval, how: str) -> Approval:
     """Say and record what opened a verb; return it."""
     text = f"{how} {approval.rehearsed_as} on {approval.kind}, signed by {approval.signed_by}"
-    case.run.event("note", text=f"{text}, fingerprint {case.fingerprint[:16]}")
+    case.run.note(f"{text}, fingerprint {case.fingerprint[:16]}")
     return approval
 
 
@@ -145,7 +145,7 @@ def warn(case: Case, stored: Approval) -> Approval:
         f"the change was opened with fingerprint {(stored.approved or '')[:16]} ({stored.rehearsed_as}), now it is "
         f"{case.fingerprint[:16]}: plan or tool are others since, and this verb was not rehearsed with them"
     )
-    case.run.event("note", text=f"warning: {text}")
+    case.run.note(f"warning: {text}")
     return replace(stored, fingerprint=case.fingerprint, warning=text)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rehearsal.errors import PreconditionError, UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.report.build import file_sha256
 from rehearsal.report.model import Report, Signature
 from rehearsal.report.render import render_html, render_markdown

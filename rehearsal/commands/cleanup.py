@@ -24,7 +24,7 @@ def clean_up(context: Context, conn: Connection) -> None:
     for table in tables:
         strategy.require_end(table, conn)
     for table in tables:
-        context.run.event("note", text=strategy.end(table, conn))
+        context.run.note(strategy.end(table, conn))
 
 
 def cleanup(target: Target) -> int:

@@ -40,7 +40,7 @@ def migrate(target: Target, *, dry: bool = False) -> int:
             schema = schema_changes(context) if context.env.is_throwaway else []
             changes = [*schema, *(Change(change.name, change.body) for change in rendered)]
             changed = apply_changes(context, changes)
-        context.run.event("note", text=f"{changed} changes applied" if changed else "no change")
+        context.run.note(f"{changed} changes applied" if changed else "no change")
     return DONE
 
 
@@ -57,7 +57,7 @@ def switchover(target: Target, *, dry: bool = False) -> int:
             for spec in context.plan.tables:
                 work = context.switchover(spec)
                 prepared, switched = work.prepare(), work.switch()
-                context.run.event("note", text=f"{spec.name}: {'switched' if prepared or switched else 'no change'}")
+                context.run.note(f"{spec.name}: {'switched' if prepared or switched else 'no change'}")
             if context.plan.traits.copies:
                 reports = compare_all(context, "parity-after", self_test=True)
                 context.run.attach("post_migration_parity.txt", parity_text(reports))
@@ -73,7 +73,7 @@ def dry_run(context: Context) -> int:
         conn.read_only = False
         after = catalog_digest(conn, context.files)
     print(dry_run_text(context.plan, acts, {}))
-    context.run.event("note", text=f"nothing was changed: catalog digest {before} before, {after} after")
+    context.run.note(f"nothing was changed: catalog digest {before} before, {after} after")
     return DONE if before == after else FAILED
 
 
@@ -86,7 +86,7 @@ def pause(target: Target, reason: str) -> int:
         require_mark(context, conn)
         changed = set_pause(conn, context.plan.name, reason)
         found = read_pause(conn, context.plan.name)
-        context.run.event("note", text=f"{context.plan.name} {found}{'' if changed else '; no change'}")
+        context.run.note(f"{context.plan.name} {found}{'' if changed else '; no change'}")
     return DONE
 
 
@@ -95,7 +95,7 @@ def resume(target: Target) -> int:
     with opened(target, "resume") as context, context.session("resume") as conn:
         require_mark(context, conn)
         changed = end_pause(conn, context.plan.name)
-        context.run.event("note", text=f"{context.plan.name} goes on" if changed else "no change: it was not paused")
+        context.run.note(f"{context.plan.name} goes on" if changed else "no change: it was not paused")
     return DONE
 
 
@@ -113,11 +113,11 @@ def roll_back(target: Target) -> int:
                     return FAILED
                 moved = sum(one.restarted for one in flip.servers)
                 text = f"flags are off on {len(flip.servers)} app servers, {moved} restarted" if moved else "no change"
-                context.run.event("note", text=text)
+                context.run.note(text)
             for spec in context.plan.tables:
                 changed = context.switchover(spec).roll_back()
                 if context.plan.traits.takes_name:
-                    context.run.event("note", text=f"{spec.name}: {'names are back' if changed else 'no change'}")
+                    context.run.note(f"{spec.name}: {'names are back' if changed else 'no change'}")
     return DONE
 
 
@@ -133,7 +133,7 @@ def regrain(target: Target) -> int:
             require_ready(context, conn, Intent.REGRAIN)
             for spec in context.plan.tables:
                 work = Regrain(context.switchover(spec))
-                context.run.event("note", text=f"{spec.name}: {'split' if work.split() else 'no change'}")
+                context.run.note(f"{spec.name}: {'split' if work.split() else 'no change'}")
     return DONE
 
 
@@ -180,5 +180,5 @@ def judge(context: Context, table: str, found: str, report: ParityReport) -> int
         return FAILED
     if not copied:
         text = f"{table} is {found}: its twin may lack rows until `invoke db.switchover` has copied them"
-        context.run.event("note", text=text)
+        context.run.note(text)
     return UNSEEN if report.self_test is None or not copied else DONE

@@ -14,7 +14,7 @@ from rehearsal.catalog.tables import split_name
 from rehearsal.commands.session import DONE, FAILED, Target, alone, code_of, opened
 from rehearsal.environment import Environment
 from rehearsal.errors import PreconditionError, UsageError
-from rehearsal.evidence import Run, runs_folder
+from rehearsal.evidence.run import Run, runs_folder
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.hosts.pyinfra import run_pyinfra
 from rehearsal.hosts.rights import bring_roles
@@ -72,9 +72,9 @@ def count_missing(env: Environment, plan: Plan, run: Run) -> int:
         else:
             result = run_pyinfra(env.inventory, phase, plan=plan, run=run, dry=True)
         for host, operation in result.would_change:
-            run.event("note", text=f"{host}: would change: {operation}")
+            run.note(f"{host}: would change: {operation}")
         changed += len(result.would_change)
-    run.event("note", text=f"{changed} operations would change something")
+    run.note(f"{changed} operations would change something")
     return changed
 
 
@@ -103,10 +103,10 @@ def bring_servers(plan: Plan, env: Environment, run: Run, *, fresh: bool) -> int
 
 def tell_end(env: Environment, run: Run, changed: int) -> None:
     """Say how much changed, where everything is now, and what to do next."""
-    run.event("note", text=f"{changed} operations changed something" if changed else "no change")
+    run.note(f"{changed} operations changed something" if changed else "no change")
     servers = ", ".join(f"{server.name} at {server.url}" for server in env.app_servers)
     place = f"{env.database.name} at {env.database.host}:{env.database.port}"
-    run.event("note", text=f"database {place}; {servers or 'no app server'}{NEXT if env.is_throwaway else ''}")
+    run.note(f"database {place}; {servers or 'no app server'}{NEXT if env.is_throwaway else ''}")
 
 
 def fill(target: Target, rows: int | None) -> int:

@@ -12,7 +12,7 @@ from rehearsal.approval.review import write_review
 from rehearsal.approval.signature import sign, verify
 from rehearsal.commands.session import DONE, FAILED
 from rehearsal.errors import UsageError
-from rehearsal.evidence import Run, runs_folder
+from rehearsal.evidence.run import Run, runs_folder
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import fingerprint_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from rehearsal.approval.acts import Act
 from rehearsal.approval.approvals import store_approval
 from rehearsal.approval.production import Case, admit
-from rehearsal.evidence import Run, runs_folder
+from rehearsal.evidence.run import Run, runs_folder
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import Connection

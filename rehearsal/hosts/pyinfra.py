@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from rehearsal.errors import HostsFailed, UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import HostsDone, OperationDone
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -194,8 +195,8 @@ class _Lines:
             value: dict[str, Any] = json.loads(line)
             self.seen.append(value)
             if self._run and value["ev"] == "op":
-                keys = {"host": "host", "op": "operation", "ok": "ok", "changed": "changed", "seconds": "seconds"}
-                self._run.event("operation", **{name: value[key] for key, name in keys.items()})
+                did = (value[key] for key in ("host", "op", "ok", "changed", "seconds"))
+                self._run.tell(OperationDone(*did))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Return the lines of one kind."""
@@ -220,20 +221,15 @@ def _watch(command: list[str], phase: str, folder: Path, run: Run | None, timeou
         run.append_text("hosts.log", text)
     result = _result(phase, returncode, time.monotonic() - started, lines, text)
     if run:
-        run.event("hosts", **_summary(result))
+        run.tell(_summary(result))
     return result
 
 
-def _summary(result: HostsResult) -> dict[str, Any]:
-    """Return what the event at the end of a run of pyinfra says."""
-    return {
-        "of": result.phase,
-        "hosts": list(result.expected),
-        "operations": len(result.operations),
-        "changed": result.changed,
-        "failed": sum(not one.ok for one in result.operations) + len(result.failed),
-        "seconds": round(result.seconds, 1),
-    }
+def _summary(result: HostsResult) -> HostsDone:
+    """Return what is told at the end of a run of pyinfra."""
+    failed = sum(not operation.ok for operation in result.operations) + len(result.failed)
+    many, hosts = len(result.operations), tuple(result.expected)
+    return HostsDone(result.phase, hosts, many, result.changed, failed, round(result.seconds, 1))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.errors import HostsFailed
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import RightsMissing
+from rehearsal.evidence.run import Run
 from rehearsal.hosts.pyinfra import HostsResult, try_pyinfra
 from rehearsal.plan.model import Plan
 
@@ -30,7 +31,7 @@ def bring_roles(inventory: Path, plan: Plan, run: Run, *, dry: bool = False) -> 
     result = try_pyinfra(inventory, "roles", plan=plan, run=run, dry=dry)
     for report in result.reports.values():
         if report.get("missing"):
-            run.event("missing-rights", database=report["database"], rows=report["missing"])
+            run.tell(RightsMissing(report["database"], tuple(report["missing"])))
             # At once: what is said next, on the other stream, is about these lines.
             print(missing_text(report), flush=True)
             if any(row["kind"] in NEEDED_KINDS for row in report["missing"]) and result.reason:

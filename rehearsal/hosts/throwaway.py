@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from rehearsal.environment import Environment
 from rehearsal.errors import HostsFailed, UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.hosts.pyinfra import PROJECT, last_lines, run_pyinfra
 from rehearsal.plan.model import Plan
 
@@ -69,10 +69,10 @@ def stand_up(env: Environment, plan: Plan, run: Run) -> int:
         return run_pyinfra(env.inventory, "cluster", plan=plan, run=run).changed
     made: dict[str, Any] = {"changed": [], "hosts": []}
     if env.kind == "docker":
-        run.event("note", text="hosts: made where they are missing; the first time takes minutes")
+        run.note("hosts: made where they are missing; the first time takes minutes")
         made = manage("up")
         for line in made["changed"]:
-            run.event("note", text=f"hosts: {line}")
+            run.note(f"hosts: {line}")
     if not env.settings.get("provisioned"):
         return len(made["changed"])
     done = run_pyinfra(env.inventory, "hosts", plan=plan, run=run, timeout=1200)
@@ -80,7 +80,7 @@ def stand_up(env: Environment, plan: Plan, run: Run) -> int:
     fresh = done.reports.get(env.database_host, {}).get("databases") == []
     if env.kind == "docker" and fresh and (done.changed or not all(one["snapshot"] for one in made["hosts"])):
         manage("snapshot")
-        run.event("note", text="hosts: kept as they are now for `invoke hosts.reset`")
+        run.note("hosts: kept as they are now for `invoke hosts.reset`")
     return len(made["changed"]) + done.changed
 
 

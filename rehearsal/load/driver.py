@@ -22,7 +22,8 @@ from typing import Any, Self
 
 from rehearsal.environment import Environment
 from rehearsal.errors import CannotSee, StepFailed, UsageError
-from rehearsal.evidence import Event, Run, utc_now
+from rehearsal.evidence.events import LoadStarted, LoadStopped
+from rehearsal.evidence.run import Run
 from rehearsal.load.config import KeyRange, LoadConfig, Server
 from rehearsal.load.keyranges import read_key_ranges
 from rehearsal.load.summary import LoadSummary, summarize_files
@@ -115,7 +116,7 @@ class LoadProcess:
             self._await_ready(folder)
         finally:
             path.unlink(missing_ok=True)
-        self._run.event("load started", segment=self._segment, operations=[one.name for one in self._chosen])
+        self._run.tell(LoadStarted(self._segment, tuple(operation.name for operation in self._chosen)))
         return self
 
     def mark(self, phase: str) -> None:
@@ -145,7 +146,7 @@ class LoadProcess:
         if self._fault:
             summary = replace(summary, honest=False, reasons=(*summary.reasons, self._fault))
         if first:
-            self._run.event("load stopped", segment=self._segment, honest=summary.honest, reasons=summary.reasons)
+            self._run.tell(LoadStopped(self._segment, summary.honest, summary.reasons))
         return summary
 
     def __enter__(self) -> Self:
@@ -191,9 +192,8 @@ class LoadProcess:
         for line in child.stdout or ():
             status: dict[str, Any] = json.loads(line)
             kind = status.pop("status")
-            if kind == "second":
-                self._run.show(Event("load", utc_now(), self._run.phase, {"segment": self._segment, **status}))
-            else:
+            # What each second brought is in the latency file already.
+            if kind != "second":
                 self._fault = status["message"] if kind == "error" else self._fault
                 self._statuses.put({"status": kind, **status})
         self._statuses.put({"status": "gone", "message": "it ended"})

@@ -17,7 +17,8 @@ import psycopg
 
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee, PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import WaitsSeen
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect
 
 HERTZ = 20.0
@@ -82,9 +83,9 @@ class VictimReport:
     complete: bool
     reasons: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values for evidence and report."""
-        return asdict(self)
+    def to_event(self) -> WaitsSeen:
+        """Return it as plain values for the report."""
+        return WaitsSeen(**asdict(self))
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import utc_now
+from rehearsal.evidence.run import utc_now
 from rehearsal.load.ledger import (
     Action,
     Allowed,

@@ -15,7 +15,8 @@ from rehearsal.approval.fingerprint import Fingerprint, take_fingerprint
 from rehearsal.catalog.tables import Name, Table, count_rows
 from rehearsal.environment import Database, Environment
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import OptionsChosen, RowsCounted
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, advisory_lock, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
@@ -72,7 +73,7 @@ class Context:
                     counts[".".join(name)] = count_rows(conn, name)
         text = "".join(f"{stage:<24} {table:<50} {rows:>12,}\n" for table, rows in counts.items())
         self.run.append_text("row_counts.log", text)
-        self.run.event("rows", stage=stage, counts=counts)
+        self.run.tell(RowsCounted(stage, counts))
         return counts
 
     def names_now(self, conn: Connection, spec: TableSpec) -> list[Name]:
@@ -93,7 +94,8 @@ def scale_of(plan: Plan, rows: int | None) -> float:
 
 def scale_before(run: Run) -> float:
     """Return the scale that a run was begun with, so that `--resume` need not say it again."""
-    return next((float(event.fields["scale"]) for event in run.events() if event.kind == "options"), 1.0)
+    told = (event.what for event in run.events())
+    return next((what.scale for what in told if isinstance(what, OptionsChosen)), 1.0)
 
 
 def require_mark(context: Context, conn: Connection) -> None:

@@ -41,7 +41,7 @@ class CopiedRows:
         with context.session("re-sync") as conn:
             for spec in context.plan.tables:
                 brought += resync(conn, context.switchover(spec))
-        context.run.event("note", text=f"re-synced {brought} rows")
+        context.run.note(f"re-synced {brought} rows")
         for spec in context.plan.tables:
             context.switchover(spec).switch()
         return [f"{brought} rows re-synced"]

@@ -10,7 +10,8 @@ from pathlib import Path
 from rehearsal.approval.fingerprint import name_differences, parts_of
 from rehearsal.environment import Environment
 from rehearsal.errors import PreconditionError, RehearsalError
-from rehearsal.evidence import Event, Run, utc_now
+from rehearsal.evidence.events import Event, FingerprintTaken, Note
+from rehearsal.evidence.run import Run, utc_now
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.hosts.pyinfra import run_pyinfra
 from rehearsal.hosts.throwaway import stand_up, stop_local
@@ -37,7 +38,7 @@ def bring_up(root: Path, plan: Plan, env: Environment, run: Run, scale: float, *
     context = Context(root, plan, loaded, run, files, fingerprint_of(plan, files), scale)
     if resumed:
         require_same_fingerprint(context)
-    run.event("fingerprint", whole=context.fingerprint, parts=parts_of(context.fingerprint))
+    run.tell(FingerprintTaken(context.fingerprint, parts_of(context.fingerprint)))
     return context
 
 
@@ -50,9 +51,7 @@ def bring_down(root: Path, plan: Plan, env: Environment, run: Run, *, keep: bool
         return
     stop_local(env)
     # Shown, not recorded: the report is written, and its manifest must go on fitting the run's files.
-    run.show(
-        Event("note", utc_now(), run.phase, {"text": "app servers and database stopped; --keep leaves them running"})
-    )
+    run.show(Event(utc_now(), run.phase, Note("app servers and database stopped; --keep leaves them running")))
 
 
 def is_in_use(root: Path, plan: Plan, env: Environment) -> bool:
@@ -82,7 +81,8 @@ def require_same_fingerprint(context: Context) -> None:
         query = "select fingerprint from rehearsal.run where name = %s"
         row = conn.execute(query, [context.run.name]).fetchone()
     if row and row[0] != context.fingerprint:
-        begun = [event.fields.get("parts", {}) for event in context.run.events() if event.kind == "fingerprint"]
+        told = [event.what for event in context.run.events()]
+        begun = [what.parts for what in told if isinstance(what, FingerprintTaken)]
         changed = name_differences(parts_of(context.fingerprint), begun[-1] if begun else {})
         message = (
             f"run {context.run.name} was begun with fingerprint {row[0][:16]}, now it is {context.fingerprint[:16]}: "

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from rehearsal.evidence.events import LockTaken
 from rehearsal.rehearse.context import Context
 
 
 def judge_locks(context: Context) -> None:
     """Judge every lock of this phase that the application could feel, by what it held."""
     limit = context.plan.gates.max_lock_hold_ms
-    locks = [
-        event.fields for event in context.run.events() if event.kind == "lock" and event.phase == context.run.phase
-    ]
+    here = [event.what for event in context.run.events() if event.phase == context.run.phase]
+    locks = [what for what in here if isinstance(what, LockTaken)]
     for lock in locks:
-        observed = f"held {lock['held_ms']:.0f} ms, granted after {lock['waited_ms']:.0f} ms, {lock['attempts']} tries"
-        context.run.record(
-            "lock-budget", str(lock["what"]), lock["held_ms"] <= limit, observed, held_ms=lock["held_ms"]
-        )
+        observed = f"held {lock.held_ms:.0f} ms, granted after {lock.waited_ms:.0f} ms, {lock.attempts} tries"
+        context.run.record("lock-budget", lock.what, lock.held_ms <= limit, observed, held_ms=lock.held_ms)
     if not locks:
         context.run.record("lock-budget", context.run.phase, True, "no lock was needed: the work was done before")

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.errors import CannotSee
+from rehearsal.evidence.events import MismatchMoved
 from rehearsal.load.ledger import marker_prefix
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
@@ -35,6 +36,7 @@ TRIES = 5
 FEW, PATIENCE_S, POLL_S = 10, 5.0, 0.05
 DIGITS, OTHERS = "0123456789", "1234567890"
 Identity = tuple[str, ...]
+PUT_IN = "put in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def attempt(context: Context, conn: Connection, work: Switchover, unread: Unread
     """Put a mismatch in, look, and repair; return what was seen, and whether nothing of it is left."""
     table = unread.table
     picked = await_rows(context, conn, work, table, column)
-    context.run.event("mismatch", table=work.spec.name, stage="put in", rows=len(picked))
+    context.run.tell(MismatchMoved(work.spec.name, PUT_IN, len(picked)))
     try:
         changed = change_rows(conn, work, table, column, picked)
         report = look(context, conn, work)
@@ -269,10 +271,11 @@ def found_in(report: ParityReport) -> set[Identity]:
 def mend(context: Context, conn: Connection, work: Switchover, unread: Unread) -> None:
     """Repair the pair as `invoke doctor --fix` does."""
     brought = resync(conn, work, twin_leads=unread.twin_leads)
-    context.run.event("mismatch", table=work.spec.name, stage="repaired", rows=brought)
+    context.run.tell(MismatchMoved(work.spec.name, "repaired", brought))
 
 
 def left_by_a_kill(context: Context, spec: TableSpec) -> bool:
     """Return whether an earlier attempt put a mismatch in and did not come to its repair."""
-    told = [one.fields for one in context.run.events() if one.kind == "mismatch" and one.fields["table"] == spec.name]
-    return bool(told) and told[-1]["stage"] == "put in"
+    told = [event.what for event in context.run.events()]
+    moved = [what for what in told if isinstance(what, MismatchMoved) and what.table == spec.name]
+    return bool(moved) and moved[-1].stage == PUT_IN

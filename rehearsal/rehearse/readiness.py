@@ -33,7 +33,7 @@ def require_ready(context: Context, conn: Connection, act: Intent) -> None:
     context.run.record("preflight", str(act), not blockers, seen, findings=[asdict(one) for one in findings])
     for one in findings:
         if one.severity == "warning":
-            context.run.event("note", text=f"warning: {_line(one)}")
+            context.run.note(f"warning: {_line(one)}")
     if blockers:
         raise PreconditionError(_refusal(act, blockers))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rehearsal.evidence.events import Progress
 from rehearsal.rehearse.context import Context, require_mark
 from rehearsal.synthetic.rows import check_distribution, make_data
 
@@ -11,7 +12,7 @@ def make_rows(context: Context) -> None:
     run, plan = context.run, context.plan
 
     def tell(table: str, done: int, total: int) -> None:
-        run.progress(f"rows of {table}", done, total, "rows")
+        run.progress(Progress(f"rows of {table}", done, total, "rows"))
 
     with context.session("data") as conn:
         require_mark(context, conn)
@@ -20,7 +21,7 @@ def make_rows(context: Context) -> None:
             scale, anchor = context.scale, run.began.date()
             for made in make_data(conn, plan, scale=scale, anchor=anchor, on_progress=tell):
                 pace = f"{made.rows_per_second:,.0f} a second" if made.made else "there already"
-                run.event("note", text=f"{made.table}: {made.rows:,} rows, {pace}")
+                run.note(f"{made.table}: {made.rows:,} rows, {pace}")
         months = check_distribution(conn, plan, scale=context.scale)
     for table in sorted({month.table for month in months}):
         of_table = [month for month in months if month.table == table]

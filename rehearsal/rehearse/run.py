@@ -10,7 +10,8 @@ from rehearsal.approval.confirm import confirm
 from rehearsal.approval.fingerprint import name_differences, parts_of
 from rehearsal.environment import Environment
 from rehearsal.errors import UsageError
-from rehearsal.evidence import Run, resume_command, runs_folder
+from rehearsal.evidence.events import OptionsChosen
+from rehearsal.evidence.run import Run, resume_command, runs_folder
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.limits import require_limits
 from rehearsal.plan.file import find_plan, load_plan
@@ -63,20 +64,19 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
     run = open_run(root, plan, request)
     confirm(env, plan, yes=request.yes)
     scale = scale_of(plan, request.rows) if request.resume is None or request.rows else scale_before(run)
-    run.event("options", scale=scale)
+    run.tell(OptionsChosen(scale))
     resumed = request.resume is not None
     with interruptible(), make_terminal() as terminal:
         run.listen(terminal)
         for line in announce(plan, env, run, scale, phases=len(phases), resumed=resumed):
-            run.event("note", text=line)
+            run.note(line)
         try:
             context = bring_up(root, plan, env, run, scale, resumed=resumed)
             env = context.env
             verdict = run_phases(context, Runner(context, phases, request.start, request.until), plan_file)
         except KeyboardInterrupt:
-            run.event(
-                "note",
-                text=f"interrupted; everything started is stopped, go on with {resume_command(run.name, plan.name)}",
+            run.note(
+                f"interrupted; everything started is stopped, go on with {resume_command(run.name, plan.name)}",
             )
             return INTERRUPTED
         finally:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import psycopg
 
 from rehearsal.errors import CannotSee, RehearsalError, SqlFileError, UsageError
+from rehearsal.evidence.events import PhaseFinished, PhaseSkipped, PhaseStarted
 from rehearsal.postgres.connection import connect, scalar
 from rehearsal.rehearse.context import Context, hold_lock
 from rehearsal.rehearse.phase import Phase, StopHere, index_of
@@ -39,12 +40,10 @@ class Runner:
                 stack.enter_context(hold_lock(self.context))
             for number, phase in enumerate(self.phases[: last + 1]):
                 if self._is_finished(phase) and (self.start is None or number < first):
-                    self.context.run.event("phase-skipped", title=phase.title, name=phase.name, reason="done before")
+                    self.context.run.tell(PhaseSkipped(phase.title, phase.name, "done before"))
                     continue
                 if self.start is not None and number < first:
-                    self.context.run.event(
-                        "phase-skipped", title=phase.title, name=phase.name, reason="left out by --from"
-                    )
+                    self.context.run.tell(PhaseSkipped(phase.title, phase.name, "left out by --from"))
                     continue
                 try:
                     self._run_one(phase, number + 1)
@@ -55,7 +54,7 @@ class Runner:
     def _run_one(self, phase: Phase, number: int) -> None:
         run = self.context.run
         run.phase = phase.name
-        run.event("phase-started", title=phase.title, name=phase.name, number=number, of=len(self.phases))
+        run.tell(PhaseStarted(phase.title, phase.name, number, len(self.phases)))
         self._write_begin(phase)
         started = time.monotonic()
         ok = False
@@ -78,13 +77,7 @@ class Runner:
             )
             raise StopHere from exc
         finally:
-            run.event(
-                "phase-finished",
-                title=phase.title,
-                name=phase.name,
-                seconds=round(time.monotonic() - started, 3),
-                ok=ok,
-            )
+            run.tell(PhaseFinished(phase.title, phase.name, round(time.monotonic() - started, 3), ok))
         self._supersede(phase)
         self._write_end(phase)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rehearsal.catalog.tables import Name, split_name
 from rehearsal.environment import Environment
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.lock_waits import VictimSampler
 from rehearsal.load.settlement import Settlement, settle
@@ -64,7 +64,7 @@ class Writers:
         summary = load.stop()
         if victims:
             report = victims.stop()
-            self._run.event("victims", **report.to_dict())
+            self._run.tell(report.to_event())
         self._judge(summary)
         return summary
 

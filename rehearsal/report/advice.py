@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rehearsal.evidence import Event, resume_command
+from rehearsal.evidence.events import LockTaken
+from rehearsal.evidence.run import resume_command
 from rehearsal.plan.model import Plan
 from rehearsal.report.model import Lessons, Number, Span
 from rehearsal.report.numbers import say
@@ -25,7 +26,7 @@ class Facts:
     verdict: Verdict
     numbers: Sequence[Number]
     spans: Sequence[Span]
-    locks: Sequence[Event]
+    locks: Sequence[LockTaken]
 
     def of(self, *states: State) -> list[GateResult]:
         """Return the gates in these states."""
@@ -51,7 +52,7 @@ def list_recommendations(facts: Facts) -> list[str]:
     if bad:
         return [f"{result.gate.id}: {result.gate.remedy}" for result in bad]
     limits = facts.plan.gates
-    calm = "the quietest hour" if _retries(facts) else "off-peak hours; no lock had to be asked for twice"
+    calm = "the quietest hour" if _retries(facts) else "off-peak hours; no lock had to be retried"
     back = next((one.text for one in facts.numbers if one.id == "rollback"), "not measured")
     return [
         _readiness(facts.kind),
@@ -71,7 +72,7 @@ def learn(facts: Facts, notes: str, estimate: str) -> Lessons:
     wrong = list_issues(facts)
     adjust = [f"{result.gate.id}: {result.gate.remedy}" for result in facts.of(State.FAILED)]
     if _retries(facts):
-        adjust.append("locks were asked for more than once: choose a quieter hour or end long transactions first")
+        adjust.append("locks had to be retried: choose a quieter hour or end long transactions first")
     return Lessons(well=[*well, f"estimate: {estimate}"], wrong=wrong, adjustments=adjust, notes=notes)
 
 
@@ -143,8 +144,4 @@ def _broke(span: Span) -> bool:
 
 
 def _retries(facts: Facts) -> list[str]:
-    return [
-        f"lock {event.fields.get('what', '')!s} took {event.fields['attempts']} attempts"
-        for event in facts.locks
-        if isinstance(event.fields.get("attempts"), int) and event.fields["attempts"] > 1
-    ]
+    return [f"lock {lock.what} took {lock.attempts} attempts" for lock in facts.locks if lock.attempts > 1]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import rehearsal
-from rehearsal.evidence import Evidence, Run
+from rehearsal.evidence.events import FingerprintTaken, LockTaken, ServerSeen
+from rehearsal.evidence.run import Evidence, Run
 from rehearsal.plan.model import Plan
 from rehearsal.report.advice import Facts, learn, list_issues, list_next_steps, list_recommendations
 from rehearsal.report.chapters import build_sections
@@ -36,7 +37,7 @@ def build_report(run: Run, *, plan: Plan, environment: Mapping[str, Any], finger
     counted = [item for result in verdict.gates for item in result.evidence]
     numbers = read_numbers(verdict.gates, history, plan)
     kind = str(environment["kind"])
-    facts = Facts(run.name, plan, kind, verdict, numbers, spans, history.of("lock"))
+    facts = Facts(run.name, plan, kind, verdict, numbers, spans, [lock for _, lock in history.of(LockTaken)])
     forecast = estimate(progress, kind)
     report = Report(
         tool_version=rehearsal.__version__,
@@ -98,13 +99,13 @@ def _clock(history: History) -> dict[str, Any]:
 
 def _parts(history: History, fingerprint: str) -> dict[str, str]:
     """Return the digests of the fingerprint's parts, as the run kept them at its beginning."""
-    found = [event.fields for event in history.of("fingerprint") if event.fields.get("whole") == fingerprint]
-    return {str(name): str(digest) for name, digest in found[-1]["parts"].items()} if found else {}
+    found = [taken.parts for _, taken in history.of(FingerprintTaken) if taken.whole == fingerprint]
+    return found[-1] if found else {}
 
 
 def _server_major(history: History) -> int | None:
     """Return the major version of the server; of the last one that was looked at."""
-    seen = [int(event.fields["version"]) // 10_000 for event in history.of("server")]
+    seen = [server.version // 10_000 for _, server in history.of(ServerSeen)]
     return seen[-1] if seen else None
 
 

@@ -9,6 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rehearsal.evidence.events import (
+    FlagsFlipped,
+    HostsDone,
+    LockTaken,
+    Note,
+    OperationDone,
+    PaceChanged,
+    StepDone,
+    WaitsSeen,
+)
 from rehearsal.report.model import Section, Table
 from rehearsal.report.timeline import History, read_rows
 
@@ -76,17 +86,17 @@ def build_sections(history: History) -> list[Section]:
     """Return the chapters with the tables that come from events."""
     tables: Mapping[str, Sequence[Table]] = {
         "timeline": [
-            *history.table("hosts", "Work on hosts"),
-            *history.table("operation", "Operations on hosts"),
-            *history.table("note", "Notes"),
+            *history.table(HostsDone, "Work on hosts"),
+            *history.table(OperationDone, "Operations on hosts"),
+            *history.table(Note, "Notes"),
         ],
         "baseline": read_rows(history),
-        "flags": history.table("flags", "Flips, server by server"),
-        "load": history.table("victims", "Sessions that waited behind a lock"),
+        "flags": history.table(FlagsFlipped, "Flips, server by server"),
+        "load": history.table(WaitsSeen, "Sessions that waited behind a lock"),
         "switchover": [
-            *history.table("step", "Steps"),
-            *history.table("lock", "Locks that block the application"),
-            *history.table("pace", "Pace: slower, paused, and why"),
+            *history.table(StepDone, "Steps"),
+            *history.table(LockTaken, "Locks that block the application"),
+            *history.table(PaceChanged, "Pace: slower, paused, and why"),
         ],
     }
     return [_section(chapter, tables.get(chapter.id, ())) for chapter in CHAPTERS]

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rehearsal.evidence import Evidence
+from rehearsal.evidence.events import LockTaken
+from rehearsal.evidence.run import Evidence
 from rehearsal.plan.model import Plan
 from rehearsal.report.model import Number, Series, Tone
 from rehearsal.report.timeline import History
@@ -66,7 +67,7 @@ def read_numbers(results: Sequence[GateResult], history: History, plan: Plan) ->
 
 def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Number]:
     limits = plan.gates
-    holds = [measure(evidence, HOLD), *(_first(event.fields, ("held_ms",)) for event in history.of("lock"))]
+    holds = [measure(evidence, HOLD), *(lock.held_ms for _, lock in history.of(LockTaken))]
     hold = max((value for value in holds if value is not None), default=None)
     acknowledged = measure(evidence, Source("ledger", ("acknowledged", "acked"), max))
     witness = "" if acknowledged is None else f"of {acknowledged:,.0f} acknowledged"

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from rehearsal.evidence import Evidence
+from rehearsal.evidence.run import Evidence
 from rehearsal.report.model import Cell, Table
 
 MAX_ROWS = 300

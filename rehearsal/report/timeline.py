@@ -7,15 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar
 
-from rehearsal.evidence import Event, Run
+from rehearsal.evidence.events import (
+    Event,
+    Happening,
+    PaceChanged,
+    PhaseFinished,
+    PhaseSkipped,
+    PhaseStarted,
+    Progress,
+    RowsCounted,
+)
+from rehearsal.evidence.run import Run
 from rehearsal.report.model import Point, Series, Span, Table
 from rehearsal.report.tables import make_table, pivot
 
+H = TypeVar("H", bound=Happening)
+# When a phase began, and what it is.
+Begun = tuple[str, PhaseStarted | PhaseFinished | PhaseSkipped]
 LATENCY_FILES = "**/*latency*.jsonl"
 
 
@@ -40,13 +53,16 @@ class History:
         """Return the second of the run at which something happened."""
         return round(_instant(at) - _instant(self.started), 3) if self.events else 0.0
 
-    def of(self, *kinds: str) -> list[Event]:
-        """Return the events of these kinds, oldest first."""
-        return [event for event in self.events if event.kind in kinds]
+    def of(self, kind: type[H]) -> list[tuple[Event, H]]:
+        """Return what happened of this kind with its events, oldest first."""
+        return [(event, event.what) for event in self.events if isinstance(event.what, kind)]
 
-    def table(self, kind: str, title: str) -> list[Table]:
-        """Return the events of one kind as a table, or nothing."""
-        rows = [{"second": self.second(e.at), "phase": e.phase, **e.fields} for e in self.of(kind)]
+    def table(self, kind: type[Happening], title: str) -> list[Table]:
+        """Return what happened of one kind as a table, or nothing; what was left open has no column."""
+        rows: list[dict[str, Any]] = []
+        for event, what in self.of(kind):
+            told = {name: value for name, value in asdict(what).items() if value is not None}
+            rows.append({"second": self.second(event.at), "phase": event.phase, **told})
         table = make_table(title, rows)
         return [table] if table else []
 
@@ -59,27 +75,29 @@ def read_history(run: Run) -> History:
 def read_spans(history: History) -> list[Span]:
     """Return every attempt of every phase; one that never ended was interrupted."""
     spans: list[Span] = []
-    begun: Event | None = None
-    for event in history.of("phase-started", "phase-finished", "phase-skipped"):
-        if event.kind == "phase-started":
-            spans += _interrupted(history, begun, event.at)
-            begun = event
-        elif event.kind == "phase-finished":
-            spans.append(_finished(history, begun, event))
-            begun = None
-        elif not any(span.phase == _name(event) for span in spans):
+    begun: Begun | None = None
+    for event in history.events:
+        match event.what:
+            case PhaseStarted():
+                spans += _interrupted(history, begun, event.at)
+                begun = event.at, event.what
+            case PhaseFinished():
+                spans.append(_finished(history, begun, event.at, event.what))
+                begun = None
             # A phase that was done before a --resume stands in the timeline already.
-            spans.append(_span(history, event, event.at, "skipped", str(event.fields.get("reason", ""))))
+            case PhaseSkipped() if not any(span.phase == event.what.name for span in spans):
+                spans.append(_span(history, (event.at, event.what), event.at, "skipped", event.what.reason))
+            case _:
+                pass
     return spans + _interrupted(history, begun, history.finished)
 
 
 def read_progress(history: History) -> list[Series]:
     """Return how each long work went on, from its progress events."""
-    works: dict[tuple[str, str], list[Event]] = {}
-    for event in history.of("progress"):
-        key = (event.phase, str(event.fields.get("what", "work")))
-        works.setdefault(key, []).append(event)
-    series = [_series(history, phase, what, events) for (phase, what), events in works.items()]
+    works: dict[tuple[str, str], list[tuple[Event, Progress]]] = {}
+    for event, far in history.of(Progress):
+        works.setdefault((event.phase, far.what), []).append((event, far))
+    series = [_series(history, phase, what, reached) for (phase, what), reached in works.items()]
     return [one for one in series if len(one.points) > 1]
 
 
@@ -99,12 +117,8 @@ def read_latency(history: History) -> list[Point]:
 def read_rows(history: History) -> list[Table]:
     """Return row counts a stage: a row a stage, a column a table (a row a table where there are many tables)."""
     rows: list[dict[str, Any]] = []
-    for event in history.of("rows"):
-        fields = dict(event.fields)
-        counts = fields.pop("counts", fields.pop("tables", None))
-        base = {"stage": event.phase, **fields}
-        many = cast("dict[str, Any]", counts) if isinstance(counts, dict) else {}
-        rows += [base | {"table": name, "rows": count} for name, count in many.items()] or [base]
+    for _, counted in history.of(RowsCounted):
+        rows += [{"stage": counted.stage, "table": name, "rows": count} for name, count in counted.counts.items()]
     table = pivot("Row counts at each stage", rows, across="table", value="rows")
     return [table] if table else []
 
@@ -116,37 +130,30 @@ def _instant(at: str) -> float:
 
 def _span(
     history: History,
-    event: Event,
+    begun: Begun,
     end: str,
     state: Literal["ok", "failed", "interrupted", "skipped"],
     note: str = "",
 ) -> Span:
-    start = history.second(event.at)
+    at, phase = begun
+    start = history.second(at)
     took = round(history.second(end) - start, 3)
-    title = str(event.fields.get("title") or _name(event))
-    return Span(phase=_name(event), title=title, start_s=start, seconds=took, state=state, note=note)
+    return Span(phase=phase.name, title=phase.title, start_s=start, seconds=took, state=state, note=note)
 
 
-def _name(event: Event) -> str:
-    """Return the phase that an event is about; a phase that is skipped never became the current one."""
-    return str(event.fields.get("name") or event.phase)
-
-
-def _interrupted(history: History, begun: Event | None, end: str) -> list[Span]:
+def _interrupted(history: History, begun: Begun | None, end: str) -> list[Span]:
     return [_span(history, begun, end, "interrupted")] if begun else []
 
 
-def _finished(history: History, begun: Event | None, event: Event) -> Span:
-    state: Literal["ok", "failed"] = "ok" if event.fields.get("ok") is True else "failed"
-    start = begun if begun is not None and _name(begun) == _name(event) else event
-    return _span(history, start, event.at, state)
+def _finished(history: History, begun: Begun | None, at: str, phase: PhaseFinished) -> Span:
+    start = begun if begun is not None and begun[1].name == phase.name else (at, phase)
+    return _span(history, start, at, "ok" if phase.ok else "failed")
 
 
-def _series(history: History, phase: str, what: str, events: Sequence[Event]) -> Series:
+def _series(history: History, phase: str, what: str, reached: Sequence[tuple[Event, Progress]]) -> Series:
     # A total that is estimated on the way is exact at the end.
-    total = _number(events[-1].fields, "total") or 0.0
-    points = [(history.second(event.at), _number(event.fields, "done") or 0.0) for event in events]
-    unit = str(events[-1].fields.get("unit", ""))
+    total, unit = reached[-1][1].total, reached[-1][1].unit
+    points = [(history.second(event.at), far.done) for event, far in reached]
     title = f"{what} ({phase})" if phase else what
     return Series(title=title, unit=unit, total=total, points=points, paused_s=_paused(history, what, points))
 
@@ -154,11 +161,11 @@ def _series(history: History, phase: str, what: str, events: Sequence[Event]) ->
 def _paused(history: History, what: str, points: Sequence[tuple[float, float]]) -> float:
     """Return the seconds between the first and the last point in which a work was paused by command."""
     total, since = 0.0, None
-    for event in history.of("pace"):
-        if event.fields.get("what") != what.replace(" ", " of ", 1) or "paused" not in event.fields:
+    for event, pace in history.of(PaceChanged):
+        if pace.what != what.replace(" ", " of ", 1) or pace.paused is None:
             continue
         at = min(max(history.second(event.at), points[0][0]), points[-1][0])
-        if event.fields["paused"]:
+        if pace.paused:
             since = at
         elif since is not None:
             total, since = total + at - since, None

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.report.build import build_report, file_sha256
 from rehearsal.report.model import Report, Signature

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rehearsal.catalog.tables import Catalog, Name, dotted
+from rehearsal.evidence import events
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import as_query
@@ -169,8 +170,9 @@ class Follow:
         work, copying = self.work, self.work.plan.copying
 
         def tell(far: Progress) -> None:
-            blocks = {"blocks": f"{far.blocks}/{far.total_blocks}"}
-            work.progress("copy", far.rows, far.total_rows, "rows", blocks, kept=far.is_due)
+            blocks = f"{far.blocks}/{far.total_blocks}"
+            bar = events.Progress(f"copy {work.spec.name}", far.rows, far.total_rows, "rows", blocks)
+            work.run.progress(bar, recorded=far.is_due)
 
         with work.pacer("copy", shape.primary) as turns:
             limits = Limits.of(copying)

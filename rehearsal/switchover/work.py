@@ -6,7 +6,7 @@ Owns what every strategy needs of these five: names, the budget of a lock, sessi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TypeVar
@@ -16,7 +16,8 @@ from psycopg import sql
 from rehearsal.catalog.definition import read_definition
 from rehearsal.catalog.tables import Catalog, Name, Table, split_name
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import LockTaken, Progress, StepDone
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, connect, told_clearly
 from rehearsal.postgres.locks import LockPolicy, LockReport, with_lock
@@ -91,7 +92,7 @@ class TableWork:
         ms = (time.monotonic() - started) * 1e3
         with conn.transaction():
             state.mark_done(conn, migration, step.name, ms)
-        self.run.event("step", table=self.spec.name, name=step.name, ms=round(ms, 1), result=result)
+        self.run.tell(StepDone(self.spec.name, step.name, round(ms, 1), result))
 
     def locked(
         self,
@@ -122,30 +123,24 @@ class TableWork:
 
     def tell_lock(self, report: LockReport) -> None:
         """Tell what a lock cost."""
-        self.run.event("lock", table=self.spec.name, **asdict(report))
+        self.run.tell(LockTaken(self.spec.name, **asdict(report)))
 
     def tell_step(self, name: str, started: float, result: object) -> None:
         """Tell of a step that is not marked; `started` is by the monotonic clock."""
         ms = round((time.monotonic() - started) * 1e3, 1)
-        self.run.event("step", table=self.spec.name, name=name, ms=ms, result=result)
+        self.run.tell(StepDone(self.spec.name, name, ms, result))
 
     def note(self, text: str) -> None:
         """Tell a sentence."""
-        self.run.event("note", text=text)
+        self.run.note(text)
 
     def bar(self, what: str, unit: str) -> Callable[[int, int], None]:
         """Return what lets a bar move: how much is done, of how much."""
 
         def tell(done: int, total: int) -> None:
-            self.progress(what, done, total, unit, {})
+            self.run.progress(Progress(f"{what} {self.spec.name}", done, total, unit))
 
         return tell
-
-    def progress(
-        self, what: str, done: int, total: int, unit: str, more: Mapping[str, object], *, kept: bool = False
-    ) -> None:
-        """Let a bar move; `kept`: and keep it for the forecast."""
-        self.run.progress(f"{what} {self.spec.name}", done, total, unit, recorded=kept, **more)
 
     def pacer(self, what: str, primary: tuple[str, ...]) -> Pacer:
         """Return the pacer of one work on the table."""

@@ -30,18 +30,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from rehearsal.evidence import Event
+from rehearsal.evidence.events import Event, PhaseFinished, PhaseStarted
+from rehearsal.evidence.events import Progress as Far
 from rehearsal.terminal.wording import (
     Gathered,
     Line,
     clean,
     explain_verdict,
-    number_of,
     say_next,
     say_progress,
     say_title,
     seconds_of,
-    word_of,
 )
 from rehearsal.verdict.decide import Outcome, Verdict
 
@@ -114,8 +113,8 @@ class Plain:
 
     def __call__(self, event: Event) -> None:
         """Write the lines of an event, if it is one to be said at once."""
-        if event.kind == "progress":
-            line = self._progress(event)
+        if isinstance(event.what, Far):
+            line = self._progress(event, event.what)
             self._write_all([line] if line else [])
         else:
             self._write_all(self._gathered.add(event))
@@ -127,17 +126,16 @@ class Plain:
         for line in (*explain_verdict(verdict), *say_next(verdict, report)):
             self._write(f"  {clean(line)}")
 
-    def _progress(self, event: Event) -> Line | None:
+    def _progress(self, event: Event, far: Far) -> Line | None:
         """Return a line every few seconds, ever more rarely, and at the end of a work that took long enough for one."""
-        now, what = seconds_of(event), word_of(event.fields, "what", "work")
-        done, total = number_of(event.fields, "done"), number_of(event.fields, "total")
-        work = self._works.setdefault((event.phase, what), Work(now, done, now))
-        ended = 0 < total <= done and work.said > work.started
+        now = seconds_of(event)
+        work = self._works.setdefault((event.phase, far.what), Work(now, far.done, now))
+        ended = 0 < far.total <= far.done and work.said > work.started
         if now - work.said < min(max(PLAIN_EVERY_S, (now - work.started) / 10), PLAIN_MOST_S) and not ended:
             return None
         work.said = now
-        rate, unit = work.rate(now, done), word_of(event.fields, "unit", "")
-        return Line(1, "", clean(f"{what}: {say_progress(done, total, rate, unit)}"))
+        rate = work.rate(now, far.done)
+        return Line(1, "", clean(f"{far.what}: {say_progress(far.done, far.total, rate, far.unit)}"))
 
     def _write_all(self, lines: Sequence[Line]) -> None:
         for line in lines:
@@ -217,12 +215,13 @@ class Live:
             self.console.quiet = True
 
     def _draw(self, event: Event) -> None:
-        if event.kind == "progress":
-            self._draw_progress(event)
+        what = event.what
+        if isinstance(what, Far):
+            self._draw_progress(event, what)
             return
         lines = self._gathered.add(event)
-        if event.kind in {"phase-started", "phase-finished"}:
-            self._turn(event)
+        if isinstance(what, PhaseStarted | PhaseFinished):
+            self._turn(what)
         elif self._phase is not None and (now := self._gathered.now):
             self._display.update(self._phase, description=clean(f"{self._title}: {now}"))
         self._print_all(lines)
@@ -237,30 +236,29 @@ class Live:
         for line in say_next(verdict, report):
             self.console.print(Text(clean(line)), soft_wrap=True)
 
-    def _turn(self, event: Event) -> None:
+    def _turn(self, what: PhaseStarted | PhaseFinished) -> None:
         """Take the finished phase and its bars away, or put up the next one."""
         for task in (*(task for task, _ in self._bars.values()), *([self._phase] if self._phase is not None else [])):
             self._display.remove_task(task)
         self._bars.clear()
         self._phase = None
-        if event.kind == "phase-started":
-            self._title = say_title(event)
+        if isinstance(what, PhaseStarted):
+            self._title = say_title(what)
             self._phase = self._display.add_task(clean(self._title), total=None)
 
-    def _draw_progress(self, event: Event) -> None:
-        now, what = seconds_of(event), word_of(event.fields, "what", "work")
-        done, total = number_of(event.fields, "done"), number_of(event.fields, "total")
-        key, unit = (event.phase, what), word_of(event.fields, "unit", "")
+    def _draw_progress(self, event: Event, far: Far) -> None:
+        now, key = seconds_of(event), (event.phase, far.what)
         if key not in self._bars:
-            task = self._display.add_task(clean(f"  {what}"), total=None, bar=True, rate=0.0, unit=clean(unit))
-            self._bars[key] = (task, Work(now, done, now))
+            task = self._display.add_task(clean(f"  {far.what}"), total=None, bar=True, rate=0.0, unit=clean(far.unit))
+            self._bars[key] = (task, Work(now, far.done, now))
         task, work = self._bars[key]
-        if 0 < total <= done:
+        if 0 < far.total <= far.done:
             # What is done is said by its step's line.
             self._display.remove_task(task)
             del self._bars[key]
             return
-        self._display.update(task, completed=done, total=total or None, rate=work.rate(now, done))
+        rate = work.rate(now, far.done)
+        self._display.update(task, completed=far.done, total=far.total or None, rate=rate)
 
     def _print_all(self, lines: Sequence[Line]) -> None:
         for line in lines:

@@ -7,13 +7,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
 
-from rehearsal.evidence import Event
+from rehearsal.evidence.events import (
+    Event,
+    Happening,
+    HostsDone,
+    Judged,
+    LockTaken,
+    Note,
+    OperationDone,
+    PaceChanged,
+    PhaseFinished,
+    PhaseSkipped,
+    PhaseStarted,
+    StepDone,
+)
 from rehearsal.verdict.decide import Outcome, State, Verdict
 
 MAX_REASONS = 5
@@ -43,145 +55,147 @@ class Gathered:
         self.now = ""
         self._inside = False
         self._skipped: list[str] = []
-        self._events: list[Event] = []
+        self._steps: list[StepDone] = []
+        self._locks: list[LockTaken] = []
+        self._judged: list[Judged] = []
 
     def add(self, event: Event) -> list[Line]:
         """Take in an event; return the lines to show now."""
-        if event.kind == "phase-skipped":
-            self._skipped.append(word_of(event.fields, "reason", ""))
+        what = event.what
+        if isinstance(what, PhaseSkipped):
+            self._skipped.append(what.reason)
             return []
-        if event.kind in {"phase-started", "phase-finished"}:
-            self._inside = event.kind == "phase-started"
-            line = describe(event)
-            return [*self.take(), *([line] if line else [])]
-        if event.kind == "note" and not self._inside:
-            line = describe(event)
-            return [*self.take(), *([line] if line else [])]
-        self.now = say_now(event) or self.now
-        if event.kind in GATHERED:
-            self._events.append(event)
-        line = describe(event) if is_urgent(event) else None
+        if isinstance(what, PhaseStarted | PhaseFinished):
+            self._inside = isinstance(what, PhaseStarted)
+            return self._with(what)
+        if isinstance(what, Note) and not self._inside:
+            return self._with(what)
+        self.now = say_now(what) or self.now
+        self._gather(what)
+        line = describe(what) if is_urgent(what) else None
         return [line] if line else []
+
+    def _with(self, what: Happening) -> list[Line]:
+        line = describe(what)
+        return [*self.take(), *([line] if line else [])]
+
+    def _gather(self, what: Happening) -> None:
+        match what:
+            case StepDone():
+                self._steps.append(what)
+            case LockTaken():
+                self._locks.append(what)
+            case Judged():
+                self._judged.append(what)
+            case _:
+                pass
 
     def take(self) -> list[Line]:
         """Return the lines of what was gathered, and forget it."""
-        events, self._events, self.now = self._events, [], ""
-        skipped, self._skipped = self._skipped, []
-        of = {kind: [one.fields for one in events if one.kind == kind] for kind in GATHERED}
+        skipped, self._skipped, self.now = self._skipped, [], ""
+        steps, locks, judged = self._steps, self._locks, self._judged
+        self._steps, self._locks, self._judged = [], [], []
         why = [(reason, skipped.count(reason)) for reason in dict.fromkeys(skipped)]
         over = [Line(0, "", clean(f"{_count(many, 'phase')} skipped: {reason}")) for reason, many in why]
-        return [*over, *say_steps(of["step"]), *say_locks(of["lock"]), *say_gates(of["evidence"])]
+        return [*over, *say_steps(steps), *say_locks(locks), *say_gates(judged)]
 
 
-GATHERED = ("step", "lock", "evidence")
-
-
-def is_urgent(event: Event) -> bool:
-    """Return whether an event is shown at once: trouble, what somebody wrote for people, and a change of the hosts."""
-    fields = event.fields
-    match event.kind:
-        case "evidence":
-            return fields.get("passed") is not True
-        case "lock":
-            return number_of(fields, "attempts") > 1 or bool(fields.get("blockers"))
-        case "operation":
-            return fields.get("ok") is False
-        case "hosts" | "note" | "pace":
+def is_urgent(what: Happening) -> bool:
+    """Return whether it is shown at once: trouble, what somebody wrote for people, and a change of the hosts."""
+    match what:
+        case Judged():
+            return what.passed is not True
+        case LockTaken():
+            return what.attempts > 1 or bool(what.blockers)
+        case OperationDone():
+            return not what.ok
+        case HostsDone() | Note() | PaceChanged():
             return True
         case _:
             return False
 
 
-def describe(event: Event) -> Line | None:
-    """Return the line that says an event; None for kinds that are not for people."""
-    fields = event.fields
-    match event.kind:
-        case "phase-started":
-            return Line(0, clean(say_title(event)), "")
-        case "phase-finished":
-            return Line(1, "ok" if fields.get("ok") is True else "failed", f"({number_of(fields, 'seconds'):.1f} s)")
-        case "phase-skipped":
-            return Line(
-                0, clean(word_of(fields, "title", event.phase)), clean(f"skipped: {word_of(fields, 'reason', '')}")
-            )
-        case "evidence":
-            said = (
-                f"{word_of(fields, 'gate', '?')}: {word_of(fields, 'subject', '?')}: {word_of(fields, 'observed', '')}"
-            )
-            return Line(1, _mark(fields.get("passed")), clean(said))
-        case "lock" | "step" | "operation" | "hosts" | "note" | "pace":
-            return Line(1, "", clean(_sentence(event.kind, fields)))
+def describe(what: Happening) -> Line | None:
+    """Return the line that says what happened; None for kinds that are not for people."""
+    match what:
+        case PhaseStarted():
+            return Line(0, clean(say_title(what)), "")
+        case PhaseFinished():
+            return Line(1, "ok" if what.ok else "failed", f"({what.seconds:.1f} s)")
+        case PhaseSkipped():
+            return Line(0, clean(what.title), clean(f"skipped: {what.reason}"))
+        case Judged():
+            return Line(1, _mark(what.passed), clean(f"{what.gate}: {what.subject}: {what.observed}"))
         case _:
-            return None
+            said = _sentence(what)
+            return Line(1, "", clean(said)) if said is not None else None
 
 
-def say_title(event: Event) -> str:
+def say_title(started: PhaseStarted) -> str:
     """Return the title of a phase, with its place among all phases where that is known."""
-    number, most = number_of(event.fields, "number"), number_of(event.fields, "of")
-    place = f"{number:.0f}/{most:.0f} " if most > 0 else ""
-    return place + word_of(event.fields, "title", event.phase)
+    place = f"{started.number}/{started.of} " if started.of > 0 else ""
+    return place + started.title
 
 
-def say_now(event: Event) -> str:
+def say_now(what: Happening) -> str:
     """Return what is being done just now, for the line that moves; empty if an event does not tell."""
-    fields = event.fields
-    match event.kind:
-        case "operation":
-            return f"{_host(fields)}: {word_of(fields, 'operation', '')}"
-        case "step":
-            return f"{word_of(fields, 'table', '')}: {word_of(fields, 'name', '')} done"
-        case "evidence":
-            return f"{word_of(fields, 'gate', '')}: {word_of(fields, 'subject', '')}"
+    match what:
+        case OperationDone():
+            return f"{what.host}: {what.operation}"
+        case StepDone():
+            return f"{what.table}: {what.name} done"
+        case Judged():
+            return f"{what.gate}: {what.subject}"
         case _:
             return ""
 
 
-def say_steps(steps: Sequence[Mapping[str, Any]]) -> list[Line]:
+def say_steps(steps: Sequence[StepDone]) -> list[Line]:
     """Return one line a table: its steps in order, those too short to matter left out."""
     lines: list[Line] = []
-    for table in dict.fromkeys(word_of(one, "table", "") for one in steps):
-        of_table = [one for one in steps if word_of(one, "table", "") == table]
-        long = [one for one in of_table if number_of(one, "ms") >= SHORT_STEP_MS] or of_table
-        said = ", ".join(f"{word_of(one, 'name', 'step').replace('-', ' ')} {_step(one)}" for one in long)
+    for table in dict.fromkeys(step.table for step in steps):
+        of_table = [step for step in steps if step.table == table]
+        long = [step for step in of_table if step.ms >= SHORT_STEP_MS] or of_table
+        said = ", ".join(f"{step.name.replace('-', ' ')} {_step(step)}" for step in long)
         lines.append(Line(1, "", clean(f"{table}: {said}")))
     return lines
 
 
-def say_locks(locks: Sequence[Mapping[str, Any]]) -> list[Line]:
+def say_locks(locks: Sequence[LockTaken]) -> list[Line]:
     """Return one line: how many locks, the longest wait, the longest hold."""
     if not locks:
         return []
-    longest = max(locks, key=lambda one: number_of(one, "held_ms"))
-    waited = max(number_of(one, "waited_ms") for one in locks)
-    again = sum(number_of(one, "attempts") > 1 for one in locks)
+    longest = max(locks, key=lambda lock: lock.held_ms)
+    waited = max(lock.waited_ms for lock in locks)
+    again = sum(lock.attempts > 1 for lock in locks)
     said = (
-        f"{_count(len(locks), 'lock')}, {again or 'none'} asked for twice; longest wait {_took(waited)}, "
-        f"longest hold {_took(number_of(longest, 'held_ms'))} ({word_of(longest, 'what', 'lock')})"
+        f"{_count(len(locks), 'lock')}, {again or 'none'} retried; longest wait {_took(waited)}, "
+        f"longest hold {_took(longest.held_ms)} ({longest.what})"
     )
     return [Line(1, "", clean(said))]
 
 
-def say_gates(evidence: Sequence[Mapping[str, Any]]) -> list[Line]:
+def say_gates(judged: Sequence[Judged]) -> list[Line]:
     """Return one line a gate for what passed; what did not was said at once."""
     lines: list[Line] = []
-    for gate in dict.fromkeys(word_of(one, "gate", "?") for one in evidence):
-        every = [one for one in evidence if word_of(one, "gate", "?") == gate]
-        passed = [one for one in every if one.get("passed") is True]
+    for gate in dict.fromkeys(one.gate for one in judged):
+        every = [one for one in judged if one.gate == gate]
+        passed = [one for one in every if one.passed is True]
         if passed:
             lines.append(Line(1, "passed", clean(f"{gate}: {_gate(passed, len(every))}")))
     return lines
 
 
-def _gate(passed: Sequence[Mapping[str, Any]], of: int) -> str:
-    subject, seen = word_of(passed[0], "subject", "?"), word_of(passed[0], "observed", "")
+def _gate(passed: Sequence[Judged], of: int) -> str:
+    subject, seen = passed[0].subject, passed[0].observed
     if of == 1:
         return f"{subject}: {seen}"
     if len(passed) < of:
         return f"{len(passed)} of {of} checks"
-    if all(word_of(one, "observed", "") == seen for one in passed):
+    if all(one.observed == seen for one in passed):
         return f"{of} checks, each: {seen}"
     last = passed[-1]
-    return _cut(f"{of} checks, the last: {word_of(last, 'subject', '?')}: {word_of(last, 'observed', '')}")
+    return _cut(f"{of} checks, the last: {last.subject}: {last.observed}")
 
 
 def explain_verdict(verdict: Verdict) -> list[str]:
@@ -239,50 +253,34 @@ def clean(text: str) -> str:
     return CONTROL.sub(" ", CONNECTOR.sub("", text))
 
 
-def _sentence(kind: str, fields: Mapping[str, Any]) -> str:
-    match kind:
-        case "lock":
-            waited, held = _took(number_of(fields, "waited_ms")), _took(number_of(fields, "held_ms"))
-            tries = _count(round(number_of(fields, "attempts")), "attempt")
-            what, by = word_of(fields, "what", "lock"), _blockers(fields.get("blockers"))
-            return f"lock for {what}: granted after {waited} and {tries}{by}; held {held}"
-        case "step":
-            return f"{word_of(fields, 'table', '')} {word_of(fields, 'name', 'step')}: {_step(fields)}"
-        case "operation":
-            end = "done" if fields.get("ok") is not False else "FAILED"
-            return f"{_host(fields)}: {word_of(fields, 'operation', '')}: {end}"
-        case "hosts":
-            changed, took = number_of(fields, "changed"), _took(1e3 * number_of(fields, "seconds"))
-            many = _count(round(number_of(fields, "operations")), "operation")
-            who = ", ".join(_names(fields.get("hosts"))) or "no host"
-            return f"hosts, {word_of(fields, 'of', '')}: {many} on {who}, {changed:.0f} changed something, {took}"
+def _sentence(what: Happening) -> str | None:
+    match what:
+        case LockTaken():
+            tries = _count(what.attempts, "attempt")
+            by = f", blocked by {', '.join(what.blockers)}" if what.blockers else ""
+            waited, held = _took(what.waited_ms), _took(what.held_ms)
+            return f"lock for {what.what}: granted after {waited} and {tries}{by}; held {held}"
+        case StepDone():
+            return f"{what.table} {what.name}: {_step(what)}"
+        case OperationDone():
+            return f"{what.host}: {what.operation}: {'done' if what.ok else 'FAILED'}"
+        case HostsDone():
+            many, who = _count(what.operations, "operation"), ", ".join(what.hosts) or "no host"
+            return f"hosts, {what.of}: {many} on {who}, {what.changed} changed something, {_took(1e3 * what.seconds)}"
+        case Note() | PaceChanged():
+            return what.text
         case _:
-            return word_of(fields, "text", "")
+            return None
 
 
-def _step(fields: Mapping[str, Any]) -> str:
+def _step(step: StepDone) -> str:
     """Return how long a step took, and how many rows a copy brought."""
-    result, took = fields.get("result"), _took(number_of(fields, "ms"))
-    rows = number_of(cast("Mapping[str, Any]", result), "rows") if isinstance(result, Mapping) else 0.0
-    return f"{rows:,.0f} rows in {took}" if rows else took
-
-
-def _host(fields: Mapping[str, Any]) -> str:
-    return word_of(fields, "host", "?")
-
-
-def _names(value: Any) -> list[str]:
-    names = cast("Sequence[Any]", value) if isinstance(value, list | tuple) else ()
-    return [str(name) for name in names]
+    rows = step.result.get("rows", 0) if isinstance(step.result, dict) else 0
+    return f"{rows:,.0f} rows in {_took(step.ms)}" if rows else _took(step.ms)
 
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
-
-
-def _blockers(value: Any) -> str:
-    names = _names(value)
-    return f", behind {', '.join(names)}" if names else ""
 
 
 def _took(ms: float) -> str:
@@ -295,18 +293,6 @@ def _cut(text: str) -> str:
 
 def _mark(passed: object) -> str:
     return "passed" if passed is True else "FAILED" if passed is False else "UNSEEN"
-
-
-def word_of(fields: Mapping[str, Any], name: str, default: str) -> str:
-    """Return a field as text."""
-    value = fields.get(name)
-    return default if value is None else str(value)
-
-
-def number_of(fields: Mapping[str, Any], name: str) -> float:
-    """Return a field as a number; 0 where it is none."""
-    value = fields.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def seconds_of(event: Event) -> float:

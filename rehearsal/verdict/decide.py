@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rehearsal.evidence import Evidence
+from rehearsal.evidence.run import Evidence
 from rehearsal.plan.model import Plan
 from rehearsal.verdict.gates import GATES, Gate
 

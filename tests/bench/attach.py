@@ -15,7 +15,8 @@ from pathlib import Path
 
 from fleet.cluster import Cluster
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import LockTaken
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
@@ -39,8 +40,8 @@ def make_plan() -> Plan:
 def show_locks(run: Run, what: str) -> None:
     """Print the locks of the last turn."""
     for event in run.events()[-12:]:
-        if event.kind == "lock" and what in str(event.fields["what"]):
-            print(f"{event.fields['what']:<40} held {event.fields['held_ms']:>8.1f} ms", flush=True)
+        if isinstance(event.what, LockTaken) and what in event.what.what:
+            print(f"{event.what.what:<40} held {event.what.held_ms:>8.1f} ms", flush=True)
 
 
 def measure(database: Database, files: SqlFiles, outside: int, folder: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rehearsal.catalog.tables import Catalog
 from rehearsal.environment import Database
+from rehearsal.evidence.events import LockTaken, PaceChanged
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover.names import Names
@@ -81,7 +82,7 @@ def stall(world: World) -> list[Figure]:
             work.switch()
             spans.append((started, time.monotonic()))
             work.roll_back()
-    held = [event.fields["held_ms"] for event in work.run.events() if event.kind == "lock"]
+    held = [event.what.held_ms for event in work.run.events() if isinstance(event.what, LockTaken)]
     worst = [percentile(samples.between(start - 0.5, end + 0.5), 1) for start, end in spans]
     calm = samples.between(spans[0][0] - SETTLE_S, spans[0][0] - 0.5)
     said = ", ".join(f"{one:.0f}" for one in worst)
@@ -115,7 +116,7 @@ def foreground(world: World, rounds: int) -> list[Figure]:
             spans = {"quiet": (started - QUIET_S + 1, started), "all": (started, ended)} | _spans(database, clock)
             for part, span in spans.items():
                 pooled.setdefault(("" if part == "quiet" else pace, part), []).extend(samples.between(*span))
-            said = [event.fields["text"] for event in work.run.events() if event.kind == "pace"]
+            said = [event.what.text for event in work.run.events() if isinstance(event.what, PaceChanged)]
             print(f"   {pace}: {took[-1]:.2f} s; {'; '.join(said) or 'never slowed'}")
     p99 = {name: percentile(sorted(values), 0.99) for name, values in pooled.items()}
     quiet = p99["", "quiet"]

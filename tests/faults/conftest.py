@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.faults.small import Small

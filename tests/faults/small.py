@@ -12,7 +12,7 @@ from rehearsal.checks.preflight import run_preflight
 from rehearsal.commands.cleanup import clean_up
 from rehearsal.commands.database import look_at_history
 from rehearsal.environment import Database, Environment
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query

@@ -12,7 +12,7 @@ from rehearsal.catalog.tables import Catalog, Name, split_name
 from rehearsal.checks.preflight import ASKS, Intent, check_act, run, statements
 from rehearsal.checks.preflight.place import places
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query

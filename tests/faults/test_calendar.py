@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from rehearsal import evidence
 from rehearsal.catalog import keys
 from rehearsal.catalog.tables import Catalog, split_name
 from rehearsal.checks import inspection
 from rehearsal.checks.inspection import Wanted, inspect
 from rehearsal.errors import UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence import run as evidence
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query

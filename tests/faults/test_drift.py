@@ -10,7 +10,7 @@ import pytest
 
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query

@@ -19,7 +19,7 @@ from rehearsal.checks.backup import backup, restore_drill
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import RehearsalError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres import pinned
 from rehearsal.postgres.connection import connect, scalar

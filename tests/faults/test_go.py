@@ -16,7 +16,7 @@ from rehearsal.approval import go
 from rehearsal.approval.fingerprint import Fingerprint
 from rehearsal.approval.signature import sign
 from rehearsal.errors import PlanError, PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.file import load_plan
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.report.model import Report

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rehearsal.environment import AppServer, Database
-from rehearsal.evidence import Evidence, Run
+from rehearsal.evidence.run import Evidence, Run
 from rehearsal.load.driver import ledger_folder
 from rehearsal.load.record import OpClass, Recorder
 from rehearsal.load.summary import summarize

@@ -24,7 +24,7 @@ import pytest
 
 from rehearsal.environment import Database
 from rehearsal.errors import RehearsalError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import connect, scalar
 from tests.fix_app import free_port
 from tests.fix_postgres import ROOT

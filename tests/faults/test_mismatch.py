@@ -12,7 +12,8 @@ from psycopg import sql
 from rehearsal.catalog.tables import Catalog, split_name
 from rehearsal.environment import AppServer, Database
 from rehearsal.errors import CannotSee
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import MismatchMoved
+from rehearsal.evidence.run import Run
 from rehearsal.load.ledger import marker
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
@@ -251,7 +252,7 @@ def test_what_a_killed_phase_left_is_mended_first(world: Make) -> None:
     retired = made.work.names.retired
     column, prefix = "note", f"lg:{made.context.run.name}:"
     picked = mismatch.pick_rows(made.conn, made.work, retired, column)
-    made.context.run.event("mismatch", table=made.spec, stage="put in", rows=len(picked))
+    made.context.run.tell(MismatchMoved(made.spec, mismatch.PUT_IN, len(picked)))
     assert len(mismatch.change_rows(made.conn, made.work, retired, column, picked)) == mismatch.INJECTED
 
     assert made.play() is True

@@ -17,7 +17,7 @@ from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.checks.triggers import run_trigger_tests
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, RehearsalError, StepFailed
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres import locks, pinned
 from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar
 from rehearsal.postgres.locks import LockPolicy, with_lock

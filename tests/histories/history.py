@@ -15,7 +15,7 @@ from psycopg import sql
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.switchover.table import Switchover
 from tests.fix_tables import make_switchover

@@ -25,7 +25,7 @@ from fleet.machines.layout import Layout, MachineError, read_layout
 from rehearsal.commands.provision import provision
 from rehearsal.commands.session import Target
 from rehearsal.environment import Environment
-from rehearsal.evidence import RUNS
+from rehearsal.evidence.run import RUNS
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.hosts.pyinfra import HostsResult, run_pyinfra
 from rehearsal.hosts.throwaway import manage

@@ -17,7 +17,7 @@ from pathlib import Path
 from psycopg import sql
 
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_postgres import ROOT

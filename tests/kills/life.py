@@ -13,7 +13,7 @@ from typing import Any
 
 from rehearsal.environment import Database
 from rehearsal.errors import RehearsalError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_postgres import ROOT
 from tests.fix_tables import make_switchover

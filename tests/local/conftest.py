@@ -18,7 +18,7 @@ import pytest
 from fleet import local
 from fleet.cluster import Cluster, free_port
 from rehearsal.environment import Environment
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.hosts.pyinfra import HostsResult, run_pyinfra
 from rehearsal.plan.model import Plan, TableSpec

@@ -12,7 +12,7 @@ from pathlib import Path
 from psycopg import sql
 
 from rehearsal.environment import AppServer, Database, Environment
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.file import load_plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles

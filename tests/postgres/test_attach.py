@@ -13,7 +13,7 @@ from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.checks.untouched import Reader, drop_witnesses, make_witnesses
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover import snapshot_guard as guard

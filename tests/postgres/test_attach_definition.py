@@ -10,7 +10,7 @@ from rehearsal.catalog.definition import read_definition
 from rehearsal.catalog.tables import Catalog
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles

@@ -7,7 +7,8 @@ import pytest
 from rehearsal.catalog.tables import Name, split_name
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import Progress
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
@@ -137,8 +138,8 @@ def test_progress_ends_at_the_rows_there_are(
 
     make_switchover(database, sql_files, plan, run).prepare()
 
-    told = [event.fields for event in run.events() if event.kind == "progress" and "copy" in event.fields["what"]]
-    assert [one["done"] for one in told] == sorted(one["done"] for one in told)
-    assert (told[-1]["done"], told[-1]["total"]) == (4000, 4000)
+    told = [one.what for one in run.events() if isinstance(one.what, Progress) and "copy" in one.what.what]
+    assert [one.done for one in told] == sorted(one.done for one in told)
+    assert (told[-1].done, told[-1].total) == (4000, 4000)
     assert len(told) < len(ledger(conn)), "one in a while is recorded, not each chunk"
     assert split_name(plan.tables[0].name) == events

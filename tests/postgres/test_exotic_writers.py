@@ -11,7 +11,7 @@ from psycopg import errors
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired, PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state

@@ -12,7 +12,7 @@ from rehearsal.checks.preflight import run_preflight
 from rehearsal.checks.triggers import run_trigger_tests
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state

@@ -13,7 +13,7 @@ import pytest
 
 from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state

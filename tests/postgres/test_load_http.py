@@ -16,7 +16,7 @@ import pytest
 
 from fleet.cluster import free_port
 from rehearsal.environment import AppServer, Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.ledger import Ledger
 from rehearsal.load.settlement import settle

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.keyranges import read_key_ranges
 from rehearsal.load.settlement import settle

@@ -14,7 +14,7 @@ import pytest
 
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.settlement import settle
 from rehearsal.load.summary import summarize

@@ -15,7 +15,8 @@ from fleet.cluster import Cluster
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
-from rehearsal.evidence import Event, Run
+from rehearsal.evidence.events import Event, PaceChanged
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
@@ -38,9 +39,9 @@ class Heard:
 
     def __call__(self, event: Event) -> None:
         """Take in an event."""
-        if event.kind == "pace":
+        if isinstance(event.what, PaceChanged):
             with self._change:
-                self._texts.append(event.fields["text"])
+                self._texts.append(event.what.text)
                 self._change.notify_all()
 
     def wait(self, word: str) -> str:
@@ -183,7 +184,7 @@ def test_what_cannot_be_seen_is_said_once(
     finally:
         conn.execute("drop owned by plain_pacer; drop role plain_pacer")
 
-    told = [event.fields["text"] for event in run.events() if event.kind == "pace"]
+    told = [event.what.text for event in run.events() if isinstance(event.what, PaceChanged)]
     assert len(told) == len(set(told)) == 3
     assert any("grant pg_monitor" in text for text in told)
     assert any("pace.cores" in text for text in told)

@@ -8,7 +8,8 @@ import pytest
 
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
-from rehearsal.evidence import Event, Run
+from rehearsal.evidence.events import Event, PaceChanged, Progress
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
@@ -40,9 +41,9 @@ def test_paused_copy_waits_and_goes_on(
 
     def hear(event: Event) -> None:
         nonlocal progress
-        if event.kind == "pace" and event.fields.get("paused"):
+        if isinstance(event.what, PaceChanged) and event.what.paused:
             paused.set()
-        elif event.kind == "progress" and "copy" in event.fields["what"]:
+        elif isinstance(event.what, Progress) and "copy" in event.what.what:
             progress += 1
             if progress == after:
                 with connect(database) as own:
@@ -68,6 +69,7 @@ def test_paused_copy_waits_and_goes_on(
     assert writers.acknowledged
     make_switchover(database, sql_files, plan, run).follow()
     assert difference(conn, events, names.target) == (0, 0)
-    said = [event.fields["text"] for event in run.events() if event.kind == "pace" and "paused" in event.fields]
+    told = [event.what for event in run.events()]
+    said = [what.text for what in told if isinstance(what, PaceChanged) and what.paused is not None]
     assert "db.resume" in said[0]
     assert said[-1].endswith("goes on after the pause")

@@ -14,7 +14,7 @@ from psycopg import IsolationLevel
 
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state

@@ -12,7 +12,7 @@ from rehearsal.checks.inspection import inspect
 from rehearsal.commands.cleanup import clean_up
 from rehearsal.environment import Database, Environment
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import Context

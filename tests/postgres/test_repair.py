@@ -11,7 +11,7 @@ from psycopg import sql
 from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import AppServer, Database
 from rehearsal.errors import LockNotAcquired
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state

@@ -6,7 +6,7 @@ from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.parallel import run_in_sessions
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query

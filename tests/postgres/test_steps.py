@@ -11,7 +11,7 @@ import pytest
 
 from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover.changes import render_changes

@@ -7,7 +7,7 @@ import pytest
 from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state

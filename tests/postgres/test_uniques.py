@@ -12,7 +12,7 @@ from rehearsal.checks.inspection import inspect
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query

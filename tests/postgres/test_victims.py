@@ -10,7 +10,7 @@ import pytest
 
 from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.load.lock_waits import SAMPLES, VictimSampler
 from rehearsal.postgres.connection import Connection, connect
 from tests.load_world import wait_until

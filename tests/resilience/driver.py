@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import make_plan, make_switchover
 

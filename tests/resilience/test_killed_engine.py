@@ -17,7 +17,7 @@ from psycopg import sql
 from rehearsal.catalog.tables import Catalog, Name
 from rehearsal.checks.inspection import inspect
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state

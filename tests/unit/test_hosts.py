@@ -10,7 +10,7 @@ import pytest
 from rehearsal.application.flags import Routing, ServerFlags
 from rehearsal.application.rollout import FlipResult, ServerFlip
 from rehearsal.errors import UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.hosts.inventory import find_inventory, load_environment
 from rehearsal.hosts.pyinfra import HostsResult, OperationResult, run_pyinfra
 from rehearsal.plan.model import Plan, TableSpec

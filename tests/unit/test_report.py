@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.report import build_report, report_schema, write_report
 from rehearsal.report.chapters import CHAPTERS
 from rehearsal.report.model import Report
@@ -177,7 +177,7 @@ def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
     with player.phase("switchover", NASTY, 1):
         grid = {"columns": ["partition", NASTY], "rows": [[NASTY, 1]]}
         player.evidence("parity-after", NASTY, passed=False, observed=NASTY, table=grid, other=NASTY)
-        player.event("lock", what=NASTY, attempts=2, waited_ms=1, held_ms=1, blockers=[NASTY])
+        player.event("lock", table=NASTY, what=NASTY, attempts=2, waited_ms=1, held_ms=1, blockers=[NASTY])
         for done in (1, 2):
             player.event("progress", what=NASTY, done=done, total=2, unit=NASTY)
             player.second += 0.3
@@ -240,7 +240,7 @@ def test_notes_of_the_team_are_kept_across_renders(tmp_path: Path) -> None:
 def test_killed_and_resumed_phase_is_two_attempts_in_the_timeline(tmp_path: Path) -> None:
     player = Player(tmp_path / "run")
     player.run.phase = "switchover"
-    player.event("phase-started", title="Switchover")
+    player.event("phase-started", title="Switchover", name="switchover")
     player.second = 5
     player.run.phase = ""
     player.event("phase-skipped", name="preflight", title="Preflight", reason="left out by --from")

@@ -17,7 +17,7 @@ FLOORS = (
     ("commands",),
     ("cli", "__main__"),
 )
-MOST_ROOMS, MOST_ARROWS = 30, 109
+MOST_ROOMS, MOST_ARROWS = 30, 110
 Arrow = tuple[str, str]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from rehearsal.approval.signature import sign, verify
 from rehearsal.errors import PreconditionError, UsageError
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.report import write_report
 from tests.played import ENVIRONMENT, FINGERPRINT, PLAN, play
 

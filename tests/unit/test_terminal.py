@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehearsal.evidence import Event
+from rehearsal.evidence.events import Event, read_event
 from rehearsal.terminal.views import Live, Plain, make_terminal
 from rehearsal.verdict.decide import decide_run
 from tests.played import PLAN, play
@@ -57,7 +57,7 @@ NAMES = [
 
 def event(kind: str, at: str = "2026-02-01T02:00:00Z", **fields: Any) -> Event:
     """Return an event of a phase."""
-    return Event(kind, at, "switchover", fields)
+    return read_event({"kind": kind, "at": at, "phase": "switchover", "fields": fields})
 
 
 def show_all(tmp_path: Path, **result: bool | None) -> str:
@@ -79,7 +79,7 @@ def test_plain_lines_say_phases_gates_and_the_verdict(tmp_path: Path) -> None:
     assert "  ok (38.5 s)\n" in text
     assert "  FAILED ledger: public.revenues: " in text
     assert "  UNSEEN generator: lag: " in text
-    assert "lock for barrier: granted after 188 ms and 2 attempts, behind pid 4711 pg_dump; held 41 ms" in text
+    assert "lock for barrier: granted after 188 ms and 2 attempts, blocked by pid 4711 pg_dump; held 41 ms" in text
     assert "  report: runs/x/report.html\n  open:   ./inv report.open --run x\n" in text
     assert text.endswith("  why:    ./inv explain ledger\n")
     assert "verdict: NO-GO\n  ledger: " in text
@@ -127,13 +127,13 @@ def test_what_passed_is_one_line_a_gate_and_what_did_not_is_said_at_once() -> No
     stream = io.StringIO()
     terminal = Plain(stream)
 
-    terminal(event("phase-started", title="Triggers", number=6, of=17))
+    terminal(event("phase-started", title="Triggers", name="trigger-tests", number=6, of=17))
     for number in range(20):
         terminal(event("evidence", gate="smoke", subject=f"@process/app{number}", passed=number != 7, observed="200"))
     terminal(event("operation", host="@process/db", operation="Make the role", ok=True, changed=True, seconds=0.1))
     before_the_end = stream.getvalue()
-    terminal(event("hosts", of="roles", hosts=["@process/db"], operations=14, changed=9, seconds=9.1))
-    terminal(event("phase-finished", ok=True, seconds=1.0))
+    terminal(event("hosts", of="roles", hosts=["@process/db"], operations=14, changed=9, failed=0, seconds=9.1))
+    terminal(event("phase-finished", title="Triggers", name="trigger-tests", ok=True, seconds=1.0))
 
     assert before_the_end == "6/17 Triggers\n  FAILED smoke: app7: 200\n"
     assert stream.getvalue().removeprefix(before_the_end).splitlines() == [
@@ -147,7 +147,9 @@ def test_an_interrupted_phase_still_says_what_passed_and_a_failed_operation_is_s
     stream = io.StringIO()
 
     with contextlib.suppress(KeyboardInterrupt), Plain(stream) as terminal:
-        terminal(event("operation", host="@process/db", operation="Make the role", ok=False, seconds=0.1))
+        terminal(
+            event("operation", host="@process/db", operation="Make the role", ok=False, changed=False, seconds=0.1)
+        )
         terminal(event("evidence", gate="tools", subject="psql", passed=True, observed="15.18"))
         raise KeyboardInterrupt
 
@@ -169,7 +171,7 @@ def test_short_work_needs_no_progress_and_a_go_says_how_to_sign(tmp_path: Path) 
 @given(st.sampled_from([*KINDS, "never-heard-of"]), st.dictionaries(st.sampled_from(NAMES), VALUES), st.text())
 def test_no_event_can_stop_the_run(kind: str, fields: dict[str, Any], at: str) -> None:
     """Unknown kinds are left out; odd values are shown as they are."""
-    strange = Event(kind, at, "", fields)
+    strange = read_event({"kind": kind, "at": at, "phase": "", "fields": fields})
     stream = io.StringIO()
 
     Plain(stream)(strange)

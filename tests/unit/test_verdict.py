@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehearsal.evidence import Evidence
+from rehearsal.evidence.run import Evidence
 from rehearsal.plan.model import Plan, SourceScan, TableSpec
 from rehearsal.verdict.decide import Outcome, State, Verdict, decide, decide_run
 from rehearsal.verdict.gates import GATES, Gate

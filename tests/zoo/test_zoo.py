@@ -8,7 +8,7 @@ from psycopg import sql
 from rehearsal.catalog.definition import compare, read_definition
 from rehearsal.checks.preflight import Intent, check_act
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import deploy

@@ -14,7 +14,7 @@ from rehearsal.catalog.definition import Difference, read_definition
 from rehearsal.catalog.tables import Catalog, Name, Table, split_name
 from rehearsal.checks.inspection import inspect
 from rehearsal.environment import Database
-from rehearsal.evidence import Run
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident

@@ -9,7 +9,8 @@ from rehearsal.catalog.findings import Finding
 from rehearsal.checks.preflight import OF_THE_DRILL, check_drill, run_preflight
 from rehearsal.checks.scratch import scratch_name
 from rehearsal.errors import PreconditionError
-from rehearsal.evidence import runs_folder
+from rehearsal.evidence.events import ServerSeen
+from rehearsal.evidence.run import runs_folder
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.programs import find_client, require_version
 from rehearsal.rehearse.context import Context, require_mark
@@ -28,7 +29,7 @@ def preflight(context: Context) -> None:
     check_review(context)
     for one in findings:
         if one.id in OF_THE_DRILL:
-            context.run.event("note", text=f"warning: {one.condition}; {one.effect}; {one.remedy}")
+            context.run.note(f"warning: {one.condition}; {one.effect}; {one.remedy}")
     blockers = [one for one in findings if one.severity == "blocker"]
     context.run.record(
         "preflight",
@@ -65,7 +66,7 @@ def _first(findings: list[Finding]) -> str:
 
 def check_tools(context: Context, conn: Connection) -> None:
     """Record server and client versions; a client older than the server cannot dump it."""
-    context.run.event("server", version=conn.info.server_version)
+    context.run.tell(ServerSeen(conn.info.server_version))
     for name in ("psql", "pg_dump", "pg_restore"):
         try:
             version = require_version(find_client(name, context.env.client_bin), conn.info.server_version)

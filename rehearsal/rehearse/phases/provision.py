@@ -12,7 +12,7 @@ from rehearsal.rehearse.phase import Phase
 def provision(context: Context) -> None:
     """Bring throwaway hosts to a fresh state; others are provisioned by their own command, and only checked here."""
     if not context.env.is_throwaway:
-        context.run.event("note", text="not a throwaway environment: hosts stay as they are")
+        context.run.note("not a throwaway environment: hosts stay as they are")
         return
     run_pyinfra(context.env.inventory, "roles", plan=context.plan, run=context.run, data={"reset": True})
     migrate_schema(context)

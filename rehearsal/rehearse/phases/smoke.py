@@ -105,7 +105,7 @@ def look_at_dashboard(context: Context) -> None:
         if result.passed is not None or not context.env.is_throwaway or context.env.kind != "local":
             context.run.record("dashboard", server.name, result.passed, result.observed, console=result.console_errors)
         else:
-            context.run.event("note", text=f"dashboard not looked at: {result.observed}")
+            context.run.note(f"dashboard not looked at: {result.observed}")
 
 
 def look_at_monitoring(context: Context) -> None:
@@ -129,9 +129,7 @@ def list_source(context: Context) -> None:
     with context.session("statements") as conn:
         statements = scan_statements(conn, [spec.name for spec in context.plan.tables])
     if statements is None:
-        context.run.event(
-            "note", text="pg_stat_statements is not installed: statements of the application were not listed"
-        )
+        context.run.note("pg_stat_statements is not installed: statements of the application were not listed")
         return
     listed = [[one.table, one.calls, round(one.mean_ms, 2), one.query[:160]] for one in statements]
     table = {"columns": ["table", "calls", "mean ms", "statement"], "rows": listed}

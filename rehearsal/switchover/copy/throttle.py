@@ -14,12 +14,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
-from rehearsal.evidence import Run
+from rehearsal.evidence.events import PaceChanged
+from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Pace, Plan
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
@@ -37,7 +38,7 @@ SLACK = 0.5
 LONGEST_REST_S = 10.0
 GB = 1 << 30
 
-Tell = Callable[[str, dict[str, Any]], None]
+Tell = Callable[[PaceChanged], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ class Pacer:
                 f"{self.what} stopped: {'; '.join(broken)}. What was done is kept: mend that or raise the limit in the "
                 "plan, then run again"
             )
-            self.tell(message, {"places": 0.0, "reasons": broken})
+            self.tell(PaceChanged(self.what, message, tuple(broken), 0.0))
             raise StepFailed(message)
         if reading.probe_ms is not None and reading.probe_ms < PATIENCE_MS:
             self._calm_ms = min(self._calm_ms or math.inf, reading.probe_ms) or None
@@ -272,10 +273,10 @@ class Pacer:
         if slow and (self.places < self._lowest or kinds != self._kinds):
             self._lowest, self._kinds = min(self._lowest, self.places), frozenset(kinds)
             text = f"{self.what} slowed to {self.places:.2g} of {self.workers} sessions: {'; '.join(slow.values())}"
-            self.tell(text, {"places": round(self.places, 2), "reasons": list(slow.values())})
+            self.tell(PaceChanged(self.what, text, tuple(slow.values()), round(self.places, 2)))
         elif self._kinds and self.places >= self.workers:
             self._lowest, self._kinds = math.inf, frozenset()
-            self.tell(f"{self.what} at full pace again", {"places": self.places, "reasons": []})
+            self.tell(PaceChanged(self.what, f"{self.what} at full pace again", places=self.places))
 
 
 def make_pacer(
@@ -284,20 +285,18 @@ def make_pacer(
     """Return the pacer of one work on a table; what cannot be seen is told once a run."""
     signals = Signals(database, files, source, key)
 
-    def tell(text: str, fields: dict[str, Any]) -> None:
-        run.event("pace", what=what, text=text, **fields)
-
-    told = {event.fields.get("text") for event in run.events() if event.kind == "pace"}
+    told = {event.what.text for event in run.events() if isinstance(event.what, PaceChanged)}
     cores = "cores:" if plan.pace.cores else None
     for blind in signals.blind:
         text = f"the pace does not see {blind}"
         if text not in told and not (cores and cores in text):
-            tell(text, {"reasons": []})
-    watch = PauseWatch(plan.name, lambda pause: tell(*_of_pause(what, pause)))
-    return Pacer(what, plan.pace, signals, watch, plan.copying.workers, tell)
+            run.tell(PaceChanged(what, text))
+    watch = PauseWatch(plan.name, lambda pause: run.tell(_of_pause(what, pause)))
+    return Pacer(what, plan.pace, signals, watch, plan.copying.workers, run.tell)
 
 
-def _of_pause(what: str, pause: Pause | None) -> tuple[str, dict[str, Any]]:
+def _of_pause(what: str, pause: Pause | None) -> PaceChanged:
     if pause is None:
-        return f"{what} goes on after the pause", {"paused": False, "reasons": []}
-    return f"{what} {pause}; `./inv db.resume` lets it go on", {"paused": True, "reasons": [str(pause)]}
+        return PaceChanged(what, f"{what} goes on after the pause", paused=False)
+    text = f"{what} {pause}; `./inv db.resume` lets it go on"
+    return PaceChanged(what, text, (str(pause),), paused=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.errors import PreconditionError, UsageError
+from rehearsal.evidence.events import Event, Happening, Judged, Note, Progress, read_event
 
 
 def resume_command(run: str, plan: str, start: str = "") -> str:
@@ -44,16 +45,6 @@ class Evidence:
     phase: str = ""
     at: str = ""
     data: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened: a phase began, a statement ran, a bar moved."""
-
-    kind: str
-    at: str
-    phase: str
-    fields: dict[str, Any]
 
 
 Listener = Callable[[Event], None]
@@ -138,30 +129,33 @@ class Run:
         """Call `listener` with each event from now on."""
         self._listeners.append(listener)
 
-    def event(self, kind: str, **fields: Any) -> None:
-        """Record that something happened."""
-        event = Event(kind, utc_now(), self.phase, fields)
-        self._append("events.jsonl", asdict(event))
+    def tell(self, what: Happening) -> None:
+        """Record that something happened, and hand it to the listeners."""
+        event = Event(utc_now(), self.phase, what)
+        self._append("events.jsonl", event.to_line())
         self.show(event)
+
+    def note(self, text: str) -> None:
+        """Record a sentence for people."""
+        self.tell(Note(text))
 
     def show(self, event: Event) -> None:
         """Hand an event to the listeners without recording it."""
         for listener in self._listeners:
             listener(event)
 
-    def progress(self, what: str, done: int, total: int, unit: str, *, recorded: bool = False, **more: object) -> None:
+    def progress(self, far: Progress, *, recorded: bool = False) -> None:
         """Let a bar move; recorded only where a forecast or a chart is made of it."""
-        fields = {"what": what, "done": done, "total": total, "unit": unit, **more}
         if recorded:
-            self.event("progress", **fields)
+            self.tell(far)
         else:
-            self.show(Event("progress", utc_now(), self.phase, fields))
+            self.show(Event(utc_now(), self.phase, far))
 
     def record(self, gate: str, subject: str, passed: bool | None, observed: str, **data: Any) -> Evidence:  # noqa: FBT001
         """Record what was seen for a gate; returns it."""
         evidence = Evidence(gate, subject, passed, observed, self.phase, utc_now(), data)
         self._append("evidence.jsonl", asdict(evidence))
-        self.event("evidence", gate=gate, subject=subject, passed=passed, observed=observed)
+        self.tell(Judged(gate, subject, passed, observed))
         return evidence
 
     def evidence(self) -> list[Evidence]:
@@ -170,7 +164,7 @@ class Run:
 
     def events(self) -> list[Event]:
         """Read all events recorded so far, oldest first."""
-        return [Event(**line) for line in self._lines("events.jsonl")]
+        return [read_event(line) for line in self._lines("events.jsonl")]
 
     def attach(self, name: str, text: str) -> Path:
         """Write an attachment of the report; a second call with the same name replaces it.

@@ -1,0 +1,1 @@
+"""What one run keeps: events (what happened) and evidence (what was seen)."""
