@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from rehearsal.plan.strategies import ATTACH, COPYING, DUAL_WRITE
 from rehearsal.rehearse import history, perform, prepare, prove, usage
 from rehearsal.rehearse.runner import Phase
-from rehearsal.verdict.gates import ATTACH, COPYING, DUAL_WRITE
 
 PHASES: tuple[Phase, ...] = (
     Phase("provision", "Provision hosts", "tools", prepare.provision),

@@ -16,9 +16,9 @@ import psycopg
 
 from rehearsal.environment import Database, Environment
 from rehearsal.errors import CannotSee, RehearsalError, SqlFileError, UsageError
+from rehearsal.plan.strategies import STRATEGIES
 from rehearsal.postgres.connection import advisory_lock, connect, scalar
 from rehearsal.rehearse.context import Context
-from rehearsal.verdict.gates import STRATEGIES
 
 
 class StopHere(Exception):
