@@ -21,6 +21,7 @@ from rehearsal.commands import database as verbs
 from rehearsal.commands import flags as flag_verbs
 from rehearsal.commands import hosts as host_verbs
 from rehearsal.commands.database import Target
+from rehearsal.commands.explain import explain, gates
 from rehearsal.commands.verify import verify as verify_tables
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.evidence import runs_folder
@@ -28,7 +29,6 @@ from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.postgres.connection import clear_error
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.command import Request, fingerprint_of, newest, open_report, rehearse
-from rehearsal.verdict import explain
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE"
@@ -218,8 +218,8 @@ def _add_rest(commands: AddCommand) -> None:
     parser.add_argument("--by", required=True, help="who reviewed it")
     parser.add_argument("--note", default="", help="what the reviewer says")
     _command(commands, "gates", "list all gates", _gates, plan=False)
-    parser = _command(commands, "explain", "explain one gate", _explain, plan=False)
-    parser.add_argument("gate", help="id of the gate")
+    parser = _command(commands, "explain", "explain one gate or one finding", _explain, plan=False)
+    parser.add_argument("name", help="id of the gate or of the finding")
 
 
 def _set_flags(words: argparse.Namespace) -> int:
@@ -273,10 +273,10 @@ def _verify(words: argparse.Namespace) -> int:
 
 
 def _gates(_words: argparse.Namespace) -> int:
-    print(explain.list_gates(), end="")
+    print(gates(), end="")
     return 0
 
 
 def _explain(words: argparse.Namespace) -> int:
-    print(explain.explain_gate(words.gate), end="")
+    print(explain(words.name), end="")
     return 0
