@@ -297,10 +297,10 @@ def gates(_: Context) -> None:
     _rehearsal("gates")
 
 
-@task(help={"gate": "id of a gate"})
-def explain(_: Context, gate: str) -> None:
-    """Explain one gate: condition, effect, remedy."""
-    _rehearsal("explain", gate)
+@task(help={"name": "id of a gate, or of a finding of preflight"})
+def explain(_: Context, name: str) -> None:
+    """Explain one gate or one finding: condition, effect, remedy."""
+    _rehearsal("explain", name)
 
 
 def _tested(*words: str) -> int:

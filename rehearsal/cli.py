@@ -16,11 +16,11 @@ from rehearsal.advisor.write import new_plan
 from rehearsal.application.rollout import Rollout
 from rehearsal.approval.acts import ACTS, act_of
 from rehearsal.commands import cleanup, database, doctor, flags, hosts, load, provision, report
+from rehearsal.commands.explain import explain, gates
 from rehearsal.commands.session import Target
 from rehearsal.errors import RehearsalError, UsageError
 from rehearsal.postgres.connection import clear_error
 from rehearsal.rehearse.run import Request, rehearse
-from rehearsal.verdict import explain
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE"
@@ -219,8 +219,8 @@ def _add_rest(commands: AddCommand) -> None:
     parser.add_argument("--by", required=True, help="who reviewed it")
     parser.add_argument("--note", default="", help="what the reviewer says")
     _command(commands, "gates", "list all gates", _gates, plan=False)
-    parser = _command(commands, "explain", "explain one gate", _explain, plan=False)
-    parser.add_argument("gate", help="id of the gate")
+    parser = _command(commands, "explain", "explain one gate or one finding", _explain, plan=False)
+    parser.add_argument("name", help="id of the gate or of the finding")
 
 
 def _set_flags(words: argparse.Namespace) -> int:
@@ -251,10 +251,10 @@ def _verify(words: argparse.Namespace) -> int:
 
 
 def _gates(_words: argparse.Namespace) -> int:
-    print(explain.list_gates(), end="")
+    print(gates(), end="")
     return 0
 
 
 def _explain(words: argparse.Namespace) -> int:
-    print(explain.explain_gate(words.gate), end="")
+    print(explain(words.name), end="")
     return 0

@@ -5,9 +5,9 @@ Owns the names that a plan may use. How each of them does it is in `switchover/s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 StrategyName = Literal["dual-write", "swap", "attach"]
 
@@ -37,3 +37,16 @@ TRAITS: Mapping[StrategyName, Traits] = {
     "swap": Traits(takes_name=True),
     "attach": Traits(copies=False, takes_name=True, methods=("range",)),
 }
+
+
+def _those(fits: Callable[[Traits], bool]) -> frozenset[str]:
+    return frozenset(name for name, traits in TRAITS.items() if fits(traits))
+
+
+# Groups that the rules of gates, phases and findings speak of.
+STRATEGIES: frozenset[str] = frozenset(get_args(StrategyName))
+DUAL_WRITE = _those(lambda traits: traits.mirrors)
+SWAP = _those(lambda traits: traits.exchanges)
+ATTACH = _those(lambda traits: not traits.copies)
+# Those that copy rows into a table of their own.
+COPYING = _those(lambda traits: traits.copies)

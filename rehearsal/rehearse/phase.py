@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rehearsal.errors import UsageError
+from rehearsal.plan.strategies import STRATEGIES
 from rehearsal.rehearse.context import Context
-from rehearsal.verdict.gates import STRATEGIES
 
 
 class StopHere(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 from rehearsal.errors import UsageError
@@ -74,10 +75,9 @@ def _sentences(gate: Gate) -> list[tuple[str, str]]:
     ]
 
 
-def write_pages(folder: Path) -> list[Path]:
-    """Write every gate page into `folder`; pages of gates that are gone are removed."""
+def write_pages(folder: Path, pages: Mapping[str, str]) -> list[Path]:
+    """Write pages into `folder`, by their file names; pages of what is gone are removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    pages = render_pages()
     for stale in set(folder.glob("*.md")) - {folder / name for name in pages}:
         stale.unlink()
     for name, text in pages.items():
@@ -86,4 +86,4 @@ def write_pages(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    write_pages(Path(sys.argv[1]))
+    write_pages(Path(sys.argv[1]), render_pages())

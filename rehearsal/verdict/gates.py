@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rehearsal.plan.strategies import ATTACH, COPYING, DUAL_WRITE, STRATEGIES, SWAP
+
 KINDS: frozenset[str] = frozenset({"local", "docker", "staging", "production"})
-STRATEGIES: frozenset[str] = frozenset({"dual-write", "swap", "attach"})
-COPYING: frozenset[str] = STRATEGIES - {"attach"}
-ATTACH: frozenset[str] = frozenset({"attach"})
 HOSTS: frozenset[str] = KINDS - {"local"}
 # Hosts that somebody else needs too; what is thrown away afterwards needs no second pair of eyes.
 OTHERS: frozenset[str] = KINDS - {"local", "docker"}
-DUAL_WRITE: frozenset[str] = frozenset({"dual-write"})
-SWAP: frozenset[str] = frozenset({"swap"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from rehearsal.errors import UsageError
+from rehearsal.plan.strategies import STRATEGIES
 from rehearsal.verdict.decide import DECLARED
 from rehearsal.verdict.explain import explain_gate, find_gate, list_gates, render_pages
-from rehearsal.verdict.gates import GATES, KINDS, STRATEGIES
+from rehearsal.verdict.gates import GATES, KINDS
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "gates"
 

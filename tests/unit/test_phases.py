@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.plan.strategies import STRATEGIES
 from rehearsal.rehearse.order import PHASES
 from rehearsal.rehearse.phase import Phase, choose
-from rehearsal.verdict.gates import GATES, STRATEGIES
+from rehearsal.verdict.gates import GATES
 from tests.unit.test_rooms import arrows
 
 ROOM = "rehearse.phases"

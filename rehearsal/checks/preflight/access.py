@@ -10,6 +10,7 @@ from typing import Any
 
 from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.tables import Name, dotted
+from rehearsal.checks.preflight.catalogue import finding
 from rehearsal.checks.preflight.place import Place
 from rehearsal.postgres.sqlfiles import quote_ident
 
@@ -21,8 +22,7 @@ def check_access(place: Place) -> Iterator[Finding]:
     yield from (one for row in rows for one in _ownership(row))
     schemas = dict.fromkeys(row["schema"] for row in rows if row["is_ours"] and not row["may_create"])
     for schema in schemas:
-        yield Finding("right-create", "blocker", place.spec.name, f"no right to create in {schema}", "tables can be "
-                      "neither made nor renamed there", f"grant create on schema {schema}")  # fmt: skip
+        yield finding("right-create", place.spec.name, schema=schema)
 
 
 def check_sight(place: Place) -> Iterator[Finding]:
@@ -34,8 +34,8 @@ def _relations(place: Place) -> list[dict[str, Any]]:
     names: list[Name] = [*place.relations, *sorted(place.children)]
     schemas, tables = [one[0] for one in names], [one[1] for one in names]
     rows = place.rows("preflight_access", schemas=schemas, names=tables)
-    # Only a swap touches tables that refer to this one.
-    return [row for row in rows if row["is_ours"] or place.plan.strategy == "swap"]
+    # Only an exchange of names touches tables that refer to this one.
+    return [row for row in rows if row["is_ours"] or place.plan.traits.exchanges]
 
 
 def _row_security(row: dict[str, Any]) -> Iterator[Finding]:
@@ -43,15 +43,12 @@ def _row_security(row: dict[str, Any]) -> Iterator[Finding]:
         return
     name, role = (row["schema"], row["name"]), row["role"]
     forced = row["is_forced"] and row["is_owner"]
-    condition = "row security is forced on the owner too" if forced else f"row security is active for role {role}"
-    relax = f", or, as the owner: alter table {quote_ident(name)} no force row level security" if forced else ""
-    yield Finding("policy-forced" if forced else "row-security", "blocker", dotted(name), condition,
-                  f"role {role} would see, copy, compare and keep only the rows that policies show it",
-                  f"as superuser: alter role {quote_ident(role)} bypassrls{relax}")  # fmt: skip
+    words = {"role": role, "role_name": quote_ident(role), "table": quote_ident(name)}
+    yield finding("policy-forced" if forced else "row-security", dotted(name), **words)
 
 
 def _ownership(row: dict[str, Any]) -> Iterator[Finding]:
     name = (row["schema"], row["name"])
     if row["is_ours"] and not row["is_owner"]:
-        yield Finding("right-owner", "blocker", dotted(name), f"owned by {row['owner']}", "triggers, renames and drops "
-                      "are refused", f"grant {quote_ident(row['owner'])} to {quote_ident(row['role'])}")  # fmt: skip
+        words = {"owner_name": quote_ident(row["owner"]), "role_name": quote_ident(row["role"])}
+        yield finding("right-owner", dotted(name), owner=row["owner"], **words)

@@ -15,6 +15,7 @@ from rehearsal.catalog.bounds import INTEGERS
 from rehearsal.catalog.findings import Facts, Finding
 from rehearsal.catalog.keys import FINITE, WRITABLE, Key, objection, plan_bounds, read_key, read_key_range, spell_values
 from rehearsal.catalog.tables import Column, Table
+from rehearsal.checks.preflight.catalogue import finding
 from rehearsal.errors import PlanError, PreconditionError
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, scalar
@@ -32,18 +33,14 @@ def check_key_column(conn: Connection, files: SqlFiles, facts: Facts, *, values:
     column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
     if column is None:
         subject = f"{facts.spec.name}.{facts.spec.key}"
-        yield Finding("key-missing", "blocker", subject, "no such column", "nothing to partition by",
-                      f"choose one of: {', '.join(one.name for one in facts.table.columns)}")  # fmt: skip
+        yield finding("key-missing", subject, columns=", ".join(one.name for one in facts.table.columns))
         return
-    if facts.plan.strategy != "attach":
-        yield from check_operators(conn, files, facts.spec, facts.table)
+    yield from check_operators(conn, files, facts.spec, facts.table)
     key = read_key(conn, files, facts.table, facts.spec)
     findings = list(check_key(key, column))
     yield from findings
     if not findings and values:
-        found = check_key_values(conn, files, key, facts.table)
-        # The bound that attach adds says not null as well.
-        yield from (one for one in found if one.id != "key-nullable" or facts.plan.strategy != "attach")
+        yield from check_key_values(conn, files, key, facts.table)
 
 
 def check_operators(conn: Connection, files: SqlFiles, spec: TableSpec, table: Table) -> Iterator[Finding]:
@@ -54,20 +51,16 @@ def check_operators(conn: Connection, files: SqlFiles, spec: TableSpec, table: T
     """
     values = {"oid": table.oid, "key": spec.key}
     for column, kind, operator in conn.execute(files.query("queries/preflight_operators.sql"), values).fetchall():
-        subject, condition = f"{spec.name}.{column}", f"its type {kind} compares by {operator}"
-        yield Finding("key-operator", "blocker", subject, condition, "triggers and copy see pg_catalog's operators "
-                      "only: they would compare it in another way or fail, and the application's writes with them",
-                      'choose strategy = "attach" without a split, or a key of a built-in type')  # fmt: skip
+        yield finding("key-operator", f"{spec.name}.{column}", type=kind, operator=operator)
 
 
 def check_key(key: Key, column: Column) -> Iterator[Finding]:
     """Return what is wrong with the key as the catalog has it."""
     subject = f"{key.spec.name}.{key.name}"
     if column.generated:
-        yield Finding("key-generated", "blocker", subject, "a generated column", "PostgreSQL refuses it as a key",
-                      "choose a stored column")  # fmt: skip
+        yield finding("key-generated", subject)
     elif wrong := objection(key):
-        yield Finding("key-type", "blocker", subject, wrong[0], "bounds cannot be made", wrong[1])
+        yield finding("key-type", subject, objection=wrong[0], remedy=wrong[1])
 
 
 def check_key_values(conn: Connection, files: SqlFiles, key: Key, table: Table) -> Iterator[Finding]:
@@ -125,38 +118,30 @@ def _nulls(values: Values, table: Table) -> Iterator[Finding]:
     if table.column(values.key.name).not_null:
         return
     if nulls := values.count(sql.SQL("{} is null").format(values.column)):
-        yield Finding("key-null", "blocker", values.subject, f"{nulls} rows have no key", "they fit no partition",
-                      "give them a key, then set the column not null")  # fmt: skip
+        yield finding("key-null", values.subject, rows=nulls)
     else:
-        yield Finding("key-nullable", "blocker", values.subject, "the column may be null", "it cannot be in a primary "
-                      "key", "alter column … set not null")  # fmt: skip
+        yield finding("key-nullable", values.subject)
 
 
 def _infinite(values: Values) -> Iterator[Finding]:
     finite = sql.SQL(FINITE).format(key=values.column)
     if infinite := values.count(sql.SQL("not ({})").format(finite)):
-        yield Finding("key-infinite", "blocker", values.subject, f"{infinite} rows have an infinite key",
-                      "they would all be in the default partition", "give them a real key")  # fmt: skip
+        yield finding("key-infinite", values.subject, rows=infinite)
     writable = sql.SQL(WRITABLE).format(key=values.column)
     if strange := values.count(sql.SQL("{} and not ({})").format(finite, writable)):
-        yield Finding("key-outlier", "blocker", values.subject, f"{strange} rows have a key before the year 1 or after "
-                      "9999", "no bound can be made for them", "give them a real key")  # fmt: skip
+        yield finding("key-outlier", values.subject, rows=strange)
 
 
 def _not_v7(values: Values) -> Iterator[Finding]:
     version = sql.SQL("pg_catalog.get_byte(pg_catalog.uuid_send({}), 6) >> 4 <> 7").format(values.column)
     if others := values.count(version):
-        yield Finding("key-not-v7", "blocker", values.subject, f"{others} rows have a uuid that is not of version 7",
-                      "it tells no time, so its partition would be a matter of chance",
-                      'partition by hash (method = "hash", modulus = 16), or by another column')  # fmt: skip
+        yield finding("key-not-v7", values.subject, rows=others)
         return
     clock, now = values.key.clock, datetime.now(UTC)
     lower, upper = clock.text(EARLIEST), clock.text(now + AHEAD)
     strange = sql.SQL("({0} < {1}::uuid or {0} >= {2}::uuid)").format(values.column, lower, upper)
     if count := values.count(strange):
-        yield Finding("key-outlier", "blocker", values.subject, f"{count} rows have a uuid from before 1990 or more "
-                      "than ten years ahead", "somebody's clock was wrong, or they are no real version 7",
-                      "give them a real key")  # fmt: skip
+        yield finding("key-outlier", values.subject, "uuid", rows=count)
 
 
 def _wrong_epoch(values: Values) -> Iterator[Finding]:
@@ -170,16 +155,14 @@ def _wrong_epoch(values: Values) -> Iterator[Finding]:
     except PreconditionError:
         shown, sane = "beyond the year 9999", False
     if not sane:
-        condition = f"the newest key, {newest}, is {shown} when read as {unit}"
-        yield Finding("key-epoch", "blocker", values.subject, condition, "partitions would be of the wrong width",
-                      'correct the plan\'s epoch ("s", "ms" or "us"), or the row')  # fmt: skip
+        yield finding("key-epoch", values.subject, newest=newest, shown=shown, unit=unit)
 
 
 def _unlisted(values: Values) -> Iterator[Finding]:
     try:
         listed = [one for group in spell_values(values.conn, values.key).values() for one in group]
     except PlanError as exc:
-        yield Finding("key-values", "blocker", values.subject, str(exc), "the list cannot be made", "correct the plan")
+        yield finding("key-values", values.subject, wrong=exc)
         return
     if values.key.spec.default_partition:
         return
@@ -191,8 +174,7 @@ def _unlisted(values: Values) -> Iterator[Finding]:
     found = values.conn.execute(query).fetchall()
     if found:
         shown = ", ".join(f"{value} ({count} rows)" for value, count in found[:5]) + (", …" if len(found) > 5 else "")
-        yield Finding("key-unlisted", "blocker", values.subject, f"values without a partition: {shown}",
-                      "their rows fit no partition", "add them to values, or set default_partition = true")  # fmt: skip
+        yield finding("key-unlisted", values.subject, values=shown)
 
 
 def _spread(values: Values, files: SqlFiles) -> Iterator[Finding]:
@@ -201,14 +183,10 @@ def _spread(values: Values, files: SqlFiles) -> Iterator[Finding]:
     try:
         bounds = plan_bounds(values.conn, files, key.spec, table, datetime.now(UTC))
     except PreconditionError as exc:
-        yield Finding("key-spread", "blocker", values.subject, f"{exc}{_outside(values)}",
-                      "planning time and locks grow with the number of partitions",
-                      "widen the interval, or correct the outermost rows")  # fmt: skip
+        yield finding("key-spread", values.subject, problem=f"{exc}{_outside(values)}")
         return
     if len(bounds) > MANY_LEAVES:
-        yield Finding("key-spread", "warning", values.subject, f"{len(bounds)} partitions{_outside(values)}",
-                      "planning time and locks grow with the number of partitions",
-                      "widen the interval, or correct the outermost rows if they are garbage")  # fmt: skip
+        yield finding("key-spread", values.subject, "many", partitions=len(bounds), outside=_outside(values))
 
 
 def _outside(values: Values) -> str:

@@ -4,72 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rehearsal.catalog.dependents import PROBLEMS, Dependent, read_dependents
+from rehearsal.catalog.dependents import Dependent, read_dependents
 from rehearsal.catalog.findings import Facts, Finding
+from rehearsal.checks.preflight.catalogue import concerns, finding
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover.target.references import problem_of, read_references, unknown_references
+
+# The finding about each kind of object that points at a table: where it moves, where it stays, where it is refused.
+MOVES = {
+    "view": "moves-view",
+    "function": "moves-function",
+    "rule": "moves-rule",
+    "policy": "moves-policy",
+    "publication": "moves-publication",
+}
+STAYS = {
+    "view": "stays-view",
+    "function": "stays-function",
+    "rule": "stays-rule",
+    "policy": "stays-policy",
+    "publication": "stays-publication",
+    "subscription": "stays-subscription",
+    "materialized view": "stays-materialized-view",
+    "object": "stays-object",
+}
+NOT_CARRIED = {
+    "view": "not-carried-view",
+    "function": "not-carried-function",
+    "rule": "not-carried-rule",
+    "policy": "not-carried-policy",
+    "publication": "not-carried-publication",
+    "subscription": "not-carried-subscription",
+    "materialized view": "not-carried-materialized-view",
+    "object": "not-carried-object",
+}
 
 
 def check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
     """Name what points at the table: moved with its name by a swap, left on the equal source by dual-write."""
     for one in read_dependents(conn, files, facts.table.oid, facts.spec.key):
-        kind = one.kind.replace(" ", "-")
-        if facts.plan.strategy == "attach":
-            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, str(one), "it would stay on the history "
-                          "partition", "choose swap, or drop it before and make it again after")  # fmt: skip
-        elif facts.plan.strategy == "dual-write" and one.problem != "publication-all":
-            # A mirror writes by INSERT … ON CONFLICT, which PostgreSQL refuses on a table with rules.
-            stuck = one.kind == "rule" and one.before_sql is not None
-            effect = (
-                "the mirror cannot write a table with rules" if stuck else "it stays on the source, which is kept equal"
-            )
-            remedy = "turn the rule into a trigger" if stuck else "move it when the source is given up"
-            yield Finding(f"{'not-carried' if stuck else 'stays'}-{kind}", "blocker" if stuck else "warning",
-                          facts.spec.name, str(one), effect, remedy)  # fmt: skip
-        elif one.problem:
-            condition, effect, remedy = PROBLEMS[one.problem]
-            remedy = _new_owner(one, conn.info.user) if one.problem == "not-owner" else remedy
-            yield Finding(f"not-carried-{kind}", "blocker", facts.spec.name, f"{one}: {condition}", effect, remedy)
-        else:
-            effect = (
-                "it moves with the name, locked for as long as the swap takes"
-                if one.lock_sql
-                else "it moves with the name"
-            )
-            yield Finding(f"moves-{kind}", "warning", facts.spec.name, str(one), effect, "review it in the dry run")
+        yield _dependent(one, facts, conn.info.user)
 
 
-def _new_owner(one: Dependent, role: str) -> str:
-    """Return the statement by which a DBA hands an object over; it changes nothing else of it."""
-    words = {"view": "view", "function": "routine", "publication": "publication"}
-    if one.kind not in words:
-        return "grant its owner to the role"
+def _dependent(one: Dependent, facts: Facts, role: str) -> Finding:
+    name, strategy = facts.spec.name, facts.plan.strategy
+    if one.kind in MOVES and not one.problem and concerns(MOVES[one.kind], strategy):
+        return finding(MOVES[one.kind], name, "locked" if one.lock_sql else "", what=one)
+    # The mirror of dual-write cannot write a table with rules; what publishes all tables publishes the twin.
+    is_in_the_way = one.problem == "publication-all" or (one.kind == "rule" and one.before_sql is not None)
+    if not is_in_the_way and concerns(STAYS[one.kind], strategy):
+        return finding(STAYS[one.kind], name, what=one)
     # The names of relations and functions come quoted from the catalog.
-    name = quote_ident(one.name) if one.kind == "publication" else one.name
-    return f"as superuser: alter {words[one.kind]} {name} owner to {quote_ident(role)}"
+    words = {"name": quote_ident(one.name) if one.kind == "publication" else one.name, "role": quote_ident(role)}
+    return finding(NOT_CARRIED[one.kind], name, strategy, one.problem or "", what=one, **words)
 
 
 def check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
     """Foreign keys that point at the table: replaced at a swap as the plan says, untouched by dual-write."""
+    name, strategy = facts.spec.name, facts.plan.strategy
     found = read_references(conn, files, facts.table.oid)
     for one in found:
-        problem = problem_of(one, facts.plan, facts.spec, conn.info.server_version)
-        if facts.plan.strategy == "attach":
-            yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", "it would point at "
-                          "the history partition alone", "choose swap, or drop it")  # fmt: skip
-        elif facts.plan.strategy == "dual-write":
-            yield Finding("own-reference" if one.is_own else "stays-reference", "blocker" if one.is_own else "warning",
-                          facts.spec.name, f"{one.label} points at it", "the source keeps it, the twin cannot have it",
-                          "drop it before" if one.is_own else "decide when the source is given up")  # fmt: skip
-        elif problem:
-            yield Finding("referenced", "blocker", facts.spec.name, f"{one.label} points at it", *problem)
+        reason, remedy = problem_of(one, facts.plan, facts.spec, conn.info.server_version) or ("", "")
+        if concerns("stays-reference", strategy):
+            yield finding("own-reference" if one.is_own else "stays-reference", name, label=one.label)
+        elif reason or not concerns("moves-reference", strategy):
+            yield finding("referenced", name, strategy, label=one.label, reason=reason, remedy=remedy)
         else:
-            effect = "its table gets the partition key as well, filled by a trigger; changes of the key cascade"
-            if facts.spec.references[one.name] == "loose":
-                effect = "triggers stand in for it; not against REPEATABLE READ deletes and replication roles"
-            yield Finding("moves-reference", "warning", facts.spec.name, f"{one.label} points at it", effect,
-                          "review it in the dry run; every comparison looks for orphans")  # fmt: skip
-    for name in unknown_references(found, facts.spec):
-        yield Finding("reference-unknown", "blocker", facts.spec.name, f"references names {name}", "there is no such "
-                      "foreign key that points at it", "correct the name in the plan")  # fmt: skip
+            yield finding("moves-reference", name, facts.spec.references[one.name], label=one.label)
+    for unknown in unknown_references(found, facts.spec):
+        yield finding("reference-unknown", name, name=unknown)

@@ -6,13 +6,15 @@ only spoils the way forward.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from rehearsal.catalog.findings import Facts, Finding
 from rehearsal.checks.preflight.access import check_access, check_sight
+from rehearsal.checks.preflight.attach import check_attach
+from rehearsal.checks.preflight.catalogue import concerning, finding
 from rehearsal.checks.preflight.key import check_key_column, check_operators
 from rehearsal.checks.preflight.place import NOT_COPIED, NOT_SWITCHED, Place, places, read_rows
 from rehearsal.checks.preflight.relations import check_dependents, check_references
@@ -20,7 +22,7 @@ from rehearsal.checks.preflight.rights import check_rights
 from rehearsal.checks.preflight.server import OF_THE_DRILL, check_lock_slots, check_room, check_server, check_wal_files
 from rehearsal.checks.preflight.standing import check_drop, check_log, check_names
 from rehearsal.checks.preflight.statements import check_statements
-from rehearsal.checks.preflight.table import check_attach, check_table
+from rehearsal.checks.preflight.table import check_table
 from rehearsal.checks.preflight.trial import check_trial
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection
@@ -64,9 +66,8 @@ ASKS: Mapping[Intent, frozenset[Ask]] = {
     Intent.FIX: frozenset({Ask.ACCESS}),
 }
 HIDDEN = ("policy-forced", "row-security")
-# A single verb makes no restore drill; and a rehearsal needs to see who blocks, a verb is only slower without.
+# A single verb makes no restore drill.
 NOT_OF_VERBS = OF_THE_DRILL
-WARNED_OF_VERBS = ("right-read-stats",)
 
 
 def check_act(
@@ -118,16 +119,16 @@ def _server(conn: Connection, files: SqlFiles) -> dict[str, Any]:
     return read_rows(conn, files, "preflight_server")[0]
 
 
-def _eased(findings: Iterator[Finding]) -> Iterator[Finding]:
+def _eased(findings: Iterable[Finding]) -> Iterator[Finding]:
     for one in findings:
         if one.id not in NOT_OF_VERBS:
-            yield replace(one, severity="warning") if one.id in WARNED_OF_VERBS else one
+            yield finding("right-read-stats", one.subject, "single verb") if one.id == "right-read-stats" else one
 
 
 def _check_place(place: Place, act: Intent) -> list[Finding]:
     """Return the findings of one table; what cannot be seen or does not exist is not asked further."""
     asks = ASKS[act]
-    if act == Intent.ROLLBACK and place.plan.strategy == "dual-write":
+    if act == Intent.ROLLBACK and place.plan.traits.mirrors:
         return list(check_sight(place))  # flags go back: no table is changed
     findings = list(check_access(place)) if Ask.ACCESS in asks else []
     if _is_hidden(findings):
@@ -174,9 +175,13 @@ _CHECKS: Mapping[Ask, Callable[[Place], Iterator[Finding]]] = {
 def _check_shape(place: Place, *, values: bool) -> Iterator[Finding]:
     facts = _facts(place)
     if facts is None:
-        yield Finding("table-missing", "blocker", place.spec.name, "there is no such table", "nothing to partition",
-                      "correct the plan or connect to the right database")  # fmt: skip
-        return
+        yield finding("table-missing", place.spec.name)
+    else:
+        yield from concerning(place.plan.strategy, _of_table(place, facts, values=values))
+
+
+def _of_table(place: Place, facts: Facts, *, values: bool) -> Iterator[Finding]:
+    """Return everything that any strategy could mind about a table."""
     yield from check_table(facts)
     yield from check_attach(place.conn, place.files, facts)
     yield from check_dependents(place.conn, place.files, facts)
@@ -190,7 +195,7 @@ def _facts(place: Place) -> Facts | None:
     if table is None:
         return None
     row = place.row("preflight_table", oid=table.oid)
-    if place.plan.strategy == "attach":
+    if not place.plan.traits.copies:
         table = plain(table, HistoryNames(place.names))
     return Facts(place.plan, place.spec, table, row)
 
@@ -199,12 +204,12 @@ def _check_room(here: list[Place], act: Intent, server: Mapping[str, Any], free:
     """Look whether what is still to be copied, and what is built, has room."""
     need = leaves = 0
     for place in here:
-        copied = act == Intent.SWITCHOVER and place.plan.strategy != "attach" and place.state not in NOT_COPIED
+        copied = act == Intent.SWITCHOVER and place.plan.traits.copies and place.state not in NOT_COPIED
         table = place.table()
         if table is None or copied:
             continue
         bytes_now = place.row("preflight_table", oid=table.oid)["total_bytes"]
         # With attach no row is copied before its history is split: two more indexes at most are built.
-        need += bytes_now // (8 if place.plan.strategy == "attach" and act != Intent.REGRAIN else 1)
+        need += bytes_now // (1 if place.plan.traits.copies or act == Intent.REGRAIN else 8)
         leaves += 30 * (1 + len(table.indexes))
     return [*check_room(need, free), *check_wal_files(need, server), *check_lock_slots(leaves, server)]

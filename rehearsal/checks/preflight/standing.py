@@ -9,6 +9,7 @@ from rehearsal.catalog.dependents import read_dependents
 from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.keys import plan_bounds
 from rehearsal.catalog.tables import Name, dotted
+from rehearsal.checks.preflight.catalogue import finding
 from rehearsal.checks.preflight.place import Place
 from rehearsal.errors import RehearsalError
 from rehearsal.postgres.connection import scalar
@@ -35,17 +36,17 @@ def check_names(place: Place) -> Iterator[Finding]:
     names = _next_names(place)
     taken: list[str] = scalar(place.conn, TAKEN, [[one[0] for one in names], [one[1] for one in names]])
     for name in taken:
-        yield Finding("name-taken", "blocker", place.spec.name, f"{name} already exists", "the switchover gives that "
-                      "name to a table of its own", f"rename or drop {name}, if nobody needs it")  # fmt: skip
+        yield finding("name-taken", place.spec.name, name=name)
 
 
 def _next_names(place: Place) -> list[Name]:
     names, now = place.names, place.state
     if now is None:
-        return [names.target] if place.plan.strategy == "attach" else [names.target, names.retired, *_leaf_names(place)]
-    if place.found and place.found.strategy == "swap":
+        more = [names.retired, *_leaf_names(place)] if place.plan.traits.copies else []
+        return [names.target, *more]
+    if place.plan.traits.exchanges:
         return [names.target if now == state.SWAPPED else names.retired]
-    is_next = now == state.PREPARED and place.plan.strategy == "attach" and not _has_parent(place)
+    is_next = now == state.PREPARED and not place.plan.traits.copies and not _has_parent(place)
     return [names.target] if is_next else []
 
 
@@ -73,17 +74,12 @@ def check_log(place: Place) -> Iterator[Finding]:
     names = place.names
     log = names.reverse_log if now == state.SWAPPED else names.forward_log
     if scalar(place.conn, "select to_regclass(format('%%I.%%I', %s::text, %s::text)) is null", list(log)):
-        yield Finding("log-missing", "blocker", place.spec.name, f"{dotted(log)} is missing", "keys that were written "
-                      "are not known, so the other table lacks those writes", "make it again from the registry, then "
-                      "`invoke doctor --fix`")  # fmt: skip
+        yield finding("log-missing", place.spec.name, log=dotted(log))
         return
     capture = names.reverse_capture_trigger if now == state.SWAPPED else names.capture_trigger
     for one in strategy_of(place.plan).trigger_states(place.conn, place.files, names, place.found):
         if one.name == capture and one.wanted == "A" != one.found:
-            condition = f"trigger {one.name} is {one.found or 'missing'}, wanted A"
-            yield Finding("capture-off", "blocker", dotted(one.table), condition, "writes since then are in one table "
-                          "only, and would be lost", "`invoke doctor --fix` turns it on and brings what is missing"
-                          )  # fmt: skip
+            yield finding("capture-off", dotted(one.table), name=one.name, found=one.found or "missing")
 
 
 def check_drop(place: Place) -> Iterator[Finding]:
@@ -92,10 +88,8 @@ def check_drop(place: Place) -> Iterator[Finding]:
         return
     table = place.table()
     if table is None:
-        yield Finding("retired-missing", "blocker", place.spec.name, f"{dotted(place.source)} is missing", "there is "
-                      "nothing to compare with or to drop", "look who dropped or renamed it")  # fmt: skip
+        yield finding("retired-missing", place.spec.name, table=dotted(place.source))
         return
     for one in read_dependents(place.conn, place.files, table.oid, place.spec.key):
         if one.problem != "publication-all":
-            yield Finding("retired-in-use", "blocker", dotted(place.source), f"{one} points at it", "it cannot be "
-                          "dropped", "let it point at the partitioned table, or drop it")  # fmt: skip
+            yield finding("retired-in-use", dotted(place.source), what=one)

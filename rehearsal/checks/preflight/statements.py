@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from rehearsal.catalog.findings import Finding, Severity
+from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.statements import statements_view
 from rehearsal.catalog.tables import Name, split_name
+from rehearsal.checks.preflight.catalogue import ENTRY, finding
 from rehearsal.checks.preflight.words import Word, has_run, has_word, names_table, read_words
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
@@ -44,9 +45,6 @@ class Use:
 
     id: str
     is_used: Callable[[Sequence[Word], str], bool]
-    effect: str
-    remedy: str
-    severity: Severity = "warning"
     of_insert: bool = False
 
     def is_seen(self, words: Sequence[Word], spec: TableSpec) -> bool:
@@ -68,9 +66,7 @@ def check_statements(conn: Connection, files: SqlFiles, plan: Plan) -> Iterator[
     """Return each use of a planned table that partitioning changes, with its statement, and what was not seen."""
     seen = read_statements(conn, files.headers())
     for one in seen.unseen:
-        yield Finding("statements-unseen", "warning", "pg_stat_statements", one, "statements that a partitioned table "
-                      "refuses, or answers in another way, may be among them", "let it be read, or search the sources: "
-                      "ctid, xmax, ON CONFLICT, ONLY, COPY … TO")  # fmt: skip
+        yield finding("statements-unseen", "pg_stat_statements", what=one)
     for text in seen.texts:
         words = read_words(text)
         for spec in plan.tables:
@@ -80,10 +76,10 @@ def check_statements(conn: Connection, files: SqlFiles, plan: Plan) -> Iterator[
 def _uses(words: Sequence[Word], text: str, spec: TableSpec) -> Iterator[Finding]:
     for use in USES:
         if use.is_seen(words, spec):
-            accepted = use.id in spec.accepted and use.severity == "warning"
             shown = " ".join(text.split())
-            yield Finding(use.id, use.severity, spec.name, f"seen: {shown[:SHOWN]}{'…' * (len(shown) > SHOWN)}",
-                          use.effect, "accepted in the plan" if accepted else use.remedy)  # fmt: skip
+            found = finding(use.id, spec.name, statement=f"{shown[:SHOWN]}{'…' * (len(shown) > SHOWN)}")
+            is_accepted = use.id in spec.accepted and ENTRY[use.id].may_accept
+            yield replace(found, remedy="accepted in the plan") if is_accepted else found
 
 
 def read_statements(conn: Connection, headers: frozenset[str]) -> Seen:
@@ -152,27 +148,20 @@ def _copies_out(words: Sequence[Word], _key: str) -> bool:
 
 
 USES: tuple[Use, ...] = (
-    Use("on-conflict-target", _target_lacks_key, "a partitioned table has no such unique index, so the statement fails",
-        "add the partition key to its ON CONFLICT target", "blocker", of_insert=True),
-    Use("on-conflict-any", _without_target, "it sees a conflict only where primary key and partition key are both the "
-        "same: a row with the same id and another key is inserted beside the first",
-        "look for the row first, or make sure that a repeated row has the same partition key", of_insert=True),
-    Use("on-conflict-constraint", lambda words, _: has_run(words, "on", "conflict", "on", "constraint") > 0,
-        "the constraint of that name holds the partition key as well, or is no longer there: less is a conflict",
-        "name the columns, the partition key among them", of_insert=True),
-    Use("ctid-write", lambda words, _: has_word(words, "ctid") and _changes(words), "each partition has the same "
-        "ctids: rows of other partitions are changed or deleted too",
-        "take rows by primary key, or by (tableoid, ctid)"),
-    Use("ctid-read", lambda words, _: has_word(words, "ctid") and not _changes(words), "each partition has the same "
-        "ctids: a ctid alone no longer names one row", "take rows by primary key, or by (tableoid, ctid)"),
-    Use("system-column", lambda words, _: has_word(words, *SYSTEM_COLUMNS), "a write that returns it through a "
-        "partitioned table fails (0A000)", "tell inserts from updates by a column of your own"),
-    Use("copy-to", _copies_out, "COPY of a partitioned table itself fails", "copy (select … from the table) to …"),
-    Use("only", lambda words, _: has_word(words, "only") and _only(words), "a partitioned table itself has no rows, so "
-        "nothing is found", "drop ONLY"),
-    Use("tableoid", lambda words, _: has_word(words, "tableoid"), "it is that of the partition", "compare with "
-        "pg_partition_root(tableoid)"),
-)  # fmt: skip
+    Use("on-conflict-target", _target_lacks_key, of_insert=True),
+    Use("on-conflict-any", _without_target, of_insert=True),
+    Use(
+        "on-conflict-constraint",
+        lambda words, _: has_run(words, "on", "conflict", "on", "constraint") > 0,
+        of_insert=True,
+    ),
+    Use("ctid-write", lambda words, _: has_word(words, "ctid") and _changes(words)),
+    Use("ctid-read", lambda words, _: has_word(words, "ctid") and not _changes(words)),
+    Use("system-column", lambda words, _: has_word(words, *SYSTEM_COLUMNS)),
+    Use("copy-to", _copies_out),
+    Use("only", lambda words, _: has_word(words, "only") and _only(words)),
+    Use("tableoid", lambda words, _: has_word(words, "tableoid")),
+)
 
 
 def _only(words: Sequence[Word]) -> bool:

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.tables import Table
+from rehearsal.checks.preflight.catalogue import finding
 from rehearsal.checks.preflight.place import Place
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover.copy.replay import EVERYTHING, Drain, settle_sql
@@ -52,15 +53,9 @@ def _lacks_key(place: Place, table: Table) -> bool:
 def _finding(place: Place, step: str, exc: psycopg.Error) -> Finding:
     reason = " ".join(str(exc.diag.message_primary or exc).split())
     where = " ".join((exc.diag.context or "").split())
-    condition = f"tried on a scratch table and rolled back, {step} failed: {exc.sqlstate}: {reason}" + (
-        f" (in {where[:200]})" if where else ""
-    )
-    if (exc.sqlstate or "").startswith(UNCLEAR):
-        return Finding("trial-unclear", "warning", place.spec.name, condition, "nothing is known of what triggers and "
-                       "copy would do with such rows", "look at it before the switchover")  # fmt: skip
-    return Finding("trial", "blocker", place.spec.name, condition, "the application's writes or the copy would fail "
-                   "in the same way", "let functions that checks and generated columns call name their schemas "
-                   "(or: alter function … set search_path), or grant what is missing")  # fmt: skip
+    told = f"{exc.sqlstate}: {reason}" + (f" (in {where[:200]})" if where else "")
+    is_unclear = (exc.sqlstate or "").startswith(UNCLEAR)
+    return finding("trial-unclear" if is_unclear else "trial", place.spec.name, step=step, reason=told)
 
 
 def _try(place: Place, table: Table, step: list[str]) -> None:

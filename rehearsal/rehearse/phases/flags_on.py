@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from rehearsal.plan.strategies import DUAL_WRITE
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
 from rehearsal.rehearse.routing import check_drift, route
-from rehearsal.verdict.gates import DUAL_WRITE
 
 
 def flags_on(context: Context) -> None:

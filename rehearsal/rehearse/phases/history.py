@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rehearsal.catalog.tables import count_rows
 from rehearsal.plan.model import TableSpec
+from rehearsal.plan.strategies import ATTACH
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.figures import compare_figures
@@ -11,7 +12,6 @@ from rehearsal.rehearse.parity import record_duplicates
 from rehearsal.rehearse.phase import Phase, StopHere
 from rehearsal.rehearse.structure import check_definition, check_shape
 from rehearsal.rehearse.untouched import check_content
-from rehearsal.verdict.gates import ATTACH
 
 
 def unchanged(context: Context) -> None:

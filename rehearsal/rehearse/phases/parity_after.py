@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 
+from rehearsal.plan.strategies import COPYING
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.figures import compare_figures
 from rehearsal.rehearse.parity import compare_all
 from rehearsal.rehearse.phase import Phase, StopHere
 from rehearsal.rehearse.structure import check_definition, check_shape
 from rehearsal.switchover.parity import parity_text
-from rehearsal.verdict.gates import COPYING
 
 
 def parity_after(context: Context) -> None:

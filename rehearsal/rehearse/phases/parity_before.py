@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from rehearsal.plan.strategies import COPYING
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
 from rehearsal.switchover.parity import ParityReport, compare, parity_text
-from rehearsal.verdict.gates import COPYING
 
 
 def parity_before(context: Context) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rehearsal.checks.triggers import TriggerTest, results_text, run_trigger_tests
+from rehearsal.plan.strategies import COPYING
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase, StopHere
-from rehearsal.verdict.gates import COPYING
 
 
 def test_triggers(context: Context) -> None:
