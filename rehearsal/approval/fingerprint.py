@@ -1,4 +1,4 @@
-"""The fingerprint of what a run does (law 1): one digest, and a digest of each part, so that a difference has a name.
+"""The fingerprint of what a run does: one digest, and a digest of each part, so that a difference has a name.
 
 Owns what belongs to it: plan, SQL, templates, code of engine and host layer, lock of the libraries. Tests, documents
 and inventories do not: they change nothing that runs on a database of the plan. The major version of a server cannot

@@ -1,4 +1,4 @@
-"""Law 1: what runs in production is what was rehearsed. The one door that every verb goes through.
+"""What runs in production is what was rehearsed. The one door that every verb goes through.
 
 A verb that changes an environment of kind `production` needs a signed GO with the same fingerprint, of a kind, size,
 server and age that fit, and the name of the plan typed by a person. The GO that opened a change also opens what

@@ -1,7 +1,7 @@
 """Bounds of partitions, and the names of leaves. Pure.
 
 Ranges are contiguous. Instants are in UTC and written with an explicit offset, so that they never shift with a
-session's time zone (research: partitioning.md, traps 34 and 35); every bound is text of the key's own type (trap 16).
+session's time zone; every bound is text of the key's own type.
 """
 
 from __future__ import annotations

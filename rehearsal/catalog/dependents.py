@@ -1,6 +1,6 @@
 """What points at a table from outside and moves with its name: views, rules, functions, policies, publications.
 
-All of them follow the table's oid, so after a rename they would silently stay on the retired table (trap 29). Their
+All of them follow the table's oid, so after a rename they would silently stay on the retired table. Their
 texts are read while the table has its name and run again, in the same transaction, when another table has taken it:
 the same texts go forward and back. Views keep their oid (CREATE OR REPLACE), so that whatever stands on them, other
 views, materialized views, grants, triggers, is not touched. Foreign keys are in `references`.

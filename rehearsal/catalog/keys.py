@@ -30,7 +30,7 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 
 FINITE = "{key} > '-infinity' and {key} < 'infinity'"
-# Beyond these psycopg cannot bring an instant home, and no bound can be written (trap 15).
+# Beyond these psycopg cannot bring an instant home, and no bound can be written.
 WRITABLE = "{key} >= '0001-01-01' and {key} < '10000-01-01'"
 
 

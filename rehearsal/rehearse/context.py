@@ -82,7 +82,7 @@ class Context:
 
 
 def fingerprint_of(plan: Plan, files: SqlFiles) -> Fingerprint:
-    """Return the fingerprint of plan, SQL texts and the tool at work (law 1)."""
+    """Return the fingerprint of plan, SQL texts and the tool at work."""
     return take_fingerprint(plan, files.folder)
 
 
@@ -99,7 +99,7 @@ def scale_before(run: Run) -> float:
 
 
 def require_mark(context: Context, conn: Connection) -> None:
-    """Refuse a database whose mark is not the environment's kind, before the first write (law 6).
+    """Refuse a database whose mark is not the environment's kind, before the first write.
 
     Raises:
         PreconditionError: no mark, or that of another kind.

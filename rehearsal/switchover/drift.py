@@ -1,8 +1,8 @@
 """What became of tables since they were last known to fit: compared before names change, there and back.
 
-Owns the rule of law 8. `Watch.look` compares everything while nobody waits, and refuses by name; `Watch.hold`, under
-the lock and in the transaction of the change, looks at one number that any DDL changes, milliseconds: another one gives
-the lock back, and what changed is looked for without it.
+Owns the rule that nothing is switched that is not what it was. `Watch.look` compares everything while nobody waits, and
+refuses by name; `Watch.hold`, under the lock and in the transaction of the change, looks at one number that any DDL
+changes, milliseconds: another one gives the lock back, and what changed is looked for without it.
 """
 
 from __future__ import annotations

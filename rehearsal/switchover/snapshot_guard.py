@@ -139,7 +139,7 @@ def refuse_old_snapshots(conn: Connection) -> None:
     """Refuse an exchange while a transaction that has not touched the table keeps a snapshot from before.
 
     Under REPEATABLE READ it would work on the other table after the exchange and not see what was drained into it
-    since: its UPDATE or DELETE of such a row would find nothing and say so without an error (trap 4). Under READ
+    since: its UPDATE or DELETE of such a row would find nothing and say so without an error. Under READ
     COMMITTED an idle transaction keeps no snapshot.
 
     Raises:

@@ -64,7 +64,7 @@ def check_key(key: Key, column: Column) -> Iterator[Finding]:
 
 
 def check_key_values(conn: Connection, files: SqlFiles, key: Key, table: Table) -> Iterator[Finding]:
-    """Look for keys that have no place, or a strange one (traps 14 and 15)."""
+    """Look for keys that have no place, or a strange one."""
     values = Values(conn, key, table)
     strange = [*_nulls(values, table), *_strange(values)]
     yield from strange

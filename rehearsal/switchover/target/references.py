@@ -1,6 +1,6 @@
 """Foreign keys that point at a table: what the plan decided for each, at the swap and on the way back.
 
-A foreign key needs a unique index on what it refers to, and a partitioned table has none without its key (trap 23).
+A foreign key needs a unique index on what it refers to, and a partitioned table has none without its key.
 `loose` puts triggers on both sides in the place of the foreign key, with its ON DELETE and ON UPDATE, its name in the
 errors and its deferral; rows that point at nothing are looked for in every comparison, since two cases get past
 triggers: a REPEATABLE READ transaction that deletes a row which was referred to after its snapshot, and sessions with

@@ -2,7 +2,7 @@
 
 Two short locks. Under the first the log is drained to zero and the synchronous triggers go on; the key log stays on,
 since a transaction with a snapshot from before would not see rows that the copy brought, and its delete would miss
-them (trap 4). When the last such transaction has ended, the second lock drains once more and ends the capture.
+them. When the last such transaction has ended, the second lock drains once more and ends the capture.
 """
 
 from __future__ import annotations
