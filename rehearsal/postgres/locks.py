@@ -84,10 +84,10 @@ def with_lock(
     that takes longer than `hold_ms` three times at most;
     `between` runs before each new try, with no lock held. `deadlock_timeout` is set below `lock_timeout` where the
     role may do so, since autovacuum yields only after `deadlock_timeout` (measured: a lock_timeout of 500 ms
-    against its default of 1 s failed 3 of 3 times). Where it may not, autovacuum is asked to yield before the next try, in a lock
-    mode that the application does not feel. The commit waits for no disk and no standby while the lock is held; it is
-    durable when this returns. The connection must be idle: the transaction is one of its own, READ COMMITTED whatever
-    the session's default is, so that no snapshot under the lock is older than the lock.
+    against its default of 1 s failed 3 of 3 times). Where it may not, autovacuum is asked to yield before the next try,
+    in a lock mode that the application does not feel. The commit waits for no disk and no standby while the lock is
+    held; it is durable when this returns. The connection must be idle: the transaction is one of its own, READ
+    COMMITTED whatever the session's default is, so that no snapshot under the lock is older than the lock.
 
     Raises:
         LockNotAcquired: the budget is spent; names the sessions that blocked it, as PostgreSQL sees them.
