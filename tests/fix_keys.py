@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover.target.target import render_changes
+from tests.waiting import eventually
 
 TABLE: Name = ("public", 'Key"ed Rows')
 ROWS = 1_500
@@ -258,9 +258,8 @@ def writing_keys(
         thread.start()
     try:
         yield state
-        deadline = time.monotonic() + 20
-        while not errors and len(state.acknowledged) < 4 and time.monotonic() < deadline:
-            time.sleep(0.01)  # until each kind of write was acknowledged
+        # Until each kind of write was acknowledged.
+        eventually(lambda: len(state.acknowledged) == 4, 60, unless=lambda: errors)
     finally:
         state._stop.set()
         for thread in threads:

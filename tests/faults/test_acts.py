@@ -19,7 +19,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import catalog_digest
 from tests.fix_tables import deploy, make_plan, make_switchover
-from tests.load_world import wait_until
+from tests.waiting import eventually
 
 OTHERS = """
 select count(*) from pg_catalog.pg_stat_activity
@@ -42,7 +42,7 @@ def settled_digest(conn: Connection, files: SqlFiles) -> str:
 
     Sessions of the engine that end count their rows then.
     """
-    wait_until(lambda: scalar(conn, OTHERS) == 0)
+    eventually(lambda: scalar(conn, OTHERS) == 0)
     conn.execute("select pg_catalog.pg_stat_force_next_flush()")
     return catalog_digest(conn, files)
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from rehearsal.postgres.connection import connect, scalar
 from tests.fix_app import free_port
 from tests.fix_postgres import ROOT
 
+PATIENCE_S = 3600
 LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib64/faketime/libfaketimeMT.so.1")
 # What waits by the monotonic clock, which is not shifted, goes to the C library past libfaketime: that would take the
 # moments of Python's threads for shifted ones, and whoever waits for the interpreter's lock would not let the other go.
@@ -145,7 +147,9 @@ def rehearse_over_midnight(tmp_path: Path, midnight: datetime, *words: str, befo
     }
     seen = Seen()
     with rehearsing(tmp_path, variables, *words) as process:
+        deadline = time.monotonic() + PATIENCE_S
         while process.poll() is None:
+            assert time.monotonic() < deadline, "the rehearsal does not end"
             look(seen, base, port, app_port)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=2)

@@ -25,6 +25,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import as_query
+from tests.waiting import eventually
 
 TABLE = 'public."We""ird Events"'
 RETURNING = "returning id, pg_catalog.pg_current_xact_id()::text"
@@ -38,6 +39,8 @@ WRITES = {
 ACTIONS = ("insert", "insert", "update", "update", "move", "delete")
 LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ)
 PAUSE_S = 0.01
+# A server that was killed is up again by then.
+PATIENCE_S = 90.0
 
 
 @dataclass
@@ -99,9 +102,7 @@ class Writer:
 
     def _settle(self, action: str, row: int, note: str, xid: str) -> None:
         """Look, once the server is up again and nothing of the old session is left."""
-        while (found := self._look(row, xid)) is None:
-            threading.Event().wait(PAUSE_S)
-        status, have = found
+        status, have = eventually(lambda: self._look(row, xid), PATIENCE_S, pause=PAUSE_S)
         is_done = have is None if action == "delete" else have == note
         self.counts[f"in doubt, {'done' if is_done else 'not done'}"] += 1
         if (status == "committed") != is_done:

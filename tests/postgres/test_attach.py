@@ -23,6 +23,7 @@ from rehearsal.switchover.strategies.attach import cutover as attached
 from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.strategies.attach.prepare import Attach
 from tests.fix_tables import deploy, make_plan, make_switchover, writing
+from tests.waiting import eventually
 
 ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
 
@@ -88,8 +89,7 @@ def test_there_and_back_and_there_again_under_writers(
 
     around = end_of(conn, events) - timedelta(days=35)
     with writing(database, events, isolation=isolation, first=around) as wide:
-        while work.attached(conn).outside_rows(conn) < 50:
-            pass
+        eventually(lambda: work.attached(conn).outside_rows(conn) >= 50, 60)
         assert work.roll_back()
         assert not work.roll_back()
         back = catalog.read(events)

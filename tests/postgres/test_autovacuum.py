@@ -14,6 +14,7 @@ from rehearsal.errors import LockNotAcquired
 from rehearsal.postgres.connection import Connection, LockPolicy, connect, scalar, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import make_plan
+from tests.waiting import eventually
 
 LOCK = sql.SQL("lock table public.posts in access exclusive mode")
 # A page costs at least one, so each one is followed by a nap: this vacuum lasts as long as any test.
@@ -41,8 +42,7 @@ def vacuumed(conn: Connection) -> Iterator[None]:
     conn.execute("select pg_catalog.pg_reload_conf()")
     try:
         conn.execute(sql.SQL(SETUP))
-        while not scalar(conn, AT_WORK):
-            conn.execute("select pg_catalog.pg_sleep(0.1)")
+        eventually(lambda: scalar(conn, AT_WORK), 60, pause=0.1)
         yield
     finally:
         conn.execute("alter system reset autovacuum_naptime")

@@ -19,6 +19,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -65,8 +66,7 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
     assert not make_switchover(database, sql_files, plan, run).switch()
     until = datetime.fromisoformat(attach.statements(conn).split.until)
     with writing(database, events, writers=2, first=until - timedelta(days=30)) as wide:
-        while attach.attached(conn).outside_rows(conn) < 50:
-            pass
+        eventually(lambda: attach.attached(conn).outside_rows(conn) >= 50, 60)
         assert live(database, tmp_path, "5", "back") >= 4
 
     after = Catalog(conn, sql_files).read(events)

@@ -20,6 +20,7 @@ from rehearsal.switchover.snapshot_guard import Guard
 from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.table import Switchover
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+from tests.waiting import eventually
 
 TABLE = 'public."We""ird Events"'
 PATIENT = {"timeout_ms": 20_000, "max_timeout_ms": 20_000, "hold_ms": 60_000}
@@ -50,12 +51,11 @@ create or replace trigger gate before update on rehearsal.migration
 @contextmanager
 def late(database: Database, conn: Connection, work: Switchover, turn: str) -> Iterator[None]:
     """Hold an exchange at its last statement, all locks taken, until the block ends; then let it commit."""
-    with connect(database, autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, connect(database, autocommit=False) as holder:
         conn.execute(as_query(GATE))
         holder.execute("select pg_catalog.pg_advisory_xact_lock(4711)")
         done = pool.submit(getattr(work, turn))
-        while not scalar(conn, ENGINE_WAITS):
-            assert not done.done(), done.result()
+        eventually(lambda: scalar(conn, ENGINE_WAITS), 60, unless=lambda: done.done() and done.result())
         yield
         holder.commit()
         assert done.result(timeout=60)
@@ -69,8 +69,7 @@ def waiting(conn: Connection, pool: ThreadPoolExecutor, app: Connection, write: 
             return app.execute(as_query(write), [row]).rowcount
 
     done = pool.submit(act)
-    while not scalar(conn, WAITS, [app.info.backend_pid]):
-        assert not done.done()
+    eventually(lambda: scalar(conn, WAITS, [app.info.backend_pid]), 60, unless=done.done)
     return done
 
 
@@ -199,8 +198,7 @@ def test_the_guard_stays_as_long_as_it_is_needed(
         app.isolation_level = IsolationLevel.REPEATABLE_READ
         conn.execute("select pg_advisory_lock(7)")
         busy = pool.submit(app.execute, "select pg_advisory_xact_lock(7)")
-        while not scalar(conn, WAITS, [app.info.backend_pid]):
-            assert not busy.done()
+        eventually(lambda: scalar(conn, WAITS, [app.info.backend_pid]), 60, unless=busy.done)
         assert work.switch()
         assert scalar(conn, GUARDS) == 1
         conn.execute("select pg_advisory_unlock(7)")

@@ -24,6 +24,7 @@ from rehearsal.switchover.copy.signals import Signals
 from rehearsal.switchover.copy.throttle import Pacer, make_pacer
 from tests.fix_postgres import burning
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+from tests.waiting import eventually
 
 WAIT_S = 60.0
 
@@ -75,8 +76,7 @@ def test_full_pace_is_never_slowed(database: Database, sql_files: SqlFiles, even
     plan = make_plan("swap", pace={"cores": 1, "mode": "full"})
     with burning(database), pacer(database, sql_files, plan, run, events) as turns:
         seen, stop = Signals(database, sql_files, events, ("id",)), threading.Event()
-        while (seen.read(stop, 0.05).busy or 0) < 1:
-            pass
+        eventually(lambda: seen.read(stop, 0.05), 60, that=lambda reading: (reading.busy or 0) >= 1)
         seen.close()
         assert turns.places == plan.copying.workers
 

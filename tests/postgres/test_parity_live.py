@@ -6,6 +6,7 @@ import contextlib
 import random
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from psycopg import errors
@@ -16,6 +17,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
+from tests.waiting import eventually
 
 SCHEMA = """
 create table public.posts (id bigint generated always as identity primary key, at timestamptz not null, body text);
@@ -68,6 +70,10 @@ class Writers:
         self.stop = threading.Event()
         self.started = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=[seed]) for seed in range(threads)]
+
+    def has_written(self, count: int) -> bool:
+        """Return whether so many writes were committed."""
+        return self.writes >= count
 
     def _run(self, seed: int) -> None:
         dice = random.Random(seed)
@@ -127,9 +133,8 @@ def test_lagging_twin_is_explained_by_the_key_log(
     conn.execute(CAPTURE)
     with writing(database) as writers:
         for _ in range(3):
-            seen = writers.writes
-            while writers.writes < seen + 20:
-                writers.stop.wait(0.01)
+            wanted = writers.writes + 20
+            eventually(partial(writers.has_written, wanted), 60)
             got = compare(database, sql_files, *tables, "at", keylog=("public", "keylog"))
             assert got.unexplained == 0, got.text()
             assert got.explained > 0

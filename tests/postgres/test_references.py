@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
@@ -20,6 +21,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import plan_statements
 from rehearsal.switchover.target.references import count_orphans, from_stored, read_references
 from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.waiting import eventually
 
 EV = 'public."We""ird Events"'
 CHILDREN = f"""
@@ -45,6 +47,7 @@ update {EV} set parent = 60 where id = 61;
 """
 NAMES = ['kept "fk', "gone_event_fkey", "emptied_event_fkey", "fallen_event_fkey", "late_event_fkey", "own_parent"]
 Violation = psycopg.errors.ForeignKeyViolation
+WAITS = "select exists (select from pg_locks where pid = %s and not granted)"
 
 
 def plan_with(decisions: dict[str, str] | None = None, strategy: str = "swap") -> Plan:
@@ -161,29 +164,20 @@ def test_delete_and_reference_at_the_same_time_end_in_one_order(
     work.prepare()
     work.switch()
     insert = 'insert into public."Kept ""by"" none" values ({}, {})'
-    for number, (first, second) in enumerate(((insert.format(70, 100), 100), (101, insert.format(71, 101)))):
+    for first, second in ((insert.format(70, 100), 100), (101, insert.format(71, 101))):
         statements = [one if isinstance(one, str) else f"delete from {EV} where id = {one}" for one in (first, second)]
-        with connect(database, autocommit=False) as one, connect(database, role="second") as two:
+        with (
+            ThreadPoolExecutor(1) as pool,
+            connect(database, autocommit=False) as one,
+            connect(database, role="second") as two,
+        ):
             one.execute(statements[0].encode())
-            failed: list[BaseException] = []
-
-            def late(
-                statement: str = statements[1], two: Connection = two, failed: list[BaseException] = failed
-            ) -> None:
-                try:
-                    two.execute(statement.encode())
-                except Violation as exc:
-                    failed.append(exc)
-
-            thread = threading.Thread(target=late)
-            thread.start()
-            query = "select exists (select from pg_locks where pid = %s and not granted)"
-            while thread.is_alive() and not scalar(conn, query, [two.info.backend_pid]):
-                pass
-            assert thread.is_alive(), f"order {number} did not wait"
+            late = pool.submit(two.execute, statements[1].encode())
+            its_lock = partial(scalar, conn, WAITS, [two.info.backend_pid])
+            eventually(its_lock, 60, unless=late.done)
             one.commit()
-            thread.join()
-        assert len(failed) == 1
+            with pytest.raises(Violation, match='violates foreign key "kept ""fk"'):
+                late.result(60)
     for one_reference in from_stored(state.read_migration(conn, referred).detail):
         assert count_orphans(conn, sql_files, one_reference, referred) == (0, [])
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ from rehearsal.switchover.target.indexes import carry_sql
 from rehearsal.switchover.target.references import Reference, values_of
 from rehearsal.switchover.target.target import clear_target_sql, mirror_values_of, render_changes
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
+from tests.waiting import eventually
 
 STEPS = Path(__file__).resolve().parents[2] / "sql" / "steps"
 MODES = (
@@ -326,17 +327,19 @@ def test_header_names_the_lock_of_a_step_outside_transactions(
         "select mode from pg_catalog.pg_locks where granted and relation = %s::oid and pid = (select pid from "
         "pg_catalog.pg_stat_activity where application_name = 'pg-rehearsal builder')"
     )
-    held: set[str] = set()
-    with connect(database, autocommit=False) as writer, connect(database, role="builder") as builder:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        connect(database, autocommit=False) as writer,
+        connect(database, role="builder") as builder,
+    ):
         writer.execute('update public."We""ird Events" set note = note where id = 7')
-        thread = threading.Thread(target=builder.execute, args=(as_query(text),))
-        thread.start()
-        while not held:
-            held = {re.sub("([a-z])([A-Z])", r"\1 \2", row[0][:-4]).upper() for row in conn.execute(theirs, [source])}
+        built = pool.submit(builder.execute, as_query(text))
+        modes = eventually(lambda: conn.execute(theirs, [source]).fetchall(), 60, unless=built.done, pause=0.001)
         writer.execute('update public."We""ird Events" set note = note where id = 8')
         writer.commit()
-        thread.join()
+        built.result(60)
 
+    held = {re.sub("([a-z])([A-Z])", r"\1 \2", mode[:-4]).upper() for (mode,) in modes}
     assert held == {claims(step, noun)}
 
 
