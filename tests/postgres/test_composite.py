@@ -22,6 +22,7 @@ from rehearsal.switchover.dryrun import plan_statements
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.references import count_orphans, from_stored
 from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.writing import at_work
 
 EV = 'public."We""ird Events"'
 CHILDREN = f"""
@@ -99,9 +100,9 @@ def use(conn: Connection) -> None:
 @contextmanager
 def referring(database: Database) -> Iterator[list[int]]:
     """Refer to rows and move them all the while; each writer only to rows that nobody deletes."""
-    stop, done, errors = threading.Event(), [0], list[BaseException]()
+    done = [0]
 
-    def work() -> None:
+    def work(stop: threading.Event) -> None:
         with connect(database, role="referring") as conn:
             number = 0
             while not stop.is_set():
@@ -112,20 +113,10 @@ def referring(database: Database) -> Iterator[list[int]]:
                     say(conn, f'update {EV} set "Created At" = "Created At" + interval \'1 day\' where id = {row}')
                     done[0] += 1
                 except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
-                    pass
-                except BaseException as exc:  # noqa: BLE001 -- handed to the test below
-                    errors.append(exc)
-                    return
+                    continue
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with at_work(work):
         yield done
-    finally:
-        stop.set()
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def test_a_real_foreign_key_stays_at_every_turn(

@@ -39,7 +39,7 @@ def test_killed_at_statement_after_statement_it_still_ends_exact(
 
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) >= 10
-    assert min(writers.acknowledged.get(one, 0) for one in ("insert", "update", "move", "delete")) > 0
+    assert writers.did_everything, writers.acknowledged
     assert writers.lost(conn, events) == []
     wanted = state.MIRRORED if strategy == "dual-write" else state.SWAPPED
     assert state.read_migration(conn, events).state == wanted
@@ -74,7 +74,7 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
     assert after.triggers == ()
     assert Catalog(conn, sql_files).find(names_of(events).target) is None
     for one in (writers, wide):
-        assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
+        assert one.did_everything, one.acknowledged
     assert writers.lost(conn, events) == []
     assert wide.lost(conn, events) == []
 
@@ -92,7 +92,7 @@ def test_regrain_killed_at_statement_after_statement_ends_exact(
     with writing(database, events, writers=2) as writers:
         assert live(database, tmp_path, "23", "regrain") >= 6
 
-    assert min(writers.acknowledged.get(one, 0) for one in ("insert", "update", "move", "delete")) > 0
+    assert writers.did_everything, writers.acknowledged
     assert writers.lost(conn, events) == []
     assert state.read_migration(conn, events).state == state.REGRAINED
     with writing(database, events, writers=2) as back:
