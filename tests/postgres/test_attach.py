@@ -31,7 +31,6 @@ ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPE
 @pytest.fixture
 def work(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Attach:
     """The events table, registered."""
-    assert events
     plan = make_plan("attach")
     deploy(conn, sql_files, plan)
     return make_switchover(database, sql_files, plan, run).attach
@@ -122,7 +121,8 @@ def test_rows_outside_history_with_a_key_that_history_has_stand_in_the_way_by_na
     assert scalar(conn, 'select count(*) from public."We""ird Events" where id = 7') == 1
 
 
-def test_history_keeps_its_primary_key_unique(conn: Connection, events: Name, work: Attach) -> None:
+@pytest.mark.usefixtures("events")
+def test_history_keeps_its_primary_key_unique(conn: Connection, work: Attach) -> None:
     """Within history a doubled primary key is refused as before, by the index that the way back takes."""
     work.prepare()
     work.switch()
@@ -130,7 +130,6 @@ def test_history_keeps_its_primary_key_unique(conn: Connection, events: Name, wo
 
     with pytest.raises(psycopg.errors.UniqueViolation, match="rehearsal_back"):
         conn.execute(insert, ["2026-01-31"])
-    assert events
 
 
 def test_what_was_made_since_the_cut_over_stands_in_the_way_back(conn: Connection, events: Name, work: Attach) -> None:
@@ -188,7 +187,8 @@ def test_an_undone_preparation_leaves_nothing(
     assert work.prepare()
 
 
-def test_an_invalid_index_that_a_kill_left_is_built_anew(conn: Connection, events: Name, work: Attach) -> None:
+@pytest.mark.usefixtures("events")
+def test_an_invalid_index_that_a_kill_left_is_built_anew(conn: Connection, work: Attach) -> None:
     """CREATE INDEX CONCURRENTLY leaves an invalid index behind; the next run does not take it for its own."""
     work.prepare()
     conn.execute("update pg_index set indisvalid = false where indexrelid = %s::regclass", [_quoted(work)])
@@ -199,7 +199,6 @@ def test_an_invalid_index_that_a_kill_left_is_built_anew(conn: Connection, event
 
     assert scalar(conn, "select indisvalid from pg_index where indexrelid = %s::regclass", [_quoted(work)])
     assert work.switch()
-    assert events
 
 
 def _quoted(work: Attach) -> str:

@@ -147,8 +147,9 @@ def test_a_real_foreign_key_stays_at_every_turn(
     assert [count_orphans(conn, sql_files, one, referred)[0] for one in found] == [0, 0, 0]
 
 
+@pytest.mark.usefixtures("referred")
 def test_preparation_may_be_repeated_and_mends_what_is_wrong(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
 ) -> None:
     """A killed fill goes on; a key that slipped past the triggers is corrected before it is validated."""
     plan = plan_with()
@@ -198,11 +199,11 @@ def test_what_cannot_be_composite_is_refused(
     assert state.read_migration(conn, referred).state == state.FOLLOWING
 
 
-def test_dry_run_prints_the_preparation(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
+@pytest.mark.usefixtures("referred")
+def test_dry_run_prints_the_preparation(conn: Connection, sql_files: SqlFiles) -> None:
     """The column, the fill and the foreign key that the swap makes."""
     acts = {one.step: one.sql for one in plan_statements(conn, sql_files, plan_with(), NOW)}
 
     assert "add column if not exists" in acts['partition key for foreign key line "fk of public.Line "items" all']
     assert "is distinct from" in acts["fill it, the first blocks"]
     assert "on update cascade not valid" in acts["swap"]
-    assert referred

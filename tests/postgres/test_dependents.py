@@ -202,8 +202,9 @@ def test_writes_through_views_and_rules_reach_the_live_table(
         assert difference(conn, pointed_at, other) == (0, 0)
 
 
+@pytest.mark.usefixtures("pointed_at")
 def test_reader_of_a_view_and_the_swap_do_not_deadlock(
-    database: Database, conn: Connection, sql_files: SqlFiles, pointed_at: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
 ) -> None:
     """Whoever reads the view is waited for before the table is locked, and is named."""
     plan = make_plan("swap", locks={"timeout_ms": 20, "max_timeout_ms": 40, "attempts": 2})
@@ -245,8 +246,9 @@ def test_failure_in_the_swap_leaves_everything_as_it_was(
     assert picture(conn) == before
 
 
+@pytest.mark.usefixtures("pointed_at")
 def test_something_left_behind_is_never_committed(
-    database: Database, conn: Connection, sql_files: SqlFiles, pointed_at: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
 ) -> None:
     """A template that forgets to bring things back is found before the commit (mutant of the check)."""
     plan = make_plan("swap")
@@ -299,7 +301,8 @@ def test_what_cannot_move_is_refused_with_a_remedy_before_and_at_the_swap(
     assert state.read_migration(conn, events).state == state.FOLLOWING
 
 
-def test_column_list_without_the_key_is_refused(conn: Connection, sql_files: SqlFiles, events: Name) -> None:
+@pytest.mark.usefixtures("events")
+def test_column_list_without_the_key_is_refused(conn: Connection, sql_files: SqlFiles) -> None:
     """UPDATE on the partitioned table would fail, since its primary key has the partition key in it."""
     if conn.info.server_version < 150000:
         pytest.skip("column lists came with PostgreSQL 15")
@@ -307,7 +310,6 @@ def test_column_list_without_the_key_is_refused(conn: Connection, sql_files: Sql
         'create publication p for table public."We""ird Events" (id, note) with (publish_via_partition_root = true)'
     )
     assert [one.remedy for one in blockers(conn, sql_files, make_plan("swap"))] == ["add the key to the column list"]
-    assert events
 
 
 def blockers(conn: Connection, files: SqlFiles, plan: object) -> list[Finding]:
@@ -315,7 +317,8 @@ def blockers(conn: Connection, files: SqlFiles, plan: object) -> list[Finding]:
     return [one for one in run_preflight(conn, files, plan) if one.severity == "blocker"]  # type: ignore[arg-type]
 
 
-def test_preflight_and_dry_run_name_what_moves(conn: Connection, sql_files: SqlFiles, pointed_at: Name) -> None:
+@pytest.mark.usefixtures("pointed_at")
+def test_preflight_and_dry_run_name_what_moves(conn: Connection, sql_files: SqlFiles) -> None:
     """Nothing is moved that people did not read of before; dual-write leaves it where it is and says so."""
     plan = make_plan("swap")
     named = {one.condition for one in run_preflight(conn, sql_files, plan) if one.id.startswith("moves-")}
@@ -327,4 +330,3 @@ def test_preflight_and_dry_run_name_what_moves(conn: Connection, sql_files: SqlF
     stays = run_preflight(conn, sql_files, make_plan("dual-write"))
     assert "view public.plain" in {one.condition for one in stays if one.id == "stays-view"}
     assert {one.condition for one in stays if one.severity == "blocker"} == {"rule off", "rule no loud notes"}
-    assert pointed_at

@@ -184,8 +184,9 @@ def test_read_committed_is_let_in_though_its_snapshot_may_be_older(
     assert difference(conn, events, names_of(events).retired) == (0, 0)
 
 
+@pytest.mark.usefixtures("events")
 def test_the_guard_stays_as_long_as_it_is_needed(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
 ) -> None:
     """A snapshot that is busy elsewhere during the swap: refused when it comes; the next run ends the guard."""
     plan = make_plan("swap", locks={"budget_s": 2.0})
@@ -212,7 +213,7 @@ def test_the_guard_stays_as_long_as_it_is_needed(
 
 
 def test_a_guard_that_was_restored_from_a_backup_lets_everybody_in(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, events: Name
 ) -> None:
     """Its number is of another cluster: no snapshot here has seen it, and none needs to."""
     deploy(conn, sql_files, make_plan("swap"))

@@ -228,20 +228,20 @@ def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
     assert state.read_migration(conn, referred).state == state.FOLLOWING
 
 
-def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
+@pytest.mark.usefixtures("referred")
+def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlFiles) -> None:
     """The source stays equal, so what points at it stays right; only the table's own key has no place on the twin."""
     found = run_preflight(conn, sql_files, plan_with(strategy="dual-write"))
 
     assert {one.id for one in found if one.severity == "blocker"} == {"own-reference"}
     assert len([one for one in found if one.id == "stays-reference"]) == len(NAMES) - 1
-    assert referred
 
 
-def test_dry_run_prints_what_replaces_a_key(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
+@pytest.mark.usefixtures("referred")
+def test_dry_run_prints_what_replaces_a_key(conn: Connection, sql_files: SqlFiles) -> None:
     """Triggers, their functions and the locks of the referencing tables."""
     acts = plan_statements(conn, sql_files, plan_with(), NOW)
     text = "\n".join(one.sql for one in acts if one.step == "swap")
 
     for part in ('lock table "public"."gone"', 'drop constraint "gone_event_fkey"', "raise foreign_key_violation"):
         assert part in text, part
-    assert referred

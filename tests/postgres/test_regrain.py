@@ -33,7 +33,6 @@ where c.contype = 'f' and (c.conparentid = 0 or not c.convalidated) and r.relisp
 @pytest.fixture
 def attached(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Regrain:
     """The events table, attached."""
-    assert events
     plan = make_plan("attach")
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)
@@ -145,8 +144,9 @@ def test_history_that_was_split_follows_its_partitions(conn: Connection, events:
     assert scalar(conn, 'select count(*) from public."We""ird Events"') == 3999
 
 
+@pytest.mark.usefixtures("events")
 def test_a_table_that_is_not_attached_is_refused(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
 ) -> None:
     """There is no history to split yet."""
     plan = make_plan("attach")
@@ -154,12 +154,12 @@ def test_a_table_that_is_not_attached_is_refused(
 
     with pytest.raises(PreconditionError, match="once it is attached"):
         Regrain(database, sql_files, plan, plan.tables[0], run).split()
-    assert events
 
 
 @pytest.mark.parametrize("split", [False, True])
+@pytest.mark.usefixtures("events")
 def test_clean_up_ends_the_way_back_and_keeps_the_table(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, attached: Regrain, *, split: bool
+    database: Database, conn: Connection, sql_files: SqlFiles, attached: Regrain, *, split: bool
 ) -> None:
     """After the stable days nothing of ours is left but the partitions; before them it is refused."""
     plan = attached.plan

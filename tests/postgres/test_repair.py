@@ -99,9 +99,8 @@ def test_a_log_left_behind_is_not_drained_while_mirrors_are_on(
     assert scalar(conn, as_query(f"select count(*) from {log}")) == 0
 
 
-def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(
-    conn: Connection, events: Name, mirrored: Switchover
-) -> None:
+@pytest.mark.usefixtures("mirrored")
+def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(conn: Connection, events: Name) -> None:
     """The partitioned key is (id, key): only the mirror knows that the id alone is unique in the legacy table."""
     insert = """insert into {} (id, "Created At", "unit id", amount) values (5, '2026-02-20', 1, 4)"""
     with pytest.raises(psycopg.errors.UniqueViolation):
@@ -112,12 +111,12 @@ def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(
     conn.execute(f"""update {TWIN} set "Created At" = "Created At" + interval '1 hour' where id = 5""")
     conn.execute(f"""update {TWIN} set "Created At" = "Created At" + interval '2 months' where id = 6""")
     conn.execute(f"update {TWIN} set id = 90001 where id = 7")
-    assert mirrored
     assert difference(conn, events, names_of(events).target) == (0, 0)
 
 
+@pytest.mark.usefixtures("events")
 def test_a_swap_waits_for_readers_of_the_twin_before_it_locks_the_source(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
 ) -> None:
     """The application has no part in the twin, so it must not wait while the swap does."""
     plan = make_plan("swap", locks={"timeout_ms": 300, "attempts": 3})
@@ -185,8 +184,9 @@ def test_clearing_the_twin_is_bounded_and_names_who_reads_it(
 
 
 @pytest.mark.parametrize("turn", ["swap", "swap back"])
+@pytest.mark.usefixtures("events")
 def test_a_swap_waits_for_snapshots_from_before(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, turn: str
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run, turn: str
 ) -> None:
     """A transaction with such a snapshot would not see what is drained into the other table, and lose its update."""
     plan = make_plan("swap", locks={"timeout_ms": 50, "attempts": 3})
