@@ -250,7 +250,7 @@ def test_without_the_trial_it_is_not_found(
 ) -> None:
     """The trial taken out."""
     monkeypatch.setattr(run, "check_trial", lambda _: [])
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=r"\('trial', True\)"):
         call_without_schema_is_found(conn, sql_files, COLUMNS["a check"], "dual-write")
 
 
@@ -347,7 +347,7 @@ def test_looking_for_conflict_targets_alone_misses_it(
 ) -> None:
     """As it was: only targets of ON CONFLICT."""
     monkeypatch.setattr(statements, "USES", statements.USES[:1])
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=f"assert '{SEEN[text]}' in"):
         statements_are_named(conn, sql_files, text, SEEN[text])
 
 

@@ -176,7 +176,7 @@ def test_an_undone_preparation_leaves_nothing(
     """Before the cut-over the way back takes everything off the table again."""
     before = Catalog(conn, sql_files).read(events)
     work.prepare()
-    with pytest.raises(psycopg.errors.CheckViolation):
+    with pytest.raises(psycopg.errors.CheckViolation, match="rehearsal"):
         conn.execute('update public."We""ird Events" set "Created At" = %s where id = 7', [end_of(conn, events)])
 
     assert work.roll_back()

@@ -191,7 +191,7 @@ def test_writes_through_views_and_rules_reach_the_live_table(
         row = conn.execute(insert.encode()).fetchone()
         assert row is not None
         assert row[1] == "from the view"
-        with pytest.raises(psycopg.errors.WithCheckOptionViolation):
+        with pytest.raises(psycopg.errors.WithCheckOptionViolation, match='view "plain"'):
             conn.execute("update public.plain set amount = 95 where id = %s", [row[0]])
         conn.execute('update public."We""ird Events" set note = \'LOUD\' where id = %s', [row[0]])
         assert scalar(conn, "select count(*) from public.audit") == 1

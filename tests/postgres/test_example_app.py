@@ -180,7 +180,7 @@ def test_sigterm_finishes_the_request_in_flight(start_app: StartApp, app_databas
         waiting = "select count(*) from pg_locks where not granted"
         eventually(lambda: scalar(conn, waiting) > 0, 30, unless=answer.done)
         app.process.send_signal(signal.SIGTERM)
-        with pytest.raises(subprocess.TimeoutExpired):
+        with pytest.raises(subprocess.TimeoutExpired, match="example_app"):
             app.process.wait(timeout=0.5)
         holder.rollback()
 

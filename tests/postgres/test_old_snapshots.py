@@ -90,7 +90,7 @@ def race(
         with late(database, conn, work, turn):
             done = waiting(conn, pool, app, write, row)
         if refused:
-            with pytest.raises(errors.SerializationFailure):
+            with pytest.raises(errors.SerializationFailure, match="was exchanged"):
                 done.result()
             assert app.execute(as_query(write), [row]).rowcount == 1
         else:

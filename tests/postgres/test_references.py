@@ -103,7 +103,7 @@ def use(conn: Connection) -> None:
             f"update {EV} set parent = -1 where id = 70",
             f"delete from {EV} where id = 60",
         ):
-            with pytest.raises(Violation), conn.transaction():
+            with pytest.raises(Violation, match="violates foreign key"), conn.transaction():
                 say(conn, statement)
         say(conn, f"update {EV} set \"Created At\" = '2026-03-09' where id in (10, 20, 30, 40, 60)")
         say(conn, f"delete from {EV} where id in (20, 30, 40)")
@@ -121,7 +121,7 @@ def use(conn: Connection) -> None:
     for wrong in ("insert into public.late values (9, -5)", f"delete from {EV} where id = 50"):
         conn.execute("begin")
         say(conn, wrong)
-        with pytest.raises(Violation):
+        with pytest.raises(Violation, match="late_event_fkey"):
             conn.execute("commit")
 
 

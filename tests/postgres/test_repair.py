@@ -103,7 +103,7 @@ def test_a_log_left_behind_is_not_drained_while_mirrors_are_on(
 def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(conn: Connection, events: Name) -> None:
     """The partitioned key is (id, key): only the mirror knows that the id alone is unique in the legacy table."""
     insert = """insert into {} (id, "Created At", "unit id", amount) values (5, '2026-02-20', 1, 4)"""
-    with pytest.raises(psycopg.errors.UniqueViolation):
+    with pytest.raises(psycopg.errors.UniqueViolation, match="Events_pkey"):
         conn.execute(insert.format(SOURCE))
     with pytest.raises(psycopg.errors.UniqueViolation, match="primary key"):
         conn.execute(insert.format(TWIN))

@@ -186,7 +186,7 @@ def test_a_later_leaf_gets_the_unique_index_too(
 
     assert list(indexes_of(conn, sql_files, leaf).values()) == ["btree (seq)"]
     conn.execute('insert into public."later leaf" select * from public."We""ird Events" limit 5')
-    with pytest.raises(psycopg.errors.UniqueViolation):
+    with pytest.raises(psycopg.errors.UniqueViolation, match=r"\(seq\)="):
         conn.execute('insert into public."later leaf" select * from public."We""ird Events" limit 5')
 
 

@@ -34,7 +34,8 @@ def test_a_block_that_fails_ends_its_jobs_and_its_own_error_counts() -> None:
         stop.wait()
         ended.set()
 
-    with pytest.raises(ZeroDivisionError), at_work(waits):
-        raise ZeroDivisionError
+    message = "of the block"
+    with pytest.raises(OSError, match=message), at_work(waits):
+        raise OSError(message)
 
     assert ended.is_set()
