@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -98,6 +98,30 @@ def deploy(conn: Connection, files: SqlFiles, plan: Plan) -> None:
 def make_switchover(database: Database, files: SqlFiles, plan: Plan, run: Run) -> Switchover:
     """Return the switchover of the plan's only table."""
     return Switchover(database, files, plan, plan.tables[0], run)
+
+
+Prepared = Callable[[Plan], Switchover]
+
+
+@pytest.fixture
+def prepared(database: Database, conn: Connection, sql_files: SqlFiles, run: Run) -> Prepared:
+    """Deploys a plan and brings its table to where the switch is due."""
+
+    def prepare(plan: Plan) -> Switchover:
+        deploy(conn, sql_files, plan)
+        work = make_switchover(database, sql_files, plan, run)
+        work.prepare()
+        return work
+
+    return prepare
+
+
+@contextmanager
+def as_replica(conn: Connection) -> Iterator[None]:
+    """Let no trigger fire for the block: what is changed in it is changed behind everybody's back."""
+    conn.execute("set session_replication_role = replica")
+    yield
+    conn.execute("reset session_replication_role")
 
 
 def difference(conn: Connection, left: Name, right: Name) -> tuple[int, int]:

@@ -21,10 +21,19 @@ from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import plan_statements
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.references import count_orphans, from_stored
-from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.fix_tables import (
+    NOW,
+    Prepared,
+    as_replica,
+    deploy,
+    difference,
+    make_switchover,
+    names_of,
+    writing,
+)
+from tests.postgres.referring import EV, Violation, plan_of, say
 from tests.writing import at_work
 
-EV = 'public."We""ird Events"'
 CHILDREN = f"""
 create table public."Line ""items"" all" (
     n bigserial primary key, "event id" bigint not null, touched int not null default 0,
@@ -45,14 +54,12 @@ WRONG = f"""
 select count(*) from public."Line ""items"" all" as c left join {EV} as p on p.id = c."event id"
 where p."Created At" is distinct from c.{COLUMN}
 """
-Violation = psycopg.errors.ForeignKeyViolation
 
 
 def plan_with(**decisions: str) -> Plan:
     """Return a plan that makes every foreign key composite."""
     chosen = dict.fromkeys(NAMES, "composite") | decisions
-    table = {"name": EVENTS, "key": "Created At", "default_partition": True, "marker": "note", "references": chosen}
-    return make_plan("swap", tables=[table])
+    return plan_of(chosen)
 
 
 @pytest.fixture
@@ -62,11 +69,6 @@ def referred(conn: Connection, events: Name) -> Name:
         pytest.skip("composite needs PostgreSQL 15")
     conn.execute(as_query(CHILDREN))
     return events
-
-
-def say(conn: Connection, statement: str) -> None:
-    """Run one statement of the application."""
-    conn.execute(statement.encode())
 
 
 def keys_of(conn: Connection) -> list[tuple[str, str, bool]]:
@@ -148,26 +150,19 @@ def test_a_real_foreign_key_stays_at_every_turn(
 
 
 @pytest.mark.usefixtures("referred")
-def test_preparation_may_be_repeated_and_mends_what_is_wrong(
-    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
-) -> None:
+def test_preparation_may_be_repeated_and_mends_what_is_wrong(conn: Connection, prepared: Prepared) -> None:
     """A killed fill goes on; a key that slipped past the triggers is corrected before it is validated."""
-    plan = plan_with()
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan_with())
     assert scalar(conn, WRONG.encode()) == 0
     assert scalar(conn, 'select max(touched) from public."Line ""items"" all"') == 0, "an updated_at would have changed"
     use(conn)
     assert again(work, conn) == 0
-    conn.execute("set session_replication_role = replica")
-    say(conn, f'update public."Line ""items"" all" set {COLUMN} = null where n < 5')
-    conn.execute("reset session_replication_role")
+    with as_replica(conn):
+        say(conn, f'update public."Line ""items"" all" set {COLUMN} = null where n < 5')
     assert again(work, conn) == 4
 
-    conn.execute("set session_replication_role = replica")
-    say(conn, f'update public."Line ""items"" all" set {COLUMN} = \'2020-01-01\' where n < 7')
-    conn.execute("reset session_replication_role")
+    with as_replica(conn):
+        say(conn, f'update public."Line ""items"" all" set {COLUMN} = \'2020-01-01\' where n < 7')
     work.switch()
     assert scalar(conn, WRONG.encode()) == 0
     assert all(validated for _, _, validated in keys_of(conn))
@@ -179,7 +174,7 @@ def again(work: Switchover, conn: Connection) -> int:
 
 
 def test_what_cannot_be_composite_is_refused(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, referred: Name, prepared: Prepared
 ) -> None:
     """Deferrable and own keys; and one that was made after the copy stops the swap."""
     say(conn, f"create table public.late (event bigint constraint late_fk references {EV} (id) deferrable)")
@@ -189,10 +184,7 @@ def test_what_cannot_be_composite_is_refused(
     say(conn, "drop table public.late")
     say(conn, f"alter table {EV} drop column parent")
 
-    plan = plan_with(new_fk="composite")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan_with(new_fk="composite"))
     say(conn, f"create table public.new_one (event bigint constraint new_fk references {EV} (id))")
     with pytest.raises(PreconditionError, match="made since the copy"):
         work.switch()

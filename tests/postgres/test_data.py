@@ -68,6 +68,7 @@ def test_data_fills_every_table_in_range_and_with_valid_references(
         conn.execute("update pg_constraint set convalidated = false where conname = %s", [constraint])
         conn.execute(f"alter table {relation} validate constraint {constraint}")
     months = check_distribution(conn, plan, scale=SCALE)
+    # Twelve months that begin and end in the middle of one: eleven are full.
     assert len({month.month for month in months}) == 11
     assert all(month.rows > 0 for month in months)
 

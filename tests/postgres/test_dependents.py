@@ -18,7 +18,17 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import plan_statements
-from tests.fix_tables import NOW, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.fix_tables import (
+    NOW,
+    Prepared,
+    as_replica,
+    deploy,
+    difference,
+    make_plan,
+    make_switchover,
+    names_of,
+    writing,
+)
 
 KEY = "Created At"
 POINTERS = """
@@ -164,9 +174,8 @@ def test_everything_moves_with_the_name_and_back_and_forth(
 
     # The retired table is emptied behind everybody's back: whatever still read it would show that.
     wanted = answers(conn)
-    conn.execute("set session_replication_role = replica")
-    conn.execute('delete from public."We""ird Events_old"')
-    conn.execute("reset session_replication_role")
+    with as_replica(conn):
+        conn.execute('delete from public."We""ird Events_old"')
     assert answers(conn) == wanted
     assert all(wanted.values())
     conn.execute("refresh materialized view public.filled")
@@ -174,13 +183,11 @@ def test_everything_moves_with_the_name_and_back_and_forth(
 
 
 def test_writes_through_views_and_rules_reach_the_live_table(
-    database: Database, conn: Connection, sql_files: SqlFiles, pointed_at: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, pointed_at: Name, prepared: Prepared
 ) -> None:
     """Updatable views, rules and procedures write the new table after the swap, and the old one after the way back."""
     plan, names = make_plan("swap"), names_of(pointed_at)
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     for turn in (work.switch, work.roll_back, work.switch):
         turn()
         conn.execute("delete from public.audit")
@@ -204,13 +211,10 @@ def test_writes_through_views_and_rules_reach_the_live_table(
 
 @pytest.mark.usefixtures("pointed_at")
 def test_reader_of_a_view_and_the_swap_do_not_deadlock(
-    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
+    database: Database, conn: Connection, prepared: Prepared
 ) -> None:
     """Whoever reads the view is waited for before the table is locked, and is named."""
-    plan = make_plan("swap", locks={"timeout_ms": 20, "max_timeout_ms": 40, "attempts": 2})
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap", locks={"timeout_ms": 20, "max_timeout_ms": 40, "attempts": 2}))
     before = picture(conn)
     with psycopg.connect(**database.conninfo(), application_name="view reader") as reader:
         reader.execute("lock table public.audit in access share mode")
@@ -223,13 +227,10 @@ def test_reader_of_a_view_and_the_swap_do_not_deadlock(
 
 
 def test_failure_in_the_swap_leaves_everything_as_it_was(
-    database: Database, conn: Connection, sql_files: SqlFiles, pointed_at: Name, run: Run
+    conn: Connection, pointed_at: Name, prepared: Prepared
 ) -> None:
     """The last statement of the move fails: names, views and publications are those from before."""
-    plan = make_plan("swap")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap"))
     before = picture(conn)
     conn.execute(
         "create function public.boom() returns event_trigger language plpgsql as "
@@ -247,14 +248,9 @@ def test_failure_in_the_swap_leaves_everything_as_it_was(
 
 
 @pytest.mark.usefixtures("pointed_at")
-def test_something_left_behind_is_never_committed(
-    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
-) -> None:
+def test_something_left_behind_is_never_committed(conn: Connection, prepared: Prepared) -> None:
     """A template that forgets to bring things back is found before the commit (mutant of the check)."""
-    plan = make_plan("swap")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap"))
     before = picture(conn)
     conn.execute(
         "create function public.spoil() returns event_trigger language plpgsql as "
@@ -284,13 +280,11 @@ STUCK = {
 
 @pytest.mark.parametrize("problem", STUCK)
 def test_what_cannot_move_is_refused_with_a_remedy_before_and_at_the_swap(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, problem: str
+    conn: Connection, sql_files: SqlFiles, events: Name, problem: str, prepared: Prepared
 ) -> None:
     """Preflight says so; made after preflight, the swap says so and changes nothing."""
     plan = make_plan("swap")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     assert blockers(conn, sql_files, plan) == []
     conn.execute(STUCK[problem].encode())
 

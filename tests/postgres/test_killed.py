@@ -18,7 +18,7 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from tests.fix_postgres import ROOT
-from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.fix_tables import Prepared, deploy, difference, make_plan, make_switchover, names_of, writing
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -80,13 +80,10 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
 
 
 def test_regrain_killed_at_statement_after_statement_ends_exact(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, tmp_path: Path
+    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, tmp_path: Path, prepared: Prepared
 ) -> None:
     """Writers go on all the time; every row is in its month, and after the way back nothing of the split is left."""
-    plan = make_plan("attach")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("attach"))
     work.switch()
 
     with writing(database, events, writers=2) as writers:

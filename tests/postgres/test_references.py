@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import psycopg
 import pytest
 
 from rehearsal.catalog.findings import Finding
@@ -20,10 +19,19 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import plan_statements
 from rehearsal.switchover.target.references import count_orphans, from_stored, read_references
-from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.fix_tables import (
+    NOW,
+    Prepared,
+    as_replica,
+    deploy,
+    difference,
+    make_switchover,
+    names_of,
+    writing,
+)
+from tests.postgres.referring import EV, Violation, plan_of, say
 from tests.waiting import eventually
 
-EV = 'public."We""ird Events"'
 CHILDREN = f"""
 create table public."Kept ""by"" none" (
     n int primary key, "event id" bigint not null,
@@ -46,15 +54,13 @@ insert into public.late values (1, 50), (2, null);
 update {EV} set parent = 60 where id = 61;
 """
 NAMES = ['kept "fk', "gone_event_fkey", "emptied_event_fkey", "fallen_event_fkey", "late_event_fkey", "own_parent"]
-Violation = psycopg.errors.ForeignKeyViolation
 WAITS = "select exists (select from pg_locks where pid = %s and not granted)"
 
 
 def plan_with(decisions: dict[str, str] | None = None, strategy: str = "swap") -> Plan:
     """Return a plan with decisions for the foreign keys."""
     chosen = dict.fromkeys(NAMES, "loose") if decisions is None else decisions
-    table = {"name": EVENTS, "key": "Created At", "default_partition": True, "marker": "note", "references": chosen}
-    return make_plan(strategy, tables=[table])
+    return plan_of(chosen, strategy)
 
 
 @pytest.fixture
@@ -62,11 +68,6 @@ def referred(conn: Connection, events: Name) -> Name:
     """The events table with foreign keys of every action that point at it, one of them its own."""
     conn.execute(as_query(CHILDREN))
     return events
-
-
-def say(conn: Connection, statement: str) -> None:
-    """Run one statement of the application."""
-    conn.execute(statement.encode())
 
 
 def blockers(conn: Connection, files: SqlFiles, plan: Plan) -> list[Finding]:
@@ -155,13 +156,10 @@ def test_loose_keys_do_what_foreign_keys_did_and_come_back_exactly(
 
 
 def test_delete_and_reference_at_the_same_time_end_in_one_order(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, prepared: Prepared
 ) -> None:
     """Whoever is second waits for the first and sees what it did, in both orders."""
-    plan = plan_with()
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan_with())
     work.switch()
     insert = 'insert into public."Kept ""by"" none" values ({}, {})'
     for first, second in ((insert.format(70, 100), 100), (101, insert.format(71, 101))):
@@ -183,17 +181,13 @@ def test_delete_and_reference_at_the_same_time_end_in_one_order(
 
 
 def test_orphans_are_found_and_named_by_the_way_back(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, referred: Name, prepared: Prepared
 ) -> None:
     """What triggers cannot see is counted; the way back restores the key and says that it does not hold."""
-    plan = plan_with()
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan_with())
     work.switch()
-    conn.execute("set session_replication_role = replica")
-    conn.execute("insert into public.gone values (7, -77)")
-    conn.execute("reset session_replication_role")
+    with as_replica(conn):
+        conn.execute("insert into public.gone values (7, -77)")
     found = {one.name: one for one in from_stored(state.read_migration(conn, referred).detail)}
     assert count_orphans(conn, sql_files, found["gone_event_fkey"], referred) == (1, ["-77"])
 
@@ -206,7 +200,7 @@ def test_orphans_are_found_and_named_by_the_way_back(
 
 
 def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, referred: Name, prepared: Prepared
 ) -> None:
     """Each is named with its remedies; one that is made after preflight stops the swap and changes nothing."""
     found = blockers(conn, sql_files, plan_with({"own_parent": "loose", "no such": "loose"}))
@@ -216,9 +210,7 @@ def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
 
     plan = plan_with()
     assert blockers(conn, sql_files, plan) == []
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     before = keys_of(conn)
     conn.execute(f"create table public.new_one (event bigint constraint new_fk references {EV} (id))".encode())
     with pytest.raises(PreconditionError, match=r"foreign key new_fk of public\.new_one"):

@@ -21,7 +21,7 @@ from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.strategies.attach.split import Regrain
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack
 from tests.fix_postgres import ROOT
-from tests.fix_tables import deploy, difference, make_plan, make_switchover, writing
+from tests.fix_tables import Prepared, deploy, difference, make_plan, make_switchover, writing
 
 ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
 ON_LEAVES_ALONE = """
@@ -31,12 +31,10 @@ where c.contype = 'f' and (c.conparentid = 0 or not c.convalidated) and r.relisp
 
 
 @pytest.fixture
-def attached(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Regrain:
+def attached(database: Database, sql_files: SqlFiles, events: Name, run: Run, prepared: Prepared) -> Regrain:
     """The events table, attached."""
     plan = make_plan("attach")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     work.switch()
     return Regrain(database, sql_files, plan, plan.tables[0], run)
 

@@ -22,7 +22,7 @@ from rehearsal.switchover.strategies.dual_write import Barrier
 from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
 from tests.fix_postgres import ROOT
-from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+from tests.fix_tables import Prepared, deploy, difference, make_plan, make_switchover, names_of
 from tests.load_world import make_environment
 from tests.waiting import eventually
 
@@ -31,25 +31,20 @@ TWIN = 'public."We""ird Events_partitioned"'
 
 
 @pytest.fixture
-def mirrored(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Switchover:
+def mirrored(conn: Connection, events: Name, prepared: Prepared) -> Switchover:
     """A table that is mirrored both ways."""
-    plan = make_plan("dual-write")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("dual-write"))
     work.switch()
     assert state.read_migration(conn, events).state == state.MIRRORED
     return work
 
 
 def test_triggers_are_left_as_they_are_between_the_two_locks_of_the_barrier(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, events: Name, prepared: Prepared
 ) -> None:
     """A switch killed there has both mirrors and the key log on; to take the mirrors off would lose writes later."""
     plan, names = make_plan("dual-write"), names_of(events)
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     migration = state.read_migration(conn, events).id
     barrier = Barrier(sql_files, plan, work.shape(conn), migration)
     barrier.raise_sync(conn, work.policy, lambda: None)
@@ -116,13 +111,10 @@ def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(conn: Connect
 
 @pytest.mark.usefixtures("events")
 def test_a_swap_waits_for_readers_of_the_twin_before_it_locks_the_source(
-    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
+    database: Database, conn: Connection, prepared: Prepared
 ) -> None:
     """The application has no part in the twin, so it must not wait while the swap does."""
-    plan = make_plan("swap", locks={"timeout_ms": 300, "attempts": 3})
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap", locks={"timeout_ms": 300, "attempts": 3}))
     held: list[str] = []
     waits = "select pid from pg_catalog.pg_locks where not granted and relation = %s::regclass::oid"
     has = "select mode from pg_catalog.pg_locks where granted and pid = %s and relation = %s::regclass"
@@ -146,17 +138,14 @@ def test_a_swap_waits_for_readers_of_the_twin_before_it_locks_the_source(
 
 
 def test_a_unique_constraint_keeps_what_it_says(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, events: Name, prepared: Prepared
 ) -> None:
     """DEFERRABLE, INCLUDE and the order of columns belong to it."""
     conn.execute(
         f'alter table {SOURCE} add constraint "once a time" unique ("Created At", id) include (note) '
         "deferrable initially deferred"
     )
-    plan = make_plan("swap")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap"))
     catalog = Catalog(conn, sql_files)
     before = [one.constraint_sql for one in catalog.read(events).indexes if one.name == "once a time"]
 
@@ -186,13 +175,10 @@ def test_clearing_the_twin_is_bounded_and_names_who_reads_it(
 @pytest.mark.parametrize("turn", ["swap", "swap back"])
 @pytest.mark.usefixtures("events")
 def test_a_swap_waits_for_snapshots_from_before(
-    database: Database, conn: Connection, sql_files: SqlFiles, run: Run, turn: str
+    database: Database, conn: Connection, turn: str, prepared: Prepared
 ) -> None:
     """A transaction with such a snapshot would not see what is drained into the other table, and lose its update."""
-    plan = make_plan("swap", locks={"timeout_ms": 50, "attempts": 3})
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap", locks={"timeout_ms": 50, "attempts": 3}))
     if turn == "swap back":
         work.switch()
     go = work.switch if turn == "swap" else work.roll_back

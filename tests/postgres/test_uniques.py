@@ -16,7 +16,7 @@ from rehearsal.evidence import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
-from tests.fix_tables import EVENTS, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.fix_tables import EVENTS, Prepared, deploy, difference, make_plan, make_switchover, names_of, writing
 
 KEY = "Created At"
 UNIQUES = """
@@ -128,13 +128,11 @@ def test_structure_misses_an_index_of_a_single_leaf(
 
 
 def test_duplicates_over_partitions_are_found_and_block_the_way_back_by_name(
-    database: Database, conn: Connection, sql_files: SqlFiles, unique_events: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, unique_events: Name, prepared: Prepared
 ) -> None:
     """Every unique of the source is probed, its old primary key too; predicates and nulls count as they did there."""
     plan, names = plan_with(), names_of(unique_events)
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     work.switch()
     clean = probe(conn, sql_files, names.retired, unique_events)
     assert {name.removesuffix("_old"): one.sets for name, one in clean.items()} == {
