@@ -331,8 +331,10 @@ def test(_: Context, only: str = "", major: str = "", all: bool = False, long: b
         return
     # Three workers, each with a cluster of its own, for tests wait a lot; then, one by one, what measures the machine.
     brief = "" if all else " and not long"
-    shared = _tested("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "-m", f"not alone{brief}")
-    _end(max(shared, _tested("-m", f"alone{brief}")))
+    # What takes long is seen in every log of CI before it takes too long.
+    more = ("--durations=40",) if all else ()
+    shared = _tested("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", *more, "-m", f"not alone{brief}")
+    _end(max(shared, _tested(*more, "-m", f"alone{brief}")))
 
 
 @verb(

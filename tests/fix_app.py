@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -19,6 +18,9 @@ import pytest
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
+from tests.waiting import eventually
+
+PATIENCE_S = 60.0
 
 SEED = """
 insert into public.properties (org_id, name) select 1 + n % 2, 'Property ' || n from generate_series(1, 3) as n;
@@ -83,13 +85,14 @@ def running_app(database: Database, folder: Path, name: str, variables: dict[str
 
 def wait_until_answers(server: AppServer) -> None:
     """Wait until the server answers, as long as its process lives."""
-    while True:
-        with contextlib.suppress(httpx.ConnectError), server.client() as client:
-            client.get("/health")
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.process.wait(timeout=0.05)
-            raise AssertionError(server.log.read_text())
+    with server.client() as client:
+        eventually(
+            lambda: client.get("/health"),
+            PATIENCE_S,
+            that=lambda _: True,
+            unless=lambda: server.process.poll() is not None and server.log.read_text(),
+            not_yet=(httpx.ConnectError,),
+        )
 
 
 @pytest.fixture

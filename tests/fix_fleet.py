@@ -25,6 +25,9 @@ import pytest
 from rehearsal.application.flags import Routing, read_routing
 from rehearsal.application.probe import http
 from rehearsal.environment import AppServer, Database, Environment
+from tests.waiting import eventually
+
+PATIENCE_S = 30.0
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 LIGHT_APP = Path(__file__).with_name("light_app.py")
@@ -110,13 +113,17 @@ class Server:
         text = SSHD_CONFIG.format(port=self.ssh_port, folder=self.folder, name=self.name)
         config.write_text(text + ("LogLevel VERBOSE\n" if self.verbose else ""))
         with (self.folder / f"{self.name}.sshd.log").open("ab") as log:
-            self.sshd = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stdout=log, stderr=log)
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.ssh_port), timeout=1):
-                return
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.sshd.wait(timeout=0.02)
-                raise AssertionError((self.folder / f"{self.name}.sshd.log").read_text())
+            sshd = self.sshd = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stdout=log, stderr=log)
+        eventually(
+            self._listens,
+            PATIENCE_S,
+            unless=lambda: sshd.poll() is not None and (self.folder / f"{self.name}.sshd.log").read_text(),
+            not_yet=(OSError,),
+        )
+
+    def _listens(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.ssh_port), timeout=1):
+            return True
 
     def stop_sshd(self) -> None:
         """Take the host down, as far as SSH can see."""
@@ -143,10 +150,8 @@ class Server:
     def start_app(self) -> None:
         """Start or restart the app behind everybody's back, and wait until it answers."""
         subprocess.run([str(self.folder / f"{self.name}.restart")], check=True)
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                http().get(f"{self.url}/health")
-                return
+        url = f"{self.url}/health"
+        eventually(lambda: http().get(url), PATIENCE_S, that=lambda _: True, not_yet=(httpx.HTTPError,))
 
     def stop_app(self) -> None:
         """End the app, if it runs."""
@@ -217,8 +222,9 @@ def free_ports(number: int) -> Iterator[int]:
     """Yield different free ports, below those that outgoing connections get: a restarted app must find its own."""
     with contextlib.ExitStack() as held:
         ports: list[int] = []
-        while len(ports) < number:
-            port = random.randrange(12_000, 32_000)
+        for port in random.sample(range(12_000, 32_000), 20_000):
+            if len(ports) == number:
+                break
             with contextlib.suppress(OSError):
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
                 ports.append(port)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import random
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.plan.model import Plan
-from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover.changes import render_changes
+from tests.waiting import eventually
+from tests.writing import ACTIONS, Writers, at_work
 
 TABLE: Name = ("public", 'Key"ed Rows')
 ROWS = 1_500
 # Of the writers of one block; those of the next block begin after them.
 NUMBERS = 15_000
+SESSIONS = 3
 # A spread of instants in the first five months of 2026, without a pattern that would hide a wrong bound.
 MOMENT = "('2026-01-01 00:00:00+00'::timestamptz + (n * 7919 % 13000000) * interval '1 second')"
 MILLIS = f"(extract(epoch from {MOMENT}) * 1000)::bigint"
@@ -173,97 +174,55 @@ def deploy_now(conn: Connection, files: SqlFiles, plan: Plan) -> list[str]:
     return [change.body for change in changes]
 
 
-@dataclass
-class KeyWriters:
-    """Sessions that insert, update, delete and move rows of a specimen; `rows` is what the server confirmed last."""
+class KeyPen:
+    """Writes the table of a specimen, with numbers that no other session takes."""
 
-    database: Database
-    specimen: Specimen
-    table: Name
-    first: int
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)
-    rows: dict[int, str | None] = field(default_factory=dict)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, specimen: Specimen, table: Name, first: int, seed: int) -> None:
+        self.specimen, self.table = specimen, table
+        # The numbers after them are those of the writers that come later: two rows would have the same tag.
+        self.fresh = iter(range(first + seed, first + NUMBERS, SESSIONS))
+        self.ahead = list(islice(self.fresh, 1))
 
-    def work(self, seed: int) -> None:
-        """Write until told to stop; each writer has numbers of its own."""
-        chance = random.Random(seed)
-        mine: list[int] = []
-        fresh = iter(range(self.first + seed, self.first + NUMBERS, 3))
-        with connect(self.database, role="writer") as conn:
-            while not self._stop.is_set():
-                action = chance.choice(["insert", "update", "move", "delete", "insert"]) if mine else "insert"
-                number, other = next(fresh, None), next(fresh, None)
-                if number is None or other is None:
-                    # The next numbers are those of the writers that come later: two rows would have the same tag.
-                    action, number, other = "update", 0, 0
-                tag = number if action == "insert" else chance.choice(mine)
-                note = f"w{seed}-{chance.random()}"
-                try:
-                    self._write(conn, action, tag, note, other)
-                except psycopg.Error as exc:
-                    with self._lock:
-                        self.failed[exc.sqlstate or "lost"] = self.failed.get(exc.sqlstate or "lost", 0) + 1
-                    continue
-                with self._lock:
-                    self.acknowledged[action] = self.acknowledged.get(action, 0) + 1
-                    self.rows[tag] = None if action == "delete" else note
-                if action == "insert":
-                    mine.append(tag)
-                elif action == "delete":
-                    mine.remove(tag)
+    def actions(self) -> Sequence[str]:
+        """Return what may come next: when the numbers are used up, nothing that needs one."""
+        return ACTIONS if self.ahead else ("update",)
 
-    def _write(self, conn: Connection, action: str, tag: int, note: str, other: int) -> None:
-        values = self.specimen.values
+    def _take(self) -> int:
+        (number,), self.ahead = self.ahead, list(islice(self.fresh, 1))
+        return number
+
+    def write(self, conn: Connection, action: str, row: int, note: str) -> int:
+        """Write the row with this tag."""
+        number = self._take() if action in ("insert", "move") else 0
+        tag = number if action == "insert" else row
+        conn.execute("set search_path = public, pg_catalog")
+        done = conn.execute(as_query(self._text(action)), {"note": note, "tag": tag, "number": number}).rowcount
+        assert done == 1, f"{action} of {tag} touched {done} rows"
+        return tag
+
+    def _text(self, action: str) -> str:
+        values, key = self.specimen.values, self.specimen.spec["key"]
         names = ", ".join(sql.Identifier(name).as_string(None) for name in values)
-        key = self.specimen.spec["key"]
         texts = {
             "insert": f"insert into {{t}} (tag, note, {names}) select n, %(note)s, {', '.join(values.values())} "
-            "from (select %(tag)s::bigint as n) as g",
+            "from (select %(number)s::bigint as n) as g",
             "update": "update {t} set note = %(note)s where tag = %(tag)s",
             "move": f"update {{t}} set note = %(note)s, {sql.Identifier(key).as_string(None)} = "
-            f"(select {values[key]} from (select %(other)s::bigint as n) as g) where tag = %(tag)s",
+            f"(select {values[key]} from (select %(number)s::bigint as n) as g) where tag = %(tag)s",
             "delete": "delete from {t} where tag = %(tag)s",
         }
-        text = texts[action].replace("{t}", sql.Identifier(*self.table).as_string(None)).replace(" % ", " %% ")
-        conn.execute("set search_path = public, pg_catalog")
-        done = conn.execute(as_query(text), {"note": note, "tag": tag, "other": other}).rowcount
-        assert done == 1, f"{action} of {tag} touched {done} rows"
-
-    def lost(self, conn: Connection, table: Name) -> list[int]:
-        """Return tags whose row is not as it was last acknowledged; call it when the writers have stopped."""
-        query = sql.SQL("select tag, note from {} where tag = any(%s)").format(sql.Identifier(*table))
-        have: dict[int, str | None] = dict(conn.execute(query, [list(self.rows)]).fetchall())
-        return [tag for tag, note in self.rows.items() if have.get(tag) != note]
+        return texts[action].replace("{t}", sql.Identifier(*self.table).as_string(None)).replace(" % ", " %% ")
 
 
 @contextmanager
-def writing_keys(
-    database: Database, specimen: Specimen, table: Name = TABLE, first: int = 5_000
-) -> Iterator[KeyWriters]:
-    """Keep three writers at work for the block."""
-    state = KeyWriters(database, specimen, table, first)
-    errors: list[BaseException] = []
-
-    def guarded(seed: int) -> None:
-        try:
-            state.work(seed)
-        except BaseException as exc:  # noqa: BLE001 -- handed to the test below
-            errors.append(exc)
-
-    threads = [threading.Thread(target=guarded, args=(seed,)) for seed in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
+def writing_keys(database: Database, specimen: Specimen, table: Name = TABLE, first: int = 5_000) -> Iterator[Writers]:
+    """Keep writers at work for the block, and until each kind of write was acknowledged."""
+    state = Writers(database, partial(KeyPen, specimen, table, first), row="tag")
+    with at_work(*state.jobs(SESSIONS)) as working:
         yield state
-        deadline = time.monotonic() + 20
-        while not errors and len(state.acknowledged) < 4 and time.monotonic() < deadline:
-            time.sleep(0.01)  # until each kind of write was acknowledged
-    finally:
-        state._stop.set()
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
+        eventually(
+            lambda: dict(state.acknowledged),
+            60,
+            that=lambda _: state.did_everything,
+            unless=lambda: next((one.exception() for one in working if one.done()), None),
+        )

@@ -22,6 +22,7 @@ from fleet.cluster import Cluster
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 _numbers = itertools.count(1)
@@ -95,13 +96,16 @@ def burning(database: Database) -> Iterator[None]:
             except psycopg.errors.QueryCanceled as exc:
                 cancelled.append(type(exc))
 
+        def ended() -> bool:
+            # The query may not have begun when the first cancel comes.
+            conn.cancel_safe()
+            thread.join(0.1)
+            return not thread.is_alive()
+
         thread = threading.Thread(target=burn)
         thread.start()
         try:
             yield
         finally:
-            # The query may not have begun when the first cancel comes.
-            while thread.is_alive():
-                conn.cancel_safe()
-                thread.join(0.1)
+            eventually(ended, 30)
         assert cancelled

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from rehearsal.catalog.tables import Name, split_name
 from rehearsal.environment import Database
 from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
-from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.table import Switchover
+from tests.writing import ACTIONS, Writers, at_work
 
 NOW = datetime(2026, 3, 15, tzinfo=UTC)
 
@@ -49,6 +49,12 @@ from generate_series(1, 4000) as n;
 analyze public."We""ird Events";
 """
 EVENTS = 'public.We"ird Events'
+WRITES = {
+    "insert": 'insert into {} ("Created At", "unit id", amount, note) values (%(key)s, 1, 5, %(note)s) returning id',
+    "update": "update {} set note = %(note)s where id = %(row)s returning id",
+    "move": 'update {} set note = %(note)s, "Created At" = %(key)s where id = %(row)s returning id',
+    "delete": "delete from {} where id = %(row)s returning id",
+}
 
 
 def make_plan(strategy: str, **values: Any) -> Plan:
@@ -94,6 +100,30 @@ def make_switchover(database: Database, files: SqlFiles, plan: Plan, run: Run) -
     return Switchover(database, files, plan, plan.tables[0], run)
 
 
+Prepared = Callable[[Plan], Switchover]
+
+
+@pytest.fixture
+def prepared(database: Database, conn: Connection, sql_files: SqlFiles, run: Run) -> Prepared:
+    """Deploys a plan and brings its table to where the switch is due."""
+
+    def prepare(plan: Plan) -> Switchover:
+        deploy(conn, sql_files, plan)
+        work = make_switchover(database, sql_files, plan, run)
+        work.prepare()
+        return work
+
+    return prepare
+
+
+@contextmanager
+def as_replica(conn: Connection) -> Iterator[None]:
+    """Let no trigger fire for the block: what is changed in it is changed behind everybody's back."""
+    conn.execute("set session_replication_role = replica")
+    yield
+    conn.execute("reset session_replication_role")
+
+
 def difference(conn: Connection, left: Name, right: Name) -> tuple[int, int]:
     """Return how many rows only the left and only the right table has, in one snapshot."""
     query = sql.SQL(
@@ -108,79 +138,25 @@ def difference(conn: Connection, left: Name, right: Name) -> tuple[int, int]:
     return row[0], row[1]
 
 
-@dataclass
-class Writers:
-    """Sessions that insert, update, delete and move rows; `acknowledged` is what the server confirmed."""
+@dataclass(frozen=True)
+class EventPen:
+    """Writes the events table, from a key on."""
 
-    database: Database
     table: Name
-    isolation: psycopg.IsolationLevel
-    first: datetime = datetime(2026, 1, 2, tzinfo=UTC)
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)
-    rows: dict[int, str | None] = field(default_factory=dict)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _began: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    first: datetime
+    chance: random.Random
 
-    def work(self, seed: int) -> None:
-        """Write until told to stop; each writer has ids of its own, so that the last acknowledged value is known."""
-        chance = random.Random(seed)
-        mine: list[int] = []
-        with connect(self.database, role="writer") as conn:
-            conn.autocommit = False
-            conn.isolation_level = self.isolation
-            while not self._stop.is_set():
-                action = chance.choice(["insert", "insert", "update", "update", "move", "delete"]) if mine else "insert"
-                note = f"w{seed}-{chance.random()}"
-                row = chance.choice(mine) if mine else 0
-                try:
-                    written = self._write(conn, action, row, note, chance)
-                    conn.commit()
-                except psycopg.Error as exc:
-                    conn.rollback()
-                    self._count(self.failed, exc.sqlstate or "lost")
-                    continue
-                self._acknowledge(action, written, note, mine)
+    def actions(self) -> Sequence[str]:
+        """Return what may come next."""
+        return ACTIONS
 
-    def _write(self, conn: Connection, action: str, row: int, note: str, chance: random.Random) -> int:
-        table = sql.Identifier(*self.table)
-        key = self.first + timedelta(minutes=chance.randrange(0, 100_000))
-        texts = {
-            "insert": 'insert into {} ("Created At", "unit id", amount, note) '
-            "values (%(key)s, 1, 5, %(note)s) returning id",
-            "update": "update {} set note = %(note)s where id = %(row)s returning id",
-            "move": 'update {} set note = %(note)s, "Created At" = %(key)s where id = %(row)s returning id',
-            "delete": "delete from {} where id = %(row)s returning id",
-        }
-        values = {"key": key, "note": note, "row": row}
-        found = conn.execute(sql.SQL(texts[action]).format(table), values).fetchone()
+    def write(self, conn: Connection, action: str, row: int, note: str) -> int:
+        """Write a row; the server has made the id of a new one."""
+        key = self.first + timedelta(minutes=self.chance.randrange(0, 100_000))
+        text = sql.SQL(WRITES[action]).format(sql.Identifier(*self.table))
+        found = conn.execute(text, {"key": key, "note": note, "row": row}).fetchone()
         assert found is not None, f"{action} of row {row} found nothing"
         return int(found[0])
-
-    def _acknowledge(self, action: str, row: int, note: str, mine: list[int]) -> None:
-        with self._lock:
-            self.acknowledged[action] = self.acknowledged.get(action, 0) + 1
-            self.rows[row] = None if action == "delete" else note
-        if action == "insert":
-            mine.append(row)
-        elif action == "delete":
-            mine.remove(row)
-        self._began.set()
-
-    def until_at_work(self) -> None:
-        """Wait for the first acknowledged write: what is short may be over before a writer has a connection."""
-        assert self._began.wait(30), self.failed
-
-    def _count(self, counts: dict[str, int], what: str) -> None:
-        with self._lock:
-            counts[what] = counts.get(what, 0) + 1
-
-    def lost(self, conn: Connection, table: Name) -> list[int]:
-        """Return ids whose row is not as it was last acknowledged; call it when the writers have stopped."""
-        query = sql.SQL("select id, note from {} where id = any(%s)").format(sql.Identifier(*table))
-        have: dict[int, str | None] = dict(conn.execute(query, [list(self.rows)]).fetchall())
-        return [row for row, note in self.rows.items() if have.get(row) != note]
 
 
 @contextmanager
@@ -189,29 +165,12 @@ def writing(
     table: Name,
     writers: int = 3,
     isolation: psycopg.IsolationLevel = psycopg.IsolationLevel.READ_COMMITTED,
-    **more: Any,
+    first: datetime = datetime(2026, 1, 2, tzinfo=UTC),
 ) -> Iterator[Writers]:
     """Keep writers at work for the block; `first` is the earliest key that they write."""
-    state = Writers(database, table, isolation, **more)
-    errors: list[BaseException] = []
-
-    def guarded(seed: int) -> None:
-        try:
-            state.work(seed)
-        except BaseException as exc:  # noqa: BLE001 -- handed to the test below
-            errors.append(exc)
-
-    threads = [threading.Thread(target=guarded, args=(seed,)) for seed in range(writers)]
-    for thread in threads:
-        thread.start()
-    try:
+    state = Writers(database, lambda seed: EventPen(table, first, random.Random(f"keys {seed}")), isolation)
+    with at_work(*state.jobs(writers)):
         yield state
-    finally:
-        state._stop.set()
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
 
 
 def names_of(name: Name) -> Names:

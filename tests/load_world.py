@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +98,6 @@ def make_environment(database: Database, *servers: AppServer, app: Database | No
         backup_folder=Path("/nonexistent"),
         admin_email="dba@example.org",
     )
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for a condition of another process."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def ended_well(summary: LoadSummary) -> bool:

@@ -2,6 +2,7 @@
 
     python -m tests.bench.writers RATE    # facts of the database on the first line of stdin; ends with stdin
 
+Unlike those of `tests/writing.py`, which write as fast as they can and keep a ledger, these keep to a rate and measure.
 Latency counts from the moment at which a statement was due. Two of three statements write, one reads. At the end one
 JSON list of [due, milliseconds] is printed; the clock is the machine's monotonic one, which the caller has too.
 """
@@ -17,12 +18,14 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import psycopg
 
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import connect
 from tests.bench.world import ROOT
+from tests.writing import at_work
 
 CLIENTS = 8
 STATEMENTS = (
@@ -70,7 +73,7 @@ def clients(database: Database, rate: float, rows: int) -> Generator[Samples]:
         samples.all = [(due, ms) for due, ms in json.loads(said)]
 
 
-def _client(database: Database, number: int, every: float, rows: int, stop: threading.Event, out: list[Sample]) -> None:
+def _client(database: Database, number: int, every: float, rows: int, out: list[Sample], stop: threading.Event) -> None:
     chance = random.Random(number)
     with connect(database, role="load") as conn:
         due = time.monotonic() + every * number / CLIENTS
@@ -89,18 +92,10 @@ def main(words: list[str]) -> None:
     """Run the clients until stdin ends."""
     rate, rows = float(words[0]), int(words[1])
     database = Database(**json.loads(sys.stdin.readline()))
-    stop, out = threading.Event(), list[Sample]()
-    threads = [
-        threading.Thread(target=_client, args=(database, number, CLIENTS / rate, rows, stop, out))
-        for number in range(CLIENTS)
-    ]
-    for thread in threads:
-        thread.start()
-    print("ready", flush=True)
-    sys.stdin.read()
-    stop.set()
-    for thread in threads:
-        thread.join()
+    out: list[Sample] = []
+    with at_work(*(partial(_client, database, number, CLIENTS / rate, rows, out) for number in range(CLIENTS))):
+        print("ready", flush=True)
+        sys.stdin.read()
     print(json.dumps(out))
 
 

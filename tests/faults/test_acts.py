@@ -19,7 +19,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import catalog_digest
 from tests.fix_tables import deploy, make_plan, make_switchover
-from tests.load_world import wait_until
+from tests.waiting import eventually
 
 OTHERS = """
 select count(*) from pg_catalog.pg_stat_activity
@@ -42,7 +42,7 @@ def settled_digest(conn: Connection, files: SqlFiles) -> str:
 
     Sessions of the engine that end count their rows then.
     """
-    wait_until(lambda: scalar(conn, OTHERS) == 0)
+    eventually(lambda: scalar(conn, OTHERS) == 0)
     conn.execute("select pg_catalog.pg_stat_force_next_flush()")
     return catalog_digest(conn, files)
 
@@ -250,7 +250,7 @@ def test_without_the_trial_it_is_not_found(
 ) -> None:
     """The trial taken out."""
     monkeypatch.setattr(run, "check_trial", lambda _: [])
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=r"\('trial', True\)"):
         call_without_schema_is_found(conn, sql_files, COLUMNS["a check"], "dual-write")
 
 
@@ -347,7 +347,7 @@ def test_looking_for_conflict_targets_alone_misses_it(
 ) -> None:
     """As it was: only targets of ON CONFLICT."""
     monkeypatch.setattr(statements, "USES", statements.USES[:1])
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=f"assert '{SEEN[text]}' in"):
         statements_are_named(conn, sql_files, text, SEEN[text])
 
 

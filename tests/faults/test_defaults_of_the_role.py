@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from rehearsal.postgres import locks, pinned
 from rehearsal.postgres.connection import Connection, connect, connect_as_application, scalar
 from rehearsal.postgres.locks import with_lock
 from tests.fix_verbs import Managed
+from tests.writing import at_work
 
 DEFAULTS = {
     "default_transaction_isolation": "repeatable read",
@@ -43,14 +45,13 @@ class Inserting:
 
     managed: Managed
     acknowledged: set[int] = field(default_factory=set[int])
-    stop: threading.Event = field(default_factory=threading.Event)
 
-    def work(self, first: int) -> None:
+    def work(self, first: int, stop: threading.Event) -> None:
         """Insert one row a transaction; a refusal is no acknowledgement."""
         with connect_as_application(self.managed.app) as conn:
             conn.execute("set client_encoding = 'UTF8'")
             number = first
-            while not self.stop.wait(0.005):
+            while not stop.wait(0.005):
                 number += 4
                 try:
                     conn.execute("insert into public.t values (%s, '2026-03-03', 1, 'groß')", [number])
@@ -63,15 +64,8 @@ class Inserting:
 def inserting(managed: Managed, first: int) -> Iterator[Inserting]:
     """Keep the sessions at work for the block."""
     state = Inserting(managed)
-    threads = [threading.Thread(target=state.work, args=(first + number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    with at_work(*(partial(state.work, first + number) for number in range(4))):
         yield state
-    finally:
-        state.stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def in_latin1(managed: Managed, server: Database) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import CannotSee, PreconditionError, StepFailed
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
+from tests.waiting import eventually
 
 NAME = "drill_refused"
 Drill = Callable[[], None]
@@ -30,10 +30,8 @@ def refused(conn: Connection, database: Database) -> Iterator[Database]:
     scratch = replace(database, name=NAME)
     try:
         conn.execute("select pg_catalog.pg_reload_conf()")
-        deadline = time.monotonic() + 30
-        while "pg_hba.conf" not in what_it_says(scratch):
-            assert time.monotonic() < deadline, "the server did not take in its access rules"
-            time.sleep(0.05)
+        # Until then the server has not taken in its access rules.
+        eventually(lambda: what_it_says(scratch), 30, that=lambda said: "pg_hba.conf" in said)
         yield scratch
     finally:
         rules.write_text(before)

@@ -29,7 +29,8 @@ from rehearsal.report.timeline import History
 from rehearsal.verdict.decide import GateResult, State
 from rehearsal.verdict.gates import GATES
 from tests.fix_postgres import ROOT
-from tests.load_world import SCHEMA, TABLE, make_environment, wait_until
+from tests.load_world import SCHEMA, TABLE, make_environment
+from tests.waiting import eventually
 
 PATHS: dict[str, tuple[str, str, str]] = {
     "enter": ("insert", "POST", "/expenses"),
@@ -129,7 +130,7 @@ def a_load_fails_by_name(database: Database, run: Run, files: SqlFiles, refuses:
         context.run.phase = "load"
         context.writers.ensure("load")
         try:
-            wait_until(lambda: all(app.served.get(app.refuses or "GET", 0) > 12 for app in apps), 60)
+            eventually(lambda: all(app.served.get(app.refuses or "GET", 0) > 12 for app in apps), 60)
         finally:
             context.writers.stop()
     for gate in ("load", "availability"):

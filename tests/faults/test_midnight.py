@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from rehearsal.postgres.connection import connect, scalar
 from tests.fix_app import free_port
 from tests.fix_postgres import ROOT
 
+PATIENCE_S = 3600
 LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib64/faketime/libfaketimeMT.so.1")
 # What waits by the monotonic clock, which is not shifted, goes to the C library past libfaketime: that would take the
 # moments of Python's threads for shifted ones, and whoever waits for the interpreter's lock would not let the other go.
@@ -160,7 +162,9 @@ def pass_midnight(folder: Path, midnight: datetime, *words: str, before: timedel
     }
     seen = Seen()
     with rehearsing(folder, variables, *words) as process:
+        deadline = time.monotonic() + PATIENCE_S
         while process.poll() is None:
+            assert time.monotonic() < deadline, "the rehearsal does not end"
             look(seen, base, port, app_port)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=2)

@@ -19,6 +19,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover.parity import ParityReport, compare
 from rehearsal.switchover.parity.pair import Pair
 from tests.fix_verbs import Managed
+from tests.waiting import eventually
 
 # Columns of the kinds that a copy of a row could stumble over: nothing of it may be evaluated.
 TABLES = """
@@ -101,11 +102,15 @@ WATCHED = "select count(*) from pg_stat_activity where application_name like 'pg
 FLUSH = "select pg_stat_force_next_flush(), pg_stat_clear_snapshot()"
 
 
+def flush(conn: Connection) -> None:
+    """Make the counters whole: a session counts its writes when it ends."""
+    eventually(lambda: scalar(conn, WATCHED) == 0, 60)
+    conn.execute(FLUSH)
+
+
 def counted(conn: Connection, table: str = "t") -> list[object]:
     """Return what writes leave behind, rolled back ones too: row counters, numbers drawn, content."""
-    while scalar(conn, WATCHED):  # a session counts its writes when it ends
-        pass
-    conn.execute(FLUSH)
+    flush(conn)
     texts = (COUNTERS, NUMBERS, CONTENT.format(table))
     return [conn.execute(as_query(text)).fetchall() for text in texts]
 
@@ -340,9 +345,7 @@ def verified(managed: Managed) -> None:
         said = managed.verb("verify")
         assert said.code == 0, said.text
         assert "self-test: PASS" in said.text, said.text
-        while scalar(conn, WATCHED):
-            pass
-        conn.execute(FLUSH)
+        flush(conn)
         assert [conn.execute(as_query(text)).fetchall() for text in texts] == before
 
 

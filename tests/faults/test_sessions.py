@@ -27,6 +27,7 @@ from rehearsal.switchover.parity import compare
 from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.strategies.attach.split import Regrain
 from tests.fix_tables import deploy, difference, make_plan, make_switchover
+from tests.writing import at_work
 
 ISOLATION = "default_transaction_isolation"
 OLD = {ISOLATION: "repeatable read"}
@@ -54,29 +55,18 @@ def set_for(conn: Connection, whose: str, settings: dict[str, str]) -> None:
 def committed_while_waited_for(database: Database, table: Name, key: datetime, note: str) -> Iterator[None]:
     """Insert a row, and commit it once somebody of ours waits for a lock within the block."""
     writer = psycopg.connect(**database.conninfo(), autocommit=True)
-    failed: list[BaseException] = []
 
-    def commit_in_time() -> None:
-        try:
-            with connect_as_application(database) as watch:
-                while not done.is_set() and not scalar(watch, WAITING):
-                    done.wait(0.01)
-            writer.execute("commit")
-        except psycopg.Error as exc:
-            failed.append(exc)
+    def commit_in_time(stop: threading.Event) -> None:
+        with connect_as_application(database) as watch:
+            while not stop.wait(0.01) and not scalar(watch, WAITING):
+                pass
+        writer.execute("commit")
 
-    done = threading.Event()
     with writer:
         writer.execute("begin isolation level read committed read write")
         writer.execute(sql.SQL(INSERT).format(sql.Identifier(*table)), [key, note])
-        thread = threading.Thread(target=commit_in_time)
-        thread.start()
-        try:
+        with at_work(commit_in_time):
             yield
-        finally:
-            done.set()
-            thread.join()
-    assert not failed
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ REHEARSAL_TEST_HOSTS=require makes a machine without a Docker Engine a failure i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ from rehearsal.hosts.pyinfra import HostsResult, run_pyinfra
 from rehearsal.hosts.throwaway import manage
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = ROOT / "inventories" / "docker.py"
@@ -70,15 +69,10 @@ class Hosts:
 
         A unit is active once its process is there, and listens some time after that.
         """
-        url, deadline = f"{self.env.app_servers[0].url}/health", time.monotonic() + 30
+        url, early = f"{self.env.app_servers[0].url}/health", (httpx.TransportError,)
         with httpx.Client(trust_env=False, timeout=30) as client:
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    if (answer := client.get(url)).status_code == 200:
-                        assert answer.json()["server"] == "app1"
-                        return
-                assert time.monotonic() < deadline, "the app does not answer"
-                time.sleep(0.1)
+            answer = eventually(lambda: client.get(url), 30, that=lambda one: one.status_code == 200, not_yet=early)
+        assert answer.json()["server"] == "app1"
 
     def target(self) -> Target:
         """Return what a verb is called with."""

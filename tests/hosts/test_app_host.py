@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable
 
 import httpx
 import pytest
 
 from rehearsal.application.monitoring import look
 from tests.hosts.conftest import Hosts
+from tests.waiting import eventually
 
+# Prometheus finds out only when it looks again.
+WITHIN_S = 90
 REACH = "timeout 3 bash -c '</dev/tcp/{address}/{port}' 2>/dev/null && echo open || echo closed"
 
 
@@ -77,21 +78,13 @@ def test_only_who_needs_a_port_reaches_it(hosts: Hosts) -> None:
 def test_the_gate_of_monitoring_sees_a_target_that_is_down(hosts: Hosts) -> None:
     """A real Prometheus: everything is up; then an exporter is stopped, which must show; then it is well again."""
     url = str(hosts.env.settings["monitor_url"])
-    until(lambda: look(url).passed is True)
+    eventually(lambda: look(url), WITHIN_S, that=lambda found: found.passed is True)
     hosts.on("app1").check_output("systemctl stop prometheus-node-exporter")
     try:
-        until(lambda: look(url).passed is False)
-        assert f"hosts {hosts.layout.find('app1').address}:9100 is down" in look(url).observed
+        seen = eventually(lambda: look(url), WITHIN_S, that=lambda found: found.passed is False)
+        assert f"hosts {hosts.layout.find('app1').address}:9100 is down" in seen.observed
     finally:
         hosts.on("app1").check_output("systemctl start prometheus-node-exporter")
-    until(lambda: look(url).passed is True)
+    eventually(lambda: look(url), WITHIN_S, that=lambda found: found.passed is True)
     assert look(url, ("NoSuchRule",)).observed.endswith("rule NoSuchRule is missing")
     assert look("http://127.0.0.1:1").passed is None
-
-
-def until(holds: Callable[[], bool], seconds: float = 90) -> None:
-    """Wait for what Prometheus finds out only when it looks again."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.5)

@@ -33,7 +33,8 @@ def test_no_two_hosts_have_the_same_identity(hosts: Hosts) -> None:
         assert len({hosts.on(name).check_output(f"cut -d' ' -f1,2 {what}") for name in NAMES}) == len(NAMES)
 
 
-def test_up_again_changes_nothing(hosts: Hosts) -> None:
+@pytest.mark.usefixtures("hosts")
+def test_up_again_changes_nothing() -> None:
     found = manage("up")
 
     assert found["changed"] == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.machines import keys
 from rehearsal.commands.provision import provision
 from rehearsal.errors import HostsFailed
 from tests.hosts.conftest import Hosts
@@ -62,7 +63,7 @@ def test_wrong_access_rules_are_refused_before_the_server_reads_them(hosts: Host
 def test_no_secret_is_in_a_log_a_report_or_a_process_list(hosts: Hosts) -> None:
     """Files that are meant to hold a password hold it, which proves the search; nothing else does."""
     secrets = [path.read_text().strip() for path in (hosts.layout.base / "secrets").glob("*.password")]
-    assert len(secrets) == 4
+    assert len(secrets) == len(keys.ROLES)
     assert [path for path in hosts.runs.rglob("*") if path.is_file() and _has(path, secrets)] == []
     assert _has(hosts.layout.base / "secrets" / "app.password", secrets)
 

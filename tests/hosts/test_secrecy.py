@@ -14,7 +14,7 @@ import pytest
 from rehearsal.hosts import pyinfra as door
 from rehearsal.hosts.pyinfra import run_pyinfra
 from tests.hosts.conftest import INVENTORY, ROOT, Hosts
-from tests.hosts.test_app_host import until
+from tests.waiting import eventually
 
 PLACE = "/run/watched"
 WATCHER = Path(__file__).with_name("watcher.py").read_text()
@@ -100,12 +100,12 @@ def _watch(host: Any, words: list[str]) -> None:
         host.check_output(f"cat >{PLACE}/{file} <<'_end_'\n{text}\n_end_\nchmod 644 {PLACE}/{file}")
     command = f"runuser -u nobody -- python3 {PLACE}/watcher.py {PLACE}"
     host.check_output(f"setsid {command} >{PLACE}/log 2>&1 </dev/null & echo")
-    until(lambda: bool(host.file(f"{PLACE}/ready").exists))
+    eventually(lambda: bool(host.file(f"{PLACE}/ready").exists), 60)
 
 
 def _end_watch(host: Any) -> dict[str, Any]:
     host.check_output(f"touch {PLACE}/stop")
-    until(lambda: bool(host.file(f"{PLACE}/seen").exists))
+    eventually(lambda: bool(host.file(f"{PLACE}/seen").exists), 60)
     journal = host.check_output(f"journalctl -o cat --no-pager --since @$(stat -c %Y {PLACE}/ready)")
     return {**json.loads(host.file(f"{PLACE}/seen").content_string), "journal": journal}
 

@@ -20,6 +20,7 @@ from fleet.cluster import Cluster, ClusterError
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, connect
+from tests.waiting import eventually
 
 SETTINGS = {"fsync": "off", "full_page_writes": "on", "max_prepared_transactions": "10", "shared_buffers": "'64MB'"}
 KINDS = (
@@ -59,8 +60,7 @@ class Arms:
         elif kind == "server killed":
             postmaster = self._postmaster()
             _kill(postmaster)
-            while _is_there(postmaster):
-                time.sleep(0.005)
+            eventually(lambda: not _is_there(postmaster), PATIENCE_S, pause=0.005)
             self.start()
 
     def _kill_backend(self, backend: int) -> None:
@@ -74,27 +74,16 @@ class Arms:
 
     def start(self) -> None:
         """Start the server; backends of a killed one may keep its memory for a moment."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                self.cluster.start()
-            except ClusterError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
+        eventually(self._started, PATIENCE_S, not_yet=(ClusterError,), pause=0.05)
+
+    def _started(self) -> bool:
+        self.cluster.start()
+        return True
 
     def open(self, database: Database) -> Connection:
         """Return a session, once the server lets somebody in."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return connect(database, role="judge")
-            except (PreconditionError, psycopg.OperationalError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        early = (PreconditionError, psycopg.OperationalError)
+        return eventually(lambda: connect(database, role="judge"), PATIENCE_S, not_yet=early)
 
 
 def _kill(pid: int) -> bool:

@@ -2,6 +2,9 @@
 
     python -m tests.kills.writers < database.json     (ends with the end of its input, and prints the ledger)
 
+Unlike those of `tests/writing.py` they live on when the driver's process forks and is killed, come back when the server
+does, and know what became of a commit whose answer they did not get; those end with the block or with the first error.
+
 A commit whose answer never came is settled by reading: a row has one writer, and each write leaves a note of its own.
 pg_xact_status is asked as well, and cannot be trusted after a crash: a transaction of which nothing reached the disk
 leaves its number to another, and the server answers for that one. How often that was seen is counted.
@@ -25,6 +28,8 @@ from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import as_query
+from tests.waiting import eventually
+from tests.writing import ACTIONS, at_work
 
 TABLE = 'public."We""ird Events"'
 RETURNING = "returning id, pg_catalog.pg_current_xact_id()::text"
@@ -35,9 +40,10 @@ WRITES = {
     "move": f"""update {TABLE} set note = %(note)s, "Created At" = %(key)s where id = %(row)s {RETURNING}""",
     "delete": f"delete from {TABLE} where id = %(row)s {RETURNING}",
 }
-ACTIONS = ("insert", "insert", "update", "update", "move", "delete")
 LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ)
 PAUSE_S = 0.01
+# A server that was killed is up again by then.
+PATIENCE_S = 90.0
 
 
 @dataclass
@@ -46,24 +52,23 @@ class Writer:
 
     database: Database
     seed: int
-    stop: threading.Event
     rows: dict[int, str | None] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     missed: list[str] = field(default_factory=list)
     _xid: str | None = None
 
-    def run(self) -> None:
+    def run(self, stop: threading.Event) -> None:
         """Write until told to stop."""
         chance = random.Random(self.seed)
-        while not self.stop.is_set():
+        while not stop.is_set():
             try:
                 with connect(self.database, autocommit=False, role="writer") as conn:
                     conn.isolation_level = LEVELS[self.seed % len(LEVELS)]
-                    while not self.stop.wait(PAUSE_S):
+                    while not stop.wait(PAUSE_S):
                         self._one(conn, chance)
             except (PreconditionError, psycopg.OperationalError, psycopg.InterfaceError):
                 self.counts["connections lost"] += 1
-                self.stop.wait(PAUSE_S)
+                stop.wait(PAUSE_S)
 
     def _one(self, conn: Connection, chance: random.Random) -> None:
         mine = [row for row, note in self.rows.items() if note is not None]
@@ -99,9 +104,7 @@ class Writer:
 
     def _settle(self, action: str, row: int, note: str, xid: str) -> None:
         """Look, once the server is up again and nothing of the old session is left."""
-        while (found := self._look(row, xid)) is None:
-            threading.Event().wait(PAUSE_S)
-        status, have = found
+        status, have = eventually(lambda: self._look(row, xid), PATIENCE_S, pause=PAUSE_S)
         is_done = have is None if action == "delete" else have == note
         self.counts[f"in doubt, {'done' if is_done else 'not done'}"] += 1
         if (status == "committed") != is_done:
@@ -131,15 +134,9 @@ class Writer:
 def main() -> None:
     """Run two writers until the input ends."""
     told: dict[str, Any] = json.loads(sys.stdin.readline())
-    stop = threading.Event()
-    writers = [Writer(Database(**told), seed, stop) for seed in range(2)]
-    threads = [threading.Thread(target=one.run) for one in writers]
-    for thread in threads:
-        thread.start()
-    sys.stdin.read()
-    stop.set()
-    for thread in threads:
-        thread.join()
+    writers = [Writer(Database(**told), seed) for seed in range(2)]
+    with at_work(*(one.run for one in writers)):
+        sys.stdin.read()
     rows = {str(row): note for one in writers for row, note in one.rows.items()}
     counts = sum((one.counts for one in writers), Counter())
     print(json.dumps({"rows": rows, "counts": counts, "missed": [text for one in writers for text in one.missed]}))  # noqa: T201

@@ -22,6 +22,7 @@ from rehearsal.evidence.run import Run
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.hosts.pyinfra import HostsResult, run_pyinfra
 from rehearsal.plan.model import Plan, TableSpec
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 INVENTORY = ROOT / "inventories" / "local.py"
@@ -78,12 +79,11 @@ def place() -> Iterator[Local]:
 
 
 def _two_free_ports() -> int:
-    while True:
-        port = free_port()
-        taken = subprocess.run(
-            [sys.executable, "-c", f"import socket; socket.socket().bind(('127.0.0.1', {port + 1}))"],
-            capture_output=True,
-            check=False,
-        )
-        if taken.returncode == 0:
-            return port
+    return eventually(_port_whose_next_is_free, 30)
+
+
+def _port_whose_next_is_free() -> int | None:
+    port = free_port()
+    text = f"import socket; socket.socket().bind(('127.0.0.1', {port + 1}))"
+    taken = subprocess.run([sys.executable, "-c", text], capture_output=True, check=False)
+    return port if taken.returncode == 0 else None

@@ -14,6 +14,7 @@ import pytest
 from rehearsal.application.flags import Routing, read_routing, show_flags
 from rehearsal.application.rollout import FlipResult, Rollout, set_flags
 from tests.local.conftest import PLAN, ROOT, Local
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 OFF, ON = Routing(reads=False, writes=False), Routing(reads=True, writes=True)
@@ -109,8 +110,13 @@ def test_two_flips_at_once_and_one_that_is_interrupted(flags: Local, project: Pa
     (flags.base / "app2.waits").touch()
     first = command(project, *words)
     try:
-        while seen(flags, 1) != (ON, ON) or seen(flags, 2) != (ON, None):
-            assert first.poll() is None
+        half = [(ON, ON), (ON, None)]
+        eventually(
+            lambda: [seen(flags, 1), seen(flags, 2)],
+            60,
+            that=lambda servers: servers == half,
+            unless=lambda: first.poll() is not None,
+        )
         second = command(project, *words)
         said = second.communicate()[1]
         first.send_signal(signal.SIGINT)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from rehearsal.hosts.manifest import Change, write_manifest
 from rehearsal.hosts.pyinfra import HostsResult, run_pyinfra
 from rehearsal.postgres.connection import connect, scalar
 from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -80,17 +79,21 @@ def test_a_change_waits_for_its_lock_again_and_again_but_not_forever(place: Loca
     tries: set[int] = set()
 
     with (
+        ThreadPoolExecutor(1) as pool,
         connect(place.env.database) as conn,
         connect(place.env.database, autocommit=False) as reader,
-        ThreadPoolExecutor(1) as pool,
     ):
         conn.execute("create table public.waited ()")
         reader.execute("select from public.waited")
         changes = [Change("wait/001", "alter table public.waited add id int;")]
         done = pool.submit(migrate, write_manifest(tmp_path, "hosts_local", changes), lock_timeout_ms=200)
-        while len(tries) < 2 and not done.done():
-            # Each try is a psql of its own: a second process that waits is the first one's second try.
-            tries |= {row[0] for row in conn.execute(waits)}
+        # Each try is a psql of its own: a second process that waits is the first one's second try.
+
+        def look() -> set[int]:
+            tries.update(row[0] for row in conn.execute(waits))
+            return tries
+
+        eventually(look, 60, that=lambda seen: len(seen) >= 2, unless=done.done)
         reader.rollback()
         result = done.result()
 
@@ -118,21 +121,13 @@ def test_an_interrupt_ends_every_process_and_leaves_nothing_half_done(place: Loc
     sleeping = "select count(*) from pg_catalog.pg_stat_activity where wait_event = 'PgSleep'"
     with connect(place.env.database) as conn:
         try:
-            until(lambda: scalar(conn, sleeping) == 1)
+            eventually(lambda: scalar(conn, sleeping) == 1, 60)
             child.send_signal(signal.SIGINT)
             assert child.wait(60) == 130
         finally:
             child.kill()
-        until(lambda: scalar(conn, sleeping) == 0)
+        eventually(lambda: scalar(conn, sleeping) == 0, 60)
         assert scalar(conn, "select to_regclass('public.interrupted') is null")
     assert changes_of(place, "interrupt") == []
     processes = subprocess.run(["ps", "-eww", "-o", "args="], capture_output=True, text=True, check=True).stdout
     assert str(manifest) not in processes
-
-
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for a condition that only asking again can tell."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)

@@ -57,7 +57,7 @@ def test_roles_have_the_rights_that_the_engine_and_the_app_need(place: Local) ->
         assert scalar(migrator, "select kind from rehearsal.environment_mark") == "local"
     with connect(place.env.app_database) as app:
         app.execute("insert into public.rights default values")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for schema public"):
             app.execute("create table public.not_allowed ()")
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from rehearsal.load.driver import ledger_folder
 from rehearsal.load.ledger import Ledger, Write
 from tests.mutants.worlds import World
+from tests.writing import at_work
 
 Defect = Callable[[World], AbstractContextManager[None]]
 READINGS, RETIRED = "public.sensor_readings", "public.sensor_readings_old"
@@ -47,19 +48,6 @@ def nothing_else(_: World) -> Iterator[None]:
     yield
 
 
-@contextmanager
-def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Do some work in a thread while the phase runs; the work ends when it is told to."""
-    stop = threading.Event()
-    thread = threading.Thread(target=work, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 def last_writes(world: World, action: str) -> list[Write]:
     """Return the acknowledged writes of that kind that were the last of their row."""
     ledger = Ledger(ledger_folder(world.context.run)).read()
@@ -93,7 +81,7 @@ def locked_for_a_while(world: World) -> Iterator[None]:
                 conn.execute(f"lock table {READINGS} in exclusive mode".encode())
                 conn.execute("select pg_sleep(2)")
 
-    with meanwhile(work):
+    with at_work(work):
         yield
 
 
@@ -110,8 +98,8 @@ def catalog_changes(world: World) -> Iterator[None]:
                 conn.execute(f"create table public.made_{number} (id int)".encode())
                 began.set()
 
-    with meanwhile(work):
-        began.wait()
+    with at_work(work):
+        assert began.wait(60), "no table was made"
         yield
 
 

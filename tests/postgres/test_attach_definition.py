@@ -16,7 +16,7 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.definition import find_leftovers
 from rehearsal.switchover.strategies.registry import find_differences
-from tests.fix_tables import deploy, make_switchover
+from tests.fix_tables import Prepared, deploy, make_switchover
 
 R = "public.rich"
 SETUP = f"""
@@ -100,12 +100,10 @@ def test_nothing_is_lost_there_and_back_and_there_again(
     ids=lambda one: one[:20],
 )
 def test_what_the_parent_lacks_is_named(
-    database: Database, conn: Connection, sql_files: SqlFiles, plan: Plan, run: Run, defect: str, said: str
+    conn: Connection, sql_files: SqlFiles, plan: Plan, defect: str, said: str, prepared: Prepared
 ) -> None:
     """A parent that lost something is no longer what the table was; the difference is named, and nobody wants it."""
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     work.switch()
     conn.execute(defect.encode())
 

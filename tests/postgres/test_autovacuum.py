@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-from rehearsal.catalog.tables import Name
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
@@ -15,6 +14,7 @@ from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.locks import LockPolicy, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import make_plan
+from tests.waiting import eventually
 
 LOCK = sql.SQL("lock table public.posts in access exclusive mode")
 # A page costs at least one, so each one is followed by a nap: this vacuum lasts as long as any test.
@@ -42,8 +42,7 @@ def vacuumed(conn: Connection) -> Iterator[None]:
     conn.execute("select pg_catalog.pg_reload_conf()")
     try:
         conn.execute(sql.SQL(SETUP))
-        while not scalar(conn, AT_WORK):
-            conn.execute("select pg_catalog.pg_sleep(0.1)")
+        eventually(lambda: scalar(conn, AT_WORK), 60, pause=0.1)
         yield
     finally:
         conn.execute("alter system reset autovacuum_naptime")
@@ -53,7 +52,8 @@ def vacuumed(conn: Connection) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("may_lower", [True, False])
-def test_autovacuum_yields_to_a_lock(database: Database, conn: Connection, vacuumed: None, *, may_lower: bool) -> None:
+@pytest.mark.usefixtures("vacuumed")
+def test_autovacuum_yields_to_a_lock(database: Database, *, may_lower: bool) -> None:
     """Timeouts stay below the server's deadlock_timeout, so that nobody waits long; three tries are enough."""
     plain = Database(database.host, database.port, database.name, "plain_owner", "plain")
     policy = LockPolicy(timeout_ms=150, max_timeout_ms=300, attempts=3)
@@ -84,9 +84,8 @@ end loop; end $$
 
 
 @pytest.mark.slow
-def test_near_wraparound_is_refused_before_the_vacuum_is_there(
-    conn: Connection, sql_files: SqlFiles, events: Name
-) -> None:
+@pytest.mark.usefixtures("events")
+def test_near_wraparound_is_refused_before_the_vacuum_is_there(conn: Connection, sql_files: SqlFiles) -> None:
     """The table's own autovacuum_freeze_max_age counts; before it ages, nothing is found."""
     conn.execute('alter table public."We""ird Events" set (autovacuum_freeze_max_age = 100000)')
     plan = make_plan("swap")
@@ -97,4 +96,3 @@ def test_near_wraparound_is_refused_before_the_vacuum_is_there(
     found = [one for one in run_preflight(conn, sql_files, plan) if one.id == "wraparound"]
     assert [one.severity for one in found] == ["blocker"]
     assert "%" in found[0].condition
-    assert events

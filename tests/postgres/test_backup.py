@@ -24,6 +24,7 @@ from rehearsal.errors import CannotSee, PreconditionError
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.programs import find_client, require_version
 from rehearsal.postgres.sqlfiles import SqlFiles
+from tests.writing import at_work
 
 SCHEMA = """
 create schema "We""ird";
@@ -66,20 +67,14 @@ def test_backup_comes_back_whole_while_writers_work(
     database: Database, hotels: Connection, sql_files: SqlFiles, bin_folder: Path, tmp_path: Path
 ) -> None:
     """Referenced tables are in it; content is that of the dump's snapshot, whatever is written meanwhile."""
-    stop = threading.Event()
 
-    def write() -> None:
+    def write(stop: threading.Event) -> None:
         with connect(database, role="writer") as conn:
             while not stop.is_set():
                 conn.execute('insert into "We""ird"."Re.ven*ts" (at) values (now())')
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
+    with at_work(write):
         made = backup(database, sql_files, [REVENUES, ("public", "parts")], tmp_path / "b1", bin_folder)
-    finally:
-        stop.set()
-        writer.join()
     drill = restore_drill(database, sql_files, made, "scratch_1", bin_folder)
 
     assert set(made.tables) == {REVENUES, ("public", "hotels"), ("public", "owners"), ("public", "parts")}

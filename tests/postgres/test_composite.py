@@ -22,9 +22,19 @@ from rehearsal.switchover.dryrun import plan_acts
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.composite import Composites
 from rehearsal.switchover.target.references import count_orphans, from_stored
-from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.fix_tables import (
+    NOW,
+    Prepared,
+    as_replica,
+    deploy,
+    difference,
+    make_switchover,
+    names_of,
+    writing,
+)
+from tests.postgres.referring import EV, Violation, plan_of, say
+from tests.writing import at_work
 
-EV = 'public."We""ird Events"'
 CHILDREN = f"""
 create table public."Line ""items"" all" (
     n bigserial primary key, "event id" bigint not null, touched int not null default 0,
@@ -45,14 +55,12 @@ WRONG = f"""
 select count(*) from public."Line ""items"" all" as c left join {EV} as p on p.id = c."event id"
 where p."Created At" is distinct from c.{COLUMN}
 """
-Violation = psycopg.errors.ForeignKeyViolation
 
 
 def plan_with(**decisions: str) -> Plan:
     """Return a plan that makes every foreign key composite."""
     chosen = dict.fromkeys(NAMES, "composite") | decisions
-    table = {"name": EVENTS, "key": "Created At", "default_partition": True, "marker": "note", "references": chosen}
-    return make_plan("swap", tables=[table])
+    return plan_of(chosen)
 
 
 @pytest.fixture
@@ -62,11 +70,6 @@ def referred(conn: Connection, events: Name) -> Name:
         pytest.skip("composite needs PostgreSQL 15")
     conn.execute(as_query(CHILDREN))
     return events
-
-
-def say(conn: Connection, statement: str) -> None:
-    """Run one statement of the application."""
-    conn.execute(statement.encode())
 
 
 def keys_of(conn: Connection) -> list[tuple[str, str, bool]]:
@@ -87,7 +90,7 @@ def use(conn: Connection) -> None:
             'update public."Line ""items"" all" set "event id" = -1 where n = 1',
             f"delete from {EV} where id = 10",
         ):
-            with pytest.raises(Violation), conn.transaction():
+            with pytest.raises(Violation, match="violates foreign key constraint"), conn.transaction():
                 say(conn, statement)
         say(conn, f'update {EV} set "Created At" = "Created At" + interval \'40 days\' where id between 10 and 30')
         say(conn, 'insert into public."Line ""items"" all" ("event id") select n from generate_series(10, 40) as n')
@@ -100,9 +103,9 @@ def use(conn: Connection) -> None:
 @contextmanager
 def referring(database: Database) -> Iterator[list[int]]:
     """Refer to rows and move them all the while; each writer only to rows that nobody deletes."""
-    stop, done, errors = threading.Event(), [0], list[BaseException]()
+    done = [0]
 
-    def work() -> None:
+    def work(stop: threading.Event) -> None:
         with connect(database, role="referring") as conn:
             number = 0
             while not stop.is_set():
@@ -113,20 +116,10 @@ def referring(database: Database) -> Iterator[list[int]]:
                     say(conn, f'update {EV} set "Created At" = "Created At" + interval \'1 day\' where id = {row}')
                     done[0] += 1
                 except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
-                    pass
-                except BaseException as exc:  # noqa: BLE001 -- handed to the test below
-                    errors.append(exc)
-                    return
+                    continue
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with at_work(work):
         yield done
-    finally:
-        stop.set()
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def test_a_real_foreign_key_stays_at_every_turn(
@@ -157,26 +150,20 @@ def test_a_real_foreign_key_stays_at_every_turn(
     assert [count_orphans(conn, sql_files, one, referred)[0] for one in found] == [0, 0, 0]
 
 
-def test_preparation_may_be_repeated_and_mends_what_is_wrong(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
-) -> None:
+@pytest.mark.usefixtures("referred")
+def test_preparation_may_be_repeated_and_mends_what_is_wrong(conn: Connection, prepared: Prepared) -> None:
     """A killed fill goes on; a key that slipped past the triggers is corrected before it is validated."""
-    plan = plan_with()
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan_with())
     assert scalar(conn, WRONG.encode()) == 0
     assert scalar(conn, 'select max(touched) from public."Line ""items"" all"') == 0, "an updated_at would have changed"
     use(conn)
     assert again(work, conn) == 0
-    conn.execute("set session_replication_role = replica")
-    say(conn, f'update public."Line ""items"" all" set {COLUMN} = null where n < 5')
-    conn.execute("reset session_replication_role")
+    with as_replica(conn):
+        say(conn, f'update public."Line ""items"" all" set {COLUMN} = null where n < 5')
     assert again(work, conn) == 4
 
-    conn.execute("set session_replication_role = replica")
-    say(conn, f'update public."Line ""items"" all" set {COLUMN} = \'2020-01-01\' where n < 7')
-    conn.execute("reset session_replication_role")
+    with as_replica(conn):
+        say(conn, f'update public."Line ""items"" all" set {COLUMN} = \'2020-01-01\' where n < 7')
     work.switch()
     assert scalar(conn, WRONG.encode()) == 0
     assert all(validated for _, _, validated in keys_of(conn))
@@ -188,7 +175,7 @@ def again(work: Switchover, conn: Connection) -> int:
 
 
 def test_what_cannot_be_composite_is_refused(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, referred: Name, prepared: Prepared
 ) -> None:
     """Deferrable and own keys; and one that was made after the copy stops the swap."""
     say(conn, f"create table public.late (event bigint constraint late_fk references {EV} (id) deferrable)")
@@ -198,21 +185,18 @@ def test_what_cannot_be_composite_is_refused(
     say(conn, "drop table public.late")
     say(conn, f"alter table {EV} drop column parent")
 
-    plan = plan_with(new_fk="composite")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan_with(new_fk="composite"))
     say(conn, f"create table public.new_one (event bigint constraint new_fk references {EV} (id))")
     with pytest.raises(PreconditionError, match="made since the copy"):
         work.switch()
     assert state.read_migration(conn, referred).state == state.FOLLOWING
 
 
-def test_dry_run_prints_the_preparation(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
+@pytest.mark.usefixtures("referred")
+def test_dry_run_prints_the_preparation(conn: Connection, sql_files: SqlFiles) -> None:
     """The column, the fill and the foreign key that the swap makes."""
     acts = {one.step: one.sql for one in plan_acts(conn, sql_files, plan_with(), NOW)}
 
     assert "add column if not exists" in acts['partition key for foreign key line "fk of public.Line "items" all']
     assert "is distinct from" in acts["fill it, the first blocks"]
     assert "on update cascade not valid" in acts["swap"]
-    assert referred

@@ -123,7 +123,8 @@ def look(conn: Connection, files: SqlFiles) -> dict[str, dict[str, str]]:
     return read_definition(conn, files, Catalog(conn, files).read(("public", "rich")))
 
 
-def test_every_change_is_named(conn: Connection, sql_files: SqlFiles, rich: None) -> None:
+@pytest.mark.usefixtures("rich")
+def test_every_change_is_named(conn: Connection, sql_files: SqlFiles) -> None:
     """Without a change there is no difference; each change shows the one that belongs to it, and can be accepted."""
     before = look(conn, sql_files)
     assert compare(before, look(conn, sql_files)) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from rehearsal.catalog.tables import Name
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_acts
@@ -14,8 +13,9 @@ from tests.fix_tables import NOW, deploy, make_plan
 
 @pytest.mark.parametrize("strategy", ["dual-write", "swap"])
 @pytest.mark.parametrize("deployed", [False, True])
+@pytest.mark.usefixtures("events")
 def test_dry_run_changes_nothing_and_prints_all(
-    conn: Connection, sql_files: SqlFiles, events: Name, strategy: str, deployed: bool
+    conn: Connection, sql_files: SqlFiles, strategy: str, deployed: bool
 ) -> None:
     """The session is read only; the digest before equals the digest after, and sees a change."""
     plan = make_plan(strategy)
@@ -35,14 +35,15 @@ def test_dry_run_changes_nothing_and_prints_all(
     for part in ("trigger", "truncate", "insert into", "create index", "vacuum", "validate constraint"):
         assert part in text, part
     assert 'rename to "We""ird Events_old"' in text or strategy == "dual-write"
-    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), conn.transaction():
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction, match="CREATE TABLE"), conn.transaction():
         conn.execute("create table public.witness ()")
     conn.read_only = False
     conn.execute("create table public.witness ()")
     assert catalog_digest(conn, sql_files) != before
 
 
-def test_digest_sees_a_disabled_trigger(conn: Connection, sql_files: SqlFiles, events: Name) -> None:
+@pytest.mark.usefixtures("events")
+def test_digest_sees_a_disabled_trigger(conn: Connection, sql_files: SqlFiles) -> None:
     """The witness of the digest: one flag of one trigger is enough."""
     deploy(conn, sql_files, make_plan("swap"))
     before = catalog_digest(conn, sql_files)

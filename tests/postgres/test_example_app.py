@@ -15,7 +15,7 @@ from psycopg import sql
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import Connection, connect, scalar
 from tests.fix_app import AppServer, StartApp, app_environment, free_port
-from tests.load_world import wait_until
+from tests.waiting import eventually
 
 REVENUE = {
     "propertyId": 1,
@@ -150,7 +150,7 @@ def test_an_error_is_logged_with_its_traceback_and_one_line_a_request(start_app:
 
     assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
     # The line of a request is written when its answer is gone.
-    wait_until(lambda: " 500 " in app.log.read_text())
+    eventually(lambda: " 500 " in app.log.read_text())
     log = app.log.read_text()
     assert " ERROR app.error POST /finance/expense failed\nTraceback" in log
     assert 'relation "public.expenses" does not exist' in log
@@ -174,14 +174,13 @@ def test_concurrent_refreshes_of_one_balance_leave_one_row(start_app: StartApp, 
 def test_sigterm_finishes_the_request_in_flight(start_app: StartApp, app_database: Database, conn: Connection) -> None:
     """A request that waits for a lock when the signal comes is answered, then the process ends with 0."""
     app = start_app()
-    with connect(app_database, autocommit=False) as holder, concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, connect(app_database, autocommit=False) as holder:
         holder.execute("lock table public.revenues in exclusive mode")
         answer = pool.submit(ask, app, "POST", "/finance/revenue", REVENUE)
         waiting = "select count(*) from pg_locks where not granted"
-        while scalar(conn, waiting) == 0:
-            pass
+        eventually(lambda: scalar(conn, waiting) > 0, 30, unless=answer.done)
         app.process.send_signal(signal.SIGTERM)
-        with pytest.raises(subprocess.TimeoutExpired):
+        with pytest.raises(subprocess.TimeoutExpired, match="example_app"):
             app.process.wait(timeout=0.5)
         holder.rollback()
 
@@ -218,9 +217,7 @@ def test_health_is_503_while_the_database_is_away(
         assert answer.json()["status"] == "database does not answer"
         admin.execute(sql.SQL("alter database {} with allow_connections true").format(name))
     with app.client() as client:
-        deadline = time.monotonic() + 15
-        while client.get("/health").status_code != 200:
-            assert time.monotonic() < deadline
+        eventually(lambda: client.get("/health"), 15, that=lambda health: health.status_code == 200)
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ from tests.load_world import (
     ended_well,
     make_environment,
     make_plan,
-    wait_until,
 )
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.alone
 
@@ -138,7 +138,7 @@ class Servers:
             self.children.append(subprocess.Popen(command, env=environment))
             self.servers.append(AppServer(f"app{number}", f"http://127.0.0.1:{port}"))
         for server in self.servers:
-            wait_until(functools.partial(_answers, server.url), 20.0)
+            eventually(functools.partial(_answers, server.url), 20.0)
 
     def stop(self) -> None:
         """Kill both."""
@@ -161,12 +161,12 @@ def test_load_by_http_and_sql_is_settled_through_errors_and_the_death_of_a_serve
     """5xx is unknown and settles either way; a refused connection is failed; each server has its own figures."""
     run = Run.create(tmp_path, "local", "small")
     with LoadProcess(make_environment(database, *servers.servers), PLAN, run, "mixed") as load:
-        wait_until(lambda: count_marked(conn) > 40, 20.0)
+        eventually(lambda: count_marked(conn) > 40, 20.0)
         assert settle(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
         servers.children[1].kill()
         servers.children[1].wait()
         count = count_marked(conn)
-        wait_until(lambda: count_marked(conn) > count + 15, 20.0)
+        eventually(lambda: count_marked(conn) > count + 15, 20.0)
         summary = load.stop()
     got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
 
@@ -196,7 +196,7 @@ def test_failover_spares_the_writers_a_server_that_is_down(
     servers.children[0].wait()
     run = Run.create(tmp_path, "local", "small")
     with LoadProcess(make_environment(database, *servers.servers), PLAN, run, "over", failover=True) as load:
-        wait_until(lambda: count_marked(conn) > 20, 20.0)
+        eventually(lambda: count_marked(conn) > 20, 20.0)
         summary = load.stop()
 
     assert "ConnectError" not in summary.writes.errors

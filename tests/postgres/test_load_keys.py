@@ -17,7 +17,8 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from tests.fix_keys import METHODS, TABLE, Specimen
-from tests.load_world import ended_well, make_environment, wait_until
+from tests.load_world import ended_well, make_environment
+from tests.waiting import eventually
 
 KINDS = [
     "bigint range",
@@ -68,7 +69,7 @@ def test_every_write_is_settled(database: Database, conn: Connection, tmp_path: 
     plan, run = plan_of(specimen), Run.create(tmp_path, "local", "keys")
     marked = sql.SQL("select count(*) from {} where note like 'lg:%'").format(sql.Identifier(*TABLE))
     with LoadProcess(make_environment(database), plan, run, "keys") as load:
-        wait_until(lambda: scalar(conn, marked) > 25)
+        eventually(lambda: scalar(conn, marked) > 25)
         summary = load.stop()
 
     got = settle(conn, plan, ledger_folder(run), {".".join(TABLE): [TABLE]}, run.name)

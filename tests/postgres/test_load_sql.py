@@ -28,8 +28,8 @@ from tests.load_world import (
     ended_well,
     make_environment,
     make_plan,
-    wait_until,
 )
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.alone
 
@@ -48,12 +48,12 @@ def test_settlement_in_the_middle_of_running_load_is_clean(database: Database, c
     conn.execute("create view public.slow as select * from public.posts where (select true from pg_sleep(0.2))")
     relations = {TABLE: [("public", "slow"), *BOTH[TABLE]]}
     with LoadProcess(make_environment(database), PLAN, run, "steady") as load:
-        wait_until(lambda: count_marked(conn) > 40)
+        eventually(lambda: count_marked(conn) > 40)
         for _ in range(5):
             got = settle(conn, PLAN, ledger_folder(run), relations, run.name)
             assert got.is_clean, got.to_dict()
         load.mark("later")
-        wait_until(lambda: count_marked(conn) > 80)
+        eventually(lambda: count_marked(conn) > 80)
         summary = load.stop()
 
     got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
@@ -71,13 +71,13 @@ def test_settlement_in_the_middle_of_running_load_is_clean(database: Database, c
 def test_stall_of_the_server_shows_in_the_latencies(database: Database, conn: Connection, run: Run) -> None:
     """Open loop: operations that were due while a lock was held count from when they were due."""
     with LoadProcess(make_environment(database), PLAN, run, "frozen") as load:
-        wait_until(lambda: count_marked(conn) > 10)
+        eventually(lambda: count_marked(conn) > 10)
         load.mark("freeze")
         with connect(database) as other, other.transaction():
             other.execute("lock table public.posts in access exclusive mode")
             other.execute("select pg_sleep(1.5)")
         load.mark("after")
-        wait_until(lambda: load.is_alive() and count_marked(conn) > 60)
+        eventually(lambda: load.is_alive() and count_marked(conn) > 60)
         summary = load.stop()
 
     assert summary.writes.max_ms > 1_000
@@ -99,12 +99,12 @@ def test_killed_generator_leaves_unknown_writes_and_nothing_lost(
     """Killed by -9 while writes wait for a lock; then a second generator goes on with the rows of the first."""
     env = make_environment(database)
     with LoadProcess(env, PLAN, run, "first") as load:
-        wait_until(lambda: count_marked(conn) > 20)
+        eventually(lambda: count_marked(conn) > 20)
         with connect(database) as other, other.transaction():
             other.execute("lock table public.posts_partitioned in access exclusive mode")
-            wait_until(lambda: _waiting(other) >= 2)
+            eventually(lambda: _waiting(other) >= 2)
             os.kill(load.pid or 0, signal.SIGKILL)
-            wait_until(lambda: not load.is_alive())
+            eventually(lambda: not load.is_alive())
             summary = load.stop()
     got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
     assert not summary.honest
@@ -115,7 +115,7 @@ def test_killed_generator_leaves_unknown_writes_and_nothing_lost(
 
     with LoadProcess(env, PLAN, run, "second") as load:
         count = count_marked(conn)
-        wait_until(lambda: count_marked(conn) > count + 20)
+        eventually(lambda: count_marked(conn) > count + 20)
         load.stop()
     got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
     assert got.is_clean, got.to_dict()
@@ -146,15 +146,15 @@ def test_connection_lost_during_commit_is_settled_by_transaction_id(
             )
         with LoadProcess(make_environment(database, app=writer), plan, run, "cut") as load:
             event = "SyncRep" if committed else "PgSleep"
-            wait_until(lambda: _count(conn, f"wait_event = '{event}'") >= 4)
+            eventually(lambda: _count(conn, f"wait_event = '{event}'") >= 4)
             assert load.ledger_path is not None
-            wait_until(lambda: load.ledger_path.read_text().count('"t": "commit"') >= 4 if load.ledger_path else False)
+            eventually(lambda: load.ledger_path.read_text().count('"t": "commit"') >= 4 if load.ledger_path else False)
             conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'writer'")
-            wait_until(lambda: '"unknown"' in load.ledger_path.read_text() if load.ledger_path else False)
+            eventually(lambda: '"unknown"' in load.ledger_path.read_text() if load.ledger_path else False)
             os.kill(load.pid or 0, signal.SIGKILL)
-            wait_until(lambda: not load.is_alive())
+            eventually(lambda: not load.is_alive())
         conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'writer'")
-        wait_until(lambda: _count(conn, "usename = 'writer'") == 0)
+        eventually(lambda: _count(conn, "usename = 'writer'") == 0)
     finally:
         _let_commits_go(server)
     got = settle(conn, plan, ledger_folder(run), BOTH, run.name)
@@ -190,12 +190,12 @@ def test_load_stops_when_its_parent_dies(database: Database, conn: Connection, r
         parent.stdin.write(json.dumps(words) + "\n")
         parent.stdin.flush()
         child = int(parent.stdout.readline())
-        wait_until(lambda: count_marked(conn) > 10)
+        eventually(lambda: count_marked(conn) > 10)
         commands = Path(f"/proc/{child}/cmdline").read_bytes() + Path(f"/proc/{child}/environ").read_bytes()
         assert database.password.encode() not in commands
         parent.kill()
     try:
-        wait_until(lambda: _count(conn, "application_name = 'pg-rehearsal load'") == 0)
+        eventually(lambda: _count(conn, "application_name = 'pg-rehearsal load'") == 0)
     except AssertionError:
         os.kill(child, signal.SIGKILL)
         raise
@@ -221,9 +221,9 @@ def test_refused_statement_is_failed_with_its_sqlstate(database: Database, conn:
     conn.execute("alter table public.posts_partitioned add check (body not like '%%0')")
     with LoadProcess(make_environment(database), PLAN, run, "refused") as load:
         conn.execute("alter table public.posts add constraint never check (body not like 'lg:%:2') not valid")
-        wait_until(lambda: count_marked(conn) > 30)
+        eventually(lambda: count_marked(conn) > 30)
         os.kill(load.pid or 0, signal.SIGTERM)
-        wait_until(lambda: not load.is_alive())
+        eventually(lambda: not load.is_alive())
         summary = load.stop()
     assert ended_well(summary), "SIGTERM is an end in good order"
     got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
@@ -249,7 +249,7 @@ def test_full_disk_ends_the_load_with_its_reason(
     with monkeypatch.context() as patched:
         patched.setattr(sys, "executable", str(program))
         load = LoadProcess(make_environment(database), PLAN, run, "full").start()
-    wait_until(lambda: not load.is_alive())
+    eventually(lambda: not load.is_alive())
     summary = load.stop()
 
     assert not summary.honest
@@ -274,10 +274,10 @@ def _make_commits_wait(server: Database) -> None:
         conn.execute("alter role writer set synchronous_commit = 'on'")
         conn.execute("alter system set synchronous_commit = 'local'")
         conn.execute("select pg_reload_conf()")
-        wait_until(lambda: _setting(server, "synchronous_commit") == "local")
+        eventually(lambda: _setting(server, "synchronous_commit") == "local")
         conn.execute("alter system set synchronous_standby_names = 'nobody'")
         conn.execute("select pg_reload_conf()")
-        wait_until(lambda: _setting(server, "synchronous_standby_names") == "nobody")
+        eventually(lambda: _setting(server, "synchronous_standby_names") == "nobody")
 
 
 def _let_commits_go(server: Database) -> None:
@@ -286,7 +286,7 @@ def _let_commits_go(server: Database) -> None:
         conn.execute("alter system reset synchronous_standby_names")
         conn.execute("alter system reset synchronous_commit")
         conn.execute("select pg_reload_conf()")
-        wait_until(lambda: _setting(server, "synchronous_standby_names") == "")
+        eventually(lambda: _setting(server, "synchronous_standby_names") == "")
 
 
 def _setting(server: Database, name: str) -> str:

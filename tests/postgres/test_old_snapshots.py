@@ -12,14 +12,14 @@ from psycopg import IsolationLevel, errors
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired
-from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.snapshot_guard import Guard
 from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.table import Switchover
-from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+from tests.fix_tables import Prepared, deploy, difference, make_plan, names_of
+from tests.waiting import eventually
 
 TABLE = 'public."We""ird Events"'
 PATIENT = {"timeout_ms": 20_000, "max_timeout_ms": 20_000, "hold_ms": 60_000}
@@ -50,12 +50,11 @@ create or replace trigger gate before update on rehearsal.migration
 @contextmanager
 def late(database: Database, conn: Connection, work: Switchover, turn: str) -> Iterator[None]:
     """Hold an exchange at its last statement, all locks taken, until the block ends; then let it commit."""
-    with connect(database, autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, connect(database, autocommit=False) as holder:
         conn.execute(as_query(GATE))
         holder.execute("select pg_catalog.pg_advisory_xact_lock(4711)")
         done = pool.submit(getattr(work, turn))
-        while not scalar(conn, ENGINE_WAITS):
-            assert not done.done(), done.result()
+        eventually(lambda: scalar(conn, ENGINE_WAITS), 60, unless=lambda: done.done() and done.result())
         yield
         holder.commit()
         assert done.result(timeout=60)
@@ -69,8 +68,7 @@ def waiting(conn: Connection, pool: ThreadPoolExecutor, app: Connection, write: 
             return app.execute(as_query(write), [row]).rowcount
 
     done = pool.submit(act)
-    while not scalar(conn, WAITS, [app.info.backend_pid]):
-        assert not done.done()
+    eventually(lambda: scalar(conn, WAITS, [app.info.backend_pid]), 60, unless=done.done)
     return done
 
 
@@ -91,7 +89,7 @@ def race(
         with late(database, conn, work, turn):
             done = waiting(conn, pool, app, write, row)
         if refused:
-            with pytest.raises(errors.SerializationFailure):
+            with pytest.raises(errors.SerializationFailure, match="was exchanged"):
                 done.result()
             assert app.execute(as_query(write), [row]).rowcount == 1
         else:
@@ -102,20 +100,10 @@ def race(
 @pytest.mark.parametrize("turn", ["switch", "roll_back"])
 @pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ])
 def test_a_write_that_waits_for_an_exchange_is_done_or_refused(
-    database: Database,
-    conn: Connection,
-    sql_files: SqlFiles,
-    events: Name,
-    run: Run,
-    turn: str,
-    write: str,
-    level: IsolationLevel,
+    database: Database, conn: Connection, events: Name, turn: str, write: str, level: IsolationLevel, prepared: Prepared
 ) -> None:
     """The row came in just before: READ COMMITTED sees it, REPEATABLE READ cannot and is told to try again."""
-    plan = make_plan("swap", locks=PATIENT)
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap", locks=PATIENT))
     if turn == "roll_back":
         work.switch()
     row = scalar(conn, as_query(ADD))
@@ -133,20 +121,10 @@ def test_a_write_that_waits_for_an_exchange_is_done_or_refused(
 @pytest.mark.parametrize("turn", ["switch", "roll_back"])
 @pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ])
 def test_a_write_that_waits_for_attach_is_done_or_refused(
-    database: Database,
-    conn: Connection,
-    sql_files: SqlFiles,
-    events: Name,
-    run: Run,
-    turn: str,
-    write: str,
-    level: IsolationLevel,
+    database: Database, conn: Connection, events: Name, turn: str, write: str, level: IsolationLevel, prepared: Prepared
 ) -> None:
     """The cut-over moves no row, so every writer goes on; the way back moves those of the later partitions."""
-    plan = make_plan("attach", locks=PATIENT)
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("attach", locks=PATIENT))
     until = Split.of_detail(state.read_migration(conn, events).detail).until
     if turn == "roll_back":
         work.switch()
@@ -163,13 +141,10 @@ def test_a_write_that_waits_for_attach_is_done_or_refused(
 
 
 def test_read_committed_is_let_in_though_its_snapshot_may_be_older(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    database: Database, conn: Connection, events: Name, prepared: Prepared
 ) -> None:
     """COPY takes its snapshot before it waits, and needs to see nothing; EXECUTE looks again after the wait."""
-    plan = make_plan("swap", locks=PATIENT)
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap", locks=PATIENT))
     row = scalar(conn, as_query(ADD))
 
     with connect(database, role="app") as app, connect(database, role="app") as bulk, ThreadPoolExecutor(2) as pool:
@@ -185,22 +160,17 @@ def test_read_committed_is_let_in_though_its_snapshot_may_be_older(
     assert difference(conn, events, names_of(events).retired) == (0, 0)
 
 
-def test_the_guard_stays_as_long_as_it_is_needed(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
-) -> None:
+@pytest.mark.usefixtures("events")
+def test_the_guard_stays_as_long_as_it_is_needed(database: Database, conn: Connection, prepared: Prepared) -> None:
     """A snapshot that is busy elsewhere during the swap: refused when it comes; the next run ends the guard."""
-    plan = make_plan("swap", locks={"budget_s": 2.0})
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap", locks={"budget_s": 2.0}))
     row = scalar(conn, as_query(ADD))
 
     with connect(database, autocommit=False, role="app") as app, ThreadPoolExecutor(1) as pool:
         app.isolation_level = IsolationLevel.REPEATABLE_READ
         conn.execute("select pg_advisory_lock(7)")
         busy = pool.submit(app.execute, "select pg_advisory_xact_lock(7)")
-        while not scalar(conn, WAITS, [app.info.backend_pid]):
-            assert not busy.done()
+        eventually(lambda: scalar(conn, WAITS, [app.info.backend_pid]), 60, unless=busy.done)
         assert work.switch()
         assert scalar(conn, GUARDS) == 1
         conn.execute("select pg_advisory_unlock(7)")
@@ -214,7 +184,7 @@ def test_the_guard_stays_as_long_as_it_is_needed(
 
 
 def test_a_guard_that_was_restored_from_a_backup_lets_everybody_in(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, events: Name
 ) -> None:
     """Its number is of another cluster: no snapshot here has seen it, and none needs to."""
     deploy(conn, sql_files, make_plan("swap"))
@@ -228,21 +198,12 @@ def test_a_guard_that_was_restored_from_a_backup_lets_everybody_in(
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_the_barrier_keeps_the_key_log_for_snapshots_from_before(
-    database: Database,
-    conn: Connection,
-    sql_files: SqlFiles,
-    events: Name,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    waits: bool,
+    database: Database, conn: Connection, events: Name, monkeypatch: pytest.MonkeyPatch, waits: bool, prepared: Prepared
 ) -> None:
     """Its delete does not see the twin's row, which came later; the key log brings it. The mutant differs."""
     if not waits:
-        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.barrier.older_snapshots", lambda *_: ())
-    plan = make_plan("dual-write", locks={"budget_s": 1.0})
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.older_snapshots", lambda *_: ())
+    work = prepared(make_plan("dual-write", locks={"budget_s": 1.0}))
     row = scalar(conn, as_query(ADD))
 
     with connect(database, autocommit=False, role="app") as old:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from rehearsal.switchover.copy.signals import Signals
 from rehearsal.switchover.copy.throttle import Pacer, make_pacer
 from tests.fix_postgres import burning
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+from tests.waiting import eventually
 
 WAIT_S = 60.0
 
@@ -49,6 +51,19 @@ class Heard:
         with self._change:
             assert self._change.wait_for(lambda: any(word in text for text in self._texts), WAIT_S), self._texts
             return next(text for text in self._texts if word in text)
+
+
+class Waited(threading.Condition):
+    """Tells that somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait as before."""
+        self.began.set()
+        return super().wait(timeout)
 
 
 def pacer(database: Database, files: SqlFiles, plan: Plan, run: Run, table: Name) -> Pacer:
@@ -76,8 +91,7 @@ def test_full_pace_is_never_slowed(database: Database, sql_files: SqlFiles, even
     plan = make_plan("swap", pace={"cores": 1, "mode": "full"})
     with burning(database), pacer(database, sql_files, plan, run, events) as turns:
         seen, stop = Signals(database, sql_files, events, ("id",)), threading.Event()
-        while (seen.read(stop, 0.05).busy or 0) < 1:
-            pass
+        eventually(lambda: seen.read(stop, 0.05), 60, that=lambda reading: (reading.busy or 0) >= 1)
         seen.close()
         assert turns.places == plan.copying.workers
 
@@ -113,24 +127,28 @@ def test_lookup_that_waits_slows_the_copy(
 def test_no_more_workers_than_places(database: Database, sql_files: SqlFiles, events: Name, run: Run) -> None:
     """With one place, the second worker gets its turn when the first has given its own back."""
     plan = make_plan("swap", pace={"mode": "full"})
-    stop = threading.Event()
-    with pacer(database, sql_files, plan, run, events) as turns, connect(database) as one, connect(database) as two:
+    stop, order = threading.Event(), list[str]()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pacer(database, sql_files, plan, run, events) as turns,
+        connect(database) as one,
+        connect(database) as two,
+    ):
         assert turns._thread is not None
         turns._stop.set()
         turns._thread.join()
         turns.places = 1.0
-        order: list[str] = []
+        turns._change = change = Waited()
 
         def second() -> None:
             with turns.turn(two, stop) as granted:
                 order.append(f"second {granted}")
 
         with turns.turn(one, stop) as granted:
-            thread = threading.Thread(target=second)
-            thread.start()
-            thread.join(0.2)
+            later = pool.submit(second)
+            assert change.began.wait(WAIT_S)
             order.append(f"first {granted}")
-        thread.join(WAIT_S)
+        later.result(WAIT_S)
     assert order == ["first True", "second True"]
 
 

@@ -6,6 +6,8 @@ import contextlib
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from psycopg import errors
@@ -16,6 +18,8 @@ from rehearsal.errors import CannotSee
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.parity import compare
+from tests.waiting import eventually
+from tests.writing import at_work
 
 SCHEMA = """
 create table public.posts (id bigint generated always as identity primary key, at timestamptz not null, body text);
@@ -58,40 +62,34 @@ WRITES = (
 )
 
 
-class Writers:
-    """Threads that write until they are told to stop; `writes` counts what was committed."""
+@dataclass
+class Mirrored:
+    """Sessions that write a table which triggers mirror; `writes` counts what was committed."""
 
-    def __init__(self, database: Database, threads: int) -> None:
-        """Prepare the threads; `writing` starts and stops them."""
-        self.database = database
-        self.writes = 0
-        self.stop = threading.Event()
-        self.started = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=[seed]) for seed in range(threads)]
+    database: Database
+    writes: int = 0
 
-    def _run(self, seed: int) -> None:
+    def work(self, seed: int, stop: threading.Event) -> None:
+        """Write until told to stop."""
         dice = random.Random(seed)
         with connect(self.database, role="writer") as conn:
-            while not self.stop.is_set():
+            while not stop.is_set():
                 with contextlib.suppress(errors.DeadlockDetected):
                     conn.execute(dice.choice(WRITES), {"n": dice.randint(1, 10_000)})
                     self.writes += 1
-                self.started.set()
+
+    def until(self, writes: int) -> None:
+        """Wait until so many are committed."""
+        eventually(lambda: self.writes, 60, that=lambda count: count >= writes)
 
 
 @contextlib.contextmanager
-def writing(database: Database, threads: int = 2) -> Iterator[Writers]:
+def writing(database: Database, threads: int = 2) -> Iterator[Mirrored]:
     """Let writers work for the block."""
-    writers = Writers(database, threads)
-    for thread in writers.threads:
-        thread.start()
-    try:
-        assert writers.started.wait(10)
+    writers = Mirrored(database)
+    with at_work(*(partial(writers.work, seed) for seed in range(threads))):
+        writers.until(1)
         yield writers
-    finally:
-        writers.stop.set()
-        for thread in writers.threads:
-            thread.join(10)
 
 
 @pytest.fixture
@@ -127,9 +125,7 @@ def test_lagging_twin_is_explained_by_the_key_log(
     conn.execute(CAPTURE)
     with writing(database) as writers:
         for _ in range(3):
-            seen = writers.writes
-            while writers.writes < seen + 20:
-                writers.stop.wait(0.01)
+            writers.until(writers.writes + 20)
             got = compare(database, sql_files, *tables, "at", keylog=("public", "keylog"))
             assert got.unexplained == 0, got.text()
             assert got.explained > 0
@@ -156,23 +152,16 @@ def test_comparison_that_is_cut_short_is_no_evidence(
     database: Database, conn: Connection, sql_files: SqlFiles, tables: tuple[Table, Table]
 ) -> None:
     """A session that is killed half-way makes it inconclusive, never equal; nothing is left behind."""
-    stop = threading.Event()
 
-    def kill() -> None:
+    def kill(stop: threading.Event) -> None:
         with connect(database, role="killer") as killer:
             while not stop.wait(0.05) and not killer.execute(KILL).fetchall():
                 pass
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        with connect(database, autocommit=False, role="locker") as locker:
-            locker.execute("lock table public.posts_2 in access exclusive mode")
-            with pytest.raises(CannotSee, match=r"public\.posts was cut short: .*terminat"):
-                compare(database, sql_files, *tables, "at")
-    finally:
-        stop.set()
-        killer.join(10)
+    with at_work(kill), connect(database, autocommit=False, role="locker") as locker:
+        locker.execute("lock table public.posts_2 in access exclusive mode")
+        with pytest.raises(CannotSee, match=r"public\.posts was cut short: .*terminat"):
+            compare(database, sql_files, *tables, "at")
 
     left = "select count(*) from pg_stat_activity where application_name like '%parity%' and backend_xmin is not null"
     assert scalar(conn, left) == 0

@@ -21,6 +21,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.copy.copier import chunk_sql
 from rehearsal.switchover.follow import Follow
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+from tests.waiting import eventually
 
 TABLE = 'public."We""ird Events"'
 WRITES = {
@@ -55,8 +56,7 @@ class Race:
         """Start a statement; return when it is done or waits for another session."""
         done: Future[object] = self.pool.submit(session.execute, as_query(text), [row] if row else None)
         waits = "select pg_catalog.cardinality(pg_catalog.pg_blocking_pids(%s)) > 0"
-        while not done.done() and not scalar(self.side, waits, [session.info.backend_pid]):
-            pass
+        eventually(lambda: done.done() or scalar(self.side, waits, [session.info.backend_pid]), 60, pause=0.001)
         return done
 
     def finish(self, cell: Cell, session: Connection, work: Future[object]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-import psycopg
 import pytest
 
 from rehearsal.catalog.findings import Finding
@@ -19,9 +19,19 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import plan_acts
 from rehearsal.switchover.target.references import count_orphans, from_stored, read_references
-from tests.fix_tables import EVENTS, NOW, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.fix_tables import (
+    NOW,
+    Prepared,
+    as_replica,
+    deploy,
+    difference,
+    make_switchover,
+    names_of,
+    writing,
+)
+from tests.postgres.referring import EV, Violation, plan_of, say
+from tests.waiting import eventually
 
-EV = 'public."We""ird Events"'
 CHILDREN = f"""
 create table public."Kept ""by"" none" (
     n int primary key, "event id" bigint not null,
@@ -44,14 +54,13 @@ insert into public.late values (1, 50), (2, null);
 update {EV} set parent = 60 where id = 61;
 """
 NAMES = ['kept "fk', "gone_event_fkey", "emptied_event_fkey", "fallen_event_fkey", "late_event_fkey", "own_parent"]
-Violation = psycopg.errors.ForeignKeyViolation
+WAITS = "select exists (select from pg_locks where pid = %s and not granted)"
 
 
 def plan_with(decisions: dict[str, str] | None = None, strategy: str = "swap") -> Plan:
     """Return a plan with decisions for the foreign keys."""
     chosen = dict.fromkeys(NAMES, "loose") if decisions is None else decisions
-    table = {"name": EVENTS, "key": "Created At", "default_partition": True, "marker": "note", "references": chosen}
-    return make_plan(strategy, tables=[table])
+    return plan_of(chosen, strategy)
 
 
 @pytest.fixture
@@ -59,11 +68,6 @@ def referred(conn: Connection, events: Name) -> Name:
     """The events table with foreign keys of every action that point at it, one of them its own."""
     conn.execute(as_query(CHILDREN))
     return events
-
-
-def say(conn: Connection, statement: str) -> None:
-    """Run one statement of the application."""
-    conn.execute(statement.encode())
 
 
 def blockers(conn: Connection, files: SqlFiles, plan: Plan) -> list[Finding]:
@@ -100,7 +104,7 @@ def use(conn: Connection) -> None:
             f"update {EV} set parent = -1 where id = 70",
             f"delete from {EV} where id = 60",
         ):
-            with pytest.raises(Violation), conn.transaction():
+            with pytest.raises(Violation, match="violates foreign key"), conn.transaction():
                 say(conn, statement)
         say(conn, f"update {EV} set \"Created At\" = '2026-03-09' where id in (10, 20, 30, 40, 60)")
         say(conn, f"delete from {EV} where id in (20, 30, 40)")
@@ -118,7 +122,7 @@ def use(conn: Connection) -> None:
     for wrong in ("insert into public.late values (9, -5)", f"delete from {EV} where id = 50"):
         conn.execute("begin")
         say(conn, wrong)
-        with pytest.raises(Violation):
+        with pytest.raises(Violation, match="late_event_fkey"):
             conn.execute("commit")
 
 
@@ -152,54 +156,38 @@ def test_loose_keys_do_what_foreign_keys_did_and_come_back_exactly(
 
 
 def test_delete_and_reference_at_the_same_time_end_in_one_order(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, prepared: Prepared
 ) -> None:
     """Whoever is second waits for the first and sees what it did, in both orders."""
-    plan = plan_with()
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan_with())
     work.switch()
     insert = 'insert into public."Kept ""by"" none" values ({}, {})'
-    for number, (first, second) in enumerate(((insert.format(70, 100), 100), (101, insert.format(71, 101)))):
+    for first, second in ((insert.format(70, 100), 100), (101, insert.format(71, 101))):
         statements = [one if isinstance(one, str) else f"delete from {EV} where id = {one}" for one in (first, second)]
-        with connect(database, autocommit=False) as one, connect(database, role="second") as two:
+        with (
+            ThreadPoolExecutor(1) as pool,
+            connect(database, autocommit=False) as one,
+            connect(database, role="second") as two,
+        ):
             one.execute(statements[0].encode())
-            failed: list[BaseException] = []
-
-            def late(
-                statement: str = statements[1], two: Connection = two, failed: list[BaseException] = failed
-            ) -> None:
-                try:
-                    two.execute(statement.encode())
-                except Violation as exc:
-                    failed.append(exc)
-
-            thread = threading.Thread(target=late)
-            thread.start()
-            query = "select exists (select from pg_locks where pid = %s and not granted)"
-            while thread.is_alive() and not scalar(conn, query, [two.info.backend_pid]):
-                pass
-            assert thread.is_alive(), f"order {number} did not wait"
+            late = pool.submit(two.execute, statements[1].encode())
+            its_lock = partial(scalar, conn, WAITS, [two.info.backend_pid])
+            eventually(its_lock, 60, unless=late.done)
             one.commit()
-            thread.join()
-        assert len(failed) == 1
+            with pytest.raises(Violation, match='violates foreign key "kept ""fk"'):
+                late.result(60)
     for one_reference in from_stored(state.read_migration(conn, referred).detail):
         assert count_orphans(conn, sql_files, one_reference, referred) == (0, [])
 
 
 def test_orphans_are_found_and_named_by_the_way_back(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, referred: Name, prepared: Prepared
 ) -> None:
     """What triggers cannot see is counted; the way back restores the key and says that it does not hold."""
-    plan = plan_with()
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan_with())
     work.switch()
-    conn.execute("set session_replication_role = replica")
-    conn.execute("insert into public.gone values (7, -77)")
-    conn.execute("reset session_replication_role")
+    with as_replica(conn):
+        conn.execute("insert into public.gone values (7, -77)")
     found = {one.name: one for one in from_stored(state.read_migration(conn, referred).detail)}
     assert count_orphans(conn, sql_files, found["gone_event_fkey"], referred) == (1, ["-77"])
 
@@ -212,7 +200,7 @@ def test_orphans_are_found_and_named_by_the_way_back(
 
 
 def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
-    database: Database, conn: Connection, sql_files: SqlFiles, referred: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, referred: Name, prepared: Prepared
 ) -> None:
     """Each is named with its remedies; one that is made after preflight stops the swap and changes nothing."""
     found = blockers(conn, sql_files, plan_with({"own_parent": "loose", "no such": "loose"}))
@@ -222,9 +210,7 @@ def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
 
     plan = plan_with()
     assert blockers(conn, sql_files, plan) == []
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     before = keys_of(conn)
     conn.execute(f"create table public.new_one (event bigint constraint new_fk references {EV} (id))".encode())
     with pytest.raises(PreconditionError, match=r"foreign key new_fk of public\.new_one"):
@@ -234,20 +220,20 @@ def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
     assert state.read_migration(conn, referred).state == state.FOLLOWING
 
 
-def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
+@pytest.mark.usefixtures("referred")
+def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlFiles) -> None:
     """The source stays equal, so what points at it stays right; only the table's own key has no place on the twin."""
     found = run_preflight(conn, sql_files, plan_with(strategy="dual-write"))
 
     assert {one.id for one in found if one.severity == "blocker"} == {"own-reference"}
     assert len([one for one in found if one.id == "stays-reference"]) == len(NAMES) - 1
-    assert referred
 
 
-def test_dry_run_prints_what_replaces_a_key(conn: Connection, sql_files: SqlFiles, referred: Name) -> None:
+@pytest.mark.usefixtures("referred")
+def test_dry_run_prints_what_replaces_a_key(conn: Connection, sql_files: SqlFiles) -> None:
     """Triggers, their functions and the locks of the referencing tables."""
     acts = plan_acts(conn, sql_files, plan_with(), NOW)
     text = "\n".join(one.sql for one in acts if one.step == "swap")
 
     for part in ('lock table "public"."gone"', 'drop constraint "gone_event_fkey"', "raise foreign_key_violation"):
         assert part in text, part
-    assert referred

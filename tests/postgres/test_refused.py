@@ -8,7 +8,7 @@ from rehearsal.checks.preflight import run_preflight
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
-from tests.load_world import wait_until
+from tests.waiting import eventually
 
 SETUP = """
 create function public.nothing() returns trigger language plpgsql as $$ begin return null; end $$;
@@ -80,7 +80,7 @@ def test_wal_files_that_would_be_made_anew_are_warned_of(conn: Connection, sql_f
     def found(setting: str) -> list[str]:
         conn.execute(as_query(f"alter system set {setting}"))
         conn.execute("select pg_reload_conf()")
-        wait_until(lambda: scalar(conn, "show min_wal_size") == setting.split("'")[1])
+        eventually(lambda: scalar(conn, "show min_wal_size") == setting.split("'")[1])
         return [one.remedy for one in run_preflight(conn, sql_files, plan) if one.id == "wal-files"]
 
     try:

@@ -23,7 +23,7 @@ from rehearsal.switchover.strategies.attach.split import Regrain
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
-from tests.fix_tables import deploy, difference, make_plan, make_switchover, writing
+from tests.fix_tables import Prepared, deploy, difference, make_plan, make_switchover, writing
 
 ISOLATIONS = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ]
 ON_LEAVES_ALONE = """
@@ -33,13 +33,10 @@ where c.contype = 'f' and (c.conparentid = 0 or not c.convalidated) and r.relisp
 
 
 @pytest.fixture
-def attached(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Regrain:
+def attached(database: Database, sql_files: SqlFiles, events: Name, run: Run, prepared: Prepared) -> Regrain:
     """The events table, attached."""
-    assert events
     plan = make_plan("attach")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     work.switch()
     return Regrain(work)
 
@@ -66,7 +63,7 @@ def test_history_is_split_under_writers(
         assert not attached.split()
 
     for one in (old, wide):
-        assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
+        assert one.did_everything, one.acknowledged
         assert one.lost(conn, events) == []
         assert set(one.failed) <= {"40001", "40P01"}
     after = Catalog(conn, sql_files).read(events)
@@ -122,7 +119,7 @@ def test_the_way_back_of_a_split_loses_nothing(
     assert plain.kind == "r"
     assert plain.primary_key == ("id",)
     for one in (old, wide):
-        assert min(one.acknowledged.get(action, 0) for action in ("insert", "update", "move", "delete")) > 0
+        assert one.did_everything, one.acknowledged
         assert one.lost(conn, events) == []
         assert set(one.failed) <= {"40001", "40P01", "23514"}
     assert scalar(conn, ON_LEAVES_ALONE) == 0
@@ -148,8 +145,9 @@ def test_history_that_was_split_follows_its_partitions(conn: Connection, events:
     assert scalar(conn, 'select count(*) from public."We""ird Events"') == 3999
 
 
+@pytest.mark.usefixtures("events")
 def test_a_table_that_is_not_attached_is_refused(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
 ) -> None:
     """There is no history to split yet."""
     plan = make_plan("attach")
@@ -157,12 +155,12 @@ def test_a_table_that_is_not_attached_is_refused(
 
     with pytest.raises(PreconditionError, match="once it is attached"):
         Regrain(make_switchover(database, sql_files, plan, run)).split()
-    assert events
 
 
 @pytest.mark.parametrize("split", [False, True])
+@pytest.mark.usefixtures("events")
 def test_clean_up_ends_the_way_back_and_keeps_the_table(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, attached: Regrain, *, split: bool
+    database: Database, conn: Connection, sql_files: SqlFiles, attached: Regrain, *, split: bool
 ) -> None:
     """After the stable days nothing of ours is left but the partitions; before them it is refused."""
     plan = attached.work.plan

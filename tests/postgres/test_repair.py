@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -19,32 +19,28 @@ from rehearsal.switchover.repair import enable_triggers, resync, twin_leads
 from rehearsal.switchover.strategies.dual_write.barrier import Barrier
 from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
-from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
+from tests.fix_tables import Prepared, deploy, difference, make_plan, make_switchover, names_of
+from tests.waiting import eventually
 
 SOURCE = 'public."We""ird Events"'
 TWIN = 'public."We""ird Events_partitioned"'
 
 
 @pytest.fixture
-def mirrored(database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run) -> Switchover:
+def mirrored(conn: Connection, events: Name, prepared: Prepared) -> Switchover:
     """A table that is mirrored both ways."""
-    plan = make_plan("dual-write")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("dual-write"))
     work.switch()
     assert state.read_migration(conn, events).state == state.MIRRORED
     return work
 
 
 def test_triggers_are_left_as_they_are_between_the_two_locks_of_the_barrier(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, events: Name, prepared: Prepared
 ) -> None:
     """A switch killed there has both mirrors and the key log on; to take the mirrors off would lose writes later."""
     plan, names = make_plan("dual-write"), names_of(events)
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     migration = state.read_migration(conn, events).id
     barrier = Barrier(sql_files, work.shape(conn), migration)
     barrier.raise_sync(conn, work.policy, lambda: None)
@@ -94,12 +90,11 @@ def test_a_log_left_behind_is_not_drained_while_mirrors_are_on(
     assert scalar(conn, as_query(f"select count(*) from {log}")) == 0
 
 
-def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(
-    conn: Connection, events: Name, mirrored: Switchover
-) -> None:
+@pytest.mark.usefixtures("mirrored")
+def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(conn: Connection, events: Name) -> None:
     """The partitioned key is (id, key): only the mirror knows that the id alone is unique in the legacy table."""
     insert = """insert into {} (id, "Created At", "unit id", amount) values (5, '2026-02-20', 1, 4)"""
-    with pytest.raises(psycopg.errors.UniqueViolation):
+    with pytest.raises(psycopg.errors.UniqueViolation, match="Events_pkey"):
         conn.execute(insert.format(SOURCE))
     with pytest.raises(psycopg.errors.UniqueViolation, match="primary key"):
         conn.execute(insert.format(TWIN))
@@ -107,61 +102,46 @@ def test_an_id_that_exists_is_refused_on_the_twin_as_on_the_source(
     conn.execute(f"""update {TWIN} set "Created At" = "Created At" + interval '1 hour' where id = 5""")
     conn.execute(f"""update {TWIN} set "Created At" = "Created At" + interval '2 months' where id = 6""")
     conn.execute(f"update {TWIN} set id = 90001 where id = 7")
-    assert mirrored
     assert difference(conn, events, names_of(events).target) == (0, 0)
 
 
+@pytest.mark.usefixtures("events")
 def test_a_swap_waits_for_readers_of_the_twin_before_it_locks_the_source(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    database: Database, conn: Connection, prepared: Prepared
 ) -> None:
     """The application has no part in the twin, so it must not wait while the swap does."""
-    plan = make_plan("swap", locks={"timeout_ms": 300, "attempts": 3})
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
-    failed: list[Exception] = []
+    work = prepared(make_plan("swap", locks={"timeout_ms": 300, "attempts": 3}))
     held: list[str] = []
-
-    def switch() -> None:
-        try:
-            work.switch()
-        except LockNotAcquired as exc:
-            failed.append(exc)
-
     waits = "select pid from pg_catalog.pg_locks where not granted and relation = %s::regclass::oid"
-    with connect(database, autocommit=False, role="reader") as reader:
-        reader.execute(f"select from {TWIN}")
-        thread = threading.Thread(target=switch)
-        thread.start()
-        seen = 0
-        while thread.is_alive():
-            for (pid,) in conn.execute(waits, [TWIN]).fetchall():
-                seen += 1
-                rows = conn.execute(
-                    "select mode from pg_catalog.pg_locks where granted and pid = %s and relation = %s::regclass",
-                    [pid, SOURCE],
-                )
-                held += [row[0] for row in rows]
-        thread.join()
+    has = "select mode from pg_catalog.pg_locks where granted and pid = %s and relation = %s::regclass"
+    seen: set[int] = set()
 
-    assert len(failed) == 1
-    assert seen > 0
-    assert "reader" in str(failed[0])
+    def watched() -> bool:
+        for (pid,) in conn.execute(waits, [TWIN]).fetchall():
+            seen.add(pid)
+            held.extend(row[0] for row in conn.execute(has, [pid, SOURCE]))
+        return switching.done()
+
+    with ThreadPoolExecutor(1) as pool, connect(database, autocommit=False, role="reader") as reader:
+        reader.execute(f"select from {TWIN}")
+        switching = pool.submit(work.switch)
+        eventually(watched, 60, pause=0.001)
+        with pytest.raises(LockNotAcquired, match="reader"):
+            switching.result()
+
+    assert seen
     assert set(held) <= {"AccessShareLock"}
 
 
 def test_a_unique_constraint_keeps_what_it_says(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, events: Name, prepared: Prepared
 ) -> None:
     """DEFERRABLE, INCLUDE and the order of columns belong to it."""
     conn.execute(
         f'alter table {SOURCE} add constraint "once a time" unique ("Created At", id) include (note) '
         "deferrable initially deferred"
     )
-    plan = make_plan("swap")
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap"))
     catalog = Catalog(conn, sql_files)
     before = [one.constraint_sql for one in catalog.read(events).indexes if one.name == "once a time"]
 
@@ -189,14 +169,12 @@ def test_clearing_the_twin_is_bounded_and_names_who_reads_it(
 
 
 @pytest.mark.parametrize("turn", ["swap", "swap back"])
+@pytest.mark.usefixtures("events")
 def test_a_swap_waits_for_snapshots_from_before(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, turn: str
+    database: Database, conn: Connection, turn: str, prepared: Prepared
 ) -> None:
     """A transaction with such a snapshot would not see what is drained into the other table, and lose its update."""
-    plan = make_plan("swap", locks={"timeout_ms": 50, "attempts": 3})
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(make_plan("swap", locks={"timeout_ms": 50, "attempts": 3}))
     if turn == "swap back":
         work.switch()
     go = work.switch if turn == "swap" else work.roll_back

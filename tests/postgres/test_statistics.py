@@ -11,7 +11,7 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.parallel import run_in_sessions
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from tests.fix_tables import deploy, make_plan, make_switchover, names_of
-from tests.load_world import wait_until
+from tests.waiting import eventually
 
 LEAVES = """
 select c.relname, c.reltuples, pg_catalog.pg_stat_get_vacuum_count(c.oid) = 1,
@@ -33,7 +33,7 @@ def test_each_leaf_is_analyzed_once_and_the_parent_as_well(
 
     target = Catalog(conn, sql_files).read(names_of(events).target)
     # Sessions hand their counters in when they end, soon but not at once.
-    wait_until(lambda: all(one[2] and one[3] for one in conn.execute(as_query(LEAVES), [target.oid])))
+    eventually(lambda: all(one[2] and one[3] for one in conn.execute(as_query(LEAVES), [target.oid])))
     leaves = conn.execute(as_query(LEAVES), [target.oid]).fetchall()
     assert [one[0] for one in leaves if one[3] != 1] == []
     assert [one[0] for one in leaves if not one[2]] == []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,7 @@ from rehearsal.switchover.target.indexes import carry_sql
 from rehearsal.switchover.target.references import Reference, values_of
 from rehearsal.switchover.target.target import clear_target_sql, mirror_values_of
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
+from tests.waiting import eventually
 
 STEPS = Path(__file__).resolve().parents[2] / "sql" / "steps"
 MODES = (
@@ -331,17 +332,19 @@ def test_header_names_the_lock_of_a_step_outside_transactions(
         "select mode from pg_catalog.pg_locks where granted and relation = %s::oid and pid = (select pid from "
         "pg_catalog.pg_stat_activity where application_name = 'pg-rehearsal builder')"
     )
-    held: set[str] = set()
-    with connect(database, autocommit=False) as writer, connect(database, role="builder") as builder:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        connect(database, autocommit=False) as writer,
+        connect(database, role="builder") as builder,
+    ):
         writer.execute('update public."We""ird Events" set note = note where id = 7')
-        thread = threading.Thread(target=builder.execute, args=(as_query(text),))
-        thread.start()
-        while not held:
-            held = {re.sub("([a-z])([A-Z])", r"\1 \2", row[0][:-4]).upper() for row in conn.execute(theirs, [source])}
+        built = pool.submit(builder.execute, as_query(text))
+        modes = eventually(lambda: conn.execute(theirs, [source]).fetchall(), 60, unless=built.done, pause=0.001)
         writer.execute('update public."We""ird Events" set note = note where id = 8')
         writer.commit()
-        thread.join()
+        built.result(60)
 
+    held = {re.sub("([a-z])([A-Z])", r"\1 \2", mode[:-4]).upper() for (mode,) in modes}
     assert held == {claims(step, noun)}
 
 
@@ -349,8 +352,9 @@ TWICE = [step for step in CASES if "second run: changes nothing" in (STEPS / f"{
 
 
 @pytest.mark.parametrize("work", TWICE, indirect=True)
+@pytest.mark.usefixtures("events")
 def test_a_second_run_changes_nothing_where_the_header_says_so(
-    conn: Connection, sql_files: SqlFiles, events: Name, work: Switchover, request: pytest.FixtureRequest
+    conn: Connection, sql_files: SqlFiles, work: Switchover, request: pytest.FixtureRequest
 ) -> None:
     """The first run is the witness: it does change something."""
     step: str = request.node.callspec.params["work"]
@@ -367,5 +371,4 @@ def test_a_second_run_changes_nothing_where_the_header_says_so(
         conn.execute(flush)
         seen.append(catalog_digest(conn, sql_files))
 
-    assert events
     assert seen[0] != seen[1] == seen[2]

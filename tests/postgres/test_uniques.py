@@ -16,7 +16,7 @@ from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
-from tests.fix_tables import EVENTS, deploy, difference, make_plan, make_switchover, names_of, writing
+from tests.fix_tables import EVENTS, Prepared, deploy, difference, make_plan, make_switchover, names_of, writing
 
 KEY = "Created At"
 UNIQUES = """
@@ -61,7 +61,8 @@ def probe(conn: Connection, files: SqlFiles, source: Name, target: Name) -> dict
     return {one.name: one for one in found}
 
 
-def test_undecided_and_unknown_names_are_refused(conn: Connection, sql_files: SqlFiles, unique_events: Name) -> None:
+@pytest.mark.usefixtures("unique_events")
+def test_undecided_and_unknown_names_are_refused(conn: Connection, sql_files: SqlFiles) -> None:
     """Each index without a decision is named with both ways out; a decision for nothing is an error too."""
     found = blockers(conn, sql_files, plan_with(uniques={"seqs": "add-key", "no such": "add-key"}))
 
@@ -72,7 +73,6 @@ def test_undecided_and_unknown_names_are_refused(conn: Connection, sql_files: Sq
     assert sorted(one.subject.partition(EVENTS)[2] for one in undecided) == [" lower ref", ' ref "no']
     assert all('"add-key"' in one.remedy and '"per-partition"' in one.remedy for one in undecided)
     assert blockers(conn, sql_files, plan_with()) == []
-    assert unique_events
 
 
 @pytest.mark.parametrize("strategy", ["swap", "dual-write"])
@@ -128,13 +128,11 @@ def test_structure_misses_an_index_of_a_single_leaf(
 
 
 def test_duplicates_over_partitions_are_found_and_block_the_way_back_by_name(
-    database: Database, conn: Connection, sql_files: SqlFiles, unique_events: Name, run: Run
+    conn: Connection, sql_files: SqlFiles, unique_events: Name, prepared: Prepared
 ) -> None:
     """Every unique of the source is probed, its old primary key too; predicates and nulls count as they did there."""
     plan, names = plan_with(), names_of(unique_events)
-    deploy(conn, sql_files, plan)
-    work = make_switchover(database, sql_files, plan, run)
-    work.prepare()
+    work = prepared(plan)
     work.switch()
     clean = probe(conn, sql_files, names.retired, unique_events)
     assert {name.removesuffix("_old"): one.sets for name, one in clean.items()} == {
@@ -175,7 +173,7 @@ def test_a_later_leaf_gets_the_unique_index_too(
     database: Database, conn: Connection, sql_files: SqlFiles, unique_events: Name, run: Run
 ) -> None:
     """No parent hands it down, so whoever makes a leaf asks for its statements."""
-    plan, names = plan_with(), names_of(unique_events)
+    plan = plan_with()
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)
     source, shape = Catalog(conn, sql_files).read(unique_events), work.shape(conn)
@@ -186,17 +184,16 @@ def test_a_later_leaf_gets_the_unique_index_too(
 
     assert list(indexes_of(conn, sql_files, leaf).values()) == ["btree (seq)"]
     conn.execute('insert into public."later leaf" select * from public."We""ird Events" limit 5')
-    with pytest.raises(psycopg.errors.UniqueViolation):
+    with pytest.raises(psycopg.errors.UniqueViolation, match=r"\(seq\)="):
         conn.execute('insert into public."later leaf" select * from public."We""ird Events" limit 5')
-    assert names
 
 
+@pytest.mark.usefixtures("unique_events")
 def test_an_undecided_index_stops_the_build_too(
-    database: Database, conn: Connection, sql_files: SqlFiles, unique_events: Name, run: Run
+    database: Database, conn: Connection, sql_files: SqlFiles, run: Run
 ) -> None:
     """Made after preflight, it is refused when indexes are planned, with the plan's word for it."""
     plan = plan_with(uniques={"seqs": "add-key", "lower ref": "add-key"})
     deploy(conn, sql_files, plan)
     with pytest.raises(PreconditionError, match="decide for it in the plan"):
         make_switchover(database, sql_files, plan, run).prepare()
-    assert unique_events

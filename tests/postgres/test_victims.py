@@ -13,7 +13,7 @@ from rehearsal.errors import CannotSee
 from rehearsal.evidence.run import Run
 from rehearsal.load.lock_waits import SAMPLES, VictimSampler
 from rehearsal.postgres.connection import Connection, connect
-from tests.load_world import wait_until
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.alone
 
@@ -43,12 +43,12 @@ def test_victims_of_a_lock_are_measured_and_the_blocker_named(database: Database
     with connect(database, role="engine") as engine, engine.transaction():
         engine.execute("lock table public.posts in access exclusive mode")
         readers = [read_posts(database, f"web {number}") for number in range(2)]
-        wait_until(lambda: _waiters(conn) == 2)
+        eventually(lambda: _waiters(conn) == 2)
         engine.execute("select pg_sleep(0.6)")
     for reader in readers:
         reader.join()
     sampler.mark("after")
-    wait_until(lambda: _waiters(conn) == 0)
+    eventually(lambda: _waiters(conn) == 0)
     conn.execute("select pg_sleep(0.2)")
     report = sampler.stop()
 
@@ -76,7 +76,7 @@ def test_sessions_of_the_engine_and_of_other_roles_are_no_victims(
             second = threading.Thread(target=_wait_as_engine, args=(database,))
             reader = read_posts(database, "web")
             second.start()
-            wait_until(lambda: _waiters(conn) == 2)
+            eventually(lambda: _waiters(conn) == 2)
             engine.execute("select pg_sleep(0.2)")
         second.join()
         reader.join()
@@ -105,7 +105,7 @@ def test_sampler_that_lost_its_connection_is_not_complete(database: Database, co
     row = conn.execute(f"select pid from pg_stat_activity {where}".encode()).fetchone()
     assert row is not None
     conn.execute("select pg_terminate_backend(%s)", [row[0]])
-    wait_until(lambda: _count(conn, f"{where} and pid <> {row[0]} and query like '%wait_event_type%'") == 1)
+    eventually(lambda: _count(conn, f"{where} and pid <> {row[0]} and query like '%wait_event_type%'") == 1)
     report = sampler.stop()
 
     assert not report.complete

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 180.0
@@ -79,17 +80,12 @@ class Place:
         self, child: subprocess.Popen[str], wanted: Callable[[dict[str, Any]], bool], after: int = 0
     ) -> dict[str, Any]:
         """Wait until the newest run has such an event, as long as the command lives."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            for event in self.events()[after:]:
-                if wanted(event):
-                    return event
-            if child.poll() is not None:
-                said, _ = child.communicate()
-                raise AssertionError(said)
-            time.sleep(0.005)  # a file tells nobody that it has grown
-        message = f"no such event within {PATIENCE_S:.0f} s"
-        raise AssertionError(message)
+        return eventually(
+            lambda: next((event for event in self.events()[after:] if wanted(event)), None),
+            PATIENCE_S,
+            unless=lambda: child.poll() is not None and f"exit code {child.returncode}: {child.communicate()[0]}",
+            pause=0.005,  # a file tells nobody that it has grown
+        )
 
     def processes(self) -> list[str]:
         """Return the processes that have to do with this environment."""

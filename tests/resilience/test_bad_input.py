@@ -15,6 +15,7 @@ import pytest
 
 from fleet.cluster import Cluster
 from tests.resilience.commands import ROOT, Place
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 PLAN = ("--plan", "sensor_readings")
@@ -153,8 +154,7 @@ def test_wrong_password_and_wrong_mark_are_refused(place: Place) -> None:
 
     pid = int((place.base / "cluster" / "data" / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGQUIT)
-    while Cluster(place.base / "cluster").is_running():
-        pass
+    eventually(lambda: not Cluster(place.base / "cluster").is_running(), 60)
     down = place.run("verify", *PLAN)
     assert down.returncode == FAILED, down
     assert "cannot connect to database sensor_readings_local at 127.0.0.1" in down.stderr

@@ -89,7 +89,7 @@ def test_a_killed_engine_goes_on_and_loses_nothing(
         assert (last.returncode, said) == (0, "done\n"), (errors, seen)
 
     assert any("at its end" not in one for one in seen), seen
-    assert min(writers.acknowledged.get(one, 0) for one in ("insert", "update", "move", "delete")) > 0
+    assert writers.did_everything, writers.acknowledged
     assert writers.lost(conn, events) == []
     work = make_switchover(database, sql_files, plan, run)
     if work.log_now(conn) is not None:

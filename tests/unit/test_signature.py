@@ -12,6 +12,7 @@ from rehearsal.approval.signature import sign, verify
 from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.evidence.run import Run
 from rehearsal.report import write_report
+from rehearsal.report.write import MANIFEST, SIGNATURE, list_files
 from tests.played import ENVIRONMENT, FINGERPRINT, PLAN, play
 
 WHEN = "2026-02-02T09:30:00Z"
@@ -61,7 +62,8 @@ def test_one_flipped_bit_in_any_file_is_found(folder: Path) -> None:
     """Mutants: report, pages, evidence, events, attachments, latency, manifest and the signature itself."""
     sign(folder, "K. Sato", WHEN)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    assert len(files) == 11
+    assert {path.relative_to(folder).as_posix() for path in files} == {*list_files(folder), MANIFEST, SIGNATURE}
+    assert {"report.json", "report.md", "report.html", "evidence.jsonl", "events.jsonl"} <= set(list_files(folder))
     for path in files:
         good = path.read_bytes()
         for place in {0, len(good) // 2, len(good) - 1}:

@@ -116,7 +116,7 @@ def test_plain_survives_an_encoding_that_lacks_a_sign_and_a_reader_that_is_gone(
         terminal = Plain(gone)
         terminal(event("note", text="nobody reads this"))
         terminal(event("note", text="nor this"))
-        with pytest.raises(BrokenPipeError):
+        with pytest.raises(BrokenPipeError, match="Broken pipe"):
             gone.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
     os.close(writer)
