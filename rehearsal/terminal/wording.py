@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from rehearsal.evidence.events import (
     Event,
@@ -275,7 +276,9 @@ def _sentence(what: Happening) -> str | None:
 
 def _step(step: StepDone) -> str:
     """Return how long a step took, and how many rows a copy brought."""
-    rows = step.result.get("rows", 0) if isinstance(step.result, dict) else 0
+    result = cast("dict[str, object]", step.result) if isinstance(step.result, dict) else {}
+    found = result.get("rows")
+    rows = found if isinstance(found, int) else 0
     return f"{rows:,.0f} rows in {_took(step.ms)}" if rows else _took(step.ms)
 
 

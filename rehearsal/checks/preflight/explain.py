@@ -9,7 +9,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from rehearsal.checks.preflight.catalogue import ENTRIES, ENTRY, Entry, Example, Says
 from rehearsal.checks.preflight.catalogue.entry import NEWEST, OLDEST
@@ -141,4 +141,5 @@ def _value(value: Any) -> str:
     """
     if not isinstance(value, dict):
         return json.dumps(value)
-    return f"{{ {', '.join(f'{json.dumps(key)} = {_value(one)}' for key, one in value.items())} }}"
+    items = cast("dict[str, Any]", value).items()
+    return f"{{ {', '.join(f'{json.dumps(key)} = {_value(one)}' for key, one in items)} }}"

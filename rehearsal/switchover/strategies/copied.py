@@ -38,11 +38,11 @@ class Copied(ABC):
         return (self.goal,)
 
     @abstractmethod
-    def pair(self, names: Names, found: Migration) -> Pair:
+    def pair(self, names: Names, found: Migration, /) -> Pair:
         """Return both tables by the names that they have just now."""
 
     @abstractmethod
-    def wanted_triggers(self, conn: Connection, names: Names, found: Migration) -> list[Wanted]:
+    def wanted_triggers(self, conn: Connection, names: Names, found: Migration, /) -> list[Wanted]:
         """Return every trigger of ours and the state that it must have just now."""
 
     @abstractmethod
