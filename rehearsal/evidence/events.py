@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
+# What a step says of itself: a count, a text, or figures by name.
+StepResult = dict[str, object] | str | int | None
+
 
 @dataclass(frozen=True, slots=True)
 class Happening:
@@ -69,7 +72,7 @@ class StepDone(Happening):
     table: str
     name: str
     ms: float
-    result: object = None
+    result: StepResult = None
 
 
 @dataclass(frozen=True, slots=True)

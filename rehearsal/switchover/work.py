@@ -16,7 +16,7 @@ from psycopg import sql
 from rehearsal.catalog.definition import read_definition
 from rehearsal.catalog.tables import Catalog, Name, Table, split_name
 from rehearsal.environment import Database
-from rehearsal.evidence.events import LockTaken, Progress, StepDone
+from rehearsal.evidence.events import LockTaken, Progress, StepDone, StepResult
 from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, connect, told_clearly
@@ -36,7 +36,7 @@ class Step:
     """One named step: done once in a cycle and marked afterwards, so `work` must bear being repeated."""
 
     name: str
-    work: Callable[[], object]
+    work: Callable[[], StepResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class TableWork:
         """Tell what a lock cost."""
         self.run.tell(LockTaken(self.spec.name, **asdict(report)))
 
-    def tell_step(self, name: str, started: float, result: object) -> None:
+    def tell_step(self, name: str, started: float, result: StepResult) -> None:
         """Tell of a step that is not marked; `started` is by the monotonic clock."""
         ms = round((time.monotonic() - started) * 1e3, 1)
         self.run.tell(StepDone(self.spec.name, name, ms, result))

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from rehearsal.evidence.events import (
     Event,
@@ -276,8 +275,7 @@ def _sentence(what: Happening) -> str | None:
 
 def _step(step: StepDone) -> str:
     """Return how long a step took, and how many rows a copy brought."""
-    result = cast("dict[str, object]", step.result) if isinstance(step.result, dict) else {}
-    found = result.get("rows")
+    found = step.result.get("rows") if isinstance(step.result, dict) else 0
     rows = found if isinstance(found, int) else 0
     return f"{rows:,.0f} rows in {_took(step.ms)}" if rows else _took(step.ms)
 
