@@ -273,12 +273,12 @@ def bring(work: Switchover, conn: Connection, wanted: str) -> None:
 
 def bring_to_history(work: Switchover, conn: Connection, wanted: str) -> None:
     """Bring a table of the strategy attach into the state in which a step runs."""
-    steps = {step.name: step for step in Preparation(work).steps(conn, work.migration(conn).id)}
     if wanted in ("parent", "bound"):
         conn.execute('alter table public."We""ird Events" alter "Created At" drop not null')
+        steps = {step.name: step for step in Preparation(work).steps(conn, work.migration(conn).id)}
         steps["parent"].work()
-    if wanted == "bound":
-        steps["bound"].work()
+        if wanted == "bound":
+            steps["bound"].work()
     if wanted in ("ready", "attached", "fine", "split", "regrained"):
         work.prepare()
     if wanted in ("attached", "fine", "split", "regrained"):
