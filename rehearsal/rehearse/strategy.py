@@ -1,4 +1,4 @@
-"""What differs by strategy in the phases that all strategies share. No other module here asks which strategy it is.
+"""What differs by strategy in the phases that all strategies share; a phase of one alone says so in its `PHASE`.
 
 Owns two questions: how content is proved to be what it was, and whether the flags of the app servers lead the
 application from one table to the other. Must not do what it answers: that is `copied`, `untouched` and `routing`.
