@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Minutes each, and without surprises for who changes one module: left to `./inv test --all`.
-LONG = ("tests/faults/", "tests/zoo/", "tests/hosts/", "tests/fleet/", "tests/postgres/test_keys.py")
+LONG = ("tests/faults/", "tests/zoo/", "tests/hosts/", "tests/fleet/", "tests/postgres/catalog/test_keys.py")
 FIRST = ("tests/histories/", "tests/kills/", "tests/resilience/", "tests/local/", *LONG)
 
 

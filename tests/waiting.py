@@ -1,6 +1,6 @@
 """The one way in which tests wait for something that only asking again can tell: with a deadline.
 
-`tests/unit/test_waiting.py` refuses loops that wait without one.
+`tests/unit/house/test_waiting.py` refuses loops that wait without one.
 """
 
 from __future__ import annotations

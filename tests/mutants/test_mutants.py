@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 ELSEWHERE = {
     "script-reviewed": "required on hosts only",
     "monitoring": "required on hosts only",
-    "orphans": "needs a plan with a loosened foreign key: tests/postgres/test_references.py",
-    "dashboard": "needs a browser: tests/postgres/test_smoke.py",
+    "orphans": "needs a plan with a loosened foreign key: tests/postgres/switchover/test_references.py",
+    "dashboard": "needs a browser: tests/postgres/application/test_smoke.py",
 }
 
 ROWS = Scene("sensor_readings", "rows", "preflight")

@@ -2,7 +2,7 @@
 
 Owns the rule that makes the copy exact: a log holds keys, never operations; a key is taken off the log, its row goes
 out of the follower, and the authority's row of this moment comes in, all in one transaction. The order of keys does
-not matter and a drain may be repeated (`tests/postgres/test_race_matrix.py`: 0 divergences in 12 cells).
+not matter and a drain may be repeated (`tests/postgres/switchover/test_race_matrix.py`: 0 divergences in 12 cells).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from rehearsal.errors import PlanError
 from rehearsal.plan.file import find_plan, key_lines, load_plan, render_schema
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 PLANS = ("hospitality", "sensor_readings")
 
 

@@ -17,7 +17,7 @@ from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.synthetic.rows import check_distribution, make_data
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 ANCHOR = date(2026, 3, 10)
 SCALE = 0.02
 FOREIGN_KEYS = "select conrelid::regclass::text, conname from pg_constraint where contype = 'f'"

@@ -29,7 +29,7 @@ from tests.fix_tables import (
     names_of,
     writing,
 )
-from tests.postgres.referring import EV, Violation, plan_of, say
+from tests.postgres.switchover.referring import EV, Violation, plan_of, say
 from tests.waiting import eventually
 
 CHILDREN = f"""

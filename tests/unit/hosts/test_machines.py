@@ -13,7 +13,7 @@ from cryptography import x509
 from fleet.machines import engine, image, keys
 from fleet.machines.layout import Layout, MachineError, read_layout, read_pooler
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def layout(base: Path, **variables: str) -> Layout:

@@ -11,10 +11,10 @@ from rehearsal.plan.strategies import STRATEGIES
 from rehearsal.rehearse.order import PHASES
 from rehearsal.rehearse.phase import Phase, choose
 from rehearsal.verdict.gates import GATES
-from tests.unit.test_rooms import arrows
+from tests.unit.house.test_rooms import arrows
 
 ROOM = "rehearse.phases"
-PACKAGE = Path(__file__).resolve().parents[2] / "rehearsal"
+PACKAGE = Path(__file__).resolve().parents[3] / "rehearsal"
 FILES = sorted(path.stem for path in (PACKAGE / "rehearse" / "phases").glob("*.py") if path.stem != "__init__")
 
 

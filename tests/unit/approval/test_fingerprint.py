@@ -12,7 +12,7 @@ from rehearsal.approval.fingerprint import Fingerprint, name_differences, parts_
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOOL = ("rehearsal", "fleet", "tasks", "templates", "sql", "plans")
 
 

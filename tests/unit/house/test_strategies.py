@@ -13,7 +13,7 @@ from rehearsal.switchover.strategies.base import Strategy
 from rehearsal.switchover.strategies.registry import STRATEGIES
 from rehearsal.verdict.gates import GATES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = frozenset(get_args(StrategyName))
 # Where a strategy may be called by its name: its own room, the registry, what a plan may say, and the two catalogues,
 # of gates and of findings, which are data about strategies.

@@ -34,7 +34,7 @@ from rehearsal.switchover.target.target import clear_target_sql, mirror_values_o
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 from tests.waiting import eventually
 
-STEPS = Path(__file__).resolve().parents[2] / "sql" / "steps"
+STEPS = Path(__file__).resolve().parents[3] / "sql" / "steps"
 MODES = (
     "ACCESS SHARE",
     "ROW SHARE",

@@ -173,14 +173,14 @@ def test_load_stops_when_its_parent_dies(database: Database, conn: Connection, r
     """A killed engine leaves no load behind: the end of stdin is the end."""
     script = (
         "import sys, time\n"
-        "from tests.postgres.test_load_sql import *\n"
+        "from tests.postgres.load.test_load_sql import *\n"
         "database = Database(*json.loads(sys.stdin.readline()))\n"
         f"run = Run.open(Path({str(tmp_path)!r}), {run.name!r})\n"
         "load = LoadProcess(make_environment(database), PLAN, run, 'orphan').start()\n"
         "print(load.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:

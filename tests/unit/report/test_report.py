@@ -22,7 +22,7 @@ from rehearsal.verdict.gates import GATES
 from tests.json_schema import problems
 from tests.played import ENVIRONMENT, FINGERPRINT, PLAN, START, Player, play
 
-SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "report.schema.json"
+SCHEMA = Path(__file__).resolve().parents[3] / "docs" / "report.schema.json"
 NASTY = '<script>alert(1)</script> | `x` [y](z) \x07 & "q"'
 VOID = {"wbr", "meta", "col", "br", "rect", "line", "polyline"}
 

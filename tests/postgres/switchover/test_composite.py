@@ -32,7 +32,7 @@ from tests.fix_tables import (
     names_of,
     writing,
 )
-from tests.postgres.referring import EV, Violation, plan_of, say
+from tests.postgres.switchover.referring import EV, Violation, plan_of, say
 from tests.writing import at_work
 
 CHILDREN = f"""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.waiting import eventually
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 # Loops that wait for nobody, and programs that cannot import this package. File and function, with the reason.
 LOOPS = {
     "bench/ways.py: loop": "walks through a table, batch by batch",

@@ -15,7 +15,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from tests.fix_app import StartApp, free_port
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SELECTOR = '#chart[data-ready="true"] path.line'
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium is installed here")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FORBIDDEN = {
     "rehearsal": {"pyinfra", "pyinfra_cli", "gevent", "invoke", "docker", "testinfra", "fleet", "example_app"},
     "fleet": {"rehearsal", "psycopg", "invoke", "example_app"},

@@ -13,7 +13,7 @@ from rehearsal.verdict.decide import DECLARED
 from rehearsal.verdict.explain import explain_gate, find_gate, list_gates, render_pages
 from rehearsal.verdict.gates import GATES, KINDS
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "gates"
+PAGES = Path(__file__).resolve().parents[3] / "docs" / "gates"
 
 
 def test_ids_are_unique_slugs_and_sentences_are_whole() -> None:

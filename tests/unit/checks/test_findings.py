@@ -18,7 +18,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.plan.strategies import STRATEGIES
 from rehearsal.verdict.gates import GATES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGES = ROOT / "docs" / "findings"
 CHECKS = ROOT / "rehearsal" / "checks" / "preflight"
 # What a plan may accept: statements that go on with another meaning.
