@@ -18,6 +18,7 @@ FUNCTION = (
     "create function public.size_of(one public.message) returns int language sql immutable as "
     "'select length(one.body)';"
 )
+SIZES = "create view public.sizes as select public.size_of(one) as size from public.message as one;"
 RULE = "create rule quiet as on insert to public.message where new.body is null do instead nothing;"
 OTHER_RULE = (
     "create table public.inbox (id bigint, at timestamptz, body text);\n"
@@ -82,8 +83,8 @@ DEPENDENT_ENTRIES: tuple[Entry, ...] = (
         "function",
         "A function over the table's rows cannot move with its name",
         Example(
-            f"{FUNCTION}\ncreate view public.sizes as select public.size_of(null) as size;",
-            "drop view public.sizes;",
+            f"{FUNCTION}\n{SIZES}",
+            "create or replace view public.sizes as select length(one.body) as size from public.message as one;",
         ),
         "function-needed",
         "not-owner",
