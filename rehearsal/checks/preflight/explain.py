@@ -105,6 +105,9 @@ def _shown(example: Example) -> Iterator[str]:
         yield ""
     yield from _fenced("sql", example.table + example.bad_sql)
     yield from _fenced("toml", _toml(example.plan()))
+    if example.along:
+        yield f"With it comes {' and '.join(sorted(example.along))}."
+        yield ""
     yield "## Mend it"
     yield ""
     yield from _fenced("sql", example.good_sql)
