@@ -6,10 +6,12 @@ Owns the one thing that cannot be taken back. What is dropped is said by each st
 from __future__ import annotations
 
 from rehearsal.approval.confirm import confirm
+from rehearsal.catalog.tables import split_name
 from rehearsal.commands.session import DONE, Target, alone, opened
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.readiness import Intent, require_ready
+from rehearsal.switchover.state import is_ended
 from rehearsal.switchover.strategies.registry import strategy_of
 
 
@@ -36,6 +38,9 @@ def cleanup(target: Target) -> int:
     with opened(target, "cleanup") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
+            if all(is_ended(conn, split_name(spec.name)) for spec in context.plan.tables):
+                context.run.note("no change: every table is partitioned, and nothing is kept for a way back")
+                return DONE
             require_ready(context, conn, Intent.CLEANUP)
             clean_up(context, conn)
     return DONE

@@ -19,7 +19,7 @@ from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover import state
 from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.copy.pause import end_pause, read_pause, set_pause
-from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_acts
+from rehearsal.switchover.dryrun import dry_run_text, plan_read_only
 from rehearsal.switchover.outdated import mend_targets
 from rehearsal.switchover.parity import ParityReport, compare, parity_text
 from rehearsal.switchover.strategies.attach.prepare import Preparation
@@ -67,14 +67,10 @@ def switchover(target: Target, *, dry: bool = False) -> int:
 def dry_run(context: Context) -> int:
     """Print every statement to come in a read-only session, and prove that nothing changed."""
     with context.session("dry run") as conn:
-        before = catalog_digest(conn, context.files)
-        conn.read_only = True
-        acts = plan_acts(conn, context.files, context.plan, context.run.began)
-        conn.read_only = False
-        after = catalog_digest(conn, context.files)
+        acts = plan_read_only(conn, context.files, context.plan, context.run.began)
     print(dry_run_text(context.plan, acts, {}))
-    context.run.note(f"nothing was changed: catalog digest {before} before, {after} after")
-    return DONE if before == after else FAILED
+    context.run.note("nothing was changed: the transaction was read only, and PostgreSQL gave it no number")
+    return DONE
 
 
 def pause(target: Target, reason: str) -> int:
@@ -143,6 +139,9 @@ def verify(target: Target) -> int:
         reports: list[ParityReport] = []
         codes: list[int] = []
         repeated: list[Duplicates] = []
+        if all(state.is_ended(conn, split_name(spec.name)) for spec in context.plan.tables):
+            print("every table is partitioned, and nothing is kept to compare it with")
+            return DONE
         if not context.plan.traits.copies:
             return look_at_history(context, conn)
         for spec in context.plan.tables:

@@ -44,6 +44,8 @@ def examine(context: Context, conn: Connection, *, fix: bool) -> list[Trouble]:
 
 def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bool) -> list[Trouble]:
     found = state.find_migration(conn, split_name(spec.name))
+    if found is None and state.is_ended(conn, split_name(spec.name)):
+        return []
     if found is None:
         return [Trouble(spec.name, "no partitioned twin", "run `invoke db.migrate`")]
     work = context.switchover(spec)
@@ -100,7 +102,12 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
 def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
     source, target = context.pair(conn, work.spec)
     wrong = [one for one in inspect(conn, context.files, work.spec, source, target) if not one.passed]
-    rebuild = fix and target.name == work.names.target and any(one.check == "indexes" for one in wrong)
+    if state.read_migration(conn, work.names.source).state == state.FOLLOWING:
+        # They come with the exchange, and the way back takes them off again.
+        wrong = [one for one in wrong if one.check != "foreign keys"]
+    # Built with nobody in the way only while the application does not use the target.
+    unused = state.read_migration(conn, work.names.source).state in state.UNUSED
+    rebuild = fix and unused and any(one.check == "indexes" for one in wrong)
     if rebuild:
         database, shape = context.env.database, work.shape(conn)
         IndexBuilder(database, context.files, shape, 1, lambda _done, _total: None).run()
@@ -108,12 +115,22 @@ def _structure(context: Context, conn: Connection, work: Switchover, *, fix: boo
         Trouble(
             work.spec.name,
             f"{one.check}: {problem}",
-            "build it" if one.check == "indexes" else "compare with the source, then make it as it is there",
+            _remedy(one.check, unused=unused),
             fixed=rebuild and one.check == "indexes",
         )
         for one in wrong
         for problem in one.problems
     ]
+
+
+def _remedy(check: str, *, unused: bool) -> str:
+    if check != "indexes":
+        return "compare with the source, then make it as it is there"
+    if unused:
+        return "build it"
+    return (
+        "the application writes the table: `create index concurrently` on each partition, then on the table by ATTACH"
+    )
 
 
 NEVER_ANALYZED = """

@@ -129,6 +129,31 @@ def with_lock(
     raise LockNotAcquired(message, blockers=blockers)
 
 
+def drop_index(conn: Connection, index: tuple[str, str], budget_s: float) -> None:
+    """Drop an index beside readers and writers; one that is gone is no error.
+
+    It waits for every transaction that uses the table, and nobody waits for it; the wait is bounded all the same. What
+    an ended wait leaves is an invalid index, which the next run drops.
+
+    Raises:
+        LockNotAcquired: a transaction did not end within the budget; names the oldest ones.
+    """
+    _require_idle(conn, f"drop of index {index[1]}")
+    conn.execute(sql.SQL("set lock_timeout = {}").format(round(budget_s * 1e3)))
+    try:
+        conn.execute(sql.SQL("drop index concurrently if exists {}").format(sql.Identifier(*index)))
+    except errors.LockNotAvailable as exc:
+        old = oldest_transactions(conn)
+        message = (
+            f"index {index[1]} was not dropped within {budget_s:.0f} s: that waits for every transaction that uses its "
+            f"table; blocked by: {'; '.join(old) or 'unknown'}. End those sessions or wait for them, then run again"
+        )
+        raise LockNotAcquired(message, blockers=old) from exc
+    finally:
+        if not conn.closed:
+            conn.execute("set lock_timeout = 0")
+
+
 def merge(known: tuple[str, ...], seen: tuple[str, ...]) -> tuple[str, ...]:
     """Return both without repeating a session: what is seen last of it stands."""
     lines = {line.partition("(")[0]: line for line in (*known, *seen)}

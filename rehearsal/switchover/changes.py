@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rehearsal.catalog.tables import Name, dotted, split_name
+from rehearsal.catalog.tables import split_name
 from rehearsal.errors import SqlFileError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, checksum
+from rehearsal.switchover.names import change_name
 from rehearsal.switchover.strategies.registry import strategy_of
 from rehearsal.switchover.target.target import mirror_values, target_values
 
@@ -89,20 +90,6 @@ def _values(part: str, conn: Connection, files: SqlFiles, plan: Plan, spec: Tabl
     if part == "mirror":
         return mirror_values(conn, files, plan, spec)
     return {"source_text": spec.name, "plan": plan.name, "strategy": plan.strategy}
-
-
-def change_name(name: Name) -> str:
-    """Return the part of a change's name, and of its file's, that stands for a table.
-
-    >>> change_name(("public", "revenues"))
-    'revenues'
-    >>> change_name(("public", "We/ird"))
-    'we_ird_6244cac5'
-    """
-    if name[0] == "public" and re.fullmatch(r"[a-z0-9_]+", name[1]):
-        return name[1]
-    plain = re.sub(r"[^a-z0-9]+", "_", name[1].lower()).strip("_")
-    return f"{plain}_{checksum(dotted(name))[:8]}".lstrip("_")
 
 
 def spec_stamp(spec: TableSpec, plan: Plan) -> str:

@@ -1,7 +1,8 @@
 """Dry run: every statement of a switchover in order, with its strongest lock and an estimate, changing nothing.
 
-The statements are rendered by the same functions that the real run uses. The session is READ ONLY, so PostgreSQL
-itself refuses a write, and a digest of catalogs, state and row counters before and after proves it once more.
+The statements are rendered by the same functions that the real run uses. The transaction is READ ONLY, so PostgreSQL
+itself refuses a write, and must not have given it a number to write under. In a rehearsal, where nobody else is at
+work, a digest of catalogs, state and row counters before and after proves it once more.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from rehearsal.catalog.tables import split_name
+from rehearsal.errors import StepFailed
 from rehearsal.plan.model import Plan
-from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import Act, Prospect, lock_of, say_duration
@@ -32,6 +34,21 @@ def plan_acts(conn: Connection, files: SqlFiles, plan: Plan, now: datetime) -> l
         found = state.find_migration(conn, split_name(spec.name))
         if found is None or found.state not in strategy.switched:
             acts += strategy.acts(Prospect(conn, files, plan, spec, now, found))
+    return acts
+
+
+def plan_read_only(conn: Connection, files: SqlFiles, plan: Plan, now: datetime) -> list[Act]:
+    """Return all acts that are still to come, in one read-only transaction; writers may be at work meanwhile.
+
+    Raises:
+        StepFailed: PostgreSQL gave the transaction a number to write under, so something may have been written.
+    """
+    with conn.transaction():
+        conn.execute("set transaction read only")
+        acts = plan_acts(conn, files, plan, now)
+        if scalar(conn, "select pg_catalog.pg_current_xact_id_if_assigned()::text") is not None:
+            message = "the dry run wrote something; its transaction was taken back"
+            raise StepFailed(message)
     return acts
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
-from rehearsal.catalog.tables import STATE_SCHEMA, Name
+from rehearsal.catalog.tables import STATE_SCHEMA, Name, dotted
+from rehearsal.postgres.sqlfiles import checksum
 
 LIMIT = 63
 
@@ -109,3 +111,17 @@ def trigger_names(names: Names) -> list[str]:
         names.reverse_sync_trigger,
         names.truncate_trigger,
     ]
+
+
+def change_name(name: Name) -> str:
+    """Return the part of a change's name, and of its file's, that stands for a table.
+
+    >>> change_name(("public", "revenues"))
+    'revenues'
+    >>> change_name(("public", "We/ird"))
+    'we_ird_6244cac5'
+    """
+    if name[0] == "public" and re.fullmatch(r"[a-z0-9_]+", name[1]):
+        return name[1]
+    plain = re.sub(r"[^a-z0-9]+", "_", name[1].lower()).strip("_")
+    return f"{plain}_{checksum(dotted(name))[:8]}".lstrip("_")

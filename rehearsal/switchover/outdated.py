@@ -16,8 +16,8 @@ from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover import state
-from rehearsal.switchover.changes import change_name
-from rehearsal.switchover.names import trigger_names
+from rehearsal.switchover.changes import read_applied
+from rehearsal.switchover.names import change_name, trigger_names
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.carry import read_carried
 
@@ -47,7 +47,7 @@ class Outdated:
         """
         work = self.work
         found = state.find_migration(conn, work.names.source)
-        if found is None or not work.plan.traits.copies or found.state not in state.UNUSED:
+        if found is None or not work.plan.traits.copies or found.state not in state.UNUSED or not self._is_whole(conn):
             return None
         if Catalog(conn, work.files).find(work.names.target) is None:
             return self._remove(conn, "it was gone")
@@ -60,6 +60,12 @@ class Outdated:
             self._refresh(conn)
             return f"the target of {self.work.spec.name} was brought up to date: {told}"
         return self._remove(conn, told)
+
+    def _is_whole(self, conn: Connection) -> bool:
+        """Return whether all changes of the table were applied; a run that was killed between them is gone on with."""
+        base = f"{self.work.plan.name}/{change_name(self.work.names.source)}"
+        wanted = {f"{base}/{number}_{part}" for number, part in self.work.strategy.changes}
+        return wanted <= read_applied(conn).keys()
 
     def _refuse_strangers(self, differing: list[Difference]) -> None:
         partitions = [one for one in differing if one.subject.startswith("partition ") and not one.facet]

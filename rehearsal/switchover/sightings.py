@@ -49,7 +49,7 @@ class Sight:
 
         Only where nothing altered a partition since `seen` was read, nor does this transaction.
         """
-        kept = {place: said for place, said in seen.items() if place.startswith("partition ")}
+        kept = {place: said for place, said in seen.items() if not place.startswith("trigger ")}
         values = {**self.values(), "migration_source": dotted(self.names.source), "partitions": json.dumps(kept)}
         held.execute(as_query(self.files.render("parts/remember_triggers.sql.j2", **values)))
 
@@ -99,7 +99,12 @@ def changed_partitions(before: Seen, now: Seen) -> list[Difference]:
 
 
 def changed_capture(before: Seen, now: Seen) -> list[str]:
-    """Return what may have let writes pass unseen: triggers off and on again, files that were made anew."""
+    """Return what may have let values pass unseen: triggers off and on again, files made anew, columns altered.
+
+    >>> then, now = {"columns 7": {"name": "a", "columns": "1"}}, {"columns 7": {"name": "a", "columns": "2"}}
+    >>> changed_capture(then, now), changed_capture({}, now)
+    (['columns of a were altered'], [])
+    """
     came_or_went = {place.split()[1] for place in _of("partition ", before, now) if (place in before) != (place in now)}
     found: list[str] = []
     for place in sorted(_of("", before, now)):
@@ -110,6 +115,8 @@ def changed_capture(before: Seen, now: Seen) -> list[str]:
         name = new.get("name") or old.get("name")
         if kind == "trigger" and old != {**new, "name": old.get("name")}:
             found.append(f"{name} was {'dropped' if not new else 'made' if not old else 'changed, or off for a while'}")
+        if kind == "columns" and old and new and old["columns"] != new["columns"]:
+            found.append(f"columns of {name} were altered")
         if kind == "partition" and old.get("file") != new.get("file"):
             found.append(f"partition {name} was truncated or rewritten")
     return found

@@ -11,9 +11,11 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from rehearsal.catalog.tables import Name, dotted
+from rehearsal.catalog.tables import Name, dotted, split_name
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.sqlfiles import quote_ident
+from rehearsal.switchover.names import change_name
 
 # States of a table, in the order of a first switchover.
 PREPARED = "prepared"  # twin and triggers exist; nothing is copied
@@ -54,10 +56,23 @@ def read_migration(conn: Connection, source: Name) -> Migration:
         PreconditionError: the twin was never made.
     """
     migration = find_migration(conn, source)
+    if migration is None and is_ended(conn, source):
+        message = (
+            f"table {dotted(source)} is partitioned, and no switchover of it is under way: `invoke db.cleanup` ended "
+            "it, or somebody else partitioned it. There is nothing to do"
+        )
+        raise PreconditionError(message)
     if migration is None:
         message = f"table {dotted(source)} has no partitioned twin yet; run `invoke db.migrate` first"
         raise PreconditionError(message)
     return migration
+
+
+def is_ended(conn: Connection, source: Name) -> bool:
+    """Return whether a table is partitioned and no switchover of it is under way."""
+    query = "select relkind = 'p' from pg_catalog.pg_class where oid = pg_catalog.to_regclass(%s)"
+    row = conn.execute(query, [quote_ident(source)]).fetchone()
+    return bool(row and row[0]) and find_migration(conn, source) is None
 
 
 def set_state(conn: Connection, migration: int, state: str, **detail: Any) -> None:
@@ -88,3 +103,10 @@ def forget_steps(conn: Connection, migration: int) -> None:
     """Forget all steps and chunks, in the caller's transaction: the copy starts anew."""
     conn.execute("delete from rehearsal.step where migration = %s", [migration])
     conn.execute("delete from rehearsal.chunk where migration = %s", [migration])
+
+
+def forget_table(conn: Connection, found: Migration) -> None:
+    """Forget a table whose way back has ended, in the caller's transaction: a table of its name may begin anew."""
+    changes = f"{found.plan}/{change_name(split_name(found.source))}/"
+    conn.execute("delete from rehearsal.change where pg_catalog.starts_with(name, %s)", [changes])
+    conn.execute("delete from rehearsal.migration where id = %s", [found.id])

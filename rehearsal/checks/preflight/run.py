@@ -66,6 +66,7 @@ ASKS: Mapping[Intent, frozenset[Ask]] = {
     Intent.FIX: frozenset({Ask.ACCESS}),
 }
 HIDDEN = ("policy-forced", "row-security")
+NO_TABLE = "table-kind"
 # A single verb makes no restore drill.
 NOT_OF_VERBS = OF_THE_DRILL
 
@@ -107,6 +108,8 @@ def run_preflight(
             continue
         if place.state in NOT_SWITCHED or place.swapped:
             findings += _check_shape(place, values=True)
+        if any(one.id == NO_TABLE for one in findings):
+            continue
         if place.state in NOT_SWITCHED:
             findings += check_names(place)
         if trial and place.state in NOT_COPIED and not any(one.severity == "blocker" for one in findings):
@@ -138,6 +141,8 @@ def _check_place(place: Place, act: Intent) -> list[Finding]:
     for ask, check in _CHECKS.items():
         if ask in asks - skipped:
             findings += check(place)
+        if any(one.id == NO_TABLE for one in findings):
+            return findings
     if Ask.TRIAL in asks and not any(one.severity == "blocker" for one in findings):
         findings += _trial(place, act)
     return findings
@@ -176,8 +181,10 @@ def _check_shape(place: Place, *, values: bool) -> Iterator[Finding]:
     facts = _facts(place)
     if facts is None:
         yield finding("table-missing", place.spec.name)
-    else:
-        yield from concerning(place.plan.strategy, _of_table(place, facts, values=values))
+        return
+    found = list(concerning(place.plan.strategy, _of_table(place, facts, values=values)))
+    # What is no ordinary table is asked nothing more: the answers would be about something else.
+    yield from [one for one in found if one.id == NO_TABLE] or found
 
 
 def _of_table(place: Place, facts: Facts, *, values: bool) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
-from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_acts
+from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_read_only
 
 
 def dry_run(context: Context) -> None:
@@ -12,9 +12,7 @@ def dry_run(context: Context) -> None:
     counts = context.row_counts("dry run")
     with context.session("dry run") as conn:
         before = catalog_digest(conn, context.files)
-        conn.read_only = True
-        acts = plan_acts(conn, context.files, context.plan, context.run.began)
-        conn.read_only = False
+        acts = plan_read_only(conn, context.files, context.plan, context.run.began)
         after = catalog_digest(conn, context.files)
     context.run.attach("dry_run.log", dry_run_text(context.plan, acts, counts))
     rows = [[act.table, act.step, act.lock, f"{act.seconds:.2f}"] for act in acts]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from psycopg import errors, sql
+from psycopg import errors
 
 from rehearsal.catalog.bounds import Bound
 from rehearsal.catalog.definition import read_definition
@@ -19,7 +19,7 @@ from rehearsal.catalog.tables import Catalog, Name, split_name
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection
-from rehearsal.postgres.locks import Mode, lock_tables
+from rehearsal.postgres.locks import Mode, drop_index, lock_tables
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.names import Names
@@ -113,12 +113,13 @@ class Preparation:
         if not statements.split.primary["swapped"]:
             return 0
         names = (self.extra.key_index, self.extra.back_index)
-        return sum(ensure_index(conn, statements, self.work.names.source, name) for name in names)
+        budget = self.work.policy.budget_s
+        return sum(ensure_index(conn, statements, self.work.names.source, name, budget) for name in names)
 
     def ensure_back_index(self, conn: Connection, statements: Statements) -> None:
         """Build the copy of the old primary key on history again, should somebody have dropped it."""
         if statements.split.primary["swapped"]:
-            ensure_index(conn, statements, self.extra.history, self.extra.back_index)
+            ensure_index(conn, statements, self.extra.history, self.extra.back_index, self.work.policy.budget_s)
 
     def _bound(self, conn: Connection) -> None:
         if self._has_bound(conn):
@@ -195,7 +196,7 @@ class Preparation:
         schema, dropped = self.work.names.source[0], False
         for name in (self.extra.key_index, self.extra.back_index):
             if conn.execute(INDEX_STATE, [schema, name]).fetchone():
-                conn.execute(sql.SQL("drop index concurrently {}").format(sql.Identifier(schema, name)))
+                drop_index(conn, (schema, name), self.work.policy.budget_s)
                 dropped = True
         return dropped
 
@@ -203,13 +204,13 @@ class Preparation:
         self.work.locked(conn, what, act, lock=lock_tables(Mode.ACCESS_EXCLUSIVE, self.work.names.source))
 
 
-def ensure_index(conn: Connection, statements: Statements, table: Name, name: str) -> bool:
+def ensure_index(conn: Connection, statements: Statements, table: Name, name: str, budget_s: float) -> bool:
     """Build a unique index unless a valid one is there; return whether it was built."""
     row = conn.execute(INDEX_STATE, [table[0], name]).fetchone()
     if row and row[0]:
         return False
     if row:
-        conn.execute(sql.SQL("drop index concurrently {}").format(sql.Identifier(table[0], name)))
+        drop_index(conn, (table[0], name), budget_s)
     conn.execute(as_query(statements.unique_index(table, name)))
     return True
 

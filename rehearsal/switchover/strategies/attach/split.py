@@ -15,7 +15,7 @@ from rehearsal.catalog.keys import read_key_range
 from rehearsal.catalog.tables import Name, dotted
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.postgres.connection import Connection
-from rehearsal.postgres.locks import Mode, lock_tables
+from rehearsal.postgres.locks import Mode, drop_index, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import drain_to_zero, forward_of
@@ -92,8 +92,7 @@ class Regrain:
         """Make the fine partitions and the capture of history, in one transaction; writers wait milliseconds."""
         extra = HistoryNames(self.work.names)
         # The copy of the old primary key is unique without the partition key: fine partitions cannot have it.
-        index = sql.Identifier(extra.history[0], extra.back_index)
-        conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
+        drop_index(conn, (extra.history[0], extra.back_index), self.work.policy.budget_s)
         texts = self.twin_sql(conn, split)
 
         def make(held: Connection) -> None:

@@ -12,6 +12,7 @@ from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.locks import Mode, drop_index, lock_tables
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import REFERENCED, ROWS_PER_SECOND, UNIQUE_PER_SECOND, Act, Prospect
@@ -27,6 +28,7 @@ from rehearsal.switchover.strategies.attach.unsplit import SplitBack, finish_spl
 from rehearsal.switchover.strategies.attach.watches import attach_watch, attached_watch, split_watch
 from rehearsal.switchover.strategies.base import Pair
 from rehearsal.switchover.strategies.ending import require_stable
+from rehearsal.switchover.target.foreign_keys import lock_referenced
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import TriggerState
 from rehearsal.switchover.work import Step, TableWork
@@ -209,18 +211,31 @@ class Attach:
     def end(self, work: TableWork, conn: Connection) -> str:
         """Drop the copy of the old primary key, or the history that was split.
 
-        Locks: SHARE UPDATE EXCLUSIVE on the history partition; ACCESS EXCLUSIVE on history that was split, which
-        nobody uses.
+        Locks: SHARE UPDATE EXCLUSIVE on the history partition. After a split, ACCESS EXCLUSIVE on the table, whose
+        capture of changes is dropped, and on the tables that its foreign keys refer to, for milliseconds.
         """
         extra, found = HistoryNames(work.names), work.migration(conn)
-        index = sql.Identifier(extra.history[0], extra.back_index)
-        conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
-        with conn.transaction():
-            if found.state == state.REGRAINED:
-                forget_copy(conn, Names(extra.history), state.read_migration(conn, extra.history).id)
-                conn.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
-            conn.execute("delete from rehearsal.migration where id = %s", [found.id])
+        drop_index(conn, (extra.history[0], extra.back_index), work.policy.budget_s)
+        if found.state == state.REGRAINED:
+            self._end_split(work, conn, found)
+        else:
+            with conn.transaction():
+                state.forget_table(conn, found)
         return f"{found.source} stays partitioned; its way back has ended"
+
+    def _end_split(self, work: TableWork, conn: Connection, found: Migration) -> None:
+        extra, history = HistoryNames(work.names), work.table(conn, HistoryNames(work.names).history)
+        copied = state.read_migration(conn, extra.history)
+
+        def drop(held: Connection) -> None:
+            lock_referenced(held, history.foreign_keys)
+            forget_copy(held, Names(extra.history), copied.id)
+            held.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
+            state.forget_table(held, found)
+
+        # The functions' triggers stand on the table and on every partition of it, which are in use.
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, work.names.source, extra.history)
+        work.locked(conn, f"clean-up of {found.source}", drop, lock=lock)
 
 
 def _analyze(work: TableWork, conn: Connection) -> None:

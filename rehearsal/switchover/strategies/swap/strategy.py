@@ -13,7 +13,7 @@ from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
-from rehearsal.postgres.locks import Mode, lock_tables, with_lock
+from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import Act, CopyProspect, Prospect
@@ -154,9 +154,10 @@ class Swap(Copied):
                 held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
             for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
                 held.execute(sql.SQL("drop function {}()").format(sql.Identifier(*names.function(role))))
-            held.execute("delete from rehearsal.migration where id = %s", [found.id])
+            state.forget_table(held, found)
 
-        with_lock(conn, f"clean-up of {found.source}", drop, lock=lock_tables(Mode.ACCESS_EXCLUSIVE, names.source))
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, names.source)
+        work.locked(conn, f"clean-up of {found.source}", drop, lock=lock)
         return f"{dotted(names.retired)} dropped"
 
 
