@@ -92,6 +92,7 @@ def plain_table(marker: str, decide: str) -> Table:
     """Return a table as the catalog would describe it."""
     column = Column(
         marker,
+        marker,
         "text",
         not_null=False,
         default_sql=None,
