@@ -3,6 +3,9 @@
 Owns the three kinds of reference, {"file": PATH}, {"env": NAME} and {"command": [WORD, ...]}, and SCRAM verifiers.
 Passwords are resolved on the machine that runs pyinfra.
 
+SCRAM verifiers are made by hand, of the standard library (RFC 5802, RFC 7677): the host layer has no psycopg, and
+libpq's PQencryptPasswordConn takes no salt, so it could not tell whether a role has its password already.
+
     echo '[{"file": "/run/secrets/app"}]' | python -m fleet.passwords     # prints a JSON list of passwords
 """
 

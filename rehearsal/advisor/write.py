@@ -5,7 +5,6 @@ Owns `plans/NAME.toml` at its birth; it is never written again by us.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tomllib
@@ -14,7 +13,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rehearsal.advisor.advise import Advice, Choice, advise, shown
+import tomlkit
+from tomlkit.container import Container
+from tomlkit.items import AoT, Table
+
+from rehearsal.advisor.advise import Advice, advise, shown
 from rehearsal.advisor.facts import read_table_facts
 from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.tables import split_name
@@ -28,6 +31,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover.strategies.registry import STRATEGIES
 
 MARKERS = ("text", "varchar")
+CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def plan_name(table: str) -> str:
@@ -92,34 +96,37 @@ def write_plan(
 
 def render_plan(advice: Advice, name: str, findings: Sequence[Finding]) -> str:
     """Return the text of the plan."""
-    return "\n".join(_lines(advice, name, findings)) + "\n"
+    plan = tomlkit.document()
+    _say(plan, *_head(advice, findings))
+    plan.add(tomlkit.nl())
+    _name(plan, advice, name)
+    plan.add("tables", AoT([_table(advice)]))
+    plan.add("queries", AoT([_query(advice.best.spec)]))
+    return tomlkit.dumps(plan)
 
 
-def _lines(advice: Advice, name: str, findings: Sequence[Finding]) -> Iterator[str]:
-    spec = advice.best.spec
-    yield f"# First plan of {_comment(spec.name)}, written from the live table. Every word may be changed."
-    yield "#"
-    yield from (f"# {line}" for line in _about(advice))
+def _say(place: Container | Table, *lines: str) -> None:
+    """Add comments; a name may hold any sign, and none may end the comment."""
+    for line in lines:
+        place.add(tomlkit.comment(CONTROLS.sub(" ", line)) if line else tomlkit.comment(""))
+
+
+def _head(advice: Advice, findings: Sequence[Finding]) -> Iterator[str]:
+    yield f"First plan of {advice.best.spec.name}, written from the live table. Every word may be changed."
+    yield ""
+    yield from _about(advice)
     if blockers := [one for one in findings if one.severity == "blocker"]:
-        yield "#"
-        yield "# In the way just now, as preflight says; decide on each before a rehearsal:"
-        yield from (
-            f"#   {_comment(one.subject)}: {_comment(one.condition)}; {_comment(one.remedy)}" for one in blockers
-        )
-    yield ""
-    yield f"name = {_toml(name)}"
-    yield f"title = {_toml(f'{spec.name} by {spec.key}')}"
-    yield from (f"# {one}" for one in advice.why)
-    yield f"strategy = {_toml(advice.strategy)}"
-    yield ""
-    yield "[[tables]]"
-    yield from _table(spec, advice.best)
-    yield from _marker(advice)
-    yield from _uniques(advice, spec)
-    yield from _query(spec)
-    yield ""
-    yield "# Writers while all this goes on, without which there is no verdict: docs/howto/plan-for-your-own-table.md"
-    yield "# [[load.operations]]"
+        yield ""
+        yield "In the way just now, as preflight says; decide on each before a rehearsal:"
+        yield from (f"  {one.subject}: {one.condition}; {one.remedy}" for one in blockers)
+
+
+def _name(plan: Container, advice: Advice, name: str) -> None:
+    spec = advice.best.spec
+    plan.add("name", tomlkit.string(name))
+    plan.add("title", tomlkit.string(f"{spec.name} by {spec.key}"))
+    _say(plan, *advice.why)
+    plan.add("strategy", tomlkit.string(advice.strategy))
 
 
 def _about(advice: Advice) -> Iterator[str]:
@@ -150,69 +157,86 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _table(spec: TableSpec, best: Choice) -> Iterator[str]:
-    yield f"name = {_toml(spec.name)}"
-    yield f"# {_comment(spec.key)} {_comment('; '.join(best.reasons))}"
-    yield f"key = {_toml(spec.key)}"
-    if spec.method != "range":
-        yield f"method = {_toml(spec.method)}"
-    if spec.modulus:
-        yield f"modulus = {spec.modulus}"
-    if spec.values:
-        listed = ", ".join(f"{_toml(name)} = {_toml(values)}" for name, values in spec.values.items())
-        yield f"values = {{ {listed} }}"
-    if spec.epoch:
-        yield f"epoch = {_toml(spec.epoch)}"
+def _table(advice: Advice) -> Table:
+    spec = advice.best.spec
+    table = tomlkit.table()
+    table.add("name", tomlkit.string(spec.name))
+    _say(table, f"{spec.key} {'; '.join(advice.best.reasons)}")
+    table.add("key", tomlkit.string(spec.key))
+    _method(table, spec)
     if spec.method == "range":
-        yield f"interval = {_toml(spec.interval)}"
-        yield "premake = 3  # partitions kept ready"
+        table.add("interval", tomlkit.string(spec.interval))
+        table.add("premake", tomlkit.item(3).comment("partitions kept ready"))
     if spec.method != "hash":
         what = "for all other values" if spec.method == "list" else "must stay empty: a gate looks"
-        yield f"default_partition = true  # {what}"
+        table.add("default_partition", tomlkit.item(value=True).comment(what))
+    _marker(table, advice)
+    _say(table, *_decisions(advice), *_other_keys(advice))
+    return table
 
 
-def _marker(advice: Advice) -> Iterator[str]:
+def _method(table: Table, spec: TableSpec) -> None:
+    if spec.method != "range":
+        table.add("method", tomlkit.string(spec.method))
+    if spec.modulus:
+        table.add("modulus", tomlkit.item(spec.modulus))
+    if spec.values:
+        listed = tomlkit.inline_table()
+        for name, values in spec.values.items():
+            listed.add(name, tomlkit.item(values))
+        table.add("values", listed)
+    if spec.epoch:
+        table.add("epoch", tomlkit.string(spec.epoch))
+
+
+def _marker(into: Table, advice: Advice) -> None:
     table, spec = advice.facts.table, advice.best.spec
     used = {spec.key, *(name for index in table.indexes for name in index.key_columns)}
     free = [
         one.name for one in table.columns if one.type_name in MARKERS and not one.generated and one.name not in used
     ]
     if free:
-        yield f"marker = {_toml(free[0])}  # the load writes its marks into it: choose a column that may hold any text"
+        what = "the load writes its marks into it: choose a column that may hold any text"
+        into.add("marker", tomlkit.string(free[0]).comment(what))
     else:
-        yield "# marker: no column may hold any text, so writes of a load cannot be told apart in this table"
+        _say(into, "marker: no column may hold any text, so writes of a load cannot be told apart in this table")
 
 
-def _uniques(advice: Advice, spec: TableSpec) -> Iterator[str]:
+def _decisions(advice: Advice) -> Iterator[str]:
+    """Yield the words that the plan needs to say, as comments: whoever takes away the sign has decided."""
     for index in advice.facts.table.indexes:
-        if index.is_unique and not index.is_primary and spec.key not in index.key_columns:
-            yield f"# Unique without the key; say what becomes of it: {_comment(index.name)}"
-            yield f'# uniques = {{ {_toml(index.name)} = "add-key" }}  # or "per-partition"'
+        if index.is_unique and not index.is_primary and advice.best.spec.key not in index.key_columns:
+            yield f"Unique without the key; say what becomes of it: {index.name}"
+            yield f'uniques = {{ {_key(index.name)} = "add-key" }}  # or "per-partition"'
     for one in advice.facts.table.referencing:
-        yield f"# A foreign key points at the table; say what becomes of it: {_comment(one.name)}"
-        yield f'# references = {{ {_toml(one.name)} = "composite" }}  # or "loose"'
+        yield f"A foreign key points at the table; say what becomes of it: {one.name}"
+        yield f'references = {{ {_key(one.name)} = "composite" }}  # or "loose"'
+
+
+def _key(name: str) -> str:
+    return tomlkit.string(name).as_string()
+
+
+def _other_keys(advice: Advice) -> Iterator[str]:
     for other in advice.choices[1:4]:
         width = other.spec.interval if other.spec.method == "range" else other.spec.method
-        yield f"# Another key would be {_comment(other.spec.key)} ({width}): {_comment('; '.join(other.reasons))}"
+        yield f"Another key would be {other.spec.key} ({width}): {'; '.join(other.reasons)}"
 
 
-def _query(spec: TableSpec) -> Iterator[str]:
+def _query(spec: TableSpec) -> Table:
     key = quote_ident(spec.key).replace("%", "%%")
     asked = f"{key} >= %(lower)s and {key} < %(upper)s" if spec.method == "range" else f"{key} = %(key)s"
-    yield ""
-    yield "# Your most frequent and your slowest queries belong here; this one only shows the form."
-    yield "[[queries]]"
-    yield 'name = "newest rows"'
-    yield f"table = {_toml(spec.name)}"
-    yield f"sql = {_toml('select count(*) from {table} where ' + asked)}"  # noqa: S608 -- quoted
+    query = tomlkit.table()
+    _say(query, "Your most frequent and your slowest queries belong here; this one only shows the form.")
+    query.add("name", tomlkit.string("newest rows"))
+    query.add("table", tomlkit.string(spec.name))
+    query.add("sql", tomlkit.string("select count(*) from {table} where " + asked))  # noqa: S608 -- quoted
     if spec.method == "range":
-        yield f"window = {_toml(spec.interval if spec.interval.isdigit() else '7 days')}"
-
-
-def _toml(value: object) -> str:
-    """Write a value as TOML; its basic strings are JSON's, but for the sign DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _comment(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", text)
+        query.add("window", tomlkit.string(spec.interval if spec.interval.isdigit() else "7 days"))
+    query.add(tomlkit.nl())
+    _say(
+        query,
+        "Writers while all this goes on, without which there is no verdict: docs/howto/plan-for-your-own-table.md",
+        "[[load.operations]]",
+    )
+    return query

@@ -1,7 +1,8 @@
 """A real browser looks at the dashboard: is it drawn, and is the console clean.
 
 Drives an installed Chromium through its debugging pipe (two file descriptors, messages that end in a zero byte), so
-that no port is opened and nothing needs to be installed beside the browser.
+that no port is opened. Kept by hand, and small: the usual clients (Playwright, Selenium) bring a browser or a driver of
+their own, and nothing is downloaded on a host; what is asked of the browser is one page, its console and a picture.
 """
 
 from __future__ import annotations

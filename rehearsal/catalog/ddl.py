@@ -1,22 +1,35 @@
-"""Texts of definitions as PostgreSQL writes them: taken apart and written for another table. Pure."""
+"""Texts of definitions as PostgreSQL writes them: taken apart and written for another table. Pure.
+
+Where a list of columns ends is found by its signs, since the catalog does not tell: pg_get_indexdef(oid, n, pretty)
+gives a column without its operator class, collation and order, so that an index put together of these would be another
+one (tests/postgres/catalog/test_index_texts.py).
+"""
 
 from __future__ import annotations
 
 from rehearsal.catalog.tables import Index
-from rehearsal.postgres.sqlfiles import quote_ident
 
 
 def index_shape(index: Index, *, with_key: str | None = None) -> str:
-    """Return an index's definition without names; `with_key`, written so, is added where a unique index needs it."""
+    """Return an index's definition without names; `with_key`, quoted, is added where a unique index needs it."""
     tail = index.tail.removeprefix("USING ")
     if with_key:
-        end = closing(tail)
-        tail = f"{tail[:end]}, {with_key}{tail[end:]}"
+        tail = add_column(tail, with_key)
     return ("unique " if index.is_unique else "") + tail + (f" WHERE {index.predicate}" if index.predicate else "")
 
 
-def closing(text: str) -> int:
-    """Return where the first parenthesis of an index definition closes; quoted names may hold any sign."""
+def add_column(definition: str, quoted: str) -> str:
+    """Add a column, quoted, behind the last one of an index or a constraint, whose list is the first parenthesis.
+
+    >>> add_column('USING btree (lower("a)")) INCLUDE (b)', "at")
+    'USING btree (lower("a)"), at) INCLUDE (b)'
+    """
+    end = _closing(definition)
+    return f"{definition[:end]}, {quoted}{definition[end:]}"
+
+
+def _closing(text: str) -> int:
+    """Return where the first parenthesis of a text closes; quoted names and constants may hold any sign."""
     depth, quote = 0, ""
     for place, sign in enumerate(text):
         if quote:
@@ -28,11 +41,6 @@ def closing(text: str) -> int:
             if not depth:
                 return place
     return len(text)
-
-
-def plain(name: str) -> str:
-    """Quote a name where PostgreSQL's rendering would, keywords left out."""
-    return name if name.isidentifier() and name.islower() and name.isascii() else quote_ident(name)
 
 
 def bare_check(definition: str) -> str:

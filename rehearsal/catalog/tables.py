@@ -2,6 +2,9 @@
 
 Owns the value types that everything else reasons about, and the queries that fill them. Reads only; takes no lock
 but ACCESS SHARE, on catalogs and on a table whose rows are counted.
+
+Bounds of leaves are taken apart from their text (BOUND, LISTED, HASHED): no catalog function of PostgreSQL 14 to 18
+gives them in parts, and what pg_get_partition_constraintdef gives is an expression, with casts and OR, longer to read.
 """
 
 from __future__ import annotations
@@ -27,10 +30,12 @@ STATE_SCHEMA = "rehearsal"
 class Column:
     """A column; `generated` is '' or 's' (or 'v'), `identity` is '', 'a' (ALWAYS) or 'd' (BY DEFAULT).
 
-    `collation` is quoted, and None where it is the default one or there is none.
+    `quoted` is its name as PostgreSQL writes it in definitions, where keywords stand in quotes. `collation` is quoted,
+    and None where it is the default one or there is none.
     """
 
     name: str
+    quoted: str
     type: str
     not_null: bool
     default_sql: str | None

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rehearsal.catalog.ddl import bare_check, index_shape, plain
+from rehearsal.catalog.ddl import bare_check, index_shape
 from rehearsal.catalog.definition import Same, as_text
 from rehearsal.catalog.tables import Column, Constraint, Index, Table, dotted
 from rehearsal.postgres.sqlfiles import quote_ident
@@ -80,8 +80,8 @@ def check_structure(
 
 
 def _partitions(twin: Twin) -> Iterator[str]:
-    wanted = f"{twin.method.upper()} ({plain(twin.key)})"
-    if twin.target.partition_key not in (wanted, f"{twin.method.upper()} ({quote_ident(twin.key)})"):
+    wanted = f"{twin.method.upper()} ({_quoted_key(twin)})"
+    if twin.target.partition_key != wanted:
         yield f"partitioned by {twin.target.partition_key} instead of {wanted}"
     bounded = [one for one in twin.target.partitions if not one.is_default]
     found = {one.limits for one in bounded}
@@ -151,15 +151,14 @@ def _indexes(twin: Twin) -> Iterator[str]:
             alone = index.name in twin.per_partition
             if alone and table is twin.target:
                 continue
-            wanted = (index_shape(index),) if alone else _wanted_shapes(index, twin.key)
-            if not there.intersection(wanted) and not _means_one(twin, there, wanted):
-                yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted[0]})"
+            wanted = index_shape(index) if alone else _wanted_shape(index, twin)
+            if wanted not in there and not _means_one(twin, there, wanted):
+                yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted})"
 
 
-def _means_one(twin: Twin, there: Iterable[str], wanted: Sequence[str]) -> bool:
-    """Whether an index that is there is, to the server, one of those that are wanted."""
-    full = itertools.product(map(_full, there), map(_full, wanted))
-    return any(twin.same('index "like it"', "definition", *pair) for pair in full)
+def _means_one(twin: Twin, there: Iterable[str], wanted: str) -> bool:
+    """Whether an index that is there is, to the server, the one that is wanted."""
+    return any(twin.same('index "like it"', "definition", _full(one), _full(wanted)) for one in there)
 
 
 def _full(shape: str) -> str:
@@ -167,11 +166,14 @@ def _full(shape: str) -> str:
     return f"{unique}USING {shape.removeprefix('unique ')}"
 
 
-def _wanted_shapes(index: Index, key: str) -> tuple[str, ...]:
-    """Return how an index of the twin may be written: PostgreSQL quotes a key that is named like a keyword."""
-    if not index.is_unique or key in index.key_columns:
-        return (index_shape(index),)
-    return tuple(index_shape(index, with_key=one) for one in dict.fromkeys((plain(key), quote_ident(key))))
+def _wanted_shape(index: Index, twin: Twin) -> str:
+    needs_key = index.is_unique and twin.key not in index.key_columns
+    return index_shape(index, with_key=_quoted_key(twin) if needs_key else None)
+
+
+def _quoted_key(twin: Twin) -> str:
+    """Return the key as PostgreSQL writes it; as we would, where the source has lost the column."""
+    return next((one.quoted for one in twin.source.columns if one.name == twin.key), quote_ident(twin.key))
 
 
 def _foreign_keys(twin: Twin) -> Iterator[str]:

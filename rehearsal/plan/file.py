@@ -1,6 +1,8 @@
 """Plan files: find, load and check them, with errors that name key, line and what is right.
 
-Owns the way from a TOML text to a `Plan`. Must not know databases or hosts.
+Owns the way from a TOML text to a `Plan`. Must not know databases or hosts. Lines of keys are counted here, since no
+library tells them truly: tomllib and tomlkit have none, and tomlkit moves what was opened twice
+(docs/decisions/0014-what-is-kept-by-hand.md).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +23,6 @@ from rehearsal.plan.model import Operation, Plan, TableSpec
 
 Where = tuple[str | int, ...]
 SHOWN = 5
-
-_HEADER = re.compile(r"^\s*(\[\[|\[)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"""^\s*([A-Za-z0-9_-]+|"[^"]*"|'[^']*')\s*=""")
 
 
 def find_plan(name: str, root: Path) -> Path:
@@ -148,11 +147,13 @@ def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-# ---- lines of keys: tomllib does not tell them -------------------------------------------------------------------
+# ---- lines of keys -----------------------------------------------------------------------------------------------
 
 
 def key_lines(text: str) -> dict[Where, int]:
-    r"""Return the line of each header and key of a TOML text that is valid.
+    r"""Return the line where each header and each key of a TOML text begins, which must be valid.
+
+    Keys within an inline table have the line where it begins.
 
     >>> key_lines('name = "x"\n[[tables]]\nkey = "at"\n')[("tables", 0, "key")]
     3
@@ -160,37 +161,62 @@ def key_lines(text: str) -> dict[Where, int]:
     lines: dict[Where, int] = {}
     counts: dict[Where, int] = {}
     prefix: Where = ()
-    closing: str | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if closing:
-            closing = None if closing in line else closing
-            continue
-        if header := _HEADER.match(line):
-            prefix = _enter(counts, header[2], is_array=header[1] == "[[")
-            lines.setdefault(prefix, number)
-        elif key := _KEY.match(line):
-            lines.setdefault((*prefix, key[1].strip("\"'")), number)
-            closing = _opened(line[key.end() :])
+    for number, statement, read in _statements(text):
+        keys = list(_keys(read))
+        if statement.startswith("["):
+            prefix = _enter(counts, keys[-1], is_array=statement.startswith("[["))
+            keys = [()]
+        for where in keys:
+            lines.setdefault((*prefix, *where), number)
     return lines
 
 
-def _enter(counts: dict[Where, int], dotted: str, *, is_array: bool) -> Where:
+# A value that goes on over lines ends in a line that has one of these; to read it anew at each line would take minutes.
+CLOSING = ("]", "}", '"""', "'''")
+
+
+def _statements(text: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """Yield each header and each key with its value: its first line, its text, and what that alone means.
+
+    Each is a TOML text of its own, and ends with the first line that makes it one.
+    """
+    held, begin = "", 1
+    for number, line in enumerate(text.split("\n"), start=1):
+        held += line + "\n"
+        may_end = number == begin or any(sign in line for sign in CLOSING)
+        read = _read(held) if may_end else None
+        if read is None:
+            continue
+        if read:
+            yield begin, held.lstrip(), read
+        held, begin = "", number + 1
+
+
+def _read(statement: str) -> Mapping[str, Any] | None:
+    """Return what a statement means; None where it goes on in the next line."""
+    try:
+        return tomllib.loads(statement)
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _keys(read: Mapping[str, Any]) -> Iterator[Where]:
+    """Yield the path of each key, a table before what is in it."""
+    for name, value in read.items():
+        yield (name,)
+        if isinstance(value, dict):
+            yield from ((name, *rest) for rest in _keys(cast("dict[str, Any]", value)))
+
+
+def _enter(counts: dict[Where, int], header: Where, *, is_array: bool) -> Where:
     path: Where = ()
-    parts = [part.strip().strip("\"'") for part in dotted.split(".")]
-    for depth, part in enumerate(parts, start=1):
+    for depth, part in enumerate(header, start=1):
         path = (*path, part)
-        if is_array and depth == len(parts):
+        if is_array and depth == len(header):
             counts[path] = counts.get(path, -1) + 1
         if path in counts:
             path = (*path, counts[path])
     return path
-
-
-def _opened(value: str) -> str | None:
-    """Return the quotes that close the text that this value begins, if it goes on over lines."""
-    quotes = value.strip()[:3]
-    is_open = quotes in ('"""', "'''") and value.count(quotes) == 1
-    return quotes if is_open else None
 
 
 def _line(lines: dict[Where, int], where: Where) -> int:

@@ -1,5 +1,6 @@
 -- Columns of a table, dropped ones left out
-select a.attname as name, pg_catalog.format_type(a.atttypid, a.atttypmod) as type,
+select a.attname as name, pg_catalog.quote_ident(a.attname) as quoted,
+       pg_catalog.format_type(a.atttypid, a.atttypmod) as type,
        a.attnotnull as not_null, pg_catalog.pg_get_expr(d.adbin, d.adrelid) as default_sql,
        a.attgenerated::text as generated, a.attidentity::text as identity,
        t.typname as type_name, t.typtype::text as type_kind,

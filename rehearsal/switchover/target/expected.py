@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rehearsal.catalog.ddl import bare_check, closing
+from rehearsal.catalog.ddl import add_column, bare_check
 from rehearsal.catalog.definition import Definition
 from rehearsal.catalog.tables import Table
 from rehearsal.postgres.sqlfiles import quote_ident
@@ -64,8 +64,7 @@ def _add_key(wanted: Expected, shape: Shape, key_sql: str) -> None:
     for subject in [one for one in wanted.facts if one.startswith("primary key ")]:
         for one in (subject, "index " + subject.removeprefix("primary key ")):
             text = wanted.facts[one]["definition"]
-            end = closing(text)
-            wanted.change(one, "definition", f"{text[:end]}, {key_sql}{text[end:]}", reason)
+            wanted.change(one, "definition", add_column(text, key_sql), reason)
 
 
 def twin_names(source: Table, target: Table, shape: Shape, statistics: Sequence[Carried]) -> dict[str, str]:

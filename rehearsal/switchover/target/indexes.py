@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from rehearsal.catalog.ddl import closing
+from rehearsal.catalog.ddl import add_column
 from rehearsal.catalog.tables import Catalog, Index, Name, Table
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
@@ -69,20 +69,9 @@ def decided(plan: IndexPlan, shape: Shape) -> IndexPlan:
         return plan
     if decision == "per-partition":
         return replace(plan, on_parent=False)
-    constraint = plan.constraint_sql and with_key(plan.constraint_sql, shape.key)
-    return replace(
-        plan, rest=with_key(plan.rest, shape.key), columns=(*plan.columns, shape.key), constraint_sql=constraint
-    )
-
-
-def with_key(definition: str, key: str) -> str:
-    """Add the key to the columns of an index or a constraint, whose list is the first parenthesis.
-
-    >>> with_key('USING btree (lower("a)")) INCLUDE (b)', "at")
-    'USING btree (lower("a)"), "at") INCLUDE (b)'
-    """
-    end = closing(definition)
-    return f"{definition[:end]}, {quote_ident(key)}{definition[end:]}"
+    key = quote_ident(shape.key)
+    constraint = plan.constraint_sql and add_column(plan.constraint_sql, key)
+    return replace(plan, rest=add_column(plan.rest, key), columns=(*plan.columns, shape.key), constraint_sql=constraint)
 
 
 def _plan_index(index: Index, shape: Shape) -> IndexPlan:

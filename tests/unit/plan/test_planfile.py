@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,11 +100,52 @@ def test_lines_are_found_across_texts_of_many_lines() -> None:
         ("t", 0): 4,
         ("t", 0, "c"): 5,
         ("t", 0, "c", "x"): 6,
+        ("t", 0, "c", "x", "k"): 6,
         ("t", 1): 7,
         ("t", 1, "o", 0): 8,
         ("t", 1, "o", 1): 9,
         ("t", 1, "o", 1, "k"): 10,
     }
+
+
+HARD: dict[str, tuple[str, dict[tuple[str | int, ...], int]]] = {
+    "quoted and dotted": (
+        '"a.b" = 1\na.c = 2\na."=" = 3\n[x."y.z"]\nk = 1\n',
+        {("a.b",): 1, ("a", "c"): 2, ("a", "="): 3, ("x", "y.z", "k"): 5},
+    ),
+    "an array of many lines": ('a = [\n # k = 1\n "k = 1",\n "]",\n]\nk = 1\n', {("a",): 1, ("k",): 6}),
+    "a text that looks closed": ('a = """"k""\n[t]\n"]"""\nk = 1\n', {("a",): 1, ("k",): 4}),
+    "an array of tables that is opened again": (
+        "[[l]]\nn = 1\n[q]\nz = 1\n[[l]]\nn = 2\n",
+        {("l", 0, "n"): 2, ("q", "z"): 4, ("l", 1, "n"): 6},
+    ),
+    "a table that is opened again": (
+        "[l]\nn = 1\n[q]\n[[l.o]]\nn = 2\n",
+        {("l", "n"): 2, ("q",): 3, ("l", "o", 0, "n"): 5},
+    ),
+    "signs that end a line elsewhere": ('a = "\u2028\x85"\nk = 1\n', {("a",): 1, ("k",): 2}),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_lines_are_found_however_toml_is_written(name: str) -> None:
+    """What an editor shows as the line of a key, whatever its spelling."""
+    text, wanted = HARD[name]
+
+    lines = key_lines(text)
+
+    assert {key: lines[key] for key in wanted} == wanted
+
+
+def test_every_key_of_a_shipped_plan_stands_in_its_line() -> None:
+    """The witness on real texts: each key that a plan has is found, in a line that spells it."""
+    for path in sorted((ROOT / "plans").glob("*.toml")):
+        text = path.read_text(encoding="utf-8")
+        lines = key_lines(text)
+
+        assert {where[0] for where in lines} == set(tomllib.loads(text)), path
+        for where, line in lines.items():
+            assert str([one for one in where if isinstance(one, str)][-1]) in text.split("\n")[line - 1], (path, where)
 
 
 METHODS = [
