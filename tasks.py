@@ -196,7 +196,7 @@ def resume(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
 
 @verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"], "emergency": "reason; asks for no GO"})
 def rollback(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False, emergency: str = "") -> None:
-    """Take the switch back: flags off, or names back; nothing acknowledged is lost."""
+    """Take the switchover back: flags off, or names back; nothing acknowledged is lost."""
     _rehearsal("rollback", *_on(plan, env, *_flags(emergency=emergency), yes=yes))
 
 
@@ -222,7 +222,7 @@ def cleanup(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = Fa
     },
 )
 def load_run(_: Context, env: str = "local", plan: str = PLANS[0], seconds: str = "", rate: str = "1") -> None:
-    """Run the plan's open-loop load and settle its ledger of acknowledged writes."""
+    """Run the plan's open-loop load and reconcile its ledger of acknowledged writes."""
     _rehearsal("load", *_on(plan, env, *_flags(seconds=seconds, rate=rate)))
 
 

@@ -134,13 +134,13 @@ def _add_database(commands: AddCommand) -> None:
         "split the history of attached tables into partitions of the plan's interval",
         lambda words: database.regrain(_target(words)),
     )
-    parser = _command(commands, "rollback", "take the switch back, losing nothing",
+    parser = _command(commands, "rollback", "take the switchover back, losing nothing",
                       lambda words: database.roll_back(_target(words)))  # fmt: skip
     parser.add_argument("--emergency", metavar="REASON", help="needs no GO in production; the reason is kept")
     _command(
         commands,
         "cleanup",
-        "drop the legacy tables after the stable days",
+        "drop the retired tables after the stable days",
         lambda words: cleanup.cleanup(_target(words)),
     )
     parser = _command(commands, "pause", "hold up the plan's copies and index builds, running or to come",
@@ -175,7 +175,7 @@ def _manage_hosts(words: argparse.Namespace) -> int:
 
 
 def _add_rest(commands: AddCommand) -> None:
-    parser = _command(commands, "load", "run the plan's load and settle its ledger",
+    parser = _command(commands, "load", "run the plan's load and reconcile its ledger",
                       lambda words: load.run_load(_target(words), words.seconds, words.rate))  # fmt: skip
     parser.add_argument("--seconds", type=float, help="length (default: the plan's)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the plan's rates (default: 1)")

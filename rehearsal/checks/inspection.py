@@ -23,10 +23,10 @@ from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split, f
 def inspect(
     conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table, began: datetime | None = None
 ) -> list[Finding]:
-    """Compare the twin's partitions, indexes, keys, checks and rights with what source and plan ask for.
+    """Compare the target's partitions, indexes, keys, checks and rights with what source and plan ask for.
 
-    The expected partitions are computed from the keys that are there, from the plan, and from what the twin was decided
-    on, never from the twin; `began` is the start of the run that asks.
+    The expected partitions are computed from the keys that are there, from the plan, and from what the target was
+    decided on, never from the target; `began` is the start of the run that asks.
     """
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
@@ -46,7 +46,7 @@ def inspect(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Bounds that a twin must have, in order, and those that it may have besides."""
+    """Bounds that a target must have, in order, and those that it may have besides."""
 
     must: list[Limits]
     may: list[Limits]
@@ -55,9 +55,9 @@ class Wanted:
 def expected_bounds(
     conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table, began: datetime | None = None
 ) -> Wanted:
-    """Return the bounds that the twin must have: from the oldest key to `premake` periods ahead of its making.
+    """Return the bounds that the target must have: from the oldest key to `premake` periods ahead of its making.
 
-    Keys that are numbers know no now: writers that went on since the twin was made may have used up some of the
+    Keys that are numbers know no now: writers that went on since the target was made may have used up some of the
     partitions ahead of them, so one that is left is enough.
     """
     keys = read_keys(conn, files, spec, source)
@@ -72,7 +72,7 @@ def expected_bounds(
 
 
 def _decided(conn: Connection, spec: TableSpec) -> Decided | None:
-    """Return on what the twin's leaves were decided; None for one that an earlier version made."""
+    """Return on what the target's leaves were decided; None for one that an earlier version made."""
     found = read_migration(conn, split_name(spec.name)).detail.get("leaves")
     return Decided.of_detail(found) if found else None
 

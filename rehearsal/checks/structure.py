@@ -1,4 +1,4 @@
-"""Whether a partitioned twin has everything that its source has: leaves, indexes, keys, checks, rights.
+"""Whether a partitioned target has everything that its source has: leaves, indexes, keys, checks, rights.
 
 Owns the comparison of two tables as the catalog describes them. Pure: reads no rows, so whether DEFAULT is empty is
 said by parity (`ParityReport.in_default`).
@@ -168,7 +168,7 @@ def _full(shape: str) -> str:
 
 
 def _wanted_shapes(index: Index, key: str) -> tuple[str, ...]:
-    """Return how an index of the twin may be written: PostgreSQL quotes a key that is named like a keyword."""
+    """Return how an index of the target may be written: PostgreSQL quotes a key that is named like a keyword."""
     if not index.is_unique or key in index.key_columns:
         return (index_shape(index),)
     return tuple(index_shape(index, with_key=one) for one in dict.fromkeys((plain(key), quote_ident(key))))

@@ -27,7 +27,7 @@ from rehearsal.switchover.strategies.attach.split import Regrain
 
 
 def migrate(target: Target, *, dry: bool = False) -> int:
-    """Apply twin and triggers through the registry; a second run changes nothing, an edited file is refused."""
+    """Apply target and triggers through the registry; a second run changes nothing, an edited file is refused."""
     with opened(target, "migrate") as context:
         with alone(context) as conn:
             require_ready(context, conn, Intent.MIGRATE)
@@ -80,7 +80,7 @@ def dry_run(context: Context) -> int:
 def pause(target: Target, reason: str) -> int:
     """Pause the plan's copies and index builds, running or to come; a second pause changes nothing.
 
-    It takes effect before the next chunk and the next index. Writes stay captured: the key log grows meanwhile.
+    It takes effect before the next chunk and the next index. Writes stay captured: the change log grows meanwhile.
     """
     with opened(target, "pause") as context, context.session("pause") as conn:
         require_mark(context, conn)
@@ -100,7 +100,7 @@ def resume(target: Target) -> int:
 
 
 def roll_back(target: Target) -> int:
-    """Take the switch back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
+    """Take the switchover back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
     with opened(target, "rollback") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
@@ -173,12 +173,12 @@ def look_at_history(context: Context, conn: Connection) -> int:
 
 
 def judge(context: Context, table: str, found: str, report: ParityReport) -> int:
-    """Return the exit code of one comparison. Before its copy has ended, a twin may lack rows and hold no wrong one."""
+    """Return the exit code of a comparison. Before its copy has ended, a target may lack rows and hold no wrong one."""
     copied = found not in (state.PREPARED, state.COPYING)
     wrong = sum(count for kind, count in report.differences.items() if kind != "missing")
     if report.self_test is False or (not report.has_explanation if copied else wrong):
         return FAILED
     if not copied:
-        text = f"{table} is {found}: its twin may lack rows until `invoke db.switchover` has copied them"
+        text = f"{table} is {found}: its target may lack rows until `invoke db.switchover` has copied them"
         context.run.note(text)
     return UNSEEN if report.self_test is None or not copied else DONE

@@ -45,7 +45,7 @@ def examine(context: Context, conn: Connection, *, fix: bool) -> list[Trouble]:
 def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bool) -> list[Trouble]:
     found = state.find_migration(conn, split_name(spec.name))
     if found is None:
-        return [Trouble(spec.name, "no partitioned twin", "run `invoke db.migrate`")]
+        return [Trouble(spec.name, "no partitioned target", "run `invoke db.migrate`")]
     work = context.switchover(spec)
     troubles = _triggers(conn, work, fix=fix)
     if found.state == state.PREPARED:
@@ -68,7 +68,7 @@ def _triggers(conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]
         Trouble(
             ".".join(one.table),
             f"trigger {one.name} is {one.found or 'missing'}, wanted {one.wanted}",
-            "put it into that state" if one.found else "make it again: `invoke db.migrate` on a fresh twin",
+            "put it into that state" if one.found else "make it again: `invoke db.migrate` on a fresh target",
             one.name in mended,
         )
         for one in wrong
@@ -89,7 +89,7 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
         Trouble(
             work.spec.name,
             f"{report.unexplained} rows differ ({kinds})",
-            "re-sync them from the authority"
+            "re-sync them from the table that leads"
             if leads is not None
             else "app servers differ or do not say where they write: set one routing first (`invoke flags.set`)",
             brought > 0,

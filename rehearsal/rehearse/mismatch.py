@@ -41,7 +41,7 @@ PUT_IN = "put in"
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """The table that the application does not read; `twin_leads` says that it reads the twin of a mirrored pair."""
+    """The table that the application does not read; `twin_leads` says that it reads the target of a mirrored pair."""
 
     table: Name
     twin_leads: bool
@@ -168,7 +168,7 @@ def await_rows(context: Context, conn: Connection, work: Switchover, table: Name
 
 
 def pick_rows(conn: Connection, work: Switchover, table: Name, column: str) -> list[str]:
-    """Return places (leaf and ctid) of rows that the run's own load wrote, those first that the key log does not name.
+    """Return places (leaf and ctid) of rows that the run's load wrote, those first that the change log does not name.
 
     A few keys are always left in the log; a light load may have all of its rows there, and a mismatch in one of them
     is explained before it is put in. So the log is drained first, however short it is.
@@ -224,7 +224,7 @@ def change_rows(conn: Connection, work: Switchover, table: Name, column: str, pi
 def still_there(
     conn: Connection, work: Switchover, table: Name, column: str, changed: list[Identity]
 ) -> list[Identity]:
-    """Return the changed rows that nobody wrote since, neither here nor, as the key log says, in the other table."""
+    """Return the changed rows that nobody wrote since, neither here nor, as the change log says, in the other table."""
     altered = marker_prefix(work.run.name).translate(str.maketrans(DIGITS, OTHERS))
     query = sql.SQL("select {} from {} as t where starts_with({}::text, {}){}").format(
         identity_sql(work.shape(conn).identity),
@@ -237,7 +237,7 @@ def still_there(
 
 
 def unlogged(conn: Connection, work: Switchover) -> sql.Composable:
-    """Return the condition that no entry of the key log announces the row of `t`; empty where there is no log."""
+    """Return the condition that no entry of the change log announces the row of `t`; empty where there is no log."""
     shape, log = work.shape(conn), work.log_now(conn)
     if log is None:
         return sql.SQL("")

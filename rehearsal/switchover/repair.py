@@ -43,10 +43,10 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
     """Make the follower equal to the authority again; return how many keys were brought.
 
     The authority is the source, or after a swap the partitioned table. Where both are mirrored synchronously it is the
-    table that the application writes: the source, or the twin when `twin_leads`. There the few keys that differ, and
+    table that the application writes: the source, or the target when `twin_leads`. There the few keys that differ, and
     those that a killed repair left in the log, are drained under SHARE ROW EXCLUSIVE on both; the comparison itself,
     which reads everything, takes no lock that anybody waits for. Where the source follows, its rows are changed where
-    they stand, unseen by the application's triggers, which saw the twin's writes already. A second run finds nothing.
+    they stand, unseen by the application's triggers, which saw the target's writes already. A second run finds nothing.
 
     Raises:
         LockNotAcquired: the lock was not granted within the plan's budget.
@@ -76,7 +76,7 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
 
 
 def twin_leads(conn: Connection, switchover: Switchover, servers: Iterable[AppServer]) -> bool | None:
-    """Return whether the app writes the twin of a mirrored pair; None if the servers differ or do not say.
+    """Return whether the app writes the target of a mirrored pair; None if the servers differ or do not say.
 
     A re-sync from the table that is not written would undo acknowledged writes.
     """

@@ -146,8 +146,8 @@ def ours_at_full_pace(world: World, database: Database) -> None:
 FLOOR = Way("floor: one INSERT … SELECT, indexes, foreign keys, ANALYZE", make_twin, floor)
 WAYS: dict[str, list[Way]] = {
     "whole": [
-        Way("whole migration, full pace", make_ours, ours_at_full_pace),
-        Way("whole migration, default pace", make_ours, ours),
+        Way("whole migration, no throttle", make_ours, ours_at_full_pace),
+        Way("whole migration, default throttle", make_ours, ours),
     ],
     "copy": [Way("copy, indexes and foreign keys alone", make_twin, parts)],
     "attach": [

@@ -376,4 +376,4 @@ def test_what_cannot_be_read_is_counted_and_said(conn: Connection, sql_files: Sq
     with conn.transaction(force_rollback=True):
         conn.execute("create role nosy; set local role nosy")
         said = [one.condition for one in statements.check_statements(conn, sql_files, plan)]
-    assert any("statements of other roles may not be read" in one for one in said), said
+    assert any("statements of other roles are hidden" in one for one in said), said

@@ -62,7 +62,7 @@ class Place:
 
     @property
     def children(self) -> set[Name]:
-        """Tables whose foreign keys a swap has replaced, and its way back restores."""
+        """Tables whose foreign keys a swap has replaced, and its rollback restores."""
         return {one.child for one in from_stored(self.found.detail)} if self.found and self.swapped else set[Name]()
 
     @property

@@ -1,6 +1,6 @@
 """Which act asks for which checks, and the checks of a whole plan.
 
-Owns the one table (`ASKS`) that says what an act needs. A way back asks for little: nobody is kept from it by what
+Owns the one table (`ASKS`) that says what an act needs. A rollback asks for little: nobody is kept from it by what
 only spoils the way forward.
 """
 
@@ -133,7 +133,7 @@ def _check_place(place: Place, act: Intent) -> list[Finding]:
     findings = list(check_access(place)) if Ask.ACCESS in asks else []
     if _is_hidden(findings):
         return findings
-    # Where nothing was swapped, a way back has no name to take and no log to replay.
+    # Where nothing was swapped, a rollback has no name to take and no log to replay.
     skipped = {Ask.NAMES, Ask.LOG} if act == Intent.ROLLBACK and not place.swapped else set[Ask]()
     for ask, check in _CHECKS.items():
         if ask in asks - skipped:

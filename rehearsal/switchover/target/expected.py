@@ -69,7 +69,7 @@ def _add_key(wanted: Expected, shape: Shape, key_sql: str) -> None:
 
 
 def twin_names(source: Table, target: Table, shape: Shape, statistics: Sequence[Carried]) -> dict[str, str]:
-    """Return the subjects of a twin's own names -> those of the source: indexes, their constraints, statistics."""
+    """Return the subjects of a target's own names -> those of the source: indexes, their constraints, statistics."""
     names: dict[str, str] = {}
     for plan in plan_indexes(source, shape):
         ours, theirs = quote_ident(plan.source_name), quote_ident(plan.parent_name(target.name))
@@ -79,7 +79,7 @@ def twin_names(source: Table, target: Table, shape: Shape, statistics: Sequence[
 
 
 def twin_statistics(statistics: Sequence[Carried]) -> dict[str, str]:
-    """Return the subjects of a twin's extended statistics -> those of the source."""
+    """Return the subjects of a target's extended statistics -> those of the source."""
     pairs = [(quote_ident(one["target"]), quote_ident(one["source"])) for one in statistics_names(statistics)]
     return {f"statistics {target}": f"statistics {source}" for target, source in pairs}
 

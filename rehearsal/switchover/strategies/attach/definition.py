@@ -1,4 +1,4 @@
-"""Whether an attached table is what it was before; after the way back, whether anything was left. Reads only."""
+"""Whether an attached table is what it was before; after the rollback, whether anything was left. Reads only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rehearsal.switchover.target.target import Shape
 
 
 def find_differences(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[Difference]:
-    """Return what the table is not any more; while it is not attached, what the way back has left.
+    """Return what the table is not any more; while it is not attached, what the rollback has left.
 
     Raises:
         CannotSee: no definition from before was remembered.

@@ -77,7 +77,7 @@ class Regrain:
             if found.state == state.ATTACHED:
                 split = Split.of_detail(found.detail)
                 if state.find_migration(conn, self.history.source) is None:
-                    work.begin("fine twin")
+                    work.begin("split target")
                     self.make_target(conn, split)
                 self.copy()
                 self.check_bounds(conn, split)
@@ -195,7 +195,7 @@ class Regrain:
 
         between()
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, history.target, work.names.source)
-        work.locked(conn, f"exchange of the history of {work.spec.name}", exchange, lock=lock, between=between)
+        work.locked(conn, f"cutover to the split history of {work.spec.name}", exchange, lock=lock, between=between)
 
     def _swap_partitions(self, held: Connection) -> None:
         said: list[str] = []
