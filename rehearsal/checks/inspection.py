@@ -16,7 +16,7 @@ from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.names import Names
-from rehearsal.switchover.state import ATTACHED, REGRAINED, SWAPPED, Migration, read_migration
+from rehearsal.switchover.state import ATTACHED, SPLIT, SWAPPED, Migration, read_migration
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split, fine_bounds, plain
 
 
@@ -33,7 +33,7 @@ def inspect(
     migration = read_migration(conn, split_name(spec.name))
     whole = _whole(conn, spec, source)
     same = Readback(conn, files, target).same
-    if migration.state in (ATTACHED, REGRAINED):
+    if migration.state in (ATTACHED, SPLIT):
         bare = plain(whole, HistoryNames(Names(split_name(spec.name))))
         bounds = history_bounds(conn, spec, source, migration)
         return check_structure(bare, target, leaves, spec.key, bounds, same=same)
@@ -100,7 +100,7 @@ def history_bounds(
 def _whole(conn: Connection, spec: TableSpec, source: Table) -> Table:
     """Give a retired table the foreign keys back that the swap took off it: the live one must have them."""
     migration = read_migration(conn, split_name(spec.name))
-    if migration.state not in (SWAPPED, REGRAINED):
+    if migration.state not in (SWAPPED, SPLIT):
         return source
     keys = tuple(
         Constraint(key["name"], "f", key["definition"], is_validated=True, is_inherited=False, is_own=True, other=None)

@@ -23,7 +23,7 @@ from rehearsal.switchover.dryrun import catalog_digest, dry_run_text, plan_acts
 from rehearsal.switchover.outdated import mend_targets
 from rehearsal.switchover.parity import ParityReport, compare, parity_text
 from rehearsal.switchover.strategies.attach.prepare import Preparation
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 
 
 def migrate(target: Target, *, dry: bool = False) -> int:
@@ -121,18 +121,18 @@ def roll_back(target: Target) -> int:
     return DONE
 
 
-def regrain(target: Target) -> int:
+def split(target: Target) -> int:
     """Split the history of every attached table into partitions of the plan's interval, while writers are at work.
 
     Raises:
         PreconditionError: a table is not attached.
     """
-    with opened(target, "regrain") as context:
+    with opened(target, "split") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Intent.REGRAIN)
+            require_ready(context, conn, Intent.SPLIT)
             for spec in context.plan.tables:
-                work = Regrain(context.switchover(spec))
+                work = HistorySplit(context.switchover(spec))
                 context.run.note(f"{spec.name}: {'split' if work.split() else 'no change'}")
     return DONE
 
@@ -163,7 +163,7 @@ def look_at_history(context: Context, conn: Connection) -> int:
     """Say where the rows are. They are in one place each, so there is nothing to compare but primary keys."""
     for spec in context.plan.tables:
         found = state.read_migration(conn, split_name(spec.name))
-        if found.state not in (state.ATTACHED, state.REGRAINED):
+        if found.state not in (state.ATTACHED, state.SPLIT):
             print(f"{spec.name}: {found.state}; every row is in the table itself")
             continue
         attached = Preparation(context.switchover(spec)).attached(conn)

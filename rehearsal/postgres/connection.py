@@ -67,8 +67,8 @@ select pg_catalog.current_setting('session_replication_role'),
 """
 REPLICA = (
     "role {user} has session_replication_role = {role} in database {database} and lacks privilege to set it: "
-    "its writes would fire no trigger. Run `alter role … reset session_replication_role` (or `alter database …`) as superuser, "
-    "then run again"
+    "its writes would fire no trigger. Run `alter role … reset session_replication_role` (or `alter database …`) as "
+    "superuser, then run again"
 )
 
 

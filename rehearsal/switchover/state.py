@@ -23,7 +23,7 @@ MIRRORED = "mirrored"  # dual-write: both tables are equal in every snapshot
 SWAPPED = "swapped"  # swap: the target has the source's name; the retired table follows
 READY = "ready"  # attach: the parent, its indexes and the validated bound of history exist
 ATTACHED = "attached"  # attach: the old table is the history partition of the one that has its name
-REGRAINED = "regrained"  # attach: history is split into fine partitions; the old history table is kept, detached
+SPLIT = "regrained"  # attach: history is split into partitions, its table is kept, detached; the value is a contract
 UNUSED = (PREPARED, COPYING, FOLLOWING)  # the application does not use the target
 
 

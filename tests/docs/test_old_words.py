@@ -105,7 +105,7 @@ def literals(tree: ast.AST, docstrings: set[int], *, shown: bool = False) -> Ite
     """Yield the literals of several words, and single words that are shown as they are."""
     for node in ast.iter_child_nodes(tree):
         text = plain(node) if isinstance(node, ast.expr) else None
-        if text is not None and id(node) not in docstrings and (shown or " " in text):
+        if isinstance(node, ast.expr) and text is not None and id(node) not in docstrings and (shown or " " in text):
             yield node.lineno, text
         elif not isinstance(node, ast.JoinedStr):
             name = getattr(node.func, "attr", "") if isinstance(node, ast.Call) else ""
@@ -190,7 +190,10 @@ def test_every_kind_of_text_is_read() -> None:
 
 def test_literals_are_read_as_people_see_them() -> None:
     """Several words, put together; single words where they are shown; no docstring, and no name."""
-    source = 'def work():\n    """Not shown."""\n    at.act("frob", key="name")\n    say(f"so {x!r} " "many")\n    y = "key"\n'
+    source = (
+        'def work():\n    """Not shown."""\n    at.act("frob", key="name")\n'
+        '    say(f"so {x!r} " "many")\n    y = "key"\n'
+    )
     tree = ast.parse(source)
     assert list(literals(tree, docstrings_of(tree))) == [(3, "frob"), (4, "so {} many")]
 

@@ -132,7 +132,7 @@ def a_way_back_is_open(conn: Connection, database: Database, files: SqlFiles, ru
     plan = make_plan("swap")
     for now in walk(conn, database, files, plan, run_):
         if now == "swapped":
-            assert any(one.id == "room" for one in check_act(conn, files, plan, Intent.REGRAIN, free_bytes=0))
+            assert any(one.id == "room" for one in check_act(conn, files, plan, Intent.SPLIT, free_bytes=0))
             assert check_act(conn, files, plan, Intent.ROLLBACK, free_bytes=0) == []
             return
 

@@ -43,7 +43,7 @@ CALLS: list[tuple[str, Act, tuple[str, ...]]] = [
     ("flags-set", Act.FOLLOWS, ("--reads", "off", "--writes", "off")),
     ("pause", Act.ALWAYS, ()),
     ("resume", Act.ALWAYS, ()),
-    ("regrain", Act.FOLLOWS, ()),
+    ("split", Act.FOLLOWS, ()),
     ("cleanup", Act.FOLLOWS, ()),
     ("rollback", Act.FOLLOWS, ()),
 ]
@@ -107,7 +107,7 @@ def test_every_verb_that_changes_production_demands_a_go(production: Production,
 
 
 @pytest.mark.fault("s02", mutant=True)
-@pytest.mark.parametrize("verb", ["flags-set", "cleanup", "provision", "load", "regrain"])
+@pytest.mark.parametrize("verb", ["flags-set", "cleanup", "provision", "load", "split"])
 def test_mutant_a_verb_that_nobody_asks(production: Production, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     monkeypatch.setitem(ACTS, verb, Act.READS)
 

@@ -10,7 +10,7 @@ from rehearsal.catalog.tables import Name, split_name
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import as_query
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.table import Switchover
 from tests.fix_tables import EVENTS, SETUP, difference, make_plan, names_of
 from tests.kills.points import START
@@ -54,7 +54,7 @@ _ATTACHED = (
 
 
 def _split(work: Switchover) -> None:
-    Regrain(work).split()
+    HistorySplit(work).split()
 
 
 def _write_outside(conn: Connection) -> None:

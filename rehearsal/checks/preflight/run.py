@@ -37,7 +37,7 @@ class Intent(StrEnum):
     MIGRATE = "migrate"
     SWITCHOVER = "switchover"
     ROLLBACK = "rollback"
-    REGRAIN = "regrain"
+    SPLIT = "split"
     CLEANUP = "cleanup"
     FIX = "fix"
 
@@ -61,7 +61,7 @@ ASKS: Mapping[Intent, frozenset[Ask]] = {
     Intent.MIGRATE: FORWARD,
     Intent.SWITCHOVER: FORWARD,
     Intent.ROLLBACK: frozenset({Ask.ACCESS, Ask.NAMES, Ask.LOG}),
-    Intent.REGRAIN: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.TRIAL}),
+    Intent.SPLIT: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.TRIAL}),
     Intent.CLEANUP: frozenset({Ask.ACCESS, Ask.DROP}),
     Intent.FIX: frozenset({Ask.ACCESS}),
 }
@@ -150,7 +150,7 @@ def _is_hidden(findings: list[Finding]) -> bool:
 
 def _trial(place: Place, act: Intent) -> Iterator[Finding]:
     """Try what will run; to split an attached table's history, its rows are copied as a swap copies them."""
-    if act != Intent.REGRAIN:
+    if act != Intent.SPLIT:
         yield from check_trial(place) if place.state in NOT_COPIED else ()
         return
     table = place.table()
@@ -210,6 +210,6 @@ def _check_room(here: list[Place], act: Intent, server: Mapping[str, Any], free:
             continue
         bytes_now = place.row("preflight_table", oid=table.oid)["total_bytes"]
         # With attach no row is copied before its history is split: two more indexes at most are built.
-        need += bytes_now // (1 if place.plan.traits.copies or act == Intent.REGRAIN else 8)
+        need += bytes_now // (1 if place.plan.traits.copies or act == Intent.SPLIT else 8)
         leaves += 30 * (1 + len(table.indexes))
     return [*check_room(need, free), *check_wal_files(need, server), *check_lock_slots(leaves, server)]

@@ -23,7 +23,7 @@ def find_differences(conn: Connection, files: SqlFiles, spec: TableSpec) -> list
     """
     name = split_name(spec.name)
     found = state.read_migration(conn, name)
-    if found.state not in (state.ATTACHED, state.REGRAINED):
+    if found.state not in (state.ATTACHED, state.SPLIT):
         return find_leftovers(conn, files, spec)
     live = Catalog(conn, files).read(name)
     # History has the new primary key as well, so what it was before is read from what was decided then.

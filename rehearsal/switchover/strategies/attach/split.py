@@ -1,4 +1,4 @@
-"""Regrain: the history partition is split into fine partitions while writers are at work.
+"""Split: the history partition is split into the plan's partitions while writers are at work.
 
 History is a table like any other, so the engine of a swap does the work: keys are captured, rows copied, the log
 drained. Only the end differs: instead of a name, partitions are exchanged. Owns that exchange and the way to it.
@@ -41,7 +41,7 @@ class Fine:
 
 
 @dataclass(frozen=True, slots=True)
-class Regrain:
+class HistorySplit:
     """The split of one attached table's history."""
 
     work: TableWork
@@ -71,7 +71,7 @@ class Regrain:
         work = self.work
         with work.session("split") as conn:
             found = work.migration(conn)
-            if found.state not in (state.ATTACHED, state.REGRAINED):
+            if found.state not in (state.ATTACHED, state.SPLIT):
                 message = f"table {work.spec.name} is {found.state}; history can be split once it is attached"
                 raise PreconditionError(message)
             if found.state == state.ATTACHED:
@@ -124,7 +124,7 @@ class Regrain:
         older = {"older": work.names.leaf("older"), "target": history.target, "first": bounds[0].lower}
         return [
             work.files.render("steps/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])}),
-            work.files.render("steps/regrain_older.sql.j2", **older),
+            work.files.render("steps/split_older.sql.j2", **older),
             work.files.render("steps/mirror.sql.j2", **self.copying.values(shape)),
         ]
 
@@ -140,7 +140,7 @@ class Regrain:
         """Return the statements that prove the bounds of a fine partition."""
         values = {"leaf": leaf.name, "check": leaf.check, "lower": leaf.lower, "upper": leaf.upper}
         return self.work.files.render(
-            "steps/regrain_check.sql.j2", key=self.work.spec.key, key_type=split.key_type, **values
+            "steps/split_check.sql.j2", key=self.work.spec.key, key_type=split.key_type, **values
         )
 
     def check_bounds(self, conn: Connection, split: Split) -> None:
@@ -156,7 +156,7 @@ class Regrain:
         leaves = [leaf.name for leaf in fine]
         leaves += [one.name for one in parent.partitions if one.name != self.history.source]
         return self.work.files.render(
-            "steps/regrain.sql.j2",
+            "steps/split.sql.j2",
             source=self.work.names.source,
             history=self.history.source,
             twin=self.history.target,
@@ -189,7 +189,7 @@ class Regrain:
             keys = [{"name": key.name, "definition": key.definition} for key in parent.foreign_keys]
             fine = [dotted(leaf) for leaf in leaves]
             guard = Guard(work.files, work.names, migration).move(held)
-            state.set_state(held, migration, state.REGRAINED, foreign_keys=keys, fine=fine, guard=guard)
+            state.set_state(held, migration, state.SPLIT, foreign_keys=keys, fine=fine, guard=guard)
             state.set_state(held, sub.id, state.SWAPPED)
             Sight(work.files, history, history.source, work.names.source).remember(held, work.names.source)
 

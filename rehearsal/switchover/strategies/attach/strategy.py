@@ -38,7 +38,7 @@ class Attach:
     name: StrategyName = "attach"
     locks = "ACCESS EXCLUSIVE for milliseconds, and SHARE UPDATE EXCLUSIVE while a check is validated: nobody waits"
     changes: Sequence[tuple[str, str]] = (("010", "attach_register"),)
-    switched: Sequence[str] = (state.ATTACHED, state.REGRAINED)
+    switched: Sequence[str] = (state.ATTACHED, state.SPLIT)
 
     def prepare(self, work: TableWork) -> bool:
         """Build everything that the cutover needs: parent, unique indexes, validated end of history.
@@ -110,7 +110,7 @@ class Attach:
                 return Preparation(work).undo(conn, found) or guarded
             watch = self.watch(work, found)
             watch.look(conn)
-            if found.state == state.REGRAINED:
+            if found.state == state.SPLIT:
                 self._join(work, conn, found)
                 found = work.migration(conn)
             self._detach(work, conn, found, watch)
@@ -203,7 +203,7 @@ class Attach:
         require_stable(work, conn, self)
         split = state.find_migration(conn, HistoryNames(work.names).history)
         if split and split.state != state.SWAPPED:
-            message = f"the history of {work.spec.name} is being split; `invoke db.regrain` goes on with it"
+            message = f"the history of {work.spec.name} is being split; `invoke db.split` goes on with it"
             raise PreconditionError(message)
 
     def end(self, work: TableWork, conn: Connection) -> str:
@@ -216,7 +216,7 @@ class Attach:
         index = sql.Identifier(extra.history[0], extra.back_index)
         conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
         with conn.transaction():
-            if found.state == state.REGRAINED:
+            if found.state == state.SPLIT:
                 forget_copy(conn, Names(extra.history), state.read_migration(conn, extra.history).id)
                 conn.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
             conn.execute("delete from rehearsal.migration where id = %s", [found.id])

@@ -127,7 +127,7 @@ class SplitBack:
         there = {leaf.name for leaf in parent.partitions}
         kept = [name for name in there if name not in fine]
         return self.statements.render(
-            "regrain_back",
+            "split_back",
             # One that the retention dropped meanwhile is no loss: its rows were to go.
             fine=[name for name in fine if name in there],
             foreign_keys=[key.name for key in parent.foreign_keys],
