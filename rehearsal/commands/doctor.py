@@ -19,7 +19,7 @@ from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
-from rehearsal.switchover.repair import enable_triggers, resync, twin_leads
+from rehearsal.switchover.repair import enable_triggers, resync, target_leads
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.indexes import IndexBuilder
 
@@ -82,8 +82,8 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
     )
     if not report.unexplained:
         return []
-    leads = twin_leads(conn, work, context.env.app_servers)
-    brought = resync(conn, work, twin_leads=leads) if fix and leads is not None else 0
+    leads = target_leads(conn, work, context.env.app_servers)
+    brought = resync(conn, work, target_leads=leads) if fix and leads is not None else 0
     kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
     return [
         Trouble(

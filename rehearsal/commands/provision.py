@@ -122,12 +122,12 @@ def fill(target: Target, rows: int | None) -> int:
             raise UsageError(message)
         with alone(context) as conn:
             for spec in context.plan.tables:
-                refuse_rows_after_twin(conn, spec.name)
+                refuse_rows_after_target(conn, spec.name)
             make_rows(context)
         return code_of(context)
 
 
-def refuse_rows_after_twin(conn: Connection, table: str) -> None:
+def refuse_rows_after_target(conn: Connection, table: str) -> None:
     """Refuse rows for an empty table with a target: its partitions were made for the rows that there were.
 
     Raises:

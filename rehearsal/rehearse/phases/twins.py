@@ -11,7 +11,7 @@ from rehearsal.rehearse.structure import check_triggers
 from rehearsal.switchover.changes import render_changes
 
 
-def make_twins(context: Context) -> None:
+def make_targets(context: Context) -> None:
     """Render targets and triggers, let the registry apply them, and prove that a second run changes nothing."""
     ask_first(context, Intent.MIGRATE)
     with context.session("render") as conn:
@@ -30,4 +30,4 @@ def make_twins(context: Context) -> None:
     context.row_counts("targets made")
 
 
-PHASE = Phase("twins", "Partitioned targets and triggers", "target-structure", make_twins)
+PHASE = Phase("twins", "Partitioned targets and triggers", "target-structure", make_targets)

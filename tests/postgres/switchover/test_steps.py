@@ -238,7 +238,7 @@ CASES |= {
     "attach": ("source", "ready", _cut_over),
     "attach_undo": ("source", "ready", _attach("attach_undo")),
     "attach_back": ("partitioned table", "attached", _way_back),
-    "split_older": ("source", "fine", lambda work, conn: _split_of(work).twin_sql(conn, _split(work, conn))[1]),
+    "split_older": ("source", "fine", lambda work, conn: _split_of(work).target_sql(conn, _split(work, conn))[1]),
     "split_check": ("source", "fine", _check),
     "split_back": ("partitioned table", "regrained", _split_back),
     "split": ("partitioned table", "split", lambda work, conn: _split_of(work).exchange_sql(conn)),
@@ -284,7 +284,7 @@ def bring_to_history(work: Switchover, conn: Connection, wanted: str) -> None:
     if wanted in ("attached", "fine", "split", "regrained"):
         work.switch()
     if wanted == "fine":
-        conn.execute(as_query(_split_of(work).twin_sql(conn, _split(work, conn))[0]))
+        conn.execute(as_query(_split_of(work).target_sql(conn, _split(work, conn))[0]))
     if wanted == "regrained":
         _split_of(work).split()
     if wanted == "split":

@@ -94,7 +94,7 @@ class HistorySplit:
         # The copy of the old primary key is unique without the partition key: fine partitions cannot have it.
         index = sql.Identifier(extra.history[0], extra.back_index)
         conn.execute(sql.SQL("drop index concurrently if exists {}").format(index))
-        texts = self.twin_sql(conn, split)
+        texts = self.target_sql(conn, split)
 
         def make(held: Connection) -> None:
             for text in texts:
@@ -113,7 +113,7 @@ class HistorySplit:
                 follow.watch(found).look(conn)
                 follow.run(conn, found, steps)
 
-    def twin_sql(self, conn: Connection, split: Split) -> list[str]:
+    def target_sql(self, conn: Connection, split: Split) -> list[str]:
         """Return the statements that make the fine partitions and the capture of history."""
         work, history, copied = self.work, self.history, self.copying.work
         values = target_values(conn, work.files, copied.plan, copied.spec, datetime.now(UTC))
@@ -130,10 +130,10 @@ class HistorySplit:
 
     def fine(self, conn: Connection) -> list[Fine]:
         """Return the fine partitions, as they stand under their temporary parent."""
-        twin = self.work.table(conn, self.history.target)
+        target = self.work.table(conn, self.history.target)
         return [
             Fine(leaf.name, leaf.lower, leaf.upper or "", fit(leaf.name[1], "_rehearsal_bounds"))
-            for leaf in twin.partitions
+            for leaf in target.partitions
         ]
 
     def check_sql(self, leaf: Fine, split: Split) -> str:
@@ -159,7 +159,7 @@ class HistorySplit:
             "steps/split.sql.j2",
             source=self.work.names.source,
             history=self.history.source,
-            twin=self.history.target,
+            target=self.history.target,
             fine=[asdict(leaf) for leaf in fine],
             foreign_keys=[key.name for key in parent.foreign_keys],
             weak_keys=weak_keys(parent, leaves),

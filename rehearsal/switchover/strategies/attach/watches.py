@@ -22,7 +22,7 @@ from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.definition import find_differences
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.target.carry import read_carried
-from rehearsal.switchover.target.expected import twin_statistics
+from rehearsal.switchover.target.expected import target_statistics
 from rehearsal.switchover.target.pairs import compare_pair
 
 PREPARED = "Take the preparation back by `invoke db.rollback` and run `invoke db.switchover` again"
@@ -44,7 +44,7 @@ def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
         now = read_facts(conn, files, ours)
         since = compare(remembered, now, accepted=spec.accepted, same=same) if remembered else []
         # The cutover gives the parent's statistics the names of the table's.
-        named = twin_statistics(read_carried(conn, files, ours.oid)["statistics"])
+        named = target_statistics(read_carried(conn, files, ours.oid)["statistics"])
         parent = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, named), early=True)
         own = _own_subjects(names, spec)
         return [one for one in [*since, *parent] if one.facet != "next value" and (one.subject, one.facet) not in own]

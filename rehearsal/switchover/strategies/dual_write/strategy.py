@@ -26,7 +26,7 @@ from rehearsal.switchover.strategies.base import Pair
 from rehearsal.switchover.strategies.copied import Copied
 from rehearsal.switchover.strategies.dual_write.barrier import Barrier
 from rehearsal.switchover.target.carry import read_carried
-from rehearsal.switchover.target.expected import Expected, renamed, twin_names
+from rehearsal.switchover.target.expected import Expected, names_of_target, renamed
 from rehearsal.switchover.target.foreign_keys import add_weak_keys
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
@@ -101,7 +101,7 @@ class DualWrite(Copied):
         names, catalog = Names(split_name(spec.name)), Catalog(conn, files)
         source, target = catalog.read(names.source), catalog.read(names.target)
         statistics = read_carried(conn, files, source.oid)["statistics"]
-        mapping = twin_names(source, target, Shape.of(source, spec.key, names), statistics)
+        mapping = names_of_target(source, target, Shape.of(source, spec.key, names), statistics)
         after = renamed(read_definition(conn, files, target), mapping)
         before = read_definition(conn, files, source)
         return judge(conn, files, spec, source, Shape.of(source, spec.key), before, after, explain)
