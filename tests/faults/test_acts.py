@@ -127,7 +127,7 @@ def test_an_act_that_does_not_ask_is_caught(
         every_act_asks_in_every_state(conn, database, sql_files, run, "swap")
 
 
-def a_way_back_is_open(conn: Connection, database: Database, files: SqlFiles, run_: Run) -> None:
+def a_rollback_is_open(conn: Connection, database: Database, files: SqlFiles, run_: Run) -> None:
     """No disk, no lock slots, statements that a partitioned table refuses: nothing of that bars a rollback."""
     plan = make_plan("swap")
     for now in walk(conn, database, files, plan, run_):
@@ -142,7 +142,7 @@ def test_a_rollback_asks_only_for_what_it_needs(
     conn: Connection, database: Database, sql_files: SqlFiles, run: Run
 ) -> None:
     """An emergency is not barred by opinions."""
-    a_way_back_is_open(conn, database, sql_files, run)
+    a_rollback_is_open(conn, database, sql_files, run)
 
 
 @pytest.mark.fault("f01", mutant=True)
@@ -153,7 +153,7 @@ def test_a_rollback_that_asks_for_room_is_caught(
     """A rollback that asks what a switchover asks."""
     monkeypatch.setitem(ASKS, Intent.ROLLBACK, ASKS[Intent.SWITCHOVER])
     with pytest.raises(AssertionError, match="room"):
-        a_way_back_is_open(conn, database, sql_files, run)
+        a_rollback_is_open(conn, database, sql_files, run)
 
 
 BARS_ROLLBACK = {

@@ -91,7 +91,7 @@ def _swap(work: Switchover, conn: Connection) -> str:
 def _swap_back(work: Switchover, conn: Connection) -> str:
     exchange = _exchange(work, conn)
     live = Catalog(conn, work.files).read(work.names.source)
-    return exchange.swap_back_sql(conn, exchange.moves(conn, live))
+    return exchange.roll_back_sql(conn, exchange.moves(conn, live))
 
 
 CHILD = Reference(
@@ -203,7 +203,7 @@ def _cut_over(work: Switchover, conn: Connection) -> str:
 
 
 def _way_back(work: Switchover, conn: Connection) -> str:
-    return Preparation(work).attached(conn).way_back_sql(conn, Catalog(conn, work.files).read(work.names.source))
+    return Preparation(work).attached(conn).roll_back_sql(conn, Catalog(conn, work.files).read(work.names.source))
 
 
 def _split_of(work: Switchover) -> HistorySplit:

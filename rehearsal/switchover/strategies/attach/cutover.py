@@ -48,7 +48,7 @@ class Attached:
         """Return the statements of the cutover."""
         return self.statements.render("attach", sequences=_sequences(source))
 
-    def way_back_sql(self, conn: Connection, parent: Table) -> str:
+    def roll_back_sql(self, conn: Connection, parent: Table) -> str:
         """Return the statements of the rollback; comments on the primary key are those that the parent has now."""
         comments = key_comments(conn, self.files, parent)
         return self.statements.render("attach_back", sequences=_sequences(parent), comments=comments)
@@ -180,7 +180,7 @@ class Attached:
         parent = Catalog(conn, self.files).read(self.statements.shape.names.source)
         return [leaf.name for leaf in parent.partitions]
 
-    def way_back(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
+    def roll_back(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
         """Detach history, put into it what was written outside, and give it its name again.
 
         `watch` has looked; what was altered since gives the lock back.
@@ -201,7 +201,7 @@ class Attached:
                 refuse_old_snapshots(held)
             parent = Catalog(held, self.files).read(names.source)
             lock_referenced(held, parent.foreign_keys, Mode.SHARE_ROW_EXCLUSIVE)
-            held.execute(as_query(self.way_back_sql(held, parent)))
+            held.execute(as_query(self.roll_back_sql(held, parent)))
             state.forget_steps(held, migration)
             state.set_state(held, migration, state.PREPARED, guard=Guard(self.files, names, migration).move(held))
 

@@ -133,7 +133,7 @@ class Attach:
         preparation.ensure_back_index(conn, attached.statements)
         watch.look(conn)
         work.begin("rollback")
-        work.tell_lock(attached.way_back(conn, work.policy, found.id, watch))
+        work.tell_lock(attached.roll_back(conn, work.policy, found.id, watch))
         lower_guard(work, conn)
 
     def looks(self, found: Migration, *, leaving: bool) -> bool:

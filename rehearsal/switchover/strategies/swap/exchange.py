@@ -52,7 +52,7 @@ class Exchange:
         values["weak_keys"] = weak_keys(source, [leaf.name for leaf in target.partitions])
         return self.files.render("steps/swap.sql.j2", **values)
 
-    def swap_back_sql(self, conn: Connection, moved: Moves) -> str:
+    def roll_back_sql(self, conn: Connection, moved: Moves) -> str:
         """Return the statements of the rollback as the catalog is now; `moved` goes along."""
         catalog, names = Catalog(conn, self.files), self.shape.names
         parted = catalog.read(names.source)
@@ -132,7 +132,7 @@ class Exchange:
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
-    def swap_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
+    def roll_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
         """Give the retired table its name again; it has every write acknowledged so far.
 
         Locks and errors as for `swap`. Afterwards the partitioned table follows, ready for the next swap.
@@ -145,7 +145,7 @@ class Exchange:
             parted, retired = catalog.read(names.source), catalog.read(names.retired)
             moved = self.moves(held, parted)
             lock_referenced(held, parted.foreign_keys)
-            held.execute(as_query(self.swap_back_sql(held, moved)))
+            held.execute(as_query(self.roll_back_sql(held, moved)))
             moved.check(held, self.files, parted, retired)
             state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
             watch.remember(held, self._sight(swapped=False))

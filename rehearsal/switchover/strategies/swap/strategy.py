@@ -81,11 +81,11 @@ class Swap(Copied):
             if found.state != state.SWAPPED:
                 message = f"table {work.spec.name} is {found.state}; there is no swap to take back"
                 raise PreconditionError(message)
-            self._swap_back(work, conn, found)
+            self._roll_back(work, conn, found)
             self.finish(work, conn)
             return True
 
-    def _swap_back(self, work: TableWork, conn: Connection, found: Migration) -> None:
+    def _roll_back(self, work: TableWork, conn: Connection, found: Migration) -> None:
         follow = Follow(work)
         shape = follow.shape(conn)
         watch = self.watch(work, found)
@@ -93,7 +93,7 @@ class Swap(Copied):
         between = follow.between(conn, reverse_of(work.files, shape), watch)
         between()
         work.begin("rollback of the swap")
-        work.tell_lock(_exchange(work, shape, found).swap_back(conn, work.policy, between, watch))
+        work.tell_lock(_exchange(work, shape, found).roll_back(conn, work.policy, between, watch))
 
     def finish(self, work: TableWork, conn: Connection) -> int:
         """Validate foreign keys, the table's and those that point at it; take the snapshot guard off."""
