@@ -196,14 +196,14 @@ def resume(_: Context, env: str = "local", plan: str = PLANS[0]) -> None:
 
 @verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"], "emergency": "reason; asks for no GO"})
 def rollback(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False, emergency: str = "") -> None:
-    """Take the switch back: flags off, or names back; nothing acknowledged is lost."""
+    """Take the switchover back: flags off, or names back; nothing acknowledged is lost."""
     _rehearsal("rollback", *_on(plan, env, *_flags(emergency=emergency), yes=yes))
 
 
 @verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
-def regrain(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
+def split(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = False) -> None:
     """Split the history of tables of the strategy attach into partitions of the plan's interval."""
-    _rehearsal("regrain", *_on(plan, env, yes=yes))
+    _rehearsal("split", *_on(plan, env, yes=yes))
 
 
 @verb(help={"env": HELP["env"], "plan": HELP["plan"], "yes": HELP["yes"]})
@@ -222,7 +222,7 @@ def cleanup(_: Context, env: str = "local", plan: str = PLANS[0], yes: bool = Fa
     },
 )
 def load_run(_: Context, env: str = "local", plan: str = PLANS[0], seconds: str = "", rate: str = "1") -> None:
-    """Run the plan's open-loop load and settle its ledger of acknowledged writes."""
+    """Run the plan's open-loop load and reconcile its ledger of acknowledged writes."""
     _rehearsal("load", *_on(plan, env, *_flags(seconds=seconds, rate=rate)))
 
 
@@ -365,7 +365,7 @@ def check(_: Context) -> None:
 
 namespace = Collection(rehearse, provision, doctor, gates, explain, test, bench, check)
 namespace.add_collection(
-    Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, regrain, cleanup)
+    Collection("db", provision, data, migrate, verify, switchover, pause, resume, rollback, split, cleanup)
 )
 namespace.add_collection(Collection("plan", plan_new, review))
 namespace.add_collection(Collection("hosts", up, status, ssh, reset, down))
@@ -373,9 +373,18 @@ namespace.add_collection(Collection("load", load_run))
 namespace.add_collection(Collection("flags", show, set_))
 namespace.add_collection(Collection("report", open_, sign, verify_report))
 
+RENAMED = {"db.regrain": "db.split"}
+
 
 class Wrapper(Program):
     """What `./inv` runs: invoke, except that a mistyped command line ends with 2, as all usage errors do."""
+
+    def normalize_argv(self, argv: list[str] | None) -> None:
+        """Let a task that was renamed answer to its old name for one version."""
+        super().normalize_argv(argv)
+        for old in {word for word in self.argv if word in RENAMED}:
+            sys.stderr.write(f"note: `{old}` is called `{RENAMED[old]}`; the old name ends with the next version\n")
+        self.argv = [RENAMED.get(word, word) for word in self.argv]
 
     def parse_tasks(self) -> None:
         """Parse the names of tasks and their options."""

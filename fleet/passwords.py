@@ -87,7 +87,8 @@ def _said_by(command: tuple[str, ...]) -> str:
         raise PasswordError(message) from exc
     if done.returncode != 0:
         message = (
-            f"the command for a password, {command[0]}, ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+            f"the command for a password, {command[0]}, exited with status {done.returncode}: "
+            f"{done.stderr.strip()[-300:]}"
         )
         raise PasswordError(message)
     return done.stdout.rstrip("\r\n")

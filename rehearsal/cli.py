@@ -27,11 +27,13 @@ EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error
 AddCommand = Callable[..., argparse.ArgumentParser]
 LEAST_ROWS = 1000
 FLAG = {"on": True, "off": False}
+# Verbs that were renamed: each answers to its old name for one version.
+RENAMED = {"regrain": "split"}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    words = make_parser().parse_args(argv)
+    words = make_parser().parse_args(renamed(sys.argv[1:] if argv is None else argv))
     try:
         code: int = words.work(words)
     except RehearsalError as exc:
@@ -45,6 +47,19 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 3
     return code
+
+
+def renamed(argv: list[str]) -> list[str]:
+    """Return the words with the verb's name of today; an old one is said on stderr.
+
+    >>> renamed(["verify", "--plan", "regrain"])
+    ['verify', '--plan', 'regrain']
+    """
+    old = argv[0] if argv else ""
+    if old not in RENAMED:
+        return argv
+    print(f"note: `{old}` is called `{RENAMED[old]}`; the old name ends with the next version", file=sys.stderr)
+    return [RENAMED[old], *argv[1:]]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -130,17 +145,17 @@ def _add_database(commands: AddCommand) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print every statement, change nothing")
     _command(
         commands,
-        "regrain",
+        "split",
         "split the history of attached tables into partitions of the plan's interval",
-        lambda words: database.regrain(_target(words)),
+        lambda words: database.split(_target(words)),
     )
-    parser = _command(commands, "rollback", "take the switch back, losing nothing",
+    parser = _command(commands, "rollback", "take the switchover back, losing nothing",
                       lambda words: database.roll_back(_target(words)))  # fmt: skip
     parser.add_argument("--emergency", metavar="REASON", help="needs no GO in production; the reason is kept")
     _command(
         commands,
         "cleanup",
-        "drop the legacy tables after the stable days",
+        "drop the retired tables after the stable days",
         lambda words: cleanup.cleanup(_target(words)),
     )
     parser = _command(commands, "pause", "hold up the plan's copies and index builds, running or to come",
@@ -175,7 +190,7 @@ def _manage_hosts(words: argparse.Namespace) -> int:
 
 
 def _add_rest(commands: AddCommand) -> None:
-    parser = _command(commands, "load", "run the plan's load and settle its ledger",
+    parser = _command(commands, "load", "run the plan's load and reconcile its ledger",
                       lambda words: load.run_load(_target(words), words.seconds, words.rate))  # fmt: skip
     parser.add_argument("--seconds", type=float, help="length (default: the plan's)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the plan's rates (default: 1)")

@@ -2,7 +2,7 @@
 -- lock: none on tables of the application
 -- second run: changes nothing
 create schema if not exists rehearsal;
-comment on schema rehearsal is 'State of pg-rehearsal: registry of changes, progress of migrations, key logs';
+comment on schema rehearsal is 'State of pg-rehearsal: registry of changes, progress of migrations, change logs';
 
 create table if not exists rehearsal.environment_mark (
     only_one boolean primary key default true check (only_one),

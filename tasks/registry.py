@@ -13,7 +13,7 @@ migrator, database = session(data, "migrator"), database_name(data)
 
 registry = (Path(state.cwd or ".") / "sql" / "registry.sql").read_text(encoding="utf-8")
 digest = hashlib.sha256(registry.encode()).hexdigest()[:12]
-comment = f"State of pg-rehearsal: registry of changes, progress of migrations, key logs; registry {digest}"
+comment = f"State of pg-rehearsal: registry of changes, progress of migrations, change logs; registry {digest}"
 operations.sql(
     name="Make the registry",
     session=migrator,

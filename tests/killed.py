@@ -1,6 +1,6 @@
 """A switchover that is killed by SIGKILL at statement after statement, each life going on where the last one died.
 
-    python -m tests.killed FOLDER STRATEGY STRIDE [switch | back | regrain [LIVES]] < database.json
+    python -m tests.killed FOLDER STRATEGY STRIDE [switch | back | split [LIVES]] < database.json
 
 Life n dies at its statement n * STRIDE, before it is sent or after it is done in turns. The last line printed is the
 number of lives.
@@ -21,7 +21,7 @@ import psycopg
 from rehearsal.environment import Database
 from rehearsal.evidence.run import Run
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 from tests.fix_postgres import ROOT
 from tests.fix_tables import make_plan, make_switchover
 
@@ -56,8 +56,8 @@ def main(folder: str, strategy: str, stride: int, act: str = "switch", lives: in
             work = make_switchover(database, SqlFiles(ROOT / "sql"), make_plan(strategy), run)
             if act == "back":
                 work.roll_back()
-            elif act == "regrain":
-                Regrain(work).split()
+            elif act == "split":
+                HistorySplit(work).split()
             else:
                 work.prepare()
                 work.switch()

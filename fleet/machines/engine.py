@@ -38,7 +38,10 @@ def connect() -> Any:
 def _why(exc: Exception) -> str:
     text = str(exc)
     if "Permission denied" in text:
-        return f"this user may not use the Docker Engine: join the group `docker`, or run as root; {INSTEAD}"
+        return (
+            "this user lacks the privilege to use the Docker Engine: join the group `docker`, or run as root; "
+            f"{INSTEAD}"
+        )
     if "No such file" in text or "Connection refused" in text:
         return f"no Docker Engine answers: install it (Debian: apt-get install docker.io) and start it; {INSTEAD}"
     return f"the Docker Engine cannot be used: {text}; {INSTEAD}"

@@ -19,7 +19,7 @@ from rehearsal.plan.strategies import StrategyName
 SESSIONS = 1.6
 INDEX_PER_COPY = 0.45
 STATISTICS_PER_COPY = 1.7
-# What the twin and its indexes take, and as much WAL again.
+# What the target and its indexes take, and as much WAL again.
 ROOM = 2.0
 WIDTHS = ("1 day", "1 week", "1 month", "3 months", "1 year")
 MOST_LEAVES, LEAST_ROWS = 120, 1_000_000
@@ -201,8 +201,8 @@ def _strategy(facts: TableFacts, choice: Choice) -> tuple[StrategyName, tuple[st
     )
     if stands := no_attach(facts, choice):
         return "swap", (f"attach would spare the copy ({reason}), but {stands}", "swap: so room must be made first")
-    return "attach", (f"attach: {reason}; no row is copied, the old table becomes the history partition",
-                      "its rows can be split into fine partitions later (regrain)")  # fmt: skip
+    return "attach", (f"attach: {reason}; no row is copied, the table becomes the history partition",
+                      "its rows can be split into partitions later (`invoke db.split`)")  # fmt: skip
 
 
 def no_attach(facts: TableFacts, choice: Choice) -> str | None:

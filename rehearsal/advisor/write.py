@@ -78,7 +78,7 @@ def write_plan(
     """
     path = folder / f"{name or plan_name(table)}.toml"
     if path.exists():
-        message = f"{path} is there already and is not overwritten; remove it, or give another --name"
+        message = f"{path} already exists and is not overwritten; remove it, or give another --name"
         raise UsageError(message)
     advice = advise(read_table_facts(conn, files, split_name(table), free_bytes=free_bytes), datetime.now(UTC))
     text = render_plan(advice, path.stem, [])
@@ -117,7 +117,7 @@ def _head(advice: Advice, findings: Sequence[Finding]) -> Iterator[str]:
     yield from _about(advice)
     if blockers := [one for one in findings if one.severity == "blocker"]:
         yield ""
-        yield "In the way just now, as preflight says; decide on each before a rehearsal:"
+        yield "What would stop it just now, as preflight says; decide on each before a rehearsal:"
         yield from (f"  {one.subject}: {one.condition}; {one.remedy}" for one in blockers)
 
 

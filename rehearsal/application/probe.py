@@ -74,7 +74,7 @@ def run_hook(server: AppServer, key: str) -> str | None:
     if done.returncode == 0:
         return None
     said = (done.stderr.strip() or done.stdout.strip() or "nothing printed").splitlines()[-1]
-    return f"{key} ended with {done.returncode}: {said}"
+    return f"{key} exited with status {done.returncode}: {said}"
 
 
 def probe(plan: Plan, servers: Sequence[AppServer]) -> dict[str, Rate]:

@@ -1,4 +1,4 @@
-"""The rolling flip of the routing flags: its order, its gates, and its way back.
+"""The rolling flip of the routing flags: its order, its gates, and its rollback.
 
 Owns which servers are changed when. Must not know how a host stores flags or restarts an app: that is the phase
 `flags` of the host layer. All state is read from the servers, so a flip that was killed is finished by the next one.
@@ -154,7 +154,7 @@ def set_flags(
 
 def _require_seen(env: Environment, before: list[ServerFlags]) -> None:
     if not before:
-        message = f"the environment {env.name} has no app server to flip; add one to the group `app` of {env.inventory}"
+        message = f"the environment {env.name} has no app server; add one to the group `app` of {env.inventory}"
         raise CannotSee(message)
     if blind := [one for one in before if one.file is None]:
         more = f" (and of {len(blind) - 1} more)" if len(blind) > 1 else ""
@@ -294,7 +294,7 @@ class _Way:
         now, was = total(list(probe(self.plan, flipped).values())), total([self.rates[one.name] for one in flipped])
         if now.share <= max(self.plan.gates.max_error_rate, was.share):
             return None
-        return f"error rate after batch {flips[0].batch}: {now}; before the flip {was}"
+        return f"error rate after batch {flips[0].batch}: {now}; before the rollout {was}"
 
     def tell(self, flip: ServerFlip, wanted: Routing, *, reverting: bool = False) -> None:
         """Put what became of a server into the events of the run."""
@@ -346,7 +346,7 @@ def _settled(flip: ServerFlip, back: ServerFlip) -> ServerFlip:
     """Return what became of a server whose flags were to go back."""
     if back.error is None:
         return replace(flip, after=back.after, reverted=True)
-    error = f"{flip.error or 'reverting'}; the way back failed too: {back.error}"
+    error = f"{flip.error or 'reverting'}; the rollback failed too: {back.error}"
     return replace(flip, after=back.after, error=error, reverted=False)
 
 

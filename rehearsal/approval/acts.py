@@ -34,7 +34,7 @@ ACTS = {
     "migrate": Act.CHANGES,
     "verify": Act.READS,
     "switchover": Act.CHANGES,
-    "regrain": Act.FOLLOWS,
+    "split": Act.FOLLOWS,
     "rollback": Act.FOLLOWS,
     "cleanup": Act.FOLLOWS,
     "pause": Act.ALWAYS,

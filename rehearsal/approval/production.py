@@ -44,7 +44,7 @@ class Asked(Protocol):
 
     @property
     def emergency(self) -> str | None:
-        """Why the way back must be taken now; None when it is no emergency."""
+        """Why the rollback must be taken now; None when it is no emergency."""
         ...
 
 

@@ -208,9 +208,9 @@ def _within_years(oldest: object, newest: object) -> Generator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """On what the leaves of a twin were decided: the moment, and the ends of the keys that there were, in UTC.
+    """On what the leaves of a target were decided: the moment, and the ends of the keys that there were, in UTC.
 
-    Kept in `rehearsal.migration.detail`, so that the calendar may move on between the twin and a look at it.
+    Kept in `rehearsal.migration.detail`, so that the calendar may move on between the target and a look at it.
     """
 
     at: datetime
@@ -233,7 +233,7 @@ class Decided:
 def awaited_bounds(
     interval: Interval, clock: Clock, then: Decided, now: Decided, *, premake: int
 ) -> tuple[tuple[Bound, ...], tuple[Bound, ...]]:
-    """Return the leaves that a twin must have that was decided `then`, and those that it may have besides.
+    """Return the leaves that a target must have that was decided `then`, and those that it may have besides.
 
     It must reach `premake` periods beyond what there was then, take the newest key that there is now, and hold one
     period after that of `now`, which is the start of a run: not the moment of asking, which may lie in the next month.

@@ -50,13 +50,13 @@ PROBLEMS: dict[str, tuple[str, str, str]] = {
     ),
     "publication-all": (
         "it publishes all tables, of the database or of the schema",
-        "twin and retired table would be published too, and subscribers without them stop",
+        "target and retired table would be published too, and subscribers without them stop",
         "name the tables in the publication for the time of the migration",
     ),
     "subscription": (
         "a subscription writes into the table",
         "it would go on writing into the retired one",
-        "disable it, and refresh it after the switch; or migrate at the publisher",
+        "disable it, and refresh it after the switchover; or migrate at the publisher",
     ),
     "unknown": (
         "it depends on the table or its row type",

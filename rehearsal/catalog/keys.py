@@ -183,7 +183,7 @@ def read_keys(conn: Connection, files: SqlFiles, spec: TableSpec, table: Table) 
 def plan_bounds(
     conn: Connection, files: SqlFiles, spec: TableSpec, table: Table, now: datetime, *, premake: int | None = None
 ) -> tuple[Bound, ...]:
-    """Return the leaves that the twin of a table must have, DEFAULT left out.
+    """Return the leaves that the target of a table must have, DEFAULT left out.
 
     Raises:
         PlanError: the plan's method does not fit the key; says what does.

@@ -125,7 +125,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with everything that a partitioned twin has to carry."""
+    """A table with everything that a partitioned target has to carry."""
 
     oid: int
     name: Name

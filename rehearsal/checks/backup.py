@@ -223,7 +223,7 @@ def _pattern(name: Name) -> str:
 @contextlib.contextmanager
 def _new_folder(folder: Path) -> Generator[Path]:
     if folder.exists():
-        message = f"the folder of the backup is there already: {folder}; choose a new one"
+        message = f"the folder of the backup already exists: {folder}; choose a new one"
         raise PreconditionError(message)
     partial = folder.with_name(folder.name + ".partial")
     try:

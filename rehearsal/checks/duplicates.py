@@ -2,7 +2,7 @@
 
 The plan decides for each what becomes of it: `add-key` makes it unique together with the key, `per-partition` keeps it
 as it is on each leaf alone. Either way, and for the primary key too, a value may now repeat in two partitions and
-nothing refuses it, so every comparison looks for values that do: the way back would fail on them.
+nothing refuses it, so every comparison looks for values that do: the rollback would fail on them.
 """
 
 from __future__ import annotations

@@ -16,24 +16,24 @@ from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.names import Names
-from rehearsal.switchover.state import ATTACHED, REGRAINED, SWAPPED, Migration, read_migration
+from rehearsal.switchover.state import ATTACHED, SPLIT, SWAPPED, Migration, read_migration
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split, fine_bounds, plain
 
 
 def inspect(
     conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table, began: datetime | None = None
 ) -> list[Finding]:
-    """Compare the twin's partitions, indexes, keys, checks and rights with what source and plan ask for.
+    """Compare the target's partitions, indexes, keys, checks and rights with what source and plan ask for.
 
-    The expected partitions are computed from the keys that are there, from the plan, and from what the twin was decided
-    on, never from the twin; `began` is the start of the run that asks.
+    The expected partitions are computed from the keys that are there, from the plan, and from what the target was
+    decided on, never from the target; `began` is the start of the run that asks.
     """
     catalog = Catalog(conn, files)
     leaves = [catalog.read(leaf.name) for leaf in target.partitions]
     migration = read_migration(conn, split_name(spec.name))
     whole = _whole(conn, spec, source)
     same = Readback(conn, files, target).same
-    if migration.state in (ATTACHED, REGRAINED):
+    if migration.state in (ATTACHED, SPLIT):
         bare = plain(whole, HistoryNames(Names(split_name(spec.name))))
         bounds = history_bounds(conn, spec, source, migration)
         return check_structure(bare, target, leaves, spec.key, bounds, same=same)
@@ -46,7 +46,7 @@ def inspect(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Bounds that a twin must have, in order, and those that it may have besides."""
+    """Bounds that a target must have, in order, and those that it may have besides."""
 
     must: list[Limits]
     may: list[Limits]
@@ -55,9 +55,9 @@ class Wanted:
 def expected_bounds(
     conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table, began: datetime | None = None
 ) -> Wanted:
-    """Return the bounds that the twin must have: from the oldest key to `premake` periods ahead of its making.
+    """Return the bounds that the target must have: from the oldest key to `premake` periods ahead of its making.
 
-    Keys that are numbers know no now: writers that went on since the twin was made may have used up some of the
+    Keys that are numbers know no now: writers that went on since the target was made may have used up some of the
     partitions ahead of them, so one that is left is enough.
     """
     keys = read_keys(conn, files, spec, source)
@@ -72,7 +72,7 @@ def expected_bounds(
 
 
 def _decided(conn: Connection, spec: TableSpec) -> Decided | None:
-    """Return on what the twin's leaves were decided; None for one that an earlier version made."""
+    """Return on what the target's leaves were decided; None for one that an earlier version made."""
     found = read_migration(conn, split_name(spec.name)).detail.get("leaves")
     return Decided.of_detail(found) if found else None
 
@@ -100,7 +100,7 @@ def history_bounds(
 def _whole(conn: Connection, spec: TableSpec, source: Table) -> Table:
     """Give a retired table the foreign keys back that the swap took off it: the live one must have them."""
     migration = read_migration(conn, split_name(spec.name))
-    if migration.state not in (SWAPPED, REGRAINED):
+    if migration.state not in (SWAPPED, SPLIT):
         return source
     keys = tuple(
         Constraint(key["name"], "f", key["definition"], is_validated=True, is_inherited=False, is_own=True, other=None)

@@ -64,7 +64,7 @@ def scratch_database(database: Database, name: str) -> Generator[Database]:
         try:
             conn.execute(_create_database(conn, ident))
         except psycopg.errors.InsufficientPrivilege as exc:
-            message = f"{database.user} may not make the scratch database {name}; grant it CREATEDB"
+            message = f"{database.user} lacks the privilege to create the scratch database {name}; grant it CREATEDB"
             raise CannotSee(message) from exc
         try:
             conn.execute(sql.SQL("comment on database {} is {}").format(ident, sql.Literal(SCRATCH_MARK)))
@@ -88,7 +88,7 @@ def _drop_left_over(conn: Connection, name: str) -> None:
     if row is None:
         return
     if row[0] != SCRATCH_MARK:
-        message = f"database {name} is there already and was not made by a drill; choose another name or drop it"
+        message = f"database {name} already exists and was not made by a drill; choose another name or drop it"
         raise PreconditionError(message)
     conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 

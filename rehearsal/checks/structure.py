@@ -1,4 +1,4 @@
-"""Whether a partitioned twin has everything that its source has: leaves, indexes, keys, checks, rights.
+"""Whether a partitioned target has everything that its source has: leaves, indexes, keys, checks, rights.
 
 Owns the comparison of two tables as the catalog describes them. Pure: reads no rows, so whether DEFAULT is empty is
 said by parity (`ParityReport.in_default`).
@@ -34,7 +34,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class Compared:
     """A source, its partitioned target with all its leaves, and the bounds that the leaves should have."""
 
     source: Table
@@ -67,7 +67,7 @@ def check_structure(
     `per_partition` names the source's unique indexes that stand on the leaves alone, without the key. `same` says
     whether two texts of an expression mean the same.
     """
-    twin = Twin(source, target, leaves, key, bounds, method, per_partition, spare, same)
+    compared = Compared(source, target, leaves, key, bounds, method, per_partition, spare, same)
     observed = {
         "partitions": f"{len(target.partitions)} partitions, {len(bounds)} expected",
         "columns": f"{len(source.columns)} columns",
@@ -76,23 +76,25 @@ def check_structure(
         "checks": f"{len(_checks(source))} checks",
         "rights": f"owner {source.owner}, {len(source.acl or ())} grants",
     }
-    return [Finding(name, observed[name], tuple(check(twin))) for name, check in CHECKS.items()]
+    return [Finding(name, observed[name], tuple(check(compared))) for name, check in CHECKS.items()]
 
 
-def _partitions(twin: Twin) -> Iterator[str]:
-    wanted = f"{twin.method.upper()} ({_quoted_key(twin)})"
-    if twin.target.partition_key != wanted:
-        yield f"partitioned by {twin.target.partition_key} instead of {wanted}"
-    bounded = [one for one in twin.target.partitions if not one.is_default]
+def _partitions(compared: Compared) -> Iterator[str]:
+    wanted = f"{compared.method.upper()} ({_quoted_key(compared)})"
+    if compared.target.partition_key != wanted:
+        yield f"partitioned by {compared.target.partition_key} instead of {wanted}"
+    bounded = [one for one in compared.target.partitions if not one.is_default]
     found = {one.limits for one in bounded}
-    show = SHOWN[twin.method]
-    yield from (f"no partition {show(bound)}" for bound in twin.bounds if bound not in found)
-    known = {*twin.bounds, *twin.spare}
+    show = SHOWN[compared.method]
+    yield from (f"no partition {show(bound)}" for bound in compared.bounds if bound not in found)
+    known = {*compared.bounds, *compared.spare}
     yield from (f"{one.name[1]} {show(one.limits)} is not expected" for one in bounded if one.limits not in known)
-    yield from (f"{one.name[1]} is being detached" for one in twin.target.partitions if one.detach_pending)
-    if twin.method == "range":
-        yield from _gaps(twin.bounds)
-    missing = {one.name for one in twin.target.partitions}.symmetric_difference(leaf.name for leaf in twin.leaves)
+    yield from (f"{one.name[1]} is being detached" for one in compared.target.partitions if one.detach_pending)
+    if compared.method == "range":
+        yield from _gaps(compared.bounds)
+    missing = {one.name for one in compared.target.partitions}.symmetric_difference(
+        leaf.name for leaf in compared.leaves
+    )
     yield from (f"{dotted(name)} was not looked at" for name in sorted(missing))
 
 
@@ -109,16 +111,16 @@ SHOWN: dict[str, Callable[[tuple[str | None, ...]], str]] = {
 }
 
 
-def _columns(twin: Twin) -> Iterator[str]:
-    for table in (twin.target, *twin.leaves):
+def _columns(compared: Compared) -> Iterator[str]:
+    for table in (compared.target, *compared.leaves):
         columns = {column.name: column for column in table.columns}
-        for column in twin.source.columns:
+        for column in compared.source.columns:
             found = columns.get(column.name)
-            said = [*_unlike(column, found, twin.key)]
+            said = [*_unlike(column, found, compared.key)]
             # Defaults of a leaf do not count: rows come in through the parent.
-            said += _other_default(twin, column, found) if found and table is twin.target else ()
+            said += _other_default(compared, column, found) if found and table is compared.target else ()
             yield from (f"{dotted(table.name)}: column {column.name} {one}" for one in said)
-        extra = set(columns) - {column.name for column in twin.source.columns}
+        extra = set(columns) - {column.name for column in compared.source.columns}
         yield from (f"{dotted(table.name)}: column {name} is not in the source" for name in sorted(extra))
 
 
@@ -133,32 +135,32 @@ def _unlike(ours: Column, theirs: Column | None, key: str) -> Iterator[str]:
         yield f"is {'NOT NULL' if theirs.not_null else 'nullable'} in the target only"
 
 
-def _other_default(twin: Twin, ours: Column, theirs: Column) -> Iterator[str]:
+def _other_default(compared: Compared, ours: Column, theirs: Column) -> Iterator[str]:
     # An identity becomes a default that draws from the same sequence, or comes with the name (gate `definition`).
     facet, kind = ("generated", f"{KINDS[ours.generated]} ") if ours.generated else ("default", "")
     texts = [one and kind + one for one in (ours.default_sql, theirs.default_sql)]
-    if not ours.identity and not twin.same(f"column {quote_ident(ours.name)}", facet, *texts):
+    if not ours.identity and not compared.same(f"column {quote_ident(ours.name)}", facet, *texts):
         yield f"has default {theirs.default_sql} instead of {ours.default_sql}"
 
 
 KINDS = {"s": "stored", "v": "virtual"}
 
 
-def _indexes(twin: Twin) -> Iterator[str]:
-    for table in (twin.target, *twin.leaves):
+def _indexes(compared: Compared) -> Iterator[str]:
+    for table in (compared.target, *compared.leaves):
         there = {index_shape(index) for index in table.indexes if index.is_valid}
-        for index in twin.source.indexes:
-            alone = index.name in twin.per_partition
-            if alone and table is twin.target:
+        for index in compared.source.indexes:
+            alone = index.name in compared.per_partition
+            if alone and table is compared.target:
                 continue
-            wanted = index_shape(index) if alone else _wanted_shape(index, twin)
-            if wanted not in there and not _means_one(twin, there, wanted):
+            wanted = index_shape(index) if alone else _wanted_shape(index, compared)
+            if wanted not in there and not _means_one(compared, there, wanted):
                 yield f"{dotted(table.name)}: nothing valid like {index.name} ({wanted})"
 
 
-def _means_one(twin: Twin, there: Iterable[str], wanted: str) -> bool:
+def _means_one(compared: Compared, there: Iterable[str], wanted: str) -> bool:
     """Whether an index that is there is, to the server, the one that is wanted."""
-    return any(twin.same('index "like it"', "definition", _full(one), _full(wanted)) for one in there)
+    return any(compared.same('index "like it"', "definition", _full(one), _full(wanted)) for one in there)
 
 
 def _full(shape: str) -> str:
@@ -166,22 +168,22 @@ def _full(shape: str) -> str:
     return f"{unique}USING {shape.removeprefix('unique ')}"
 
 
-def _wanted_shape(index: Index, twin: Twin) -> str:
-    needs_key = index.is_unique and twin.key not in index.key_columns
-    return index_shape(index, with_key=_quoted_key(twin) if needs_key else None)
+def _wanted_shape(index: Index, compared: Compared) -> str:
+    needs_key = index.is_unique and compared.key not in index.key_columns
+    return index_shape(index, with_key=_quoted_key(compared) if needs_key else None)
 
 
-def _quoted_key(twin: Twin) -> str:
+def _quoted_key(compared: Compared) -> str:
     """Return the key as PostgreSQL writes it; as we would, where the source has lost the column."""
-    return next((one.quoted for one in twin.source.columns if one.name == twin.key), quote_ident(twin.key))
+    return next((one.quoted for one in compared.source.columns if one.name == compared.key), quote_ident(compared.key))
 
 
-def _foreign_keys(twin: Twin) -> Iterator[str]:
-    yield from _constraints(twin, lambda table: table.foreign_keys)
+def _foreign_keys(compared: Compared) -> Iterator[str]:
+    yield from _constraints(compared, lambda table: table.foreign_keys)
 
 
-def _check_constraints(twin: Twin) -> Iterator[str]:
-    yield from _constraints(twin, _checks)
+def _check_constraints(compared: Compared) -> Iterator[str]:
+    yield from _constraints(compared, _checks)
 
 
 def _checks(table: Table) -> tuple[Constraint, ...]:
@@ -189,26 +191,26 @@ def _checks(table: Table) -> tuple[Constraint, ...]:
     return tuple(dataclasses.replace(one, definition=bare_check(one.definition)) for one in checks)
 
 
-def _constraints(twin: Twin, of: Callable[[Table], tuple[Constraint, ...]]) -> Iterator[str]:
-    for table in (twin.target, *twin.leaves):
+def _constraints(compared: Compared, of: Callable[[Table], tuple[Constraint, ...]]) -> Iterator[str]:
+    for table in (compared.target, *compared.leaves):
         there = {one.definition.removesuffix(" NOT VALID"): one for one in of(table)}
-        for one in of(twin.source):
-            found = there.get(one.definition.removesuffix(" NOT VALID")) or _alike(twin, one, there)
+        for one in of(compared.source):
+            found = there.get(one.definition.removesuffix(" NOT VALID")) or _alike(compared, one, there)
             if found is None:
                 yield f"{dotted(table.name)}: nothing like {one.name} ({one.definition})"
             elif one.is_validated and not found.is_validated:
                 yield f"{dotted(table.name)}: {found.name} is not validated"
 
 
-def _alike(twin: Twin, wanted: Constraint, there: Mapping[str, Constraint]) -> Constraint | None:
+def _alike(compared: Compared, wanted: Constraint, there: Mapping[str, Constraint]) -> Constraint | None:
     text = wanted.definition.removesuffix(" NOT VALID")
     subject = 'check "like it"' if wanted.kind == "c" else "foreign key"
-    found = (one for said, one in there.items() if twin.same(subject, "definition", text, said))
+    found = (one for said, one in there.items() if compared.same(subject, "definition", text, said))
     return next(found, None)
 
 
-def _rights(twin: Twin) -> Iterator[str]:
-    source, target = twin.source, twin.target
+def _rights(compared: Compared) -> Iterator[str]:
+    source, target = compared.source, compared.target
     if source.owner != target.owner:
         yield f"owner is {target.owner} instead of {source.owner}"
     own = {f"{source.owner}={one}" for one in ("arwdDxt", "arwdDxtm")}
@@ -221,7 +223,7 @@ def _rights(twin: Twin) -> Iterator[str]:
         yield f"comment is {target.comment!r} instead of {source.comment!r}"
 
 
-CHECKS: dict[str, Callable[[Twin], Iterator[str]]] = {
+CHECKS: dict[str, Callable[[Compared], Iterator[str]]] = {
     "partitions": _partitions,
     "columns": _columns,
     "indexes": _indexes,

@@ -51,7 +51,7 @@ class Bench:
 
     @property
     def target(self) -> sql.Identifier:
-        """The scratch twin."""
+        """The scratch target."""
         return sql.Identifier(*self.shape.names.target)
 
     def run(self, text: str, *values: Any, table: sql.Identifier | None = None) -> int:
@@ -70,7 +70,7 @@ class Bench:
         return self.conn.execute(query, values or None).rowcount
 
     def settle(self) -> None:
-        """Let the twin follow, where the mirror is a key log."""
+        """Let the target follow, where the mirror is a change log."""
         if not self.plan.traits.mirrors:
             names = self.shape.names
             Drain(self.files, self.shape, names.forward_log, names.source, names.target).batch(self.conn, EVERYTHING)

@@ -93,7 +93,7 @@ def _equal(bench: Bench, what: str, touched: int) -> str:
     bench.settle()
     _require(touched > 0, f"{what} touched no row, so it proves nothing")
     differing = bench.difference()
-    _require(differing == 0, f"{what} of {touched} rows: {differing} rows differ between source and twin")
+    _require(differing == 0, f"{what} of {touched} rows: {differing} rows differ between source and target")
     return f"{touched} rows, both tables equal"
 
 
@@ -163,7 +163,7 @@ def _savepoint(bench: Bench) -> str:
         during = scalar(bench.conn, sql.SQL("select count(*) from {}").format(bench.target))
     _require(during == before + touched, "the write was not mirrored before its savepoint was rolled back")
     after = scalar(bench.conn, sql.SQL("select count(*) from {}").format(bench.target))
-    _require(after == before, f"{after - before} rows stayed in the twin after ROLLBACK TO SAVEPOINT")
+    _require(after == before, f"{after - before} rows stayed in the target after ROLLBACK TO SAVEPOINT")
     return _equal(bench, "write after a rolled-back savepoint", copy_row(bench, 1))
 
 
@@ -178,7 +178,7 @@ def _truncate(bench: Bench) -> str:
 
 
 def _disabled(bench: Bench) -> str:
-    """Prove that these tests see a trigger that is off: the write must be missing from the twin."""
+    """Prove that these tests see a trigger that is off: the write must be missing from the target."""
     trigger = sql.Identifier(_mirror_trigger(bench))
     bench.conn.execute(sql.SQL("alter table {} disable trigger {}").format(bench.source, trigger))
     touched = copy_row(bench, 2)
@@ -221,7 +221,7 @@ def _reverse(bench: Bench) -> str:
         touched += bench.run("update {t} set {key} = {moved} where {pk} = " + newest, table=bench.target)
     oldest = "(select {pk} from {t} order by {pk} limit 1)"
     touched += bench.run("delete from {t} where {pk} = " + oldest, table=bench.target)
-    return _equal(bench, "insert, update, key move and delete on the twin", touched)
+    return _equal(bench, "insert, update, key move and delete on the target", touched)
 
 
 def _tests(bench: Bench) -> list[tuple[str, Callable[[Bench], str]]]:

@@ -1,4 +1,4 @@
-"""Clean-up: what is kept for the way back is dropped once the plan's stable days have passed.
+"""Clean-up: what is kept for the rollback is dropped once the plan's stable days have passed.
 
 Owns the one thing that cannot be taken back. What is dropped is said by each strategy.
 """
@@ -30,7 +30,7 @@ def clean_up(context: Context, conn: Connection) -> None:
 
 
 def cleanup(target: Target) -> int:
-    """Drop the legacy tables, after the plan's stable days and a last exact comparison of all of them.
+    """Drop the retired tables, after the plan's stable days and a last exact comparison of all of them.
 
     Raises:
         PreconditionError: too early, not switched, or the tables differ; then nothing was dropped.

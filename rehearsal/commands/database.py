@@ -23,11 +23,11 @@ from rehearsal.switchover.dryrun import dry_run_text, plan_read_only
 from rehearsal.switchover.outdated import mend_targets
 from rehearsal.switchover.parity import ParityReport, compare, parity_text
 from rehearsal.switchover.strategies.attach.prepare import Preparation
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 
 
 def migrate(target: Target, *, dry: bool = False) -> int:
-    """Apply twin and triggers through the registry; a second run changes nothing, an edited file is refused."""
+    """Apply target and triggers through the registry; a second run changes nothing, an edited file is refused."""
     with opened(target, "migrate") as context:
         with alone(context) as conn:
             require_ready(context, conn, Intent.MIGRATE)
@@ -76,7 +76,7 @@ def dry_run(context: Context) -> int:
 def pause(target: Target, reason: str) -> int:
     """Pause the plan's copies and index builds, running or to come; a second pause changes nothing.
 
-    It takes effect before the next chunk and the next index. Writes stay captured: the key log grows meanwhile.
+    It takes effect before the next chunk and the next index. Writes stay captured: the change log grows meanwhile.
     """
     with opened(target, "pause") as context, context.session("pause") as conn:
         require_mark(context, conn)
@@ -96,7 +96,7 @@ def resume(target: Target) -> int:
 
 
 def roll_back(target: Target) -> int:
-    """Take the switch back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
+    """Take the switchover back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
     with opened(target, "rollback") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
@@ -117,18 +117,18 @@ def roll_back(target: Target) -> int:
     return DONE
 
 
-def regrain(target: Target) -> int:
+def split(target: Target) -> int:
     """Split the history of every attached table into partitions of the plan's interval, while writers are at work.
 
     Raises:
         PreconditionError: a table is not attached.
     """
-    with opened(target, "regrain") as context:
+    with opened(target, "split") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            require_ready(context, conn, Intent.REGRAIN)
+            require_ready(context, conn, Intent.SPLIT)
             for spec in context.plan.tables:
-                work = Regrain(context.switchover(spec))
+                work = HistorySplit(context.switchover(spec))
                 context.run.note(f"{spec.name}: {'split' if work.split() else 'no change'}")
     return DONE
 
@@ -162,7 +162,7 @@ def look_at_history(context: Context, conn: Connection) -> int:
     """Say where the rows are. They are in one place each, so there is nothing to compare but primary keys."""
     for spec in context.plan.tables:
         found = state.read_migration(conn, split_name(spec.name))
-        if found.state not in (state.ATTACHED, state.REGRAINED):
+        if found.state not in (state.ATTACHED, state.SPLIT):
             print(f"{spec.name}: {found.state}; every row is in the table itself")
             continue
         attached = Preparation(context.switchover(spec)).attached(conn)
@@ -172,12 +172,12 @@ def look_at_history(context: Context, conn: Connection) -> int:
 
 
 def judge(context: Context, table: str, found: str, report: ParityReport) -> int:
-    """Return the exit code of one comparison. Before its copy has ended, a twin may lack rows and hold no wrong one."""
+    """Return the exit code of a comparison. Before its copy has ended, a target may lack rows and hold no wrong one."""
     copied = found not in (state.PREPARED, state.COPYING)
     wrong = sum(count for kind, count in report.differences.items() if kind != "missing")
     if report.self_test is False or (not report.has_explanation if copied else wrong):
         return FAILED
     if not copied:
-        text = f"{table} is {found}: its twin may lack rows until `invoke db.switchover` has copied them"
+        text = f"{table} is {found}: its target may lack rows until `invoke db.switchover` has copied them"
         context.run.note(text)
     return UNSEEN if report.self_test is None or not copied else DONE

@@ -19,7 +19,7 @@ from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
-from rehearsal.switchover.repair import enable_triggers, resync, twin_leads
+from rehearsal.switchover.repair import enable_triggers, resync, target_leads
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.indexes import IndexBuilder
 
@@ -47,7 +47,7 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
     if found is None and state.is_ended(conn, split_name(spec.name)):
         return []
     if found is None:
-        return [Trouble(spec.name, "no partitioned twin", "run `invoke db.migrate`")]
+        return [Trouble(spec.name, "no partitioned target", "run `invoke db.migrate`")]
     work = context.switchover(spec)
     troubles = _triggers(conn, work, fix=fix)
     if found.state == state.PREPARED:
@@ -70,7 +70,7 @@ def _triggers(conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]
         Trouble(
             ".".join(one.table),
             f"trigger {one.name} is {one.found or 'missing'}, wanted {one.wanted}",
-            "put it into that state" if one.found else "make it again: `invoke db.migrate` on a fresh twin",
+            "put it into that state" if one.found else "make it again: `invoke db.migrate` on a fresh target",
             one.name in mended,
         )
         for one in wrong
@@ -84,14 +84,14 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
     )
     if not report.unexplained:
         return []
-    leads = twin_leads(conn, work, context.env.app_servers)
-    brought = resync(conn, work, twin_leads=leads) if fix and leads is not None else 0
+    leads = target_leads(conn, work, context.env.app_servers)
+    brought = resync(conn, work, target_leads=leads) if fix and leads is not None else 0
     kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
     return [
         Trouble(
             work.spec.name,
             f"{report.unexplained} rows differ ({kinds})",
-            "re-sync them from the authority"
+            "re-sync them from the table that leads"
             if leads is not None
             else "app servers differ or do not say where they write: set one routing first (`invoke flags.set`)",
             brought > 0,

@@ -89,7 +89,7 @@ def tell_end(flip: FlipResult, again: str) -> int:
     print(f"error: {flip.error}", file=sys.stderr)
     left = [one.server for one in flip.servers if one.reverted is False]
     if left:
-        print(f"the way back failed on {', '.join(left)}: look there first", file=sys.stderr)
+        print(f"the rollback failed on {', '.join(left)}: look there first", file=sys.stderr)
     else:
         print("every server that was touched has its flags back", file=sys.stderr)
     print(

@@ -122,13 +122,13 @@ def fill(target: Target, rows: int | None) -> int:
             raise UsageError(message)
         with alone(context) as conn:
             for spec in context.plan.tables:
-                refuse_rows_after_twin(conn, spec.name)
+                refuse_rows_after_target(conn, spec.name)
             make_rows(context)
         return code_of(context)
 
 
-def refuse_rows_after_twin(conn: Connection, table: str) -> None:
-    """Refuse rows for an empty table with a twin: its partitions were made for the rows that there were.
+def refuse_rows_after_target(conn: Connection, table: str) -> None:
+    """Refuse rows for an empty table with a target: its partitions were made for the rows that there were.
 
     Raises:
         PreconditionError: it is such a table.
@@ -137,7 +137,7 @@ def refuse_rows_after_twin(conn: Connection, table: str) -> None:
     empty = sql.SQL("select not exists (select from {})").format(sql.Identifier(*name))
     if state.find_migration(conn, name) and scalar(conn, empty):
         message = (
-            f"{table} has a partitioned twin with partitions for no rows; rows are made before `invoke db.migrate`, "
+            f"{table} has a partitioned target with partitions for no rows; rows are made before `invoke db.migrate`, "
             "and `invoke db.provision --fresh` begins anew"
         )
         raise PreconditionError(message)

@@ -64,6 +64,10 @@ class PhaseFinished(Happening):
     ok: bool
 
 
+# The names stand in `rehearsal.step` and in the events of earlier runs, so they stay; people read the glossary's words.
+STEP_TITLES = {"settle": "purge", "drain": "replay", "guard": "snapshot fence"}
+
+
 @dataclass(frozen=True, slots=True)
 class StepDone(Happening):
     """A step of a table's switchover was done; `result` is what it says of itself: a count, or what a copy brought."""
@@ -74,10 +78,15 @@ class StepDone(Happening):
     ms: float
     result: StepResult = None
 
+    @property
+    def title(self) -> str:
+        """What people read for the step."""
+        return STEP_TITLES.get(self.name, self.name.replace("-", " "))
+
 
 @dataclass(frozen=True, slots=True)
 class LockTaken(Happening):
-    """A lock that the application could feel: how it was got, how long it was held, who stood in the way."""
+    """A lock that the application could feel: how it was got, how long it was held, who blocked it."""
 
     kind: ClassVar[str] = "lock"
     table: str

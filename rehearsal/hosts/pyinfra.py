@@ -103,7 +103,7 @@ class HostsResult:
         if self.failed:
             return f"no connection to {', '.join(self.failed)}, or no facts of it: {last_lines(self.log)}"
         if self.returncode != 0:
-            return f"pyinfra ended with {self.returncode} in the phase {self.phase}: {last_lines(self.log)}"
+            return f"pyinfra exited with status {self.returncode} in the phase {self.phase}: {last_lines(self.log)}"
         if not self.expected or not (self.planned or self.reports):
             return f"no host did anything in the phase {self.phase}; does the inventory have such a host?"
         return None

@@ -234,7 +234,7 @@ def _read_relation(
     try:
         cursor = conn.execute(query, [marker_prefix(run_name)])
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege) as exc:
-        message = f"cannot settle {spec.name} in {'.'.join(relation)}: {exc.diag.message_primary}"
+        message = f"cannot reconcile {spec.name} in {'.'.join(relation)}: {exc.diag.message_primary}"
         raise PreconditionError(message) from exc
     for text, key in cursor:
         mark = parse_marker(run_name, text)

@@ -75,7 +75,7 @@ class Copy(Section):
     chunk_timeout_s: float = Field(default=30.0, gt=0, description="a chunk that takes longer is tried again at half")
     chunk_attempts: int = Field(default=12, ge=1, le=100, description="failures in a row before the copy gives up")
     drain_batch: int = Field(default=2_000, ge=1, le=1_000_000)
-    drain_until: int = Field(default=200, ge=0, description="keys left in the log before the lock is asked for")
+    drain_until: int = Field(default=200, ge=0, description="keys left in the change log before the lock is requested")
 
 
 class Pace(Section):
@@ -86,7 +86,9 @@ class Pace(Section):
     )
     cores: int | None = Field(default=None, ge=1, description="cores of the server, where it does not tell them")
     busy: float = Field(default=1.0, gt=0, description="slower above so many sessions at work a core, ours included")
-    probe_factor: float = Field(default=2.0, gt=1, description="slower when a lookup takes so many times its calm time")
+    probe_factor: float = Field(
+        default=2.0, gt=1, description="slower when a lookup takes so many times its quiet time"
+    )
     probe_floor_ms: float = Field(default=5.0, ge=0, description="a lookup below this never slows the copy down")
     max_replica_lag_s: float = Field(default=10.0, gt=0, description="slower above this lag of any standby")
     max_wal_mb_s: float | None = Field(default=None, gt=0, description="slower above this rate of WAL, all writers")
@@ -239,7 +241,7 @@ class GateLimits(Section):
         default=2_000.0, description="longest time without success: writes, reads, each kind of operation"
     )
     max_error_rate: float = Field(default=0.02, description="failed over all attempted: writes, each kind of operation")
-    min_writes: int = Field(default=5, description="acknowledged writes of each action at each settlement")
+    min_writes: int = Field(default=5, description="acknowledged writes of each action at each reconciliation")
     backup_max_age_h: float = 24.0
     max_lock_hold_ms: float = 2_000.0
 

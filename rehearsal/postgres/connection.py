@@ -66,9 +66,9 @@ select pg_catalog.current_setting('session_replication_role'),
        (select count(pg_catalog.set_config(name, value, false)) from unnest(%s::text[], %s::text[]) as p (name, value))
 """
 REPLICA = (
-    "role {user} has session_replication_role = {role} in database {database} and may not take it back: its writes "
-    "would fire no trigger. Run `alter role … reset session_replication_role` (or `alter database …`) as superuser, "
-    "then run again"
+    "role {user} has session_replication_role = {role} in database {database} and lacks privilege to set it: "
+    "its writes would fire no trigger. Run `alter role … reset session_replication_role` (or `alter database …`) as "
+    "superuser, then run again"
 )
 
 

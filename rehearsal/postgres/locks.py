@@ -123,7 +123,8 @@ def with_lock(
             blockers = merge(blockers, seen)
     spent = time.monotonic() - started
     message = (
-        f"{what}: no lock after {attempt} tries in {spent:.1f} s; in the way: {'; '.join(blockers) or 'unknown'}. "
+        f"{what}: could not acquire lock after {attempt} {'attempt' if attempt == 1 else 'attempts'} ({spent:.1f} s); "
+        f"blocked by: {'; '.join(blockers) or 'unknown'}. "
         "End those sessions or wait for a quieter time, then run again"
     )
     raise LockNotAcquired(message, blockers=blockers)
@@ -161,7 +162,7 @@ def merge(known: tuple[str, ...], seen: tuple[str, ...]) -> tuple[str, ...]:
 
 
 # The first statement under a lock. Whatever waits for a lock under REPEATABLE READ took its snapshot before: it would
-# drain and read what was there before the wait, and miss what was acknowledged meanwhile.
+# replay and read what was there before the wait, and miss what was acknowledged meanwhile.
 FRESH = "set transaction isolation level read committed, read write"
 # What is asked of the catalog while the application waits is planned as by default. A role that discourages scans makes
 # plans so dear that they are compiled first, for half a minute, and no statement_timeout ends the compiler.

@@ -87,7 +87,7 @@ def run_client(
     said = (done.stderr or done.stdout).strip()
     if done.returncode not in accept:
         end = "\n".join(said.splitlines()[-10:])
-        message = f"cannot {step}: {program.name} ended with {done.returncode}:\n{end}"
+        message = f"cannot {step}: {program.name} exited with status {done.returncode}:\n{end}"
         raise StepFailed(message)
     return said
 

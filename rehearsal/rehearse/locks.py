@@ -12,7 +12,7 @@ def judge_locks(context: Context) -> None:
     here = [event.what for event in context.run.events() if event.phase == context.run.phase]
     locks = [what for what in here if isinstance(what, LockTaken)]
     for lock in locks:
-        observed = f"held {lock.held_ms:.0f} ms, granted after {lock.waited_ms:.0f} ms, {lock.attempts} tries"
+        observed = f"held {lock.held_ms:.0f} ms, granted after {lock.waited_ms:.0f} ms, {lock.attempts} attempts"
         context.run.record("lock-budget", lock.what, lock.held_ms <= limit, observed, held_ms=lock.held_ms)
     if not locks:
         context.run.record("lock-budget", context.run.phase, True, "no lock was needed: the work was done before")

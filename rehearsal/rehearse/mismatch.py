@@ -25,7 +25,7 @@ from rehearsal.switchover.copy.replay import EVERYTHING
 from rehearsal.switchover.parity import compare
 from rehearsal.switchover.parity.report import ParityReport
 from rehearsal.switchover.quiet import quiet
-from rehearsal.switchover.repair import our_triggers, resync, twin_leads
+from rehearsal.switchover.repair import our_triggers, resync, target_leads
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.target import log_columns
 
@@ -41,10 +41,10 @@ PUT_IN = "put in"
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """The table that the application does not read; `twin_leads` says that it reads the twin of a mirrored pair."""
+    """The table that the application does not read; `target_leads` says that it reads the target of a mirrored pair."""
 
     table: Name
-    twin_leads: bool
+    target_leads: bool
 
 
 def inject(context: Context, spec: TableSpec) -> None:
@@ -124,8 +124,8 @@ def find_unread(context: Context, conn: Connection, work: Switchover) -> Unread:
     """
     names = work.names
     if state.read_migration(conn, names.source).state == state.SWAPPED:
-        return Unread(names.retired, twin_leads=False)
-    leads = twin_leads(conn, work, context.env.app_servers)
+        return Unread(names.retired, target_leads=False)
+    leads = target_leads(conn, work, context.env.app_servers)
     if leads is None:
         message = f"no mismatch was put into {work.spec.name}: app servers differ or do not say which table they use"
         raise CannotSee(message)
@@ -168,7 +168,7 @@ def await_rows(context: Context, conn: Connection, work: Switchover, table: Name
 
 
 def pick_rows(conn: Connection, work: Switchover, table: Name, column: str) -> list[str]:
-    """Return places (leaf and ctid) of rows that the run's own load wrote, those first that the key log does not name.
+    """Return places (leaf and ctid) of rows that the run's load wrote, those first that the change log does not name.
 
     A few keys are always left in the log; a light load may have all of its rows there, and a mismatch in one of them
     is explained before it is put in. So the log is drained first, however short it is.
@@ -224,7 +224,7 @@ def change_rows(conn: Connection, work: Switchover, table: Name, column: str, pi
 def still_there(
     conn: Connection, work: Switchover, table: Name, column: str, changed: list[Identity]
 ) -> list[Identity]:
-    """Return the changed rows that nobody wrote since, neither here nor, as the key log says, in the other table."""
+    """Return the changed rows that nobody wrote since, neither here nor, as the change log says, in the other table."""
     altered = marker_prefix(work.run.name).translate(str.maketrans(DIGITS, OTHERS))
     query = sql.SQL("select {} from {} as t where starts_with({}::text, {}){}").format(
         identity_sql(work.shape(conn).identity),
@@ -237,7 +237,7 @@ def still_there(
 
 
 def unlogged(conn: Connection, work: Switchover) -> sql.Composable:
-    """Return the condition that no entry of the key log announces the row of `t`; empty where there is no log."""
+    """Return the condition that no entry of the change log announces the row of `t`; empty where there is no log."""
     shape, log = work.shape(conn), work.log_now(conn)
     if log is None:
         return sql.SQL("")
@@ -270,7 +270,7 @@ def found_in(report: ParityReport) -> set[Identity]:
 
 def mend(context: Context, conn: Connection, work: Switchover, unread: Unread) -> None:
     """Repair the pair as `invoke doctor --fix` does."""
-    brought = resync(conn, work, twin_leads=unread.twin_leads)
+    brought = resync(conn, work, target_leads=unread.target_leads)
     context.run.tell(MismatchMoved(work.spec.name, "repaired", brought))
 
 

@@ -61,7 +61,7 @@ def record_parity(context: Context, gate: str, spec: TableSpec, report: ParityRe
     """
     equal = report.unexplained == 0
     passed = None if equal and tested and report.self_test is None else equal and report.self_test is not False
-    lag = f", {report.explained} still in the key log" if report.explained else ""
+    lag = f", {report.explained} still in the change log" if report.explained else ""
     context.run.record(
         gate,
         spec.name,

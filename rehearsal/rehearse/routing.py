@@ -46,7 +46,7 @@ def require_flip(context: Context, flip: FlipResult) -> None:
         passed = one.error is None and one.reverted is None
         context.run.record("flags", one.server, passed, observed, seconds=one.seconds, wanted=str(flip.wanted))
     for server in flip.untouched:
-        context.run.record("flags", server, False, "not touched: the flip stopped before it")
+        context.run.record("flags", server, False, "not touched: the rollout stopped before it")
     if not flip.ok:
         context.run.record("flags", "the fleet", False, str(flip.error))
         raise StopHere

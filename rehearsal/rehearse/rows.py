@@ -20,7 +20,7 @@ def make_rows(context: Context) -> None:
             # Rows end at the day the run began, so that a resumed run makes the same ones.
             scale, anchor = context.scale, run.began.date()
             for made in make_data(conn, plan, scale=scale, anchor=anchor, on_progress=tell):
-                pace = f"{made.rows_per_second:,.0f} a second" if made.made else "there already"
+                pace = f"{made.rows_per_second:,.0f} a second" if made.made else "already existed"
                 run.note(f"{made.table}: {made.rows:,} rows, {pace}")
         months = check_distribution(conn, plan, scale=context.scale)
     for table in sorted({month.table for month in months}):

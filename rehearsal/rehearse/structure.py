@@ -11,7 +11,7 @@ from rehearsal.switchover.definition import find_leftovers
 
 
 def check_shape(context: Context, conn: Connection, spec: TableSpec, source: Table, target: Table) -> None:
-    """Compare partitions, indexes, constraints, grants and the rest of source and twin."""
+    """Compare partitions, indexes, constraints, grants and the rest of source and target."""
     for one in inspect(conn, context.files, spec, source, target, context.run.began):
         observed = one.observed + (
             "" if one.passed else f"; {len(one.problems)} problems, the first: {one.problems[0]}"
@@ -20,7 +20,7 @@ def check_shape(context: Context, conn: Connection, spec: TableSpec, source: Tab
 
 
 def check_definition(context: Context, stage: str, *, back: bool = False) -> None:
-    """Compare what each table is with what it was before the switch; after the way back nothing may differ at all."""
+    """Compare what each table is with what it was before the switchover; after the rollback nothing may differ."""
     with context.session("definition") as conn:
         for spec in context.plan.tables:
             work = context.switchover(spec)

@@ -49,7 +49,7 @@ class UntouchedRows:
     def after_rollback(self) -> None:
         """Require every row in the old table, those too that were written outside history."""
         for spec in self.context.plan.tables:
-            record_way_back(self.context, spec, self.outside[spec.name], self.before[spec.name])
+            record_rollback(self.context, spec, self.outside[spec.name], self.before[spec.name])
 
     def go_forward(self) -> list[str]:
         """Prepare and cut over again: nothing followed, so the indexes and the bound of history are made anew."""
@@ -102,7 +102,7 @@ def read_now(context: Context, spec: TableSpec) -> Untouched:
         return reader_of(context, spec)[0].read(conn, split_name(spec.name))
 
 
-def record_way_back(context: Context, spec: TableSpec, outside: int, before: Untouched) -> None:
+def record_rollback(context: Context, spec: TableSpec, outside: int, before: Untouched) -> None:
     """Compare the old table with what there was in all partitions; then take the rehearsal's own rows out of it."""
     after = read_now(context, spec)
     with context.session("witnesses") as conn:

@@ -82,7 +82,7 @@ class Writers:
 
         Looks into those relations that must have every write just now, if it is not told others.
         """
-        with connect(self._env.database, role="settle") as conn:
+        with connect(self._env.database, role="reconcile") as conn:
             wanted = settled_relations(conn, self._plan) if relations is None else relations
             tables = {spec.name: list(names) for spec, names in wanted}
             settled = settle(conn, self._plan, ledger_folder(self._run), tables, self._run.name)

@@ -58,7 +58,7 @@ def list_recommendations(facts: Facts) -> list[str]:
         _readiness(facts.kind),
         f"deployment window: {calm}",
         _thresholds(facts.plan),
-        f"time to keep free for the way back: {back} measured here, limit {say(limits.rollback_max_s, 's')}",
+        f"time to keep free for the rollback: {back} measured here, limit {say(limits.rollback_max_s, 's')}",
     ]
 
 
@@ -115,9 +115,9 @@ def _after_go(facts: Facts) -> list[str]:
         *_sign(facts),
         "schedule the migration and notify the stakeholders",
         "look at dashboards and alerts together with the people on call",
-        "brief the people on call on the way back and on the thresholds above",
+        "brief the people on call on the rollback and on the thresholds above",
         f"run production with the same fingerprint within {facts.plan.report_max_age_days} days, or rehearse again",
-        f"remove the legacy tables after {facts.plan.stable_days} stable days and a final parity",
+        f"remove the retired tables after {facts.plan.stable_days} stable days and a final parity",
     ]
 
 

@@ -91,12 +91,12 @@ def build_sections(history: History) -> list[Section]:
             *history.table(Note, "Notes"),
         ],
         "baseline": read_rows(history),
-        "flags": history.table(FlagsFlipped, "Flips, server by server"),
+        "flags": history.table(FlagsFlipped, "Rollout, server by server"),
         "load": history.table(WaitsSeen, "Sessions that waited behind a lock"),
         "switchover": [
             *history.table(StepDone, "Steps"),
             *history.table(LockTaken, "Locks that block the application"),
-            *history.table(PaceChanged, "Pace: slower, paused, and why"),
+            *history.table(PaceChanged, "Throttle: slower, paused, and why"),
         ],
     }
     return [_section(chapter, tables.get(chapter.id, ())) for chapter in CHAPTERS]

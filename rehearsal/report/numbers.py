@@ -75,7 +75,7 @@ def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Nu
     rows = "" if compared is None else f"of {compared:,.0f} compared"
     return [
         _number("lost", "acknowledged writes lost", measure(evidence, LOST), 0, "", note=witness),
-        _number("differing", "rows differ after the switch", measure(evidence, DIFFERING), 0, "", note=rows),
+        _number("differing", "rows differ after the switchover", measure(evidence, DIFFERING), 0, "", note=rows),
         _number(
             "stall",
             "longest time without success",
@@ -85,7 +85,7 @@ def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Nu
             note=_whose_stall(evidence, limits.max_stall_ms),
         ),
         _number("hold", "longest lock hold", hold, limits.max_lock_hold_ms, "ms"),
-        _number("rollback", "way back", measure(evidence, ROLLBACK), limits.rollback_max_s, "s"),
+        _number("rollback", "rollback", measure(evidence, ROLLBACK), limits.rollback_max_s, "s"),
     ]
 
 

@@ -21,6 +21,7 @@ from rehearsal.evidence.events import (
     PhaseStarted,
     Progress,
     RowsCounted,
+    StepDone,
 )
 from rehearsal.evidence.run import Run
 from rehearsal.report.model import Point, Series, Span, Table
@@ -62,6 +63,7 @@ class History:
         rows: list[dict[str, Any]] = []
         for event, what in self.of(kind):
             told = {name: value for name, value in asdict(what).items() if value is not None}
+            told |= {"name": what.title} if isinstance(what, StepDone) else {}
             rows.append({"second": self.second(event.at), "phase": event.phase, **told})
         table = make_table(title, rows)
         return [table] if table else []

@@ -121,14 +121,14 @@ class CopyProspect:
         settle = settle_sql(files, self.shape, names.forward_log, names.target)
         return [
             self.at.act("capture on", files.render("steps/capture_on.sql.j2", **values), 0.01),
-            self.at.act("clear the twin", clear_target_sql(files, self.target), 0.05),
+            self.at.act("clear the target", clear_target_sql(files, self.target), 0.05),
             self.at.act(f"copy, the first of {chunks} chunks", chunk, self._time("copy")),
-            self.at.act("settle", settle, self._time("settle")),
+            self.at.act("purge logged rows", settle, self._time("settle")),
         ]
 
     def _indexes(self) -> list[Act]:
         bare = dataclasses.replace(self.target, indexes=())
-        lock = "SHARE on one leaf of the twin, which the application does not use yet"
+        lock = "SHARE on one leaf of the target, which the application does not use yet"
         work = index_statements(self.source, bare, self.shape)
         seconds = self._time("indexes") / max(1, len(work))
         texts = [";\n".join(filter(None, [*leaves, parent])) for leaves, parent in work]
@@ -141,7 +141,7 @@ class CopyProspect:
         vacuum += f";\nanalyze {quote_ident(self.target.name)}"
         lock = "SHARE UPDATE EXCLUSIVE on one leaf: nobody waits"
         return [
-            self.at.act("drain, repeated until the log is short", text, 0.5),
+            self.at.act("replay, repeated until the change log is short", text, 0.5),
             self.at.act("statistics", vacuum, self._time("statistics"), lock),
         ]
 
@@ -156,7 +156,7 @@ class CopyProspect:
         if not validate:
             return []
         nobody = "SHARE UPDATE EXCLUSIVE on one leaf, ROW SHARE on the referenced table: nobody waits"
-        briefly = "SHARE ROW EXCLUSIVE on the twin and the referenced table, for milliseconds"
+        briefly = "SHARE ROW EXCLUSIVE on the target and the referenced table, for milliseconds"
         return [
             self.at.act("validate", ";\n".join(validate), self._time("validate"), nobody),
             self.at.act("adopt", ";\n".join(adopt), 0.01 * len(adopt), briefly),

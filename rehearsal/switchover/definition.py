@@ -1,4 +1,4 @@
-"""Whether everything that a table is was carried through a switchover, and through the way back.
+"""Whether everything that a table is was carried through a switchover, and through the rollback.
 
 Owns the definition that is remembered in `rehearsal.migration`, and how two definitions are judged. Which two are
 compared in which state is said by each strategy. Reads only.
@@ -49,7 +49,7 @@ def judge(
 
 
 def find_leftovers(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[Difference]:
-    """Return what the way back has left: the difference to the definition from before the switch, none expected.
+    """Return what the rollback has left: the difference to the definition from before the switchover, none expected.
 
     Raises:
         CannotSee: no definition was remembered.
@@ -61,7 +61,7 @@ def find_leftovers(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[D
 
 
 def remembered(found: Migration) -> Definition:
-    """Return the definition from before the switch.
+    """Return the definition from before the switchover.
 
     Raises:
         CannotSee: it was not kept.

@@ -1,4 +1,4 @@
-"""What comes after an exchange, with nobody waiting: foreign keys validated and adopted, the guard taken off."""
+"""What comes after a cutover, with nobody waiting: foreign keys validated and adopted, the snapshot fence off."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def lower_guard(work: TableWork, conn: Connection) -> bool:
     report, old = Guard(work.files, work.names, work.migration(conn).id).lower(conn, work.policy)
     if old:
         work.note(
-            f"the guard of {work.spec.name} stays on for snapshots from before the exchange: {'; '.join(old[:3])}"
+            f"the snapshot fence of {work.spec.name} stays on for snapshots from before the cutover: "
+            f"{'; '.join(old[:3])}"
         )
     if report:
         work.tell_lock(report)

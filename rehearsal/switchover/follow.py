@@ -76,7 +76,7 @@ class Follow:
         """Drain until at most `rest` keys are left, by default as many as the plan says; return how many were taken."""
         copying = self.work.plan.copying
         rest = copying.drain_until if rest is None else rest
-        return drain.until(conn, rest, copying.drain_batch, self.work.bar("drain", "keys"))
+        return drain.until(conn, rest, copying.drain_batch, self.work.bar("replay", "keys"))
 
     def between(self, conn: Connection, drain: Drain, watch: Watch) -> Callable[[], None]:
         """Return what is done before each try of an exchange, with no lock held: look again, drain what can be."""

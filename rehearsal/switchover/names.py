@@ -36,7 +36,7 @@ class Names:
 
     @property
     def target(self) -> Name:
-        """The partitioned twin."""
+        """The partitioned target."""
         return self.source[0], fit(self.source[1], "_partitioned")
 
     @property
@@ -83,12 +83,12 @@ class Names:
 
     @property
     def capture_trigger(self) -> str:
-        """Key log of the source."""
+        """Change log of the source."""
         return fit(self.source[1], prefix="rehearsal_capture_")
 
     @property
     def reverse_capture_trigger(self) -> str:
-        """Key log of the target."""
+        """Change log of the target."""
         return fit(self.source[1], prefix="rehearsal_capture_back_")
 
     @property

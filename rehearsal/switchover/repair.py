@@ -39,14 +39,14 @@ def resync_sql(drain: Drain) -> str:
     )
 
 
-def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False) -> int:
+def resync(conn: Connection, switchover: Switchover, *, target_leads: bool = False) -> int:
     """Make the follower equal to the authority again; return how many keys were brought.
 
     The authority is the source, or after a swap the partitioned table. Where both are mirrored synchronously it is the
-    table that the application writes: the source, or the twin when `twin_leads`. There the few keys that differ, and
+    table that the application writes: the source, or the target when `target_leads`. There the keys that differ, and
     those that a killed repair left in the log, are drained under SHARE ROW EXCLUSIVE on both; the comparison itself,
     which reads everything, takes no lock that anybody waits for. Where the source follows, its rows are changed where
-    they stand, unseen by the application's triggers, which saw the twin's writes already. A second run finds nothing.
+    they stand, unseen by the application's triggers, which saw the target's writes already. A second run finds nothing.
 
     Raises:
         LockNotAcquired: the lock was not granted within the plan's budget.
@@ -55,7 +55,7 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
     if found.state in (state.PREPARED, state.COPYING):
         return 0
     drain = switchover.drain(conn)
-    if twin_leads and found.state == state.MIRRORED:
+    if target_leads and found.state == state.MIRRORED:
         names = switchover.names
         drain = Drain(drain.files, drain.shape, names.reverse_log, names.target, names.source)
     keys = conn.execute(as_query(resync_sql(drain))).rowcount
@@ -64,7 +64,7 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
         title, ours = f"re-sync of {switchover.spec.name}", our_triggers(conn, switchover, drain.follower)
 
         def work(held: Connection) -> int:
-            if not twin_leads:
+            if not target_leads:
                 return drain.batch(held, EVERYTHING)
             with quiet(held, drain.follower, ours):
                 return drain.merge(held)
@@ -75,8 +75,8 @@ def resync(conn: Connection, switchover: Switchover, *, twin_leads: bool = False
     return keys
 
 
-def twin_leads(conn: Connection, switchover: Switchover, servers: Iterable[AppServer]) -> bool | None:
-    """Return whether the app writes the twin of a mirrored pair; None if the servers differ or do not say.
+def target_leads(conn: Connection, switchover: Switchover, servers: Iterable[AppServer]) -> bool | None:
+    """Return whether the app writes the target of a mirrored pair; None if the servers differ or do not say.
 
     A re-sync from the table that is not written would undo acknowledged writes.
     """

@@ -119,7 +119,7 @@ class Guard:
             )
 
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, self.names.source)
-        title = f"end of the guard of {'.'.join(self.names.source)}"
+        title = f"end of the snapshot fence of {'.'.join(self.names.source)}"
         return with_lock(conn, title, work, lock=lock, policy=policy)[1], ()
 
     def _xid(self, conn: Connection) -> str | None:

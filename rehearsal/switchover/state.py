@@ -18,14 +18,14 @@ from rehearsal.postgres.sqlfiles import quote_ident
 from rehearsal.switchover.names import change_name
 
 # States of a table, in the order of a first switchover.
-PREPARED = "prepared"  # twin and triggers exist; nothing is copied
-COPYING = "copying"  # the key log is on; chunks are being copied
-FOLLOWING = "following"  # the twin follows the source by the key log
+PREPARED = "prepared"  # target and triggers exist; nothing is copied
+COPYING = "copying"  # the change log is on; chunks are being copied
+FOLLOWING = "following"  # the target follows the source by the change log
 MIRRORED = "mirrored"  # dual-write: both tables are equal in every snapshot
-SWAPPED = "swapped"  # swap: the twin has the source's name; the retired table follows
+SWAPPED = "swapped"  # swap: the target has the source's name; the retired table follows
 READY = "ready"  # attach: the parent, its indexes and the validated bound of history exist
 ATTACHED = "attached"  # attach: the old table is the history partition of the one that has its name
-REGRAINED = "regrained"  # attach: history is split into fine partitions; the old history table is kept, detached
+SPLIT = "regrained"  # attach: history is split into partitions, its table is kept, detached; the value is a contract
 UNUSED = (PREPARED, COPYING, FOLLOWING)  # the application does not use the target
 
 
@@ -42,7 +42,7 @@ class Migration:
 
 
 def find_migration(conn: Connection, source: Name) -> Migration | None:
-    """Return the table's migration, or None if its twin was never made."""
+    """Return the table's migration, or None if its target was never made."""
     row = conn.execute(
         "select id, source, plan, strategy, state, detail from rehearsal.migration where source = %s", [dotted(source)]
     ).fetchone()
@@ -53,7 +53,7 @@ def read_migration(conn: Connection, source: Name) -> Migration:
     """Return the table's migration.
 
     Raises:
-        PreconditionError: the twin was never made.
+        PreconditionError: the target was never made.
     """
     migration = find_migration(conn, source)
     if migration is None and is_ended(conn, source):
@@ -63,7 +63,7 @@ def read_migration(conn: Connection, source: Name) -> Migration:
         )
         raise PreconditionError(message)
     if migration is None:
-        message = f"table {dotted(source)} has no partitioned twin yet; run `invoke db.migrate` first"
+        message = f"table {dotted(source)} has no partitioned target yet; run `invoke db.migrate` first"
         raise PreconditionError(message)
     return migration
 

@@ -39,7 +39,7 @@ class Switchover(TableWork):
         return self.strategy.cut_over(self)
 
     def roll_back(self) -> bool:
-        """Take the switch back; see `Strategy.roll_back`."""
+        """Take the switchover back; see `Strategy.roll_back`."""
         return self.strategy.roll_back(self)
 
     def follow(self, rest: int = 0) -> int:
@@ -73,7 +73,7 @@ class Switchover(TableWork):
         return watch
 
     def require_fit(self, conn: Connection, *, leaving: bool = False) -> None:
-        """Refuse, before anything begins, what the next exchange would refuse; `leaving`: it is the way back."""
+        """Refuse, before anything begins, what the next exchange would refuse; `leaving`: it is the rollback."""
         found = state.find_migration(conn, self.names.source)
         if found and self.strategy.looks(found, leaving=leaving):
             self.examine(conn, leaving=leaving)

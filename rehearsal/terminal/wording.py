@@ -143,7 +143,7 @@ def say_now(what: Happening) -> str:
         case OperationDone():
             return f"{what.host}: {what.operation}"
         case StepDone():
-            return f"{what.table}: {what.name} done"
+            return f"{what.table}: {what.title} done"
         case Judged():
             return f"{what.gate}: {what.subject}"
         case _:
@@ -156,7 +156,7 @@ def say_steps(steps: Sequence[StepDone]) -> list[Line]:
     for table in dict.fromkeys(step.table for step in steps):
         of_table = [step for step in steps if step.table == table]
         long = [step for step in of_table if step.ms >= SHORT_STEP_MS] or of_table
-        said = ", ".join(f"{step.name.replace('-', ' ')} {_step(step)}" for step in long)
+        said = ", ".join(f"{step.title} {_step(step)}" for step in long)
         lines.append(Line(1, "", clean(f"{table}: {said}")))
     return lines
 
@@ -261,7 +261,7 @@ def _sentence(what: Happening) -> str | None:
             waited, held = _took(what.waited_ms), _took(what.held_ms)
             return f"lock for {what.what}: granted after {waited} and {tries}{by}; held {held}"
         case StepDone():
-            return f"{what.table} {what.name}: {_step(what)}"
+            return f"{what.table} {what.title}: {_step(what)}"
         case OperationDone():
             return f"{what.host}: {what.operation}: {'done' if what.ok else 'FAILED'}"
         case HostsDone():

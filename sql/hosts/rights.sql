@@ -165,7 +165,7 @@ missing (rank, kind, statement, reason) as (
                from string_to_table(p.libraries || ', pg_stat_statements', ',') with ordinality as one (name, place)
                where btrim(one.name) <> '')
            || ';' end,
-           case when p.libraries is null then 'this role may not see it; pg_stat_statements must be among them: '
+           case when p.libraries is null then 'this role lacks the privilege to see it; pg_stat_statements must be among them: '
                 else 'then restart the server, or set it as the service has it; ' end
            || 'without it, statements of the application are not seen, those included that a partitioned table would refuse'
     from preload as p where coalesce(p.libraries, '') !~ '\mpg_stat_statements\M'

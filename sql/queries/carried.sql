@@ -1,4 +1,4 @@
--- What hangs on a table and is made anew on its twin: one JSON object, a key for each kind
+-- What hangs on a table and is made anew on its target: one JSON object, a key for each kind
 with it as (
     select c.*, pg_catalog.format('%%I.%%I', n.nspname, c.relname) as qualified
     from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

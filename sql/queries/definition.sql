@@ -14,7 +14,7 @@ with it as (
 ), whole as (
     select oid, relowner, relreplident, relkind from it union select oid, relowner, relreplident, relkind from part
 ), named as (
-    -- By name, never by a cast of all names to regclass: that looks into schemas that the role may not.
+    -- By name, never by a cast of all names to regclass: that looks into schemas on which the role lacks USAGE.
     select n.nspname, c.relname from whole as w join pg_catalog.pg_class as c on c.oid = w.oid
     join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 ), replica as (

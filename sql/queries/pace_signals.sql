@@ -1,4 +1,4 @@
--- What the copy is paced by: one row; what the role may not see is null
+-- What throttles the copy: one row; what the role lacks the privilege to see is null
 -- lock: none that anybody waits for
 select
     (select max(extract(epoch from r.replay_lag))::float8

@@ -53,7 +53,7 @@ def measure(database: Database, files: SqlFiles, outside: int, folder: Path) -> 
     prepared = time.monotonic() - started
     work.switch()
     print(f"prepared in {prepared:.2f} s")
-    show_locks(run, "cut-over")
+    show_locks(run, "cutover")
     with connect(database) as conn:
         until = Preparation(work).statements(conn).split.until
         conn.execute(
@@ -64,7 +64,7 @@ def measure(database: Database, files: SqlFiles, outside: int, folder: Path) -> 
         )
     work.roll_back()
     print(f"{outside:,} rows outside history:")
-    show_locks(run, "way back")
+    show_locks(run, "rollback")
 
 
 def fill(conn: Connection, files: SqlFiles, rows: int) -> None:

@@ -120,12 +120,12 @@ def foreground(world: World, rounds: int) -> list[Figure]:
             print(f"   {pace}: {took[-1]:.2f} s; {'; '.join(said) or 'never slowed'}")
     p99 = {name: percentile(sorted(values), 0.99) for name, values in pooled.items()}
     quiet = p99["", "quiet"]
-    aims = {"full": ("full", "reported"), "gentle": ("the default", "≤ 2 times")}
+    aims = {"full": ("without throttle", "reported"), "gentle": ("with the default throttle", "≤ 2 times")}
     return [
         Figure(f"p99 of {RATE:.0f} statements/s, no copy", f"{quiet:.1f} ms"),
         *(
             Figure(
-                f"while copying at {name} pace ({statistics.median(seconds[pace]):.1f} s)",
+                f"while copying {name} ({statistics.median(seconds[pace]):.1f} s)",
                 f"{p99[pace, 'all']:.1f} ms, {p99[pace, 'all'] / quiet:.1f} times; "
                 + ", ".join(f"{text} {p99[pace, part]:.1f}" for part, text in PARTS.items()),
                 aim,

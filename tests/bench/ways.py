@@ -37,7 +37,7 @@ class Way:
     slow: bool = False
 
 
-def make_twin(world: World, database: Database) -> None:
+def make_target(world: World, database: Database) -> None:
     """Make the empty twin, without triggers and indexes."""
     world.deploy(database, make_plan())
     with connect(database) as conn:
@@ -62,7 +62,7 @@ def floor(world: World, database: Database) -> None:
 
 def make_loop(world: World, database: Database) -> None:
     """Make the twin with everything on it, as the playbooks do."""
-    make_twin(world, database)
+    make_target(world, database)
     with connect(database) as conn:
         indexes, keys = finish(world, conn)
         execute_all(conn, [*indexes, *keys])
@@ -86,7 +86,7 @@ def loop(world: World, database: Database, *, batch: int) -> None:
 
 def make_partman(world: World, database: Database) -> None:
     """Make a parent with everything on it, and its partitions by pg_partman."""
-    make_twin(world, database)
+    make_target(world, database)
     with connect(database) as conn:
         indexes, keys = finish(world, conn)
         execute_all(conn, [f"drop table {TWIN}", (f"create table {TWIN} (like public.readings including defaults) "
@@ -143,13 +143,13 @@ def ours_at_full_pace(world: World, database: Database) -> None:
     print("   steps, ms:", ", ".join(f"{name} {ms:.0f}" for name, ms in rows))
 
 
-FLOOR = Way("floor: one INSERT … SELECT, indexes, foreign keys, ANALYZE", make_twin, floor)
+FLOOR = Way("floor: one INSERT … SELECT, indexes, foreign keys, ANALYZE", make_target, floor)
 WAYS: dict[str, list[Way]] = {
     "whole": [
-        Way("whole migration, full pace", make_ours, ours_at_full_pace),
-        Way("whole migration, default pace", make_ours, ours),
+        Way("whole migration, no throttle", make_ours, ours_at_full_pace),
+        Way("whole migration, default throttle", make_ours, ours),
     ],
-    "copy": [Way("copy, indexes and foreign keys alone", make_twin, parts)],
+    "copy": [Way("copy, indexes and foreign keys alone", make_target, parts)],
     "attach": [
         Way("attach, no row moved", partial(make_ours, strategy="attach"), partial(ours, strategy="attach")),
     ],

@@ -10,13 +10,14 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from invoke.collection import Collection
 from invoke.tasks import Task
 
-from rehearsal.cli import main
+from rehearsal.cli import main, renamed
 from rehearsal.verdict.gates import GATES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,14 +29,20 @@ HELP = Path(__file__).with_name("help.txt")
 
 
 @cache
-def tasks() -> dict[str, Task[Any]]:
-    """Return all tasks by the name that people type."""
+def tasks_file() -> ModuleType:
+    """Return the module of tasks.py."""
     spec = importlib.util.spec_from_file_location("the_tasks_file", ROOT / "tasks.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    namespace: Collection = module.namespace
+    return module
+
+
+@cache
+def tasks() -> dict[str, Task[Any]]:
+    """Return all tasks by the name that people type."""
+    namespace: Collection = tasks_file().namespace
     return {name: namespace[name] for name in namespace.task_names}
 
 
@@ -107,3 +114,24 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
+
+
+def test_a_verb_that_was_renamed_answers_to_its_old_name_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    """Witness: today's name gets no note, and what is no verb is left as it is."""
+    assert renamed(["regrain", "--plan", "regrain"]) == ["split", "--plan", "regrain"]
+    assert capsys.readouterr().err == "note: `regrain` is called `split`; the old name ends with the next version\n"
+    assert renamed(["split", "--plan", "regrain"]) == ["split", "--plan", "regrain"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_task_that_was_renamed_answers_to_its_old_name_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    """Witness: today's name gets no note."""
+    program = tasks_file().Wrapper(namespace=tasks_file().namespace)
+    program.normalize_argv(["inv", "db.regrain", "--yes"])
+    assert program.argv == ["inv", "db.split", "--yes"]
+    assert (
+        capsys.readouterr().err == "note: `db.regrain` is called `db.split`; the old name ends with the next version\n"
+    )
+    program.normalize_argv(["inv", "db.split"])
+    assert (program.argv, capsys.readouterr().err) == (["inv", "db.split"], "")
+    assert set(tasks_file().RENAMED.values()) <= set(tasks())

@@ -19,7 +19,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.strategies.registry import find_differences
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
@@ -80,7 +80,7 @@ class Small:
 
     def split(self) -> None:
         """Split the history of an attached table."""
-        assert Regrain(self.work).split()
+        assert HistorySplit(self.work).split()
 
     def verify(self) -> None:
         """Compare as `db.verify` does, self-test and values that repeat among it, and the structure as gates do."""
@@ -101,7 +101,7 @@ class Small:
         found = inspect(self.conn, self.files, spec, source, target)
         said = [problem for one in found if one.check != "partitions" for problem in one.problems]
         migration = state.read_migration(self.conn, split_name(spec.name))
-        if migration.state not in (state.SWAPPED, state.ATTACHED, state.REGRAINED, state.MIRRORED):
+        if migration.state not in (state.SWAPPED, state.ATTACHED, state.SPLIT, state.MIRRORED):
             return said
         judged = find_differences(self.conn, self.files, self.plan, spec)
         return said + [one.id for one in judged if one.reason is None]

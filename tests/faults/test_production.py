@@ -43,7 +43,7 @@ CALLS: list[tuple[str, Act, tuple[str, ...]]] = [
     ("flags-set", Act.FOLLOWS, ("--reads", "off", "--writes", "off")),
     ("pause", Act.ALWAYS, ()),
     ("resume", Act.ALWAYS, ()),
-    ("regrain", Act.FOLLOWS, ()),
+    ("split", Act.FOLLOWS, ()),
     ("cleanup", Act.FOLLOWS, ()),
     ("rollback", Act.FOLLOWS, ()),
 ]
@@ -107,7 +107,7 @@ def test_every_verb_that_changes_production_demands_a_go(production: Production,
 
 
 @pytest.mark.fault("s02", mutant=True)
-@pytest.mark.parametrize("verb", ["flags-set", "cleanup", "provision", "load", "regrain"])
+@pytest.mark.parametrize("verb", ["flags-set", "cleanup", "provision", "load", "split"])
 def test_mutant_a_verb_that_nobody_asks(production: Production, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     monkeypatch.setitem(ACTS, verb, Act.READS)
 
@@ -181,7 +181,7 @@ def upgrade(production: Production) -> None:
     production.forget_runs()
 
 
-def the_way_back_is_open(production: Production) -> None:
+def the_rollback_is_open(production: Production) -> None:
     """After a switchover, with an edited plan and no report: forward is closed, the way back is open."""
     name = switched(production)
     upgrade(production)
@@ -201,7 +201,7 @@ def the_way_back_is_open(production: Production) -> None:
 
 @pytest.mark.fault("s02")
 def test_the_go_of_a_switchover_opens_its_way_back_after_everything_changed(production: Production) -> None:
-    the_way_back_is_open(production)
+    the_rollback_is_open(production)
 
 
 @pytest.mark.fault("s02", mutant=True)
@@ -209,7 +209,7 @@ def test_mutant_a_go_that_is_not_stored(production: Production, monkeypatch: pyt
     monkeypatch.setattr(door, "read_stored", lambda _context: None)
 
     with pytest.raises(AssertionError, match="locked in"):
-        the_way_back_is_open(production)
+        the_rollback_is_open(production)
 
 
 @pytest.mark.hours

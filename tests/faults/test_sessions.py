@@ -25,7 +25,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
 from rehearsal.switchover.strategies.attach.layout import Split
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 from tests.fix_tables import deploy, difference, make_plan, make_switchover
 from tests.writing import at_work
 
@@ -94,10 +94,10 @@ class World:
         split = Split.of_detail(state.read_migration(self.conn, self.events).detail)
         if what == "attach back":
             return work.roll_back, datetime.fromisoformat(split.until)
-        regrain = Regrain(work)
-        regrain.make_target(self.conn, split)
-        regrain.copy()
-        return regrain.split, datetime(2026, 1, 20, tzinfo=UTC)
+        history = HistorySplit(work)
+        history.make_target(self.conn, split)
+        history.copy()
+        return history.split, datetime(2026, 1, 20, tzinfo=UTC)
 
     def notes(self, note: str) -> list[str]:
         """Return the tables, of all that ever had the name, that have the row."""

@@ -34,7 +34,7 @@ def split_is_equal(managed: Managed) -> None:
     managed.setup(rows=3_000, strategy="attach")
     verify_after(managed, "migrate")
     assert "attached; 0 rows outside history" in verify_after(managed, "switchover")
-    assert "split; every row is in one of " in verify_after(managed, "regrain")
+    assert "split; every row is in one of " in verify_after(managed, "split")
 
 
 @pytest.mark.fault("f06")
@@ -61,14 +61,14 @@ def test_it_would_not_be_if_the_kept_copy_counted(managed: Managed, monkeypatch:
 def test_it_is_equal_in_every_state_that_follows(managed: Managed) -> None:
     """Rows are written in each; the way back and the way forward again keep all of them, and clean-up drops a copy."""
     managed.setup(rows=2_000, strategy="attach")
-    verify_after(managed, "migrate", "switchover", "regrain")
+    verify_after(managed, "migrate", "switchover", "split")
     managed.run("update public.t set v = 1 where id % 7 = 0; delete from public.t where id = 5")
     managed.run("insert into public.t values (9001, '2026-01-05', 1), (9002, now() + interval '40 days', 2)")
-    verify_after(managed, "regrain")
+    verify_after(managed, "split")
     assert "every row is in the table itself" in verify_after(managed, "rollback")
     verify_after(managed, "switchover")
     managed.run("insert into public.t values (9003, '2026-01-05', 1), (9004, now() + interval '40 days', 2)")
-    verify_after(managed, "regrain")
+    verify_after(managed, "split")
     managed.run("update rehearsal.migration set changed_at = now() - interval '90 days'", "superuser")
     managed.done("cleanup")
     assert managed.rows("select count(*), count(distinct id) from public.t") == [(2003, 2003)]
@@ -79,13 +79,13 @@ def test_it_is_equal_in_every_state_that_follows(managed: Managed) -> None:
 def test_ready_is_equal_and_so_is_a_key_that_holds_the_partition_key(managed: Managed) -> None:
     """A key that the partition key is part of cannot repeat; nothing is asked of rows then."""
     managed.setup(strategy="attach", sql_text=TIED)
-    verify_after(managed, "migrate", "switchover", "regrain")
+    verify_after(managed, "migrate", "switchover", "split")
     verify_after(managed, "rollback")
     assert managed.rows("select count(*) from public.t") == [(500,)]
 
 
 @pytest.mark.fault("f06")
-@pytest.mark.parametrize("verbs", [("regrain",), ()], ids=["split", "attached"])
+@pytest.mark.parametrize("verbs", [("split",), ()], ids=["split", "attached"])
 def test_a_key_that_does_repeat_is_found_before_and_after_the_split(managed: Managed, verbs: tuple[str, ...]) -> None:
     """Witness: comparison and way back name it, nothing is undone, and once it is gone both end well."""
     managed.setup(rows=500, strategy="attach")
@@ -96,7 +96,7 @@ def test_a_key_that_does_repeat_is_found_before_and_after_the_split(managed: Man
     for verb in ("verify", "rollback"):
         said = managed.verb(verb)
         assert (said.code, TOLD in said.text, "delete the surplus rows" in said.text) == (1, True, True), said.text
-    wanted = state.REGRAINED if verbs else state.ATTACHED
+    wanted = state.SPLIT if verbs else state.ATTACHED
     assert managed.rows("select state from rehearsal.migration where source = 'public.t'") == [(wanted,)]
     managed.run("delete from public.t where id = 17 and v = 1")
     verify_after(managed, "rollback")

@@ -178,7 +178,7 @@ def test_a_host_that_goes_down_in_the_middle_is_named_and_the_others_go_back(fle
     assert {one.server: one.reverted for one in result.servers} == {
         "app1": True, "app2": True, "app3": True, "app4": False, "app5": True, "app6": True
     }  # fmt: skip
-    assert "the way back failed too" in (result.servers[3].error or "")
+    assert "the rollback failed too" in (result.servers[3].error or "")
     assert fleet.seen == [(OFF, OFF)] * 6
 
     del fleet[3].extra["app_drain"]
@@ -195,7 +195,7 @@ def test_an_app_that_dies_after_its_turn_stops_the_next_batch(fleet: Fleet) -> N
 
     # What the first one meets depends on how far the death has come.
     assert "error rate after batch 2: 3 of 18 probe requests failed, first: app1 /health: " in (result.error or "")
-    assert "before the flip 0 of 18" in (result.error or "")
+    assert "before the rollout 0 of 18" in (result.error or "")
     assert result.reverted is True
     assert fleet.seen == [(OFF, OFF)] * 6
 
@@ -208,7 +208,7 @@ def test_requests_that_fail_with_the_new_routing_stop_the_flip_after_the_canary(
 
     assert told.error == (
         "error rate after batch 1: 3 of 3 probe requests failed, first: app1 /report: status 500 instead of 200; "
-        "before the flip 0 of 3 probe requests failed"
+        "before the rollout 0 of 3 probe requests failed"
     )
     assert (told.reverted, len(told.untouched)) == (True, 5)
     assert fleet.seen == [(OFF, OFF)] * 6
@@ -227,7 +227,7 @@ def test_hooks_surround_each_turn_and_a_failing_one_stops_the_flip(fleet: Fleet)
 
     fleet[3].extra["app_drain"] = ["sh", "-c", "echo the balancer does not know app3 >&2; exit 7"]
     result = flip(fleet, batch="2", timeout_s=5)
-    assert result.error == "app3: app_drain ended with 7: the balancer does not know app3"
+    assert result.error == "app3: app_drain exited with status 7: the balancer does not know app3"
     assert [(one.server, one.restarted) for one in result.servers if one.reverted] == [
         ("app2", True),
         ("app3", False),

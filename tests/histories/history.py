@@ -22,7 +22,7 @@ from tests.fix_tables import make_switchover
 from tests.histories.actors import Engine, Session, Stuck, install
 from tests.histories.model import Model, Pair
 from tests.histories.programs import Act, Effect, Writer
-from tests.histories.world import FILES, ITEMS, plan_of, twin_of
+from tests.histories.world import FILES, ITEMS, plan_of, target_of
 
 # What PostgreSQL may answer to a writer at any time; anything else is a finding.
 REFUSALS = {"40001", "40P01", "23505"}
@@ -154,7 +154,7 @@ class History:
     def _program(self, player: Player, engine: Engine) -> Iterator[Act]:
         table = ITEMS
         if self.strategy == "dual-write" and engine.is_done and self.chance.random() < 0.5:
-            table = twin_of()
+            table = target_of()
         return player.writer.transaction(table, lambda: [*self.model.rows, *(pair for pair, _ in player.effects)])
 
     def _take(self, player: Player, rows: list[object] | None, error: psycopg.Error | None) -> None:

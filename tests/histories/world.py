@@ -46,7 +46,7 @@ def plan_of(strategy: str) -> Plan:
     return plan.model_copy(update={"copying": copying})
 
 
-def twin_of() -> Name:
+def target_of() -> Name:
     """Return the partitioned twin's name."""
     return Names(ITEMS).target
 

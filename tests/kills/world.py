@@ -10,7 +10,7 @@ from rehearsal.catalog.tables import Name, split_name
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import as_query
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.table import Switchover
 from tests.fix_tables import EVENTS, SETUP, difference, make_plan, names_of
 from tests.kills.points import START
@@ -49,12 +49,12 @@ def _forward(work: Switchover) -> None:
 _KEYS = ("foreign-keys",)
 _AFTER = (*_KEYS, "guard")
 _ATTACHED = (
-    START, "parent", "unique-indexes", "bound", "validate", "not-null", "cut-over", "parent-statistics"
+    START, "parent", "unique-indexes", "bound", "validate", "not-null", "cutover", "parent-statistics"
 )  # fmt: skip
 
 
 def _split(work: Switchover) -> None:
-    Regrain(work).split()
+    HistorySplit(work).split()
 
 
 def _write_outside(conn: Connection) -> None:
@@ -63,16 +63,16 @@ def _write_outside(conn: Connection) -> None:
 
 # A strategy more is a line more.
 JOURNEYS: dict[str, tuple[Leg, ...]] = {
-    "dual-write": (Leg("forward", _forward, (START, *COPYING, "barrier", "end of capture", "weak keys", *_KEYS)),),
+    "dual-write": (Leg("forward", _forward, (START, *COPYING, "cutover", "end of capture", "weak keys", *_KEYS)),),
     "swap": (
         Leg("forward", _forward, (START, *COPYING, "swap", *_AFTER)),
-        Leg("back", lambda work: work.roll_back(), (START, "swap back", *_AFTER)),
+        Leg("back", lambda work: work.roll_back(), (START, "rollback of the swap", *_AFTER)),
         Leg("again", lambda work: work.switch(), (START, "swap", *_AFTER)),
     ),
     "attach": (
         Leg("forward", _forward, _ATTACHED),
-        Leg("split", _split, (START, "fine twin", *COPYING, "exchange", "split done")),
-        Leg("back", lambda work: work.roll_back(), (START, "way back"), _write_outside),
+        Leg("split", _split, (START, "split target", *COPYING, "exchange", "split done")),
+        Leg("back", lambda work: work.roll_back(), (START, "rollback"), _write_outside),
         Leg("again", _forward, _ATTACHED),
     ),
 }

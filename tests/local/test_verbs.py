@@ -109,7 +109,7 @@ def look_before(at: Place) -> None:
     code, said = at.verb("provision")
     assert (code, "no change" in said, at.env.app_servers[0].url in said) == (0, True, True)
     code, said = at.verb("data", "--rows", ROWS)
-    assert (code, "there already" in said) == (0, True)
+    assert (code, "already existed" in said) == (0, True)
     code, said = at.verb("data", "--rows", "30000")
     assert (code, "as many rows as last time" in said) == (1, True)
     code, said = at.verb("verify")

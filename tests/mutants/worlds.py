@@ -248,7 +248,7 @@ def build_rows(world: World) -> None:
     world.execute("vacuum analyze")
 
 
-def build_twins(world: World) -> None:
+def build_targets(world: World) -> None:
     """Baseline, then twins and triggers as the registry would apply them."""
     must_not_fail(world, "baseline")
     with world.context.session() as conn:
@@ -268,4 +268,4 @@ def must_not_fail(world: World, phase: str) -> None:
     assert verdict.outcome is not Outcome.NO_GO, verdict.reasons
 
 
-BUILD: dict[str, Callable[[World], None]] = {"rows": build_rows, "twins": build_twins, "switched": build_switched}
+BUILD: dict[str, Callable[[World], None]] = {"rows": build_rows, "twins": build_targets, "switched": build_switched}

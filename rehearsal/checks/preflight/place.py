@@ -46,7 +46,7 @@ class Place:
         """The unpartitioned table, whatever it is called now."""
         if self.state == state.SWAPPED:
             return self.names.retired
-        if self.state in (state.ATTACHED, state.REGRAINED):
+        if self.state in (state.ATTACHED, state.SPLIT):
             return HistoryNames(self.names).history
         return self.names.source
 
@@ -54,7 +54,7 @@ class Place:
     def relations(self) -> list[Name]:
         """Every table that rows are read from or written to: leaves are left out."""
         names = [self.names.source, self.source]
-        if self.found and self.state not in (state.SWAPPED, state.ATTACHED, state.REGRAINED):
+        if self.found and self.state not in (state.SWAPPED, state.ATTACHED, state.SPLIT):
             names.append(self.names.target)
         if self.found and self.state == state.ATTACHED:
             names.append(Names(self.source).target)
@@ -62,7 +62,7 @@ class Place:
 
     @property
     def children(self) -> set[Name]:
-        """Tables whose foreign keys a swap has replaced, and its way back restores."""
+        """Tables whose foreign keys a swap has replaced, and its rollback restores."""
         return {one.child for one in from_stored(self.found.detail)} if self.found and self.swapped else set[Name]()
 
     @property

@@ -51,7 +51,7 @@ def _dependent(one: Dependent, facts: Facts, role: str) -> Finding:
     name, strategy = facts.spec.name, facts.plan.strategy
     if one.kind in MOVES and not one.problem and concerns(MOVES[one.kind], strategy):
         return finding(MOVES[one.kind], name, "locked" if one.lock_sql else "", what=one)
-    # The mirror of dual-write cannot write a table with rules; what publishes all tables publishes the twin.
+    # The mirror of dual-write cannot write a table with rules; what publishes all tables publishes the target.
     is_in_the_way = one.problem == "publication-all" or (one.kind == "rule" and one.before_sql is not None)
     if not is_in_the_way and concerns(STAYS[one.kind], strategy):
         return finding(STAYS[one.kind], name, what=one)

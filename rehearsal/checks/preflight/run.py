@@ -1,6 +1,6 @@
 """Which act asks for which checks, and the checks of a whole plan.
 
-Owns the one table (`ASKS`) that says what an act needs. A way back asks for little: nobody is kept from it by what
+Owns the one table (`ASKS`) that says what an act needs. A rollback asks for little: nobody is kept from it by what
 only spoils the way forward.
 """
 
@@ -37,7 +37,7 @@ class Intent(StrEnum):
     MIGRATE = "migrate"
     SWITCHOVER = "switchover"
     ROLLBACK = "rollback"
-    REGRAIN = "regrain"
+    SPLIT = "split"
     CLEANUP = "cleanup"
     FIX = "fix"
 
@@ -61,7 +61,7 @@ ASKS: Mapping[Intent, frozenset[Ask]] = {
     Intent.MIGRATE: FORWARD,
     Intent.SWITCHOVER: FORWARD,
     Intent.ROLLBACK: frozenset({Ask.ACCESS, Ask.NAMES, Ask.LOG}),
-    Intent.REGRAIN: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.TRIAL}),
+    Intent.SPLIT: frozenset({Ask.ACCESS, Ask.SERVER, Ask.ROOM, Ask.TRIAL}),
     Intent.CLEANUP: frozenset({Ask.ACCESS, Ask.DROP}),
     Intent.FIX: frozenset({Ask.ACCESS}),
 }
@@ -136,7 +136,7 @@ def _check_place(place: Place, act: Intent) -> list[Finding]:
     findings = list(check_access(place)) if Ask.ACCESS in asks else []
     if _is_hidden(findings):
         return findings
-    # Where nothing was swapped, a way back has no name to take and no log to replay.
+    # Where nothing was swapped, a rollback has no name to take and no log to replay.
     skipped = {Ask.NAMES, Ask.LOG} if act == Intent.ROLLBACK and not place.swapped else set[Ask]()
     for ask, check in _CHECKS.items():
         if ask in asks - skipped:
@@ -155,7 +155,7 @@ def _is_hidden(findings: list[Finding]) -> bool:
 
 def _trial(place: Place, act: Intent) -> Iterator[Finding]:
     """Try what will run; to split an attached table's history, its rows are copied as a swap copies them."""
-    if act != Intent.REGRAIN:
+    if act != Intent.SPLIT:
         yield from check_trial(place) if place.state in NOT_COPIED else ()
         return
     table = place.table()
@@ -217,6 +217,6 @@ def _check_room(here: list[Place], act: Intent, server: Mapping[str, Any], free:
             continue
         bytes_now = place.row("preflight_table", oid=table.oid)["total_bytes"]
         # With attach no row is copied before its history is split: two more indexes at most are built.
-        need += bytes_now // (1 if place.plan.traits.copies or act == Intent.REGRAIN else 8)
+        need += bytes_now // (1 if place.plan.traits.copies or act == Intent.SPLIT else 8)
         leaves += 30 * (1 + len(table.indexes))
     return [*check_room(need, free), *check_wal_files(need, server), *check_lock_slots(leaves, server)]

@@ -47,7 +47,7 @@ def check_drill(conn: Connection, scratch: Database) -> Iterator[Finding]:
 
 def check_room(need: int, free: int | None) -> Iterator[Finding]:
     """Look whether the disk has room for `need` bytes of tables, where it can be seen."""
-    # Twin and its indexes, and as much WAL again (measured: 228 MB for 190 MB of rows and indexes).
+    # Target and its indexes, and as much WAL again (measured: 228 MB for 190 MB of rows and indexes).
     if free is not None and free < 2 * need:
         yield finding("room", "disk", free=f"{free / 1e9:.1f}", needed=f"{2 * need / 1e9:.1f}")
 

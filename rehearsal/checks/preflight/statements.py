@@ -109,7 +109,7 @@ def _is_ours(text: str, headers: frozenset[str]) -> bool:
 
 def _unseen(hidden: Any, forgotten: Any) -> Iterator[str]:
     if hidden:
-        yield f"{hidden} statements of other roles may not be read (grant pg_read_all_stats)"
+        yield f"{hidden} statements of other roles are hidden: the role lacks privilege pg_read_all_stats"
     if forgotten:
         yield f"it was full and has forgotten its rarest statements {forgotten} times"
 

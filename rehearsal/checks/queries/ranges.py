@@ -158,7 +158,7 @@ def expected_leaves(
 
 
 def _home(conn: Connection, files: SqlFiles, source: Table, target: Table, key: str, value: str) -> str:
-    """Return the leaf that a key belongs into."""
+    """Return the leaf that a key belongs to."""
     pair = read_pair(conn, files, source.name, target.name, key)
     bucket: int = scalar(conn, files.query("parity/home.sql.j2", pair=pair, value=value))
     oid: int = pair.oids[bucket]

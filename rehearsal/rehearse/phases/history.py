@@ -17,7 +17,7 @@ from rehearsal.rehearse.untouched import check_content
 def unchanged(context: Context) -> None:
     """Compare content, structure and figures with those of before, while writers are at work."""
     context.writers.ensure("history")
-    same = check_content(context, "after the cut-over")
+    same = check_content(context, "after the cutover")
     with context.session("structure") as conn:
         for spec in context.plan.tables:
             history, parent = context.pair(conn, spec)
@@ -26,7 +26,7 @@ def unchanged(context: Context) -> None:
             compare_figures(context, conn, spec, parent)
             if spec.default_partition:
                 check_default(context, conn, spec)
-    check_definition(context, "after the cut-over")
+    check_definition(context, "after the cutover")
     context.row_counts("history unchanged")
     context.writers.settle("history")
     if not same:

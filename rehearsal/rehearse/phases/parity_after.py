@@ -27,7 +27,7 @@ def parity_after(context: Context) -> None:
             source, target = context.pair(conn, spec)
             check_shape(context, conn, spec, source, target)
             compare_figures(context, conn, spec, target)
-    check_definition(context, "after the switch")
+    check_definition(context, "after the switchover")
     context.row_counts("parity after")
     context.writers.settle("parity-after")
     if any(report.unexplained for report in reports):

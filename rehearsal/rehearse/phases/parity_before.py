@@ -9,7 +9,7 @@ from rehearsal.switchover.parity import ParityReport, compare, parity_text
 
 
 def parity_before(context: Context) -> None:
-    """Compare before any row is copied: the twin may lack rows here and only here, but must hold no wrong one."""
+    """Compare before any row is copied: the target may lack rows here and only here, but must hold no wrong one."""
     reports: list[ParityReport] = []
     with context.session("parity") as conn:
         for spec in context.plan.tables:
@@ -24,7 +24,7 @@ def parity_before(context: Context) -> None:
                 "parity-before",
                 spec.name,
                 wrong == 0,
-                f"{report.source_count:,} rows, {report.target_count:,} in the twin, {wrong} of them wrong",
+                f"{report.source_count:,} rows, {report.target_count:,} in the target, {wrong} of them wrong",
                 differences=report.differences,
             )
     context.run.attach("pre_migration_parity.txt", parity_text(reports))

@@ -30,16 +30,16 @@ def roll_back(context: Context) -> None:
     record_times(context, time.monotonic() - decided)
     judge_move(context, on=False)
     proof.after_rollback()
-    check_definition(context, "after the way back", back=True)
+    check_definition(context, "after the rollback", back=True)
     context.row_counts("rolled back")
     record_service(context, results, injected_s=decided - began)
 
 
 def record_times(context: Context, seconds: float) -> None:
-    """Hold both ways back against the same limit: the rollback just now, and the restore of the backup."""
+    """Hold both rollbacks against the same limit: the rollback just now, and the restore of the backup."""
     limit = context.plan.gates.rollback_max_s
     observed = f"{seconds:.1f} s from the decision to every server answering (limit {limit:.0f} s)"
-    context.run.record("rollback-time", "by the way back", seconds <= limit, observed, seconds=seconds)
+    context.run.record("rollback-time", "by the rollback", seconds <= limit, observed, seconds=seconds)
     record_restore_time(context, limit)
 
 

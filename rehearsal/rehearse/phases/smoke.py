@@ -89,7 +89,7 @@ def run_commands(context: Context) -> None:
             seconds, said = time.monotonic() - started, done.stdout + done.stderr
             context.run.append_text("commands.log", f"$ {' '.join(argv)}\n{said}\n")
             last = (said.strip().splitlines() or ["nothing printed"])[-1][:200]
-            observed = f"ended with {done.returncode} after {seconds:.1f} s: {last}"
+            observed = f"exited with status {done.returncode} after {seconds:.1f} s: {last}"
             context.run.record("smoke", f"{server.name} {command.name}", done.returncode == 0, observed)
 
 

@@ -11,8 +11,8 @@ from rehearsal.rehearse.structure import check_triggers
 from rehearsal.switchover.changes import render_changes
 
 
-def make_twins(context: Context) -> None:
-    """Render twins and triggers, let the registry apply them, and prove that a second run changes nothing."""
+def make_targets(context: Context) -> None:
+    """Render targets and triggers, let the registry apply them, and prove that a second run changes nothing."""
     ask_first(context, Intent.MIGRATE)
     with context.session("render") as conn:
         rendered = render_changes(conn, context.files, context.plan, context.run.began)
@@ -27,7 +27,7 @@ def make_twins(context: Context) -> None:
         changes=len(changes),
     )
     check_triggers(context)
-    context.row_counts("twins made")
+    context.row_counts("targets made")
 
 
-PHASE = Phase("twins", "Partitioned twins and triggers", "target-structure", make_twins)
+PHASE = Phase("twins", "Partitioned targets and triggers", "target-structure", make_targets)

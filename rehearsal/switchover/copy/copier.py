@@ -1,4 +1,4 @@
-"""Copy of existing rows into the twin: ranges of blocks, several sessions, each chunk its own short transaction.
+"""Copy of existing rows into the target: ranges of blocks, several sessions, each chunk its own short transaction.
 
 Owns the ledger of chunks. Resumes after `kill -9`: a chunk's row in `rehearsal.chunk` commits with its rows. Chunks
 are planned as large as they may be; one that turns out too large (by bytes, by time, by a timeout) is split: its first
@@ -251,7 +251,7 @@ class Worker:
         return (
             f"copy of {dotted(self.copier.shape.names.source)}: a chunk of {self.size.last} blocks failed "
             f"{failures} times in a row: {' '.join(str(exc).split())}. What was copied is kept: raise "
-            "copy.chunk_timeout_s or end what stands in the way, then run again"
+            "copy.chunk_timeout_s or end the sessions that block it, then run again"
         )
 
 

@@ -1,8 +1,8 @@
-"""Drain of a key log: the follower takes over what the authority has now.
+"""Replay of a change log: the target takes over what the source has now.
 
 Owns the rule that makes the copy exact: a log holds keys, never operations; a key is taken off the log, its row goes
-out of the follower, and the authority's row of this moment comes in, all in one transaction. The order of keys does
-not matter and a drain may be repeated (`tests/postgres/switchover/test_race_matrix.py`: 0 divergences in 12 cells).
+out of the target, and the source's row of this moment comes in, all in one transaction. The order of keys does
+not matter and a replay may be repeated (`tests/postgres/switchover/test_race_matrix.py`: 0 divergences in 12 cells).
 """
 
 from __future__ import annotations
@@ -184,13 +184,13 @@ def drain_to_zero(drain: Drain, conn: Connection) -> None:
 
 def _unique_message(drain: Drain, exc: errors.UniqueViolation) -> str:
     return (
-        f"drain of {'.'.join(drain.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `invoke db.verify` "
+        f"replay of {'.'.join(drain.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `invoke db.verify` "
         f"lists the values that repeat in {'.'.join(drain.authority)}: delete or renumber one of each"
     )
 
 
 def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:
-    """Return the statement that takes logged rows out of the freshly copied twin, before it has an index."""
+    """Return the statement that takes logged rows out of the freshly copied target, before it has an index."""
     columns = log_columns(shape)
     return files.render(
         "steps/settle.sql.j2",

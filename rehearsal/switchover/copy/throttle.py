@@ -85,7 +85,7 @@ def reasons(reading: Reading, pace: Pace, crowd: Crowd, share: float = 1.0) -> d
         calm = crowd.calm_ms
         most = max(pace.probe_floor_ms, pace.probe_factor * (calm or 0))
         if reading.probe_ms > most * share:
-            usual = "it was never calm" if calm is None else f"{calm:.1f} ms when it was calm"
+            usual = "the server was never quiet" if calm is None else f"{calm:.1f} ms when the server was quiet"
             found["probe"] = f"a lookup takes {reading.probe_ms:.1f} ms, {usual}"
     found |= _above("lag", reading.replica_lag_s, pace.max_replica_lag_s, share, "a standby lags {:.1f} s")
     found |= _above("wal", reading.wal_mb_s, pace.max_wal_mb_s, share, "{:.0f} MB of WAL a second")
@@ -276,7 +276,7 @@ class Pacer:
             self.tell(PaceChanged(self.what, text, tuple(slow.values()), round(self.places, 2)))
         elif self._kinds and self.places >= self.workers:
             self._lowest, self._kinds = math.inf, frozenset()
-            self.tell(PaceChanged(self.what, f"{self.what} at full pace again", places=self.places))
+            self.tell(PaceChanged(self.what, f"{self.what} at full speed again", places=self.places))
 
 
 def make_pacer(
@@ -288,7 +288,7 @@ def make_pacer(
     told = {event.what.text for event in run.events() if isinstance(event.what, PaceChanged)}
     cores = "cores:" if plan.pace.cores else None
     for blind in signals.blind:
-        text = f"the pace does not see {blind}"
+        text = f"the throttle does not see {blind}"
         if text not in told and not (cores and cores in text):
             run.tell(PaceChanged(what, text))
     watch = PauseWatch(plan.name, lambda pause: run.tell(_of_pause(what, pause)))

@@ -1,7 +1,7 @@
 """Parity: whether source and target hold the same rows, exactly, while writers work.
 
 Everything is read in one snapshot that several sessions share, so a difference is a difference and never a write that
-came in between. Digest each leaf, drill into those that differ, explain what the key log of the same snapshot
+came in between. Digest each leaf, drill into those that differ, explain what the change log of the same snapshot
 announces, and prove each time, on scratch rows, that corruption would be seen. No table is ever written.
 """
 

@@ -1,4 +1,4 @@
-"""Which rows differ: class, identity and both images of each, and whether the key log explains it.
+"""Which rows differ: class, identity and both images of each, and whether the change log explains it.
 
 Owns the words for differences. Looks only into the leaves whose digests differ.
 """
@@ -23,7 +23,7 @@ KINDS = {
     "stale": "columns differ",
     "moved": "same primary key under another partition key",
     "duplicate": "its primary key is in the target more than once",
-    "misrouted": "in a partition that its key does not belong into",
+    "misrouted": "in a partition that its key does not belong to",
     "unseen": "partitions whose digests differ, but no row of them was found",
 }
 
@@ -42,7 +42,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Drilled:
-    """Counts by class, how many of them the key log explains, and the first examples of each class."""
+    """Counts by class, how many of them the change log explains, and the first examples of each class."""
 
     counts: dict[str, int] = field(default_factory=dict[str, int])
     explained: int = 0

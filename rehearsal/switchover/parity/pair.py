@@ -47,7 +47,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A leaf of the target and the buckets of keys that belong into it; oid 0 stands for keys without a leaf."""
+    """A leaf of the target and the buckets of keys that belong to it; oid 0 stands for keys without a leaf."""
 
     name: Name
     oid: int
@@ -99,7 +99,7 @@ class Pair:
 
     @property
     def oids(self) -> tuple[int, ...]:
-        """For each bucket the leaf that its keys belong into."""
+        """For each bucket the leaf that its keys belong to."""
         by_bucket = {bucket: leaf.oid for leaf in self.leaves for bucket in leaf.buckets}
         return tuple(by_bucket[bucket] for bucket in range(self.bucket_count))
 
@@ -109,7 +109,7 @@ class Pair:
         return next((leaf.oid for leaf in self.leaves if None in leaf.buckets), 0)
 
     def spans(self, leaves: Sequence[Leaf]) -> tuple[Span, ...]:
-        """Return the keys that belong into the leaves, neighbouring ranges joined."""
+        """Return the keys that belong to the leaves, neighbouring ranges joined."""
         buckets = sorted(bucket for leaf in leaves for bucket in leaf.buckets if bucket is not None)
         null = [Span(is_null=True)] if any(None in leaf.buckets for leaf in leaves) else []
         if self.method == "range":
@@ -208,7 +208,7 @@ def _split(conn: Connection, files: SqlFiles, pair: Pair) -> Pair:
 def _leaves(
     target: Table, parts: Sequence[Partition], taken: Sequence[tuple[int | None, ...]], count: int
 ) -> tuple[Leaf, ...]:
-    """Return the leaves; what none of them takes belongs into DEFAULT, or has no place."""
+    """Return the leaves; what none of them takes belongs to DEFAULT, or has no place."""
     left = [one for one in (*range(count), None) if all(one not in buckets for buckets in taken)]
     leaves = [Leaf(one.name, one.oid, is_default=False, buckets=own) for one, own in zip(parts, taken, strict=True)]
     default = next((one for one in target.partitions if one.is_default and not one.detach_pending), None)

@@ -33,7 +33,7 @@ class LeafParity:
 class ParityReport:
     """What one comparison saw in one snapshot.
 
-    `differences` counts by class; `unexplained` are those that no entry of the key log announces. `self_test` is
+    `differences` counts by class; `unexplained` are those that no entry of the change log announces. `self_test` is
     None when it was not asked for or not possible; `self_test_note` says which classes it saw, or why there is none.
     """
 
@@ -77,7 +77,7 @@ class ParityReport:
 
     def _lines(self) -> Iterator[str]:
         yield f"table {dotted(self.source)}"
-        yield f"  twin {dotted(self.target)}"
+        yield f"  target {dotted(self.target)}"
         matches = "MATCH" if self.is_equal else "MISMATCH"
         yield f"  {matches} rows {self.source_count} in source, {self.target_count} in target"
         width = max((len(leaf.name) for leaf in self.leaves), default=0)
@@ -88,7 +88,7 @@ class ParityReport:
             )
         yield f"  rows in DEFAULT: {self.in_default}, null keys: {self.null_keys}"
         yield f"  differences: {_counts(self.differences)}"
-        yield f"  explained by the key log: {self.explained}, unexplained: {self.unexplained}"
+        yield f"  explained by the change log: {self.explained}, unexplained: {self.unexplained}"
         yield f"  self-test: {_said(self.self_test)} ({self.self_test_note})"
         yield from _examples(self.examples)
 
@@ -108,7 +108,7 @@ def _said(passed: bool | None) -> str:  # noqa: FBT001 -- a value that is shown,
 
 def _examples(examples: Iterable[Difference]) -> Iterator[str]:
     for one in examples:
-        explained = ", in the key log" if one.explained else ""
+        explained = ", in the change log" if one.explained else ""
         yield f"  {one.kind} {', '.join(str(value) for value in one.identity)} in {one.leaf}{explained}"
         yield f"    source {_image(one.source_row)}"
         yield f"    target {_image(one.target_row)}"

@@ -43,7 +43,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the relations hold: the source, the leaf that the rows belong into, the other leaves; and the key log."""
+    """What the relations hold: the source, the leaf that the rows belong to, the other leaves; and the change log."""
 
     source: tuple[Image, ...] = ()
     home: tuple[Image, ...] = ()
@@ -71,7 +71,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Scratch rows numbered from 1, their identities, and the leaf that they belong into."""
+    """Scratch rows numbered from 1, their identities, and the leaf that they belong to."""
 
     conn: Connection
     files: SqlFiles
@@ -160,7 +160,7 @@ def typed(pair: Pair) -> dict[str, Encoded]:
 
 
 def find_rows(conn: Connection, files: SqlFiles, pair: Pair, sums: tuple[Sums, Sums]) -> Scratch:
-    """Copy rows of the first relation that has any which belong into a leaf, else make some up.
+    """Copy rows of the first relation that has any which belong to a leaf, else make some up.
 
     Raises:
         CannotSee: there are no rows, and none can be made up.
@@ -190,7 +190,7 @@ def _sample(conn: Connection, files: SqlFiles, pair: Pair, relation: Name, where
 
 
 def _chosen(conn: Connection, files: SqlFiles, pair: Pair, origin: Origin, found: Sequence[Sampled]) -> Scratch | None:
-    """Take rows of one leaf, each primary key once; None if no row belongs into any."""
+    """Take rows of one leaf, each primary key once; None if no row belongs to any."""
     keys = len(pair.primary_key)
     once = {identity[:keys]: (place, bucket, identity) for place, bucket, identity in reversed(found)}
     by_leaf = {
@@ -207,7 +207,7 @@ def _chosen(conn: Connection, files: SqlFiles, pair: Pair, origin: Origin, found
 
 
 def _make_up(conn: Connection, files: SqlFiles, pair: Pair) -> Scratch:
-    """Make rows up, with a key that belongs into a leaf."""
+    """Make rows up, with a key that belongs to a leaf."""
     made = _made_values(conn, pair)
     for key in (*_keys_of_leaves(pair), made[pair.key]):
         # Rows that have nothing but one key would be one row.
@@ -218,7 +218,7 @@ def _make_up(conn: Connection, files: SqlFiles, pair: Pair) -> Scratch:
         found = _sample(conn, files, staged, ("", ROWS), "rehearsal number")
         if scratch := _chosen(conn, files, pair, origin, found):
             return scratch
-    message = "there are no rows, and no key that belongs into a partition could be made up"
+    message = "there are no rows, and no key that belongs to a partition could be made up"
     raise CannotSee(message)
 
 
@@ -245,7 +245,7 @@ def _working(conn: Connection, column: Encoded, *, needed: bool) -> Iterator[Quo
 
 
 def _keys_of_leaves(pair: Pair) -> list[Quoted]:
-    """Return keys that belong into leaves: lower bounds, or values of a list."""
+    """Return keys that belong to leaves: lower bounds, or values of a list."""
     shift = 1 if pair.method == "range" else 0
     numbers = [bucket - shift for leaf in pair.leaves if leaf.oid for bucket in leaf.buckets if bucket is not None]
     return [quote_literal(pair.bounds[number]) for number in numbers if 0 <= number < len(pair.bounds)][:TAKEN]

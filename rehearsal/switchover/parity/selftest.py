@@ -30,7 +30,7 @@ set local lock_timeout = '500ms'; set local statement_timeout = '60s'; set local
 set local idle_in_transaction_session_timeout = '60s'
 """
 
-# Class, identity, and whether the key log explains it.
+# Class, identity, and whether the change log explains it.
 Expected = set[tuple[str, Identity, bool]]
 
 
@@ -56,7 +56,7 @@ def run_self_test(database: Database, files: SqlFiles, pair: Pair, sums: tuple[S
         except (psycopg.DataError, psycopg.NotSupportedError) as exc:
             return None, f"rows cannot be compared one by one: {_first_line(exc)}"
         time.sleep(random.uniform(0.05, 0.1) * (attempt + 1))  # noqa: S311 -- jitter between tries for a lock
-    return None, f"no row could be read in {ATTEMPTS} tries: {reason}"
+    return None, f"no row could be read in {ATTEMPTS} attempts: {reason}"
 
 
 def _attempt(database: Database, files: SqlFiles, pair: Pair, sums: tuple[Sums, Sums]) -> tuple[bool | None, str]:
@@ -163,7 +163,7 @@ class _Examiner:
         if len(rows) > 1:
             second = self.scratch.identities[1]
             expected = {("missing", first, True), ("missing", second, False)}
-            yield "missing row beside one in the key log", Scene(rows, rows[2:], log=(1,)), expected
+            yield "missing row beside one in the change log", Scene(rows, rows[2:], log=(1,)), expected
         yield from self._stale()
         yield from self._rekeyed()
         if self.pair.key not in self.pair.primary_key:

@@ -124,7 +124,7 @@ class Strategy(Protocol):
         ...
 
     def require_end(self, work: TableWork, conn: Connection, /) -> None:
-        """Refuse to end the way back of a table that is not switched, or whose rows differ.
+        """Refuse to give up the rollback of a table that is not switched, or whose rows differ.
 
         Raises:
             PreconditionError: says why.
@@ -132,7 +132,7 @@ class Strategy(Protocol):
         ...
 
     def end(self, work: TableWork, conn: Connection, /) -> str:
-        """End the way back for good, and return what became of it. Locks: see each strategy.
+        """Give up the rollback for good, and return what became of it. Locks: see each strategy.
 
         Raises:
             LockNotAcquired: the table was in use for longer than the budget; nothing was dropped.

@@ -103,7 +103,7 @@ class Copied(ABC):
         Where both tables are mirrored synchronously there is nothing to follow. A key that a killed repair left in the
         log stays there: beside the mirrors a replay is exact only under a lock (`repair.resync`).
         """
-        with work.session("drain", "follow") as conn:
+        with work.session("replay", "follow") as conn:
             if work.migration(conn).state == state.MIRRORED:
                 return 0
             follow = Follow(work)

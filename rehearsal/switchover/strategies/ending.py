@@ -1,4 +1,4 @@
-"""The end of the way back: when it may come. Owns the stable days, and the last comparison of all rows."""
+"""The end of what a rollback needs: when it may come. Owns the stable days, and the last comparison of all rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def require_stable(work: TableWork, conn: Connection, strategy: Strategy) -> Non
     """
     found, days = work.migration(conn), work.plan.stable_days
     if found.state not in strategy.switched:
-        message = f"{found.source} is {found.state}; only what a swap or a cut-over left can be dropped here"
+        message = f"{found.source} is {found.state}; only what a swap or a cutover left can be dropped here"
         raise PreconditionError(message)
     query = "select changed_at from rehearsal.migration where id = %s"
     for (switched,) in conn.execute(query, [found.id]):

@@ -1,4 +1,4 @@
-"""What hangs on a table and has to be carried to its twin: rights, policies, triggers, statistics, options, comments.
+"""What hangs on a table and has to be carried to its target: rights, policies, triggers, statistics, options, comments.
 
 Owns what the carrying parts of the SQL steps are filled with. Reads the catalog only. What cannot be carried is
 refused in `preflight`; that nothing was forgotten is proved by `carried`, which knows nothing of this module.
@@ -55,7 +55,7 @@ def leaf_options(table: Table, carried: Carried) -> list[str]:
 
 
 def statistics_name(one: Carried, suffix: str) -> Name:
-    """Return the name of a statistics object of the twin, or of the retired table."""
+    """Return the name of a statistics object of the target, or of the retired table."""
     return one["schema"], fit(one["name"], suffix)
 
 
@@ -79,7 +79,7 @@ def late_values(
 ) -> dict[str, Any]:
     """Return what `steps/carry.sql.j2` carries once the rows are copied and the indexes built.
 
-    `names` leads from an index of the source to the same one of the twin.
+    `names` leads from an index of the source to the same one of the target.
     """
     carried = read_carried(conn, files, source.oid)
     leaves: dict[str, list[dict[str, Name]]] = {}
@@ -129,7 +129,7 @@ def key_comments(conn: Connection, files: SqlFiles, table: Table) -> dict[str, s
 
 
 def statistics_names(carried: Sequence[Carried]) -> list[dict[str, Name]]:
-    """Return the names of each statistics object: as the source's, the twin's, the retired table's, and history's."""
+    """Return the names of each statistics object: as the source's, the target's, the retired table's, and history's."""
     return [
         {
             "source": (one["schema"], one["name"]),

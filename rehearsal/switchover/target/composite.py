@@ -1,6 +1,6 @@
 """Composite foreign keys: the referencing table carries the partition key, so that a real foreign key can stay.
 
-Prepared online, while the twin is made: a column, a trigger that fills it for every write of the application (which
+Prepared online, while the target is made: a column, a trigger that fills it for every write of the application (which
 need not know of it), a trigger that follows changes of the key, a fill in short transactions. At the swap the foreign
 key is exchanged for one over both columns; validated afterwards. Column and filling trigger stay for good.
 """

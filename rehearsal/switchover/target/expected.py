@@ -67,18 +67,18 @@ def _add_key(wanted: Expected, shape: Shape, key_sql: str) -> None:
             wanted.change(one, "definition", add_column(text, key_sql), reason)
 
 
-def twin_names(source: Table, target: Table, shape: Shape, statistics: Sequence[Carried]) -> dict[str, str]:
-    """Return the subjects of a twin's own names -> those of the source: indexes, their constraints, statistics."""
+def names_of_target(source: Table, target: Table, shape: Shape, statistics: Sequence[Carried]) -> dict[str, str]:
+    """Return the subjects of a target's own names -> those of the source: indexes, their constraints, statistics."""
     names: dict[str, str] = {}
     for plan in plan_indexes(source, shape):
         ours, theirs = quote_ident(plan.source_name), quote_ident(plan.parent_name(target.name))
         for noun in ("index", "primary key", "unique constraint", "exclusion constraint"):
             names[f"{noun} {theirs}"] = f"{noun} {ours}"
-    return names | twin_statistics(statistics)
+    return names | target_statistics(statistics)
 
 
-def twin_statistics(statistics: Sequence[Carried]) -> dict[str, str]:
-    """Return the subjects of a twin's extended statistics -> those of the source."""
+def target_statistics(statistics: Sequence[Carried]) -> dict[str, str]:
+    """Return the subjects of a target's extended statistics -> those of the source."""
     pairs = [(quote_ident(one["target"]), quote_ident(one["source"])) for one in statistics_names(statistics)]
     return {f"statistics {target}": f"statistics {source}" for target, source in pairs}
 

@@ -17,7 +17,7 @@ from rehearsal.switchover.names import Names
 
 
 def foreign_key_sql(source: Table, target: Table) -> tuple[list[str], list[str], list[str]]:
-    """Return three lists for the twin's foreign keys: NOT VALID on leaves, VALIDATE on leaves, adopt at the parent.
+    """Return three lists for the target's foreign keys: NOT VALID on leaves, VALIDATE on leaves, adopt at the parent.
 
     A foreign key that is validated on every leaf is adopted by the parent without a scan (measured: 1 ms).
     """

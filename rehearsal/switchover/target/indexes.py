@@ -1,4 +1,4 @@
-"""Indexes and foreign keys of the twin, built late: leaf by leaf in several sessions, then adopted by the parent.
+"""Indexes and foreign keys of the target, built late: leaf by leaf in several sessions, then adopted by the parent.
 
 Building indexes and checking foreign keys row by row during the copy is most of what a plain loop costs
 (docs/benchmarks.md). Every function may be repeated: what is there already is left alone.
@@ -25,7 +25,7 @@ from rehearsal.switchover.target.target import Shape
 
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
-    """One index of the source as the twin shall have it."""
+    """One index of the source as the target shall have it."""
 
     source_name: str
     is_primary: bool
@@ -54,7 +54,7 @@ class IndexPlan:
 
 
 def plan_indexes(source: Table, shape: Shape) -> tuple[IndexPlan, ...]:
-    """Return the indexes that the twin needs: those of the source, the partition key added where it must be.
+    """Return the indexes that the target needs: those of the source, the partition key added where it must be.
 
     Raises:
         PreconditionError: an index cannot be carried as it is.

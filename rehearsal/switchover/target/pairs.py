@@ -18,7 +18,7 @@ from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover.target.carry import read_carried
-from rehearsal.switchover.target.expected import expect, renamed, twin_names
+from rehearsal.switchover.target.expected import expect, names_of_target, renamed
 from rehearsal.switchover.target.target import Shape
 
 MOVING = ("sequence of column ", "foreign key ", "publication ", "view ", "materialized view ", "function ", "type ",
@@ -30,7 +30,7 @@ INDEXED = ("index ", "unique constraint ")
 
 def target_names(conn: Connection, files: SqlFiles, plain: Table, parted: Table, shape: Shape) -> dict[str, str]:
     """Return the subjects of a target's own names -> those of its source."""
-    return twin_names(plain, parted, shape, read_carried(conn, files, plain.oid)["statistics"])
+    return names_of_target(plain, parted, shape, read_carried(conn, files, plain.oid)["statistics"])
 
 
 def retired_names(detail: Mapping[str, list[dict[str, Name | None]]]) -> dict[str, str]:

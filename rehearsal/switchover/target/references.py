@@ -1,11 +1,11 @@
-"""Foreign keys that point at a table: what the plan decided for each, at the swap and on the way back.
+"""Foreign keys that point at a table: what the plan decided for each, at the swap and on the rollback.
 
 A foreign key needs a unique index on what it refers to, and a partitioned table has none without its key.
 `loose` puts triggers on both sides in the place of the foreign key, with its ON DELETE and ON UPDATE, its name in the
 errors and its deferral; rows that point at nothing are looked for in every comparison, since two cases get past
 triggers: a REPEATABLE READ transaction that deletes a row which was referred to after its snapshot, and sessions with
 session_replication_role = replica. `composite` (`composite`) gives the referencing table the partition key too, so
-that a real foreign key stays. The way back restores the foreign key, validated after the commit.
+that a real foreign key stays. The rollback restores the foreign key, validated after the commit.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _replacement(files: SqlFiles, one: Reference, parent: Name, key: str) -> str
 
 
 def restore(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
-    """Return the statements of the way back: what replaced a key goes before the renames, the key comes after them."""
+    """Return the statements of the rollback: what replaced a key goes before the renames, the key comes after them."""
     before = [
         files.render("steps/loose_off.sql.j2", **values_of(one, parent))
         if one.decision == "loose"
@@ -220,7 +220,7 @@ def lock_children(found: References) -> list[str]:
 
 
 def stored(found: References) -> list[dict[str, Any]]:
-    """Return references as the state of the migration keeps them, for the way back."""
+    """Return references as the state of the migration keeps them, for the rollback."""
     return [asdict(one) for one in found]
 
 
@@ -230,7 +230,7 @@ def from_stored(detail: dict[str, Any]) -> References:
 
 
 def validate_references(conn: Connection, files: SqlFiles, oid: int, wanted: Sequence[Reference]) -> int:
-    """Validate the foreign keys that a swap or a way back made and that were valid before; return how many needed it.
+    """Validate the foreign keys that a swap or a rollback made and that were valid before; return how many needed it.
 
     Locks: SHARE UPDATE EXCLUSIVE on the referencing, ROW SHARE on the referenced table: nobody waits.
 

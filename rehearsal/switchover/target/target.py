@@ -24,10 +24,10 @@ from rehearsal.switchover.target.carry import carry_values
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is needed to write rows of a source and its twin: names and columns.
+    """What is needed to write rows of a source and its target: names and columns.
 
     `uniques` is the plan's decision for each unique index without the key (`uniques`).
-    `log_types` are the types of the identity in a key log: with their collation, since equal must mean the same there.
+    `log_types` are the types of the identity in a change log: with their collation: equal must mean the same there.
     `always` are identity columns GENERATED ALWAYS: such a column of the source can be inserted, but never updated.
     """
 
@@ -163,7 +163,7 @@ def assignments(columns: Iterable[str]) -> str:
 
 
 def log_columns(shape: Shape) -> tuple[str, ...]:
-    """Columns of a key log that hold the identity."""
+    """Columns of a change log that hold the identity."""
     return tuple(f"k{number}" for number in range(1, len(shape.identity) + 1))
 
 
@@ -175,7 +175,7 @@ def is_filled(conn: Connection, target: Table) -> bool:
 
 
 def clear_target_sql(files: SqlFiles, target: Table, *, filled: bool = True) -> str:
-    """Return the statements that empty the twin, if it is filled, and take its indexes off."""
+    """Return the statements that empty the target, if it is filled, and take its indexes off."""
     schema = target.name[0]
     return files.render(
         "steps/clear_target.sql.j2",

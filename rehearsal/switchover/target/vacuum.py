@@ -1,4 +1,4 @@
-"""Vacuum and statistics of a twin that was just filled: leaves in parallel, the parent by itself.
+"""Vacuum and statistics of a target that was just filled: leaves in parallel, the parent by itself.
 
 Autovacuum never analyzes a parent; without a visibility map there are no index-only scans, and unfrozen rows would be
 written once more by the vacuum that comes years later. Locks: SHARE UPDATE EXCLUSIVE on leaves, which blocks nobody.

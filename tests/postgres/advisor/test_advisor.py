@@ -87,7 +87,7 @@ def test_a_plan_is_never_overwritten(conn: Connection, sql_files: SqlFiles, tmp_
     path, _ = write_plan(conn, sql_files, "public.t", tmp_path)
     path.write_text("mine")
 
-    with pytest.raises(UsageError, match="is there already and is not overwritten"):
+    with pytest.raises(UsageError, match="already exists and is not overwritten"):
         write_plan(conn, sql_files, "public.t", tmp_path)
     assert path.read_text() == "mine"
     assert write_plan(conn, sql_files, "public.t", tmp_path, name="other")[0].name == "other.toml"

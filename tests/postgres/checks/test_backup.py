@@ -153,7 +153,7 @@ def test_refusals_name_what_is_wrong(
     with pytest.raises(PreconditionError, match="older than the server's 99"):
         require_version(find_client("pg_dump", bin_folder), 990_000)
     (tmp_path / "b2").mkdir()
-    with pytest.raises(PreconditionError, match="there already"):
+    with pytest.raises(PreconditionError, match="already exists"):
         backup(database, sql_files, [REVENUES], tmp_path / "b2", bin_folder)
     with pytest.raises(PreconditionError, match=r"no table public\.nothing"):
         backup(database, sql_files, [("public", "nothing")], tmp_path / "b3", bin_folder)

@@ -301,6 +301,6 @@ def test_table_without_a_marker_is_refused(conn: Connection, author: Author, tmp
 
     with pytest.raises(PreconditionError, match="no marker"):
         settled(conn, tmp_path, bare)
-    with pytest.raises(PreconditionError, match="cannot settle"):
+    with pytest.raises(PreconditionError, match="cannot reconcile"):
         settle(conn, PLAN, tmp_path, {TABLE: [("public", "nowhere")]}, RUN)
     assert settled(conn, tmp_path).is_clean, author

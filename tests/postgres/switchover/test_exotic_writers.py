@@ -202,7 +202,7 @@ def test_keys_that_are_left_for_the_lock_may_meet_a_deferred_constraint(
     work = following(database, conn, sql_files, run, "swap")
     found = state.read_migration(conn, events)
     exchange = Exchange(sql_files, work.plan, work.shape(conn), found.id)
-    for go in (exchange.swap, exchange.swap_back):
+    for go in (exchange.swap, exchange.roll_back):
         made = scalar(conn, as_query(NEW), ["left for the lock"])
         go(conn, work.policy, lambda: None, work.examine(conn))
         assert scalar(conn, f"select note from {TABLE} where id = %s", [made]) == "left for the lock"

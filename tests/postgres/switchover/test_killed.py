@@ -80,7 +80,7 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
     assert wide.lost(conn, events) == []
 
 
-def test_regrain_killed_at_statement_after_statement_ends_exact(
+def test_split_killed_at_statement_after_statement_ends_exact(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, tmp_path: Path, prepared: Prepared
 ) -> None:
     """Writers go on all the time; every row is in its month, and after the way back nothing of the split is left."""
@@ -88,11 +88,11 @@ def test_regrain_killed_at_statement_after_statement_ends_exact(
     work.switch()
 
     with writing(database, events, writers=2) as writers:
-        assert live(database, tmp_path, "23", "regrain") >= 6
+        assert live(database, tmp_path, "23", "split") >= 6
 
     assert writers.did_everything, writers.acknowledged
     assert writers.lost(conn, events) == []
-    assert state.read_migration(conn, events).state == state.REGRAINED
+    assert state.read_migration(conn, events).state == state.SPLIT
     with writing(database, events, writers=2) as back:
         assert live(database, tmp_path, "7", "back") >= 6
     assert back.lost(conn, events) == []
@@ -112,7 +112,7 @@ def test_a_split_that_was_killed_does_not_stand_in_the_way_back(
     work.switch()
 
     with writing(database, events, writers=2) as writers:
-        live(database, tmp_path, "40", "regrain", "2")
+        live(database, tmp_path, "40", "split", "2")
         assert scalar(conn, "select count(*) from rehearsal.migration") == 2
         assert work.roll_back()
 

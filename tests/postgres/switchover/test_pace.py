@@ -82,7 +82,7 @@ def test_copy_is_slowed_for_busy_sessions_and_says_why(
             text = heard.wait("slowed")
             assert "1 session at work on 1 core" in text
             assert turns.places < plan.copying.workers
-        heard.wait("full pace again")
+        heard.wait("full speed again")
         assert turns.places == plan.copying.workers
 
 
@@ -107,7 +107,7 @@ def test_a_core_is_left_to_others_and_chunks_are_short_for_them(
         with burning(database):
             assert "others are at work; one of 3 cores is theirs" in heard.wait("slowed")
             assert (turns.places, turns.shared) == (2, True)
-        heard.wait("full pace again")
+        heard.wait("full speed again")
         assert (turns.places, turns.shared) == (3, False)
 
 
@@ -121,7 +121,7 @@ def test_lookup_that_waits_slows_the_copy(
         with conn.transaction():
             conn.execute(as_query('lock table public."We""ird Events" in access exclusive mode'))
             heard.wait("a lookup takes")
-        heard.wait("full pace again")
+        heard.wait("full speed again")
 
 
 def test_no_more_workers_than_places(database: Database, sql_files: SqlFiles, events: Name, run: Run) -> None:

@@ -15,7 +15,7 @@ from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state
-from rehearsal.switchover.repair import enable_triggers, resync, twin_leads
+from rehearsal.switchover.repair import enable_triggers, resync, target_leads
 from rehearsal.switchover.strategies.dual_write.barrier import Barrier
 from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
@@ -69,11 +69,11 @@ def test_resync_goes_from_the_table_that_the_application_writes(
     before = scalar(conn, f"select array_agg(t::text order by id) from {written} as t")
 
     assert enable_triggers(conn, mirrored) == [trigger]
-    assert resync(conn, mirrored, twin_leads=leads == "twin") == 5
+    assert resync(conn, mirrored, target_leads=leads == "twin") == 5
 
     assert difference(conn, events, names.target) == (0, 0)
     assert scalar(conn, f"select array_agg(t::text order by id) from {written} as t") == before
-    assert resync(conn, mirrored, twin_leads=leads == "twin") == 0
+    assert resync(conn, mirrored, target_leads=leads == "twin") == 0
 
 
 def test_a_log_left_behind_is_not_drained_while_mirrors_are_on(
@@ -198,7 +198,7 @@ def test_doctor_asks_the_servers_which_side_leads(conn: Connection, mirrored: Sw
     off = start_app("off", USE_PARTITIONED_TABLES="false", ENABLE_PARTITION_ROUTING="false")
 
     def leads(*urls: str) -> bool | None:
-        return twin_leads(conn, mirrored, [AppServer(f"app{number}", url) for number, url in enumerate(urls)])
+        return target_leads(conn, mirrored, [AppServer(f"app{number}", url) for number, url in enumerate(urls)])
 
     assert (leads(on.url), leads(off.url)) == (True, False)
     assert leads(on.url, off.url) is None

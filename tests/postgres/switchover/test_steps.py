@@ -22,7 +22,7 @@ from rehearsal.switchover.outdated import Outdated
 from rehearsal.switchover.repair import resync_sql
 from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.strategies.attach.prepare import Preparation
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack
 from rehearsal.switchover.strategies.dual_write.barrier import Barrier
 from rehearsal.switchover.strategies.swap.exchange import Exchange
@@ -91,7 +91,7 @@ def _swap(work: Switchover, conn: Connection) -> str:
 def _swap_back(work: Switchover, conn: Connection) -> str:
     exchange = _exchange(work, conn)
     live = Catalog(conn, work.files).read(work.names.source)
-    return exchange.swap_back_sql(conn, exchange.moves(conn, live))
+    return exchange.roll_back_sql(conn, exchange.moves(conn, live))
 
 
 CHILD = Reference(
@@ -158,10 +158,10 @@ CASES: dict[str, tuple[str, str, Render]] = {
         "deployed",
         lambda work, conn: chunk_sql(work.files, work.shape(conn), work.names.source, work.names.target, 0, 1),
     ),
-    "drain_take": ("authority", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).take_sql(10)),
-    "drain_put": ("authority", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).put_sql()),
+    "drain_take": ("source", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).take_sql(10)),
+    "drain_put": ("source", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).put_sql()),
     "drain_surplus": (
-        "authority",
+        "source",
         "deployed",
         lambda work, conn: forward_of(work.files, work.shape(conn)).surplus_sql(),
     ),
@@ -175,9 +175,9 @@ CASES: dict[str, tuple[str, str, Render]] = {
     "resync": ("both tables", "deployed", lambda work, conn: resync_sql(forward_of(work.files, work.shape(conn)))),
     "carry": ("source", "following", _carry),
     "swap": ("source", "following", _swap),
-    "guard_on": ("guarded table", "following", lambda work, conn: _exchange(work, conn).guard.on_sql("1")),
+    "guard_on": ("fenced table", "following", lambda work, conn: _exchange(work, conn).guard.on_sql("1")),
     "guard_off": (
-        "guarded table",
+        "fenced table",
         "guarded",
         lambda work, conn: _exchange(work, conn).guard.off_sql(work.names.source),
     ),
@@ -203,11 +203,11 @@ def _cut_over(work: Switchover, conn: Connection) -> str:
 
 
 def _way_back(work: Switchover, conn: Connection) -> str:
-    return Preparation(work).attached(conn).way_back_sql(conn, Catalog(conn, work.files).read(work.names.source))
+    return Preparation(work).attached(conn).roll_back_sql(conn, Catalog(conn, work.files).read(work.names.source))
 
 
-def _regrain(work: Switchover) -> Regrain:
-    return Regrain(work)
+def _split_of(work: Switchover) -> HistorySplit:
+    return HistorySplit(work)
 
 
 def _split(work: Switchover, conn: Connection) -> Split:
@@ -215,8 +215,8 @@ def _split(work: Switchover, conn: Connection) -> Split:
 
 
 def _check(work: Switchover, conn: Connection) -> str:
-    regrain = _regrain(work)
-    return regrain.check_sql(regrain.fine(conn)[0], _split(work, conn))
+    split = _split_of(work)
+    return split.check_sql(split.fine(conn)[0], _split(work, conn))
 
 
 def _unique_index(work: Switchover, conn: Connection) -> str:
@@ -238,10 +238,10 @@ CASES |= {
     "attach": ("source", "ready", _cut_over),
     "attach_undo": ("source", "ready", _attach("attach_undo")),
     "attach_back": ("partitioned table", "attached", _way_back),
-    "regrain_older": ("source", "fine", lambda work, conn: _regrain(work).twin_sql(conn, _split(work, conn))[1]),
-    "regrain_check": ("source", "fine", _check),
-    "regrain_back": ("partitioned table", "regrained", _split_back),
-    "regrain": ("partitioned table", "split", lambda work, conn: _regrain(work).exchange_sql(conn)),
+    "split_older": ("source", "fine", lambda work, conn: _split_of(work).target_sql(conn, _split(work, conn))[1]),
+    "split_check": ("source", "fine", _check),
+    "split_back": ("partitioned table", "regrained", _split_back),
+    "split": ("partitioned table", "split", lambda work, conn: _split_of(work).exchange_sql(conn)),
 }
 OUTSIDE_TRANSACTIONS = {"attach_index"}
 
@@ -251,7 +251,7 @@ def work(database: Database, sql_files: SqlFiles, run: Run, request: pytest.Fixt
     """The switchover that the step belongs to."""
     step: str = request.param
     swaps = "swap" in step or "guard" in step
-    strategy = "attach" if step.startswith(("attach", "regrain")) else "swap" if swaps else "dual-write"
+    strategy = "attach" if step.startswith(("attach", "split")) else "swap" if swaps else "dual-write"
     return make_switchover(database, sql_files, make_plan(strategy), run)
 
 
@@ -284,14 +284,14 @@ def bring_to_history(work: Switchover, conn: Connection, wanted: str) -> None:
     if wanted in ("attached", "fine", "split", "regrained"):
         work.switch()
     if wanted == "fine":
-        conn.execute(as_query(_regrain(work).twin_sql(conn, _split(work, conn))[0]))
+        conn.execute(as_query(_split_of(work).target_sql(conn, _split(work, conn))[0]))
     if wanted == "regrained":
-        _regrain(work).split()
+        _split_of(work).split()
     if wanted == "split":
-        regrain = _regrain(work)
-        regrain.make_target(conn, _split(work, conn))
-        regrain.copy()
-        regrain.check_bounds(conn, _split(work, conn))
+        split = _split_of(work)
+        split.make_target(conn, _split(work, conn))
+        split.copy()
+        split.check_bounds(conn, _split(work, conn))
 
 
 def test_every_step_has_a_case() -> None:

@@ -29,7 +29,7 @@ def test_each_kind_of_reference_is_resolved(tmp_path: Path, monkeypatch: pytest.
         ({"file": "/nowhere/secret"}, "cannot read the password file /nowhere/secret: No such file"),
         ({"env": "NOT_SET_AT_ALL"}, "NOT_SET_AT_ALL with a password is not set"),
         ({"command": ["/nowhere/pass"]}, "/nowhere/pass, does not run"),
-        ({"command": [sys.executable, "-c", "import sys; sys.exit('locked')"]}, "ended with 1: locked"),
+        ({"command": [sys.executable, "-c", "import sys; sys.exit('locked')"]}, "exited with status 1: locked"),
         ({"command": [sys.executable, "-c", ""]}, "is empty"),
         ({"command": [sys.executable, "-c", "print('a\\nb')"]}, "more than one line"),
     ],

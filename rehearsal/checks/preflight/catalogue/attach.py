@@ -45,7 +45,7 @@ ATTACH_ENTRIES: tuple[Entry, ...] = (
         "A key of the table is deferrable",
         Says(
             "a deferrable key",
-            "it would come back from the way back as one that is not",
+            "it would come back from the rollback as one that is not",
             "make it not deferrable, or choose swap",
         ),
         Example(

@@ -43,7 +43,7 @@ PLACE_ENTRIES: tuple[Entry, ...] = (
             "keys that were written are not known, so the other table lacks those writes",
             "make it again from the registry, then `invoke doctor --fix`",
         ),
-        Shown("A switchover under way, and `drop table` or `rename` of its key log", ONLY_THEN),
+        Shown("A switchover under way, and `drop table` or `rename` of its change log", ONLY_THEN),
     ),
     Entry(
         "capture-off",

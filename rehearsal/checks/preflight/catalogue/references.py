@@ -53,7 +53,7 @@ REFERENCE_ENTRIES: tuple[Entry, ...] = (
     Entry(
         "own-reference",
         "The table refers to itself",
-        Says(POINTS, "the source keeps it, the twin cannot have it", "drop it before"),
+        Says(POINTS, "the source keeps it, the target cannot have it", "drop it before"),
         Example(
             "alter table public.message add answers bigint references public.message (id);",
             "alter table public.message drop answers;",
@@ -64,7 +64,7 @@ REFERENCE_ENTRIES: tuple[Entry, ...] = (
     Entry(
         "stays-reference",
         "A foreign key points at the table, and goes on pointing at the source",
-        warns(POINTS, "the source keeps it, the twin cannot have it", "decide when the source is given up"),
+        warns(POINTS, "the source keeps it, the target cannot have it", "decide when the source is given up"),
         Example(REPLY, DROP, strategy="dual-write"),
         strategies=DUAL_WRITE,
     ),

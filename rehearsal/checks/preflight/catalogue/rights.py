@@ -9,7 +9,7 @@ AS_MIGRATOR = "set role migrator;"
 HIDDEN = "role {role} would see, copy, compare and keep only the rows that policies show it"
 BYPASS = "as superuser: alter role {role_name} bypassrls"
 STATS = (
-    "the role may not read other sessions' state",
+    "the role lacks the privilege to read other sessions' state",
     "blockers and old snapshots would not be seen",
     "grant pg_monitor to the role",
 )
@@ -23,7 +23,7 @@ def _as_migrator(bad_sql: str, good_sql: str, along: frozenset[str] = frozenset(
 RIGHT_ENTRIES: tuple[Entry, ...] = (
     Entry(
         "right-read-stats",
-        "The role may not see what other sessions do",
+        "The role lacks the privilege to see what other sessions do",
         Says(*STATS),
         _as_migrator("revoke pg_monitor from migrator;", "grant pg_monitor to migrator;"),
         # A rehearsal must say who blocks; a single verb is only slower without.
@@ -31,15 +31,15 @@ RIGHT_ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         "right-createdb",
-        "The role may not make the scratch database of the restore drill",
-        warns("the role may not create databases", NO_DRILL, "alter role … createdb"),
+        "The role lacks the privilege to create the scratch database of the restore drill",
+        warns("the role lacks the privilege to create databases", NO_DRILL, "alter role … createdb"),
         _as_migrator("alter role migrator nocreatedb;", "alter role migrator createdb;"),
     ),
     Entry(
         "right-create",
-        "The role may not make tables where the table lies",
+        "The role lacks the privilege to create tables where the table lies",
         Says(
-            "no right to create in {schema}",
+            "lacks privilege CREATE on {schema}",
             "tables can be neither made nor renamed there",
             "grant create on schema {schema}",
         ),
@@ -89,9 +89,9 @@ RIGHT_ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         "right-trigger-function",
-        "The role may not make one of the table's triggers anew",
+        "The role lacks the privilege to create one of the table's triggers anew",
         Says(
-            "no right to execute {name}",
+            "lacks privilege EXECUTE on {name}",
             "its trigger cannot be made on the partitioned table",
             "grant execute on function {name} to {role}",
         ),
@@ -104,7 +104,7 @@ RIGHT_ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         "right-referenced",
-        "The role may not make one of the table's foreign keys anew",
+        "The role lacks the privilege to create one of the table's foreign keys anew",
         Says(
             "no right to refer to {name}, or to lock it",
             "the foreign key to it cannot be made anew",

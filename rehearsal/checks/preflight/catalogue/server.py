@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rehearsal.checks.preflight.catalogue.entry import Entry, Example, Says, Shown, warns
 
-WAITS = "locks and the barrier would wait for it"
+WAITS = "locks and the cutover would wait for it"
 NO_DRILL = "the restore drill cannot run, and without it there is no GO"
 
 SERVER_ENTRIES: tuple[Entry, ...] = (

@@ -220,7 +220,7 @@ TABLE_ENTRIES: tuple[Entry, ...] = (
     Entry(
         "not-null-not-valid",
         "A NOT NULL of the table is not validated",
-        Says("a NOT NULL that is not valid", "rows without a value have no place in the twin", "validate it first"),
+        Says("a NOT NULL that is not valid", "rows without a value have no place in the target", "validate it first"),
         Example(
             "alter table public.message add constraint has_body not null body not valid;",
             "alter table public.message validate constraint has_body;",

@@ -1,6 +1,6 @@
-"""The cut-over of strategy attach and its way back, each in one short transaction under lock.
+"""The cutover of strategy attach and its rollback, each in one short transaction under lock.
 
-Owns what happens while the application waits. At the cut-over nothing is read and nothing moves. On the way back the
+Owns what happens while the application waits. At the cutover nothing is read and nothing moves. On the rollback the
 rows that were written outside history are put into it under the same lock that detaches it, so that there is one copy
 of every row at every moment and no log is needed (docs/decisions/0007).
 """
@@ -33,7 +33,7 @@ Parts = tuple[set[int], set[int]]
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Cut-over and way back of one table whose split is decided."""
+    """Cutover and rollback of one table whose split is decided."""
 
     files: SqlFiles
     spec: TableSpec
@@ -45,11 +45,11 @@ class Attached:
         return HistoryNames(self.statements.shape.names)
 
     def cut_over_sql(self, source: Table) -> str:
-        """Return the statements of the cut-over."""
+        """Return the statements of the cutover."""
         return self.statements.render("attach", sequences=_sequences(source))
 
-    def way_back_sql(self, conn: Connection, parent: Table) -> str:
-        """Return the statements of the way back; comments on the primary key are those that the parent has now."""
+    def roll_back_sql(self, conn: Connection, parent: Table) -> str:
+        """Return the statements of the rollback; comments on the primary key are those that the parent has now."""
         comments = key_comments(conn, self.files, parent)
         return self.statements.render("attach_back", sequences=_sequences(parent), comments=comments)
 
@@ -72,7 +72,7 @@ class Attached:
             self._attach(held, source)
             state.set_state(held, migration, state.ATTACHED)
 
-        return self._locked(conn, "cut-over", names.target, work, policy, watch)
+        return self._locked(conn, "cutover", names.target, work, policy, watch)
 
     def _attach(self, held: Connection, source: Table) -> None:
         said: list[str] = []
@@ -89,7 +89,7 @@ class Attached:
         self._prove(held, source, before, said)
 
     def _prove(self, held: Connection, source: Table, before: Parts, said: list[str]) -> None:
-        """Refuse a cut-over in which the server did more than to change its catalog."""
+        """Refuse a cutover in which the server did more than to change its catalog."""
         history = self.extra.history
         problems: list[str] = []
         if any(line.startswith("verifying table") and f'"{history[1]}"' in line for line in said):
@@ -102,7 +102,7 @@ class Attached:
             for (name,) in held.execute(self.files.query("queries/not_adopted.sql"), values)
         ]
         if problems:
-            message = f"cut-over of {self.spec.name}: {'; '.join(problems)}; nothing was changed"
+            message = f"cutover of {self.spec.name}: {'; '.join(problems)}; nothing was changed"
             raise StepFailed(message)
 
     def _parts(self, conn: Connection, oid: int) -> Parts:
@@ -111,7 +111,7 @@ class Attached:
         return set(row[0] or ()), set(row[1] or ())
 
     def refuse_duplicates(self, conn: Connection) -> None:
-        """Refuse the way back while a primary key stands in two partitions: the old table has room for one.
+        """Refuse the rollback while a primary key stands in two partitions: the whole table has room for one.
 
         Raises:
             PreconditionError: there are such rows; names them.
@@ -119,7 +119,7 @@ class Attached:
         if found := self._repeated(conn):
             message = (
                 f"{self.spec.name} has rows in several partitions with the same primary key {', '.join(found)}; the "
-                "old table has room for one of each. Correct or delete the surplus rows, then run again"
+                "whole table has room for one of each. Correct or delete the surplus rows, then run again"
             )
             raise PreconditionError(message)
 
@@ -147,7 +147,7 @@ class Attached:
         return any(one.name == self.extra.back_index and one.is_valid for one in indexes)
 
     def refuse_many(self, conn: Connection, policy: LockPolicy) -> None:
-        """Refuse the way back while more rows are outside history than can be brought within the lock's budget.
+        """Refuse the rollback while more rows are outside history than can be brought within the lock's budget.
 
         Raises:
             PreconditionError: there are too many; says how long the lock would be held.
@@ -180,7 +180,7 @@ class Attached:
         parent = Catalog(conn, self.files).read(self.statements.shape.names.source)
         return [leaf.name for leaf in parent.partitions]
 
-    def way_back(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
+    def roll_back(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
         """Detach history, put into it what was written outside, and give it its name again.
 
         `watch` has looked; what was altered since gives the lock back.
@@ -201,18 +201,18 @@ class Attached:
                 refuse_old_snapshots(held)
             parent = Catalog(held, self.files).read(names.source)
             lock_referenced(held, parent.foreign_keys, Mode.SHARE_ROW_EXCLUSIVE)
-            held.execute(as_query(self.way_back_sql(held, parent)))
+            held.execute(as_query(self.roll_back_sql(held, parent)))
             state.forget_steps(held, migration)
             state.set_state(held, migration, state.PREPARED, guard=Guard(self.files, names, migration).move(held))
 
         try:
-            return self._locked(conn, "way back", None, work, policy, watch)
+            return self._locked(conn, "rollback", None, work, policy, watch)
         except errors.UniqueViolation as exc:
-            message = f"way back of {self.spec.name}: {exc.diag.message_detail}; nothing was changed"
+            message = f"rollback of {self.spec.name}: {exc.diag.message_detail}; nothing was changed"
             raise PreconditionError(message) from exc
         except errors.DependentObjectsStillExist as exc:
             message = (
-                f"way back of {self.spec.name}: {exc.diag.message_detail}; made since the cut-over, it would be lost. "
+                f"rollback of {self.spec.name}: {exc.diag.message_detail}; made since the cutover, it would be lost. "
                 "Drop it and run again; nothing was changed"
             )
             raise StepFailed(message) from exc

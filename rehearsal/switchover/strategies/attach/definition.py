@@ -1,4 +1,4 @@
-"""Whether an attached table is what it was before; after the way back, whether anything was left. Reads only."""
+"""Whether an attached table is what it was before; after the rollback, whether anything was left. Reads only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rehearsal.switchover.target.target import Shape
 
 
 def find_differences(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[Difference]:
-    """Return what the table is not any more; while it is not attached, what the way back has left.
+    """Return what the table is not any more; while it is not attached, what the rollback has left.
 
     Raises:
         CannotSee: no definition from before was remembered.
     """
     name = split_name(spec.name)
     found = state.read_migration(conn, name)
-    if found.state not in (state.ATTACHED, state.REGRAINED):
+    if found.state not in (state.ATTACHED, state.SPLIT):
         return find_leftovers(conn, files, spec)
     live = Catalog(conn, files).read(name)
     # History has the new primary key as well, so what it was before is read from what was decided then.

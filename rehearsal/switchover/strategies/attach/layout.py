@@ -20,7 +20,7 @@ from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.target.indexes import plan_indexes
 from rehearsal.switchover.target.target import Shape
 
-# From the validation on, a row at or after the end of history is refused until the cut-over: keep well away from it.
+# From the validation on, a row at or after the end of history is refused until the cutover: keep well away from it.
 HEADROOM = timedelta(days=1)
 MARGIN = timedelta(hours=1)
 
@@ -38,17 +38,17 @@ class HistoryNames:
 
     @property
     def bound(self) -> str:
-        """Check that proves the bound of history, so that the cut-over need not read the rows."""
+        """Check that proves the bound of history, so that the cutover need not read the rows."""
         return fit(self.names.source[1], "_rehearsal_until")
 
     @property
     def key_index(self) -> str:
-        """Unique index that becomes the primary key at the cut-over: the partition key is in it."""
+        """Unique index that becomes the primary key at the cutover: the partition key is in it."""
         return fit(self.names.source[1], "_rehearsal_key")
 
     @property
     def back_index(self) -> str:
-        """Copy of the primary key: keeps it unique within history, and is the primary key after the way back."""
+        """Copy of the primary key: keeps it unique within history, and is the primary key after the rollback."""
         return fit(self.names.source[1], "_rehearsal_back")
 
 
@@ -148,7 +148,7 @@ def fine_bounds(spec: TableSpec, split: Split, oldest: datetime | None) -> tuple
 
 
 def is_near(split: Split, now: datetime) -> bool:
-    """Return whether now is so near to the end of history that rows could be refused before the cut-over."""
+    """Return whether now is so near to the end of history that rows could be refused before the cutover."""
     end = datetime.fromisoformat(split.until)
     return as_utc(end) - now < MARGIN
 

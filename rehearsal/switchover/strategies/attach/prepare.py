@@ -1,7 +1,7 @@
-"""What strategy attach builds before its cut-over, and how that is taken off again. No row is copied.
+"""What strategy attach builds before its cutover, and how that is taken off again. No row is copied.
 
-Each step is a short transaction or a statement that nobody waits for, and may be repeated after a kill. The cut-over
-and its way back are in `cutover`.
+Each step is a short transaction or a statement that nobody waits for, and may be repeated after a kill. The cutover
+and its rollback are in `cutover`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Preparation:
         return HistoryNames(self.work.names)
 
     def attached(self, conn: Connection) -> Attached:
-        """Return the cut-over and its way back, for the split that is decided.
+        """Return the cutover and its rollback, for the split that is decided.
 
         Raises:
             PreconditionError: nothing is decided yet.
@@ -158,7 +158,7 @@ class Preparation:
         self._locked(conn, f"key of {self.work.spec.name} not null", alter)
 
     def refuse_near(self, split: Split) -> None:
-        """Refuse to go on so near to the end of history that rows could be refused before the cut-over.
+        """Refuse to go on so near to the end of history that rows could be refused before the cutover.
 
         Raises:
             PreconditionError: it is too near.
@@ -166,7 +166,7 @@ class Preparation:
         if is_near(split, datetime.now(UTC)):
             message = (
                 f"history of {self.work.spec.name} ends at {split.until}, which is too near: rows would be refused "
-                "before the cut-over. Take the preparation back by `invoke db.rollback` and run again: a later end is "
+                "before the cutover. Take the preparation back by `invoke db.rollback` and run again: a later end is "
                 "chosen"
             )
             raise PreconditionError(message)

@@ -1,4 +1,4 @@
-"""Regrain: the history partition is split into fine partitions while writers are at work.
+"""Split: the history partition is split into the plan's partitions while writers are at work.
 
 History is a table like any other, so the engine of a swap does the work: keys are captured, rows copied, the log
 drained. Only the end differs: instead of a name, partitions are exchanged. Owns that exchange and the way to it.
@@ -41,7 +41,7 @@ class Fine:
 
 
 @dataclass(frozen=True, slots=True)
-class Regrain:
+class HistorySplit:
     """The split of one attached table's history."""
 
     work: TableWork
@@ -71,13 +71,13 @@ class Regrain:
         work = self.work
         with work.session("split") as conn:
             found = work.migration(conn)
-            if found.state not in (state.ATTACHED, state.REGRAINED):
+            if found.state not in (state.ATTACHED, state.SPLIT):
                 message = f"table {work.spec.name} is {found.state}; history can be split once it is attached"
                 raise PreconditionError(message)
             if found.state == state.ATTACHED:
                 split = Split.of_detail(found.detail)
                 if state.find_migration(conn, self.history.source) is None:
-                    work.begin("fine twin")
+                    work.begin("split target")
                     self.make_target(conn, split)
                 self.copy()
                 self.check_bounds(conn, split)
@@ -93,7 +93,7 @@ class Regrain:
         extra = HistoryNames(self.work.names)
         # The copy of the old primary key is unique without the partition key: fine partitions cannot have it.
         drop_index(conn, (extra.history[0], extra.back_index), self.work.policy.budget_s)
-        texts = self.twin_sql(conn, split)
+        texts = self.target_sql(conn, split)
 
         def make(held: Connection) -> None:
             for text in texts:
@@ -112,7 +112,7 @@ class Regrain:
                 follow.watch(found).look(conn)
                 follow.run(conn, found, steps)
 
-    def twin_sql(self, conn: Connection, split: Split) -> list[str]:
+    def target_sql(self, conn: Connection, split: Split) -> list[str]:
         """Return the statements that make the fine partitions and the capture of history."""
         work, history, copied = self.work, self.history, self.copying.work
         values = target_values(conn, work.files, copied.plan, copied.spec, datetime.now(UTC))
@@ -123,23 +123,23 @@ class Regrain:
         older = {"older": work.names.leaf("older"), "target": history.target, "first": bounds[0].lower}
         return [
             work.files.render("steps/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])}),
-            work.files.render("steps/regrain_older.sql.j2", **older),
+            work.files.render("steps/split_older.sql.j2", **older),
             work.files.render("steps/mirror.sql.j2", **self.copying.values(shape)),
         ]
 
     def fine(self, conn: Connection) -> list[Fine]:
         """Return the fine partitions, as they stand under their temporary parent."""
-        twin = self.work.table(conn, self.history.target)
+        target = self.work.table(conn, self.history.target)
         return [
             Fine(leaf.name, leaf.lower, leaf.upper or "", fit(leaf.name[1], "_rehearsal_bounds"))
-            for leaf in twin.partitions
+            for leaf in target.partitions
         ]
 
     def check_sql(self, leaf: Fine, split: Split) -> str:
         """Return the statements that prove the bounds of a fine partition."""
         values = {"leaf": leaf.name, "check": leaf.check, "lower": leaf.lower, "upper": leaf.upper}
         return self.work.files.render(
-            "steps/regrain_check.sql.j2", key=self.work.spec.key, key_type=split.key_type, **values
+            "steps/split_check.sql.j2", key=self.work.spec.key, key_type=split.key_type, **values
         )
 
     def check_bounds(self, conn: Connection, split: Split) -> None:
@@ -155,10 +155,10 @@ class Regrain:
         leaves = [leaf.name for leaf in fine]
         leaves += [one.name for one in parent.partitions if one.name != self.history.source]
         return self.work.files.render(
-            "steps/regrain.sql.j2",
+            "steps/split.sql.j2",
             source=self.work.names.source,
             history=self.history.source,
-            twin=self.history.target,
+            target=self.history.target,
             fine=[asdict(leaf) for leaf in fine],
             foreign_keys=[key.name for key in parent.foreign_keys],
             weak_keys=weak_keys(parent, leaves),
@@ -188,13 +188,13 @@ class Regrain:
             keys = [{"name": key.name, "definition": key.definition} for key in parent.foreign_keys]
             fine = [dotted(leaf) for leaf in leaves]
             guard = Guard(work.files, work.names, migration).move(held)
-            state.set_state(held, migration, state.REGRAINED, foreign_keys=keys, fine=fine, guard=guard)
+            state.set_state(held, migration, state.SPLIT, foreign_keys=keys, fine=fine, guard=guard)
             state.set_state(held, sub.id, state.SWAPPED)
             Sight(work.files, history, history.source, work.names.source).remember(held, work.names.source)
 
         between()
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, history.target, work.names.source)
-        work.locked(conn, f"exchange of the history of {work.spec.name}", exchange, lock=lock, between=between)
+        work.locked(conn, f"cutover to the split history of {work.spec.name}", exchange, lock=lock, between=between)
 
     def _swap_partitions(self, held: Connection) -> None:
         said: list[str] = []

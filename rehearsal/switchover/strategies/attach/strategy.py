@@ -40,10 +40,10 @@ class Attach:
     name: StrategyName = "attach"
     locks = "ACCESS EXCLUSIVE for milliseconds, and SHARE UPDATE EXCLUSIVE while a check is validated: nobody waits"
     changes: Sequence[tuple[str, str]] = (("010", "attach_register"),)
-    switched: Sequence[str] = (state.ATTACHED, state.REGRAINED)
+    switched: Sequence[str] = (state.ATTACHED, state.SPLIT)
 
     def prepare(self, work: TableWork) -> bool:
-        """Build everything that the cut-over needs: parent, unique indexes, validated end of history.
+        """Build everything that the cutover needs: parent, unique indexes, validated end of history.
 
         Returns whether anything was done; a second run on a table that is ready (or attached) does nothing.
         Locks: ACCESS EXCLUSIVE on the table for milliseconds, twice at most; SHARE ROW EXCLUSIVE on referenced tables.
@@ -67,13 +67,13 @@ class Attach:
             return True
 
     def cut_over(self, work: TableWork) -> bool:
-        """Cut over: the old table becomes a partition, the parent takes its name. Returns whether anything was done.
+        """Cut over: the table becomes a partition, the parent takes its name. Returns whether anything was done.
 
         Raises:
             PreconditionError: the table is not ready, or now is too near to the end of history.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
-        with work.session("cut-over") as conn:
+        with work.session("cutover") as conn:
             found = work.migration(conn)
             if found.state not in (state.READY, *self.switched):
                 message = (
@@ -92,11 +92,11 @@ class Attach:
         preparation.refuse_near(Split.of_detail(found.detail))
         watch = self.watch(work, found)
         watch.look(conn)
-        work.begin("cut-over")
+        work.begin("cutover")
         work.tell_lock(preparation.attached(conn).cut_over(conn, work.policy, found.id, watch))
 
     def roll_back(self, work: TableWork) -> bool:
-        """Give the old table its name again with every row written since; or undo a preparation. Second run: nothing.
+        """Give the table its name again with every row written since; or undo a preparation. Second run: nothing.
 
         A history that was split becomes one partition again first.
 
@@ -105,14 +105,14 @@ class Attach:
                 too many of them for the lock's budget.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
-        with work.session("way back") as conn:
+        with work.session("rollback") as conn:
             found = work.migration(conn)
             if found.state not in self.switched:
                 guarded = lower_guard(work, conn)
                 return Preparation(work).undo(conn, found) or guarded
             watch = self.watch(work, found)
             watch.look(conn)
-            if found.state == state.REGRAINED:
+            if found.state == state.SPLIT:
                 self._join(work, conn, found)
                 found = work.migration(conn)
             self._detach(work, conn, found, watch)
@@ -122,7 +122,7 @@ class Attach:
         """Make history one partition again."""
         preparation = Preparation(work)
         preparation.attached(conn).refuse_duplicates(conn)
-        work.begin("way back of the split")
+        work.begin("rollback of the split")
         SplitBack(work, preparation.statements(conn)).go(conn, found.id, split_watch(work.files, work.spec, found))
 
     def _detach(self, work: TableWork, conn: Connection, found: Migration, watch: Watch) -> None:
@@ -134,8 +134,8 @@ class Attach:
         undo_split(work, conn)
         preparation.ensure_back_index(conn, attached.statements)
         watch.look(conn)
-        work.begin("way back")
-        work.tell_lock(attached.way_back(conn, work.policy, found.id, watch))
+        work.begin("rollback")
+        work.tell_lock(attached.roll_back(conn, work.policy, found.id, watch))
         lower_guard(work, conn)
 
     def looks(self, found: Migration, *, leaving: bool) -> bool:
@@ -143,7 +143,7 @@ class Attach:
         return found.state in (self.switched if leaving else (state.READY,))
 
     def watch(self, work: TableWork, found: Migration, *, leaving: bool = False) -> Watch:
-        """Return the watch of the cut-over, or of the way back of a table that is attached."""
+        """Return the watch of the cutover, or of the rollback of a table that is attached."""
         if leaving or found.state in self.switched:
             return attached_watch(work.files, work.spec, found)
         return attach_watch(work.files, work.spec, found)
@@ -169,7 +169,7 @@ class Attach:
         return []
 
     def differences(self, conn: Connection, files: SqlFiles, _plan: Plan, spec: TableSpec) -> list[Difference]:
-        """Return what the table is not any more; while it is not attached, what the way back has left."""
+        """Return what the table is not any more; while it is not attached, what the rollback has left."""
         return find_differences(conn, files, spec)
 
     def acts(self, at: Prospect) -> list[Act]:
@@ -192,12 +192,12 @@ class Attach:
             at.act("end of history", statements.render("attach_bound"), 0.01),
             at.act("validate it", statements.render("attach_validate"), rows / ROWS_PER_SECOND["validate"]),
             *not_null,
-            at.act("cut-over", work.cut_over_sql(source), 0.05),
+            at.act("cutover", work.cut_over_sql(source), 0.05),
             at.act("statistics", analyze, 1.0, nobody),
         ]
 
     def require_end(self, work: TableWork, conn: Connection) -> None:
-        """Refuse to end the way back too early, or in the middle of a split.
+        """Refuse to give the rollback up too early, or in the middle of a split.
 
         Raises:
             PreconditionError: says why.
@@ -205,7 +205,7 @@ class Attach:
         require_stable(work, conn, self)
         split = state.find_migration(conn, HistoryNames(work.names).history)
         if split and split.state != state.SWAPPED:
-            message = f"the history of {work.spec.name} is being split; `invoke db.regrain` goes on with it"
+            message = f"the history of {work.spec.name} is being split; `invoke db.split` goes on with it"
             raise PreconditionError(message)
 
     def end(self, work: TableWork, conn: Connection) -> str:
@@ -216,12 +216,12 @@ class Attach:
         """
         extra, found = HistoryNames(work.names), work.migration(conn)
         drop_index(conn, (extra.history[0], extra.back_index), work.policy.budget_s)
-        if found.state == state.REGRAINED:
+        if found.state == state.SPLIT:
             self._end_split(work, conn, found)
         else:
             with conn.transaction():
                 state.forget_table(conn, found)
-        return f"{found.source} stays partitioned; its way back has ended"
+        return f"{found.source} stays partitioned; can no longer be rolled back"
 
     def _end_split(self, work: TableWork, conn: Connection, found: Migration) -> None:
         extra, history = HistoryNames(work.names), work.table(conn, HistoryNames(work.names).history)

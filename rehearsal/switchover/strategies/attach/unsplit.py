@@ -1,7 +1,7 @@
-"""The way back of a split of history, before its exchange and after it, and what both exchanges end with.
+"""The rollback of a split of history, before its exchange and after it, and what both exchanges end with.
 
 Before the exchange nothing but capture and copies is there, and they are dropped. After it history follows its fine
-partitions by a key log: it is drained to zero under the lock and attached again. Must not know how a split is made.
+partitions by a change log: it is drained to zero under the lock and attached again. Must not know how a split is made.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def undo_split(work: TableWork, conn: Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SplitBack:
-    """The way back of a split whose exchange was made."""
+    """The rollback of a split whose exchange was made."""
 
     work: TableWork
     statements: Statements
@@ -108,7 +108,7 @@ class SplitBack:
         watch.look(conn)
         between()
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, self.history.source, self.work.names.source)
-        title = f"way back of the split of {self.work.spec.name}"
+        title = f"rollback of the split of {self.work.spec.name}"
         self.work.locked(conn, title, exchange, lock=lock, between=between)
 
     def prove_bound(self, conn: Connection) -> None:
@@ -121,13 +121,13 @@ class SplitBack:
         conn.execute(as_query(self.statements.render("attach_validate", of=self.history.source)))
 
     def sql(self, conn: Connection, parent: Table) -> str:
-        """Return the statements of the way back as the catalog is now."""
+        """Return the statements of the rollback as the catalog is now."""
         detail = self.work.migration(conn).detail
         fine = [split_name(one) for one in detail["fine"]]
         there = {leaf.name for leaf in parent.partitions}
         kept = [name for name in there if name not in fine]
         return self.statements.render(
-            "regrain_back",
+            "split_back",
             # One that the retention dropped meanwhile is no loss: its rows were to go.
             fine=[name for name in fine if name in there],
             foreign_keys=[key.name for key in parent.foreign_keys],

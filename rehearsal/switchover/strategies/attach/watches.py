@@ -1,4 +1,4 @@
-"""The watches of attach: before its cut-over, before its way back, and before the way back of a split.
+"""The watches of attach: before its cutover, before its rollback, and before the rollback of a split.
 
 Owns which facts are compared and the way on if they differ; the rule itself is in `drift`. Reads only.
 """
@@ -22,20 +22,20 @@ from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.definition import find_differences
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.target.carry import read_carried
-from rehearsal.switchover.target.expected import twin_statistics
+from rehearsal.switchover.target.expected import target_statistics
 from rehearsal.switchover.target.pairs import compare_pair
 
 PREPARED = "Take the preparation back by `invoke db.rollback` and run `invoke db.switchover` again"
 # What ALTER TABLE of the partitioned table brings to history as well, so that it stays when history is detached.
 RECURSES = ("column ", "check ", "index ", "primary key ", "unique constraint ", "exclusion constraint ", "not null ")
-# Refused by the way back itself, or carried by it.
+# Refused by the rollback itself, or carried by it.
 ELSEWHERE = ("foreign key ", "sequence ", "view ", "materialized view ", "function ", "type ", "table ", "publication ")
 STAYS_BEHIND = ("comment", "statistics")
 AS_IS: Mapping[str, str] = {}
 
 
 def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
-    """Return the watch of a cut-over of attach: the table and its parent are what they were when that was made."""
+    """Return the watch of a cutover of attach: the table and its parent are what they were when that was made."""
     names = Names(split_name(spec.name))
 
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
@@ -43,8 +43,8 @@ def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
         same = Readback(conn, files, ours).same
         now = read_facts(conn, files, ours)
         since = compare(remembered, now, accepted=spec.accepted, same=same) if remembered else []
-        # The cut-over gives the parent's statistics the names of the table's.
-        named = twin_statistics(read_carried(conn, files, ours.oid)["statistics"])
+        # The cutover gives the parent's statistics the names of the table's.
+        named = target_statistics(read_carried(conn, files, ours.oid)["statistics"])
         parent = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, named), early=True)
         own = _own_subjects(names, spec)
         return [one for one in [*since, *parent] if one.facet != "next value" and (one.subject, one.facet) not in own]
@@ -61,7 +61,7 @@ def _own_subjects(names: Names, spec: TableSpec) -> set[tuple[str, str]]:
 
 
 def attached_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
-    """Return the watch of the way back of attach: what stands on the parent alone would be lost with it.
+    """Return the watch of the rollback of attach: what stands on the parent alone would be lost with it.
 
     Rows are in one place each, so partitions that came bring theirs, and those that went took theirs: the table has
     the same rows before and after. A trigger of one such partition would go with it.
@@ -101,7 +101,7 @@ def _nothing() -> None:
 
 
 def split_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
-    """Return the watch of the way back of a split: history, kept beside, is what its fine partitions are.
+    """Return the watch of the rollback of a split: history, kept beside, is what its fine partitions are.
 
     A fine partition that went took its rows out of use; in history they would come back.
     """

@@ -1,6 +1,6 @@
-"""Barrier of a dual-write switchover: from following by the key log to synchronous mirrors both ways.
+"""Cutover of a dual-write switchover: from following by the change log to synchronous mirrors both ways.
 
-Two short locks. Under the first the log is drained to zero and the synchronous triggers go on; the key log stays on,
+Two short locks. Under the first the log is drained to zero and the synchronous triggers go on; the change log stays on,
 since a transaction with a snapshot from before would not see rows that the copy brought, and its delete would miss
 them. When the last such transaction has ended, the second lock drains once more and ends the capture.
 """
@@ -24,7 +24,7 @@ from rehearsal.switchover.target.target import Shape, mirror_values_of
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """The switch of one table from key log to synchronous mirrors."""
+    """The switch of one table from change log to synchronous mirrors."""
 
     files: SqlFiles
     shape: Shape
@@ -66,7 +66,7 @@ class Barrier:
             barrier = scalar(held, "select pg_catalog.pg_current_xact_id()::xid::text")
             state.mark_done(held, self.migration, "sync-on", barrier=barrier)
 
-        return self._locked(conn, "synchronous mirrors on", work, policy, between)
+        return self._locked(conn, "cutover to synchronous triggers", work, policy, between)
 
     def end_capture(
         self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None
@@ -104,7 +104,8 @@ class Barrier:
         )
         if old := older_snapshots(conn, barrier, budget_s):
             message = (
-                f"transactions from before the barrier are still open after {budget_s:.0f} s: {'; '.join(old[:3])}"
+                f"transactions from before the cutover to synchronous triggers are still open after "
+                f"{budget_s:.0f} s: {'; '.join(old[:3])}"
             )
             raise LockNotAcquired(message, blockers=old[:3])
 

@@ -26,7 +26,7 @@ from rehearsal.switchover.strategies.base import Pair
 from rehearsal.switchover.strategies.copied import Copied
 from rehearsal.switchover.strategies.dual_write.barrier import Barrier
 from rehearsal.switchover.target.carry import read_carried
-from rehearsal.switchover.target.expected import Expected, renamed, twin_names
+from rehearsal.switchover.target.expected import Expected, names_of_target, renamed
 from rehearsal.switchover.target.foreign_keys import add_weak_keys
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
@@ -41,7 +41,7 @@ class DualWrite(Copied):
     """Both tables stay in use, mirrored by triggers."""
 
     name: StrategyName = "dual-write"
-    locks = "SHARE ROW EXCLUSIVE for milliseconds, three times (capture, barrier, end of capture)"
+    locks = "SHARE ROW EXCLUSIVE for milliseconds, three times (capture, cutover, end of capture)"
     goal = state.MIRRORED
 
     def pair(self, names: Names, _found: Migration) -> Pair:
@@ -55,7 +55,7 @@ class DualWrite(Copied):
     def wanted_triggers(self, conn: Connection, names: Names, found: Migration) -> list[Wanted]:
         """Return every trigger of ours and the state that it must have just now."""
         prepared, mirrored = found.state == state.PREPARED, found.state == state.MIRRORED
-        # Between the barrier's two locks mirrors and key log are on: the step says so, the state does not yet.
+        # Between the cutover's two locks mirrors and change log are on: the step says so, the state does not yet.
         both = mirrored or state.is_done(conn, found.id, "sync-on")
         return [
             (names.source, names.truncate_trigger, "A"),
@@ -74,7 +74,7 @@ class DualWrite(Copied):
         work.remember_definition(conn)
         between()
         if not state.is_done(conn, found.id, "sync-on"):
-            work.begin("barrier")
+            work.begin("cutover")
             work.tell_lock(barrier.raise_sync(conn, work.policy, between, watch))
             watch.look(conn)  # the triggers that went on are another number
         work.begin("end of capture")
@@ -101,7 +101,7 @@ class DualWrite(Copied):
         names, catalog = Names(split_name(spec.name)), Catalog(conn, files)
         source, target = catalog.read(names.source), catalog.read(names.target)
         statistics = read_carried(conn, files, source.oid)["statistics"]
-        mapping = twin_names(source, target, Shape.of(source, spec.key, names), statistics)
+        mapping = names_of_target(source, target, Shape.of(source, spec.key, names), statistics)
         after = renamed(read_definition(conn, files, target), mapping)
         before = read_definition(conn, files, source)
         return judge(conn, files, spec, source, Shape.of(source, spec.key), before, after, explain)
@@ -112,7 +112,7 @@ class DualWrite(Copied):
         barrier = Barrier(at.files, coming.shape, at.migration)
         return [
             *coming.following(),
-            at.act("barrier", barrier.sync_on_sql(), 0.05),
+            at.act("cutover to synchronous triggers", barrier.sync_on_sql(), 0.05),
             at.act("end of capture", barrier.capture_off_sql(), 0.01),
             *coming.weak_keys(),
             *coming.finishing(),
@@ -125,8 +125,8 @@ class DualWrite(Copied):
             PreconditionError: always.
         """
         message = (
-            f"{work.spec.name} is {work.migration(conn).state}; only what a swap or a cut-over left can be dropped "
-            "here. With dual-write the application's name is still that of the legacy table"
+            f"{work.spec.name} is {work.migration(conn).state}; only what a swap or a cutover left can be dropped "
+            "here. With dual-write the application's name is still that of the source"
         )
         raise PreconditionError(message)
 

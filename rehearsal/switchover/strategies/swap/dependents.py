@@ -51,7 +51,7 @@ class Moves:
 
 
 def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live: Table) -> Moves:
-    """Return what goes along when `live` gives the name of `table` away: to its twin, or back to the retired table.
+    """Return what goes along when `live` gives the name of `table` away: to its target, or back to the retired table.
 
     Raises:
         PreconditionError: something cannot go along, or the plan does not decide for it; names it.

@@ -1,8 +1,8 @@
-"""Swap of names and its way back, each in one short transaction under lock.
+"""Swap of names and its rollback, each in one short transaction under lock.
 
 Owns what moves with the name: indexes, sequences, foreign keys, capture. Under the lock the log is drained to zero,
 so the table that takes the name has every acknowledged write; after the commit the other one follows by the log of
-the opposite direction, so that the way back loses nothing.
+the opposite direction, so that the rollback loses nothing.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Exchange:
         values["weak_keys"] = weak_keys(source, [leaf.name for leaf in target.partitions])
         return self.files.render("steps/swap.sql.j2", **values)
 
-    def swap_back_sql(self, conn: Connection, moved: Moves) -> str:
-        """Return the statements of the way back as the catalog is now; `moved` goes along."""
+    def roll_back_sql(self, conn: Connection, moved: Moves) -> str:
+        """Return the statements of the rollback as the catalog is now; `moved` goes along."""
         catalog, names = Catalog(conn, self.files), self.shape.names
         parted = catalog.read(names.source)
         stored = state.read_migration(conn, names.source).detail
@@ -83,7 +83,7 @@ class Exchange:
         }
 
     def _index_names(self, source: Table) -> list[dict[str, Name | None]]:
-        """Return the three names of each index: as the source's, as the twin's (if it has one), as the retired's."""
+        """Return the three names of each index: as the source's, as the target's (if it has one), as the retired's."""
         schema, target = self.shape.names.source[0], self.shape.names.target
         return [
             {
@@ -95,7 +95,7 @@ class Exchange:
         ]
 
     def swap(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
-        """Give the twin the source's name. Second run: see `rehearsal.migration.state`.
+        """Give the target the source's name. Second run: see `rehearsal.migration.state`.
 
         `watch` has looked; what was altered since gives the lock back.
 
@@ -107,7 +107,7 @@ class Exchange:
             PreconditionError: something points at the source that cannot be moved; nothing changed.
             StepFailed: something would be left behind; nothing changed.
         """
-        # The twin is ours alone, so it is read before anybody waits; the source may have changed until the lock.
+        # The target is ours alone, so it is read before anybody waits; the source may have changed until the lock.
         target = Catalog(conn, self.files).read(self.shape.names.target)
 
         def work(held: Connection) -> None:
@@ -132,7 +132,7 @@ class Exchange:
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
 
-    def swap_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
+    def roll_back(self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch) -> LockReport:
         """Give the retired table its name again; it has every write acknowledged so far.
 
         Locks and errors as for `swap`. Afterwards the partitioned table follows, ready for the next swap.
@@ -145,12 +145,12 @@ class Exchange:
             parted, retired = catalog.read(names.source), catalog.read(names.retired)
             moved = self.moves(held, parted)
             lock_referenced(held, parted.foreign_keys)
-            held.execute(as_query(self.swap_back_sql(held, moved)))
+            held.execute(as_query(self.roll_back_sql(held, moved)))
             moved.check(held, self.files, parted, retired)
             state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
             watch.remember(held, self._sight(swapped=False))
 
-        return self._locked(conn, "swap back", self.shape.names.retired, work, policy, between)
+        return self._locked(conn, "rollback of the swap", self.shape.names.retired, work, policy, between)
 
     def _sight(self, *, swapped: bool) -> Sight:
         names = self.shape.names

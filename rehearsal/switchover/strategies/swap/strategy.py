@@ -74,26 +74,26 @@ class Swap(Copied):
             PreconditionError: the table was never swapped, or the two are not what they were.
             LockNotAcquired: the lock was not granted within its budget; the table is as it was.
         """
-        with work.session("way back") as conn:
+        with work.session("rollback") as conn:
             found = work.migration(conn)
             if found.state == state.FOLLOWING:
                 return self.finish(work, conn) > 0
             if found.state != state.SWAPPED:
                 message = f"table {work.spec.name} is {found.state}; there is no swap to take back"
                 raise PreconditionError(message)
-            self._swap_back(work, conn, found)
+            self._roll_back(work, conn, found)
             self.finish(work, conn)
             return True
 
-    def _swap_back(self, work: TableWork, conn: Connection, found: Migration) -> None:
+    def _roll_back(self, work: TableWork, conn: Connection, found: Migration) -> None:
         follow = Follow(work)
         shape = follow.shape(conn)
         watch = self.watch(work, found)
         watch.look(conn)
         between = follow.between(conn, reverse_of(work.files, shape), watch)
         between()
-        work.begin("swap back")
-        work.tell_lock(_exchange(work, shape, found).swap_back(conn, work.policy, between, watch))
+        work.begin("rollback of the swap")
+        work.tell_lock(_exchange(work, shape, found).roll_back(conn, work.policy, between, watch))
 
     def finish(self, work: TableWork, conn: Connection) -> int:
         """Validate foreign keys, the table's and those that point at it; take the snapshot guard off."""
@@ -104,7 +104,7 @@ class Swap(Copied):
         return done + pointing + lower_guard(work, conn)
 
     def differences(self, conn: Connection, files: SqlFiles, _plan: Plan, spec: TableSpec) -> list[Difference]:
-        """Return what the table is not any more; while it is not swapped, what the way back has left.
+        """Return what the table is not any more; while it is not swapped, what the rollback has left.
 
         Raises:
             CannotSee: no definition from before was remembered.
@@ -124,8 +124,8 @@ class Swap(Copied):
         return [
             *coming.following(*_composites(at, coming, exchange)),
             at.act("swap", _swap_sql(at, coming, exchange), 0.05),
-            at.act("guard, within the swap, with its transaction's number", guard.on_sql("0"), 0.01),
-            at.act("end of the guard", guard.off_sql(coming.shape.names.source), 0.01),
+            at.act("snapshot fence, within the swap, with its transaction's number", guard.on_sql("0"), 0.01),
+            at.act("end of the snapshot fence", guard.off_sql(coming.shape.names.source), 0.01),
             *coming.finishing(),
         ]
 

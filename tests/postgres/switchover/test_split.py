@@ -1,4 +1,4 @@
-"""Regrain: history is split into fine partitions while writers are at work."""
+"""Split: history is split into the plan's partitions while writers are at work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.strategies.attach.prepare import Preparation
-from rehearsal.switchover.strategies.attach.split import Regrain
+from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
@@ -33,12 +33,12 @@ where c.contype = 'f' and (c.conparentid = 0 or not c.convalidated) and r.relisp
 
 
 @pytest.fixture
-def attached(database: Database, sql_files: SqlFiles, events: Name, run: Run, prepared: Prepared) -> Regrain:
+def attached(database: Database, sql_files: SqlFiles, events: Name, run: Run, prepared: Prepared) -> HistorySplit:
     """The events table, attached."""
     plan = make_plan("attach")
     work = prepared(plan)
     work.switch()
-    return Regrain(work)
+    return HistorySplit(work)
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
@@ -47,7 +47,7 @@ def test_history_is_split_under_writers(
     conn: Connection,
     sql_files: SqlFiles,
     events: Name,
-    attached: Regrain,
+    attached: HistorySplit,
     isolation: psycopg.IsolationLevel,
 ) -> None:
     """Every acknowledged write is there, in the partition of its month; history is detached and kept."""
@@ -82,7 +82,7 @@ def test_history_is_split_under_writers(
 
 
 def test_without_writers_history_and_its_partitions_are_the_same(
-    conn: Connection, events: Name, attached: Regrain
+    conn: Connection, events: Name, attached: HistorySplit
 ) -> None:
     """The retired history table has what the partitions have, row by row."""
     attached.split()
@@ -97,7 +97,7 @@ def test_the_way_back_of_a_split_loses_nothing(
     conn: Connection,
     sql_files: SqlFiles,
     events: Name,
-    attached: Regrain,
+    attached: HistorySplit,
     isolation: psycopg.IsolationLevel,
 ) -> None:
     """Written since the split, in fine partitions and later ones: everything is in the old table."""
@@ -125,7 +125,7 @@ def test_the_way_back_of_a_split_loses_nothing(
     assert scalar(conn, ON_LEAVES_ALONE) == 0
 
 
-def test_history_that_was_split_follows_its_partitions(conn: Connection, events: Name, attached: Regrain) -> None:
+def test_history_that_was_split_follows_its_partitions(conn: Connection, events: Name, attached: HistorySplit) -> None:
     """A row that moves out of history's range leaves it; TRUNCATE of a partition is refused."""
     attached.split()
     until = Split.of_detail(state.read_migration(conn, events).detail).until
@@ -154,13 +154,13 @@ def test_a_table_that_is_not_attached_is_refused(
     deploy(conn, sql_files, plan)
 
     with pytest.raises(PreconditionError, match="once it is attached"):
-        Regrain(make_switchover(database, sql_files, plan, run)).split()
+        HistorySplit(make_switchover(database, sql_files, plan, run)).split()
 
 
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.usefixtures("events")
 def test_clean_up_ends_the_way_back_and_keeps_the_table(
-    database: Database, conn: Connection, sql_files: SqlFiles, attached: Regrain, *, split: bool
+    database: Database, conn: Connection, sql_files: SqlFiles, attached: HistorySplit, *, split: bool
 ) -> None:
     """After the stable days nothing of ours is left but the partitions; before them it is refused."""
     plan = attached.work.plan
