@@ -39,7 +39,7 @@ def cleanup(target: Target) -> int:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
             if all(is_ended(conn, split_name(spec.name)) for spec in context.plan.tables):
-                context.run.note("no change: every table is partitioned, and nothing is kept for a way back")
+                context.run.note("no change: every table is partitioned, and nothing is kept for a rollback")
                 return DONE
             require_ready(context, conn, Intent.CLEANUP)
             clean_up(context, conn)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehearsal.evidence.events import Event, read_event
@@ -168,6 +168,7 @@ def test_short_work_needs_no_progress_and_a_go_says_how_to_sign(tmp_path: Path) 
     assert 'sign:   ./inv report.sign --run x --by "YOUR NAME"' in show_all(tmp_path)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([*KINDS, "never-heard-of"]), st.dictionaries(st.sampled_from(NAMES), VALUES), st.text())
 def test_no_event_can_stop_the_run(kind: str, fields: dict[str, Any], at: str) -> None:
     """Unknown kinds are left out; odd values are shown as they are."""
