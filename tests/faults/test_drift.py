@@ -384,6 +384,7 @@ def test_a_column_added_after_the_swap_stands_in_the_way_back(managed: Managed) 
     scenario_f05(managed)
 
 
+@pytest.mark.hours  # by the verbs; CI has this mutant by the engine, above
 @pytest.mark.fault("f05", mutant=True)
 def test_without_the_comparison_the_column_is_lost(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old behaviour."""

@@ -165,7 +165,7 @@ def test_psql_as_the_database_has_it_does_not(
     )
     monkeypatch.delitem(fleet.psql.PINNED_VARIABLES, "PGCLIENTENCODING")
 
-    with pytest.raises(AssertionError, match="no UTF-8"):
+    with pytest.raises(AssertionError, match="größe 7"):
         psql_says_umlauts(encoded, cluster, tmp_path)
 
 

@@ -369,6 +369,7 @@ def corrupt_any(database: Database, _: SqlFiles, pair: Pair, *__: object) -> tup
     return True, "corruption was seen: stale"
 
 
+@pytest.mark.hours  # by the verb; CI has this mutant by the comparison itself, above
 @pytest.mark.fault("f07", mutant=True)
 @pytest.mark.fault("f30", mutant=True)
 def test_verify_that_corrupts_in_place_is_caught(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:

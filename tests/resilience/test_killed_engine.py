@@ -69,7 +69,7 @@ def kill_after(child: subprocess.Popen[str], seconds: float) -> bool:
     return child.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.hours)])
 @pytest.mark.parametrize("strategy", ["dual-write", "swap"])
 def test_a_killed_engine_goes_on_and_loses_nothing(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, strategy: str, seed: int

@@ -202,7 +202,7 @@ def test_the_barrier_keeps_the_key_log_for_snapshots_from_before(
 ) -> None:
     """Its delete does not see the twin's row, which came later; the key log brings it. The mutant differs."""
     if not waits:
-        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.older_snapshots", lambda *_: ())
+        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.barrier.older_snapshots", lambda *_: ())
     work = prepared(make_plan("dual-write", locks={"budget_s": 1.0}))
     row = scalar(conn, as_query(ADD))
 

@@ -20,7 +20,7 @@ LOOPS = {
     "kills/driver.py: Driver.run": "each journey is bounded; it goes on until enough was killed",
     "light_app.py: main": "an app: serves until it is killed",
     "local/stand_in.py: <module>": "an app that does not come up as long as a test wants so; its manager ends it",
-    "unit/terminal/test_terminal.py: read_to_end": "reads to the end of a terminal, in a thread that its test waits 5 s for",
+    "unit/terminal/test_terminal.py: read_to_end": "reads a terminal to its end, in a thread whose test waits 5 s",
 }
 SLEEPS = {
     "bench/felt.py: stall": "the latency before a swap is what is measured",
