@@ -354,7 +354,9 @@ def edited_after_the_rehearsal(production: Production) -> None:
     production.monkeypatch.setattr("rehearsal.approval.fingerprint.PROJECT", tool)
     production.go()
     path = tool / "rehearsal" / "switchover" / "strategies" / "swap" / "exchange.py"
-    path.write_text(path.read_text().replace("access exclusive", "share"))
+    text = path.read_text()
+    assert "Mode.ACCESS_EXCLUSIVE" in text
+    path.write_text(text.replace("Mode.ACCESS_EXCLUSIVE", "Mode.SHARE"))
 
     said = production.call("migrate")
 

@@ -47,6 +47,8 @@ FINANCE_AFTER = Scene("hospitality", "switched", "parity-after")
 FINANCE_SMOKE = Scene("hospitality", "switched", "smoke", app=True)
 FLAGS_ON = Scene("hospitality", "switched", "flags-on", app=True)
 HISTORY = Scene("sensor_readings_attach", "switched", "history")
+LOAD_HISTORY = Scene("sensor_readings_attach", "switched", "load")
+FORWARD_HISTORY = Scene("sensor_readings_attach", "switched", "forward-again", app=True)
 WAY_BACK = Scene("sensor_readings_attach", "switched", "rollback", app=True)
 
 
@@ -276,6 +278,18 @@ MUTANTS = [
         "history-unchanged",
         HISTORY,
         do(f"update {READINGS} set temperature = temperature + 0.01 where id in ({OLD})"),
+    ),
+    Mutant(
+        "row of history gone after the load",
+        "history-unchanged",
+        LOAD_HISTORY,
+        do(f"delete from {READINGS} where id in ({OLD})"),
+    ),
+    Mutant(
+        "row of history gone at the end",
+        "forward-again",
+        FORWARD_HISTORY,
+        do(f"delete from {READINGS} where id in ({OLD})"),
     ),
     Mutant(
         "index that a later partition lacks",
