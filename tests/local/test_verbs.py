@@ -121,7 +121,7 @@ def look_before(at: Place) -> None:
     assert (code, "until `invoke db.switchover`" in said) == (3, True)
     code, said = at.verb("switchover", "--dry-run")
     assert code == 0
-    assert re.search(r"nothing was changed: catalog digest (\w+) before, \1 after", said)
+    assert "nothing was changed: the transaction was read only" in said
     assert at.state() == state.PREPARED
 
 
