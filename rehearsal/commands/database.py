@@ -103,18 +103,29 @@ def roll_back(target: Target) -> int:
             require_ready(context, conn, Intent.ROLLBACK)
             for spec in context.plan.tables:
                 context.switchover(spec).require_fit(conn, leaving=True)
-            if context.plan.traits.mirrors:
-                flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
-                if not flip.ok:
-                    return FAILED
-                moved = sum(one.restarted for one in flip.servers)
-                text = f"flags are off on {len(flip.servers)} app servers, {moved} restarted" if moved else "no change"
-                context.run.note(text)
+            if context.plan.traits.mirrors and not take_flags_off(context):
+                return FAILED
             for spec in context.plan.tables:
                 changed = context.switchover(spec).roll_back()
                 if context.plan.traits.takes_name:
                     context.run.note(f"{spec.name}: {'names are back' if changed else 'no change'}")
     return DONE
+
+
+def take_flags_off(context: Context) -> bool:
+    """Let every app server use the source again; return whether all of them do."""
+    if not context.env.app_servers:
+        context.run.note(
+            "the inventory has no app server: where the application has flags, take them off there. Both tables stay "
+            "equal, so nothing in the database has to be taken back"
+        )
+        return True
+    flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
+    if flip.ok:
+        moved = sum(server.restarted for server in flip.servers)
+        text = f"flags are off on {len(flip.servers)} app servers, {moved} restarted" if moved else "no change"
+        context.run.note(text)
+    return flip.ok
 
 
 def split(target: Target) -> int:

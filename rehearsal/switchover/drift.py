@@ -32,6 +32,7 @@ select n.nspname, c.relname from pg_catalog.pg_class as c join pg_catalog.pg_nam
 where c.oid = pg_catalog.to_regclass(%s)
 """
 COUNT_MS = 60_000
+PARTITIONS = "Detach a partition that came, attach one that went, undo what was changed of one"
 SHOWN = 8
 Compare = Callable[[Connection, Table, Table], list[Difference]]
 Prove = Callable[[], str | None]
@@ -140,8 +141,9 @@ class Watch:
         told = [self._told(one, plain) + self._rows(conn, one, parted) for one in found]
         accept = ", ".join(repr(one.id) for one in found[:SHOWN])
         what = "going back would lose or change" if self.back else "changed since its target was made"
+        remedy = PARTITIONS if all(one.subject.startswith("partition ") for one in found) else self.remedy
         return (
-            f"{dotted(self.sight.names.source)}: {what}: {_listed(told)}. {self.remedy}; or accept by name in the "
+            f"{dotted(self.sight.names.source)}: {what}: {_listed(told)}. {remedy}; or accept by name in the "
             f"plan's table: accepted = [{accept}]. Nothing was changed"
         )
 

@@ -9,8 +9,10 @@ import psycopg
 import pytest
 
 from rehearsal.checks.preflight import run_preflight
+from rehearsal.commands.database import take_flags_off
 from rehearsal.commands.doctor import examine
-from rehearsal.errors import LockNotAcquired, PreconditionError
+from rehearsal.errors import LockNotAcquired, PreconditionError, StepFailed
+from rehearsal.evidence.events import Note
 from rehearsal.plan.model import Locks
 from rehearsal.postgres.connection import connect
 from rehearsal.postgres.sqlfiles import as_query
@@ -175,3 +177,35 @@ def test_doctor_builds_no_index_under_writers(small: Small) -> None:
     left = [one for one in examine(small.context, small.conn, fix=True) if one.trouble.startswith("indexes")]
     assert left
     assert all("create index concurrently" in one.remedy and not one.fixed for one in left)
+
+
+def test_a_partition_that_came_has_a_remedy_for_partitions(small: Small) -> None:
+    """The retired table cannot get one, so it is not asked for."""
+    small.setup()
+    small.switch()
+    small.run_sql("create table came partition of t for values from ('2030-01-01') to ('2030-02-01')")
+    with pytest.raises(PreconditionError, match=r"partition public\.came .*Detach a partition that came") as refused:
+        small.work.roll_back()
+    assert "Bring public.t_old" not in str(refused.value)
+    small.run_sql("alter table t detach partition came")
+    assert small.work.roll_back()
+
+
+def test_a_foreign_key_that_came_is_refused_with_what_to_do(small: Small) -> None:
+    """It came since the switchover, so the plan has no decision for it; nothing is changed."""
+    small.setup()
+    small.switch()
+    small.run_sql("create table kid (a bigint, b timestamptz, foreign key (a, b) references t (id, at))")
+    with pytest.raises(StepFailed, match=r"kid_a_b_fkey.*drop it, run again"):
+        small.work.roll_back()
+    small.run_sql("drop table kid")
+    assert small.work.roll_back()
+
+
+def test_a_rollback_without_app_servers_says_where_the_flags_are(small: Small) -> None:
+    """A database alone can be switched over, so it can be rolled back too."""
+    small.setup(strategy="swap")
+    assert small.context.env.app_servers == ()
+    assert take_flags_off(small.context)
+    said = [event.what.text for event in small.run.events() if isinstance(event.what, Note)]
+    assert "no app server" in said[-1]

@@ -46,7 +46,10 @@ class Moves:
         check_moved(conn, files, self.dependents, old.oid, new.oid, self.key)
         left = read_references(conn, files, old.oid)
         if left:
-            message = f"left behind on {dotted(old.name)}: {', '.join(one.label for one in left)}"
+            message = (
+                f"left behind on {dotted(old.name)}: {', '.join(one.label for one in left)}. What came since the "
+                "switchover has no decision in the plan: drop it, run again, and add it afterwards. Nothing was changed"
+            )
             raise StepFailed(message)
 
 
