@@ -99,7 +99,7 @@ def test_writers_do_not_trouble_a_dry_run(small: Small, monkeypatch: pytest.Monk
     small.setup()
     small.run_sql("insert into t values (9999, '2026-01-05', 1)")
     acts = plan_read_only(small.conn, small.files, small.plan, NOW)
-    assert [act.step for act in acts][-1] in {"end of the guard", "adopt"}
+    assert [act.step for act in acts][-1] in {"end of the snapshot fence", "adopt"}
 
     def write_too(conn: psycopg.Connection[tuple[object, ...]], *_: object) -> list[object]:
         conn.execute("delete from public.t")

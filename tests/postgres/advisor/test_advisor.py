@@ -77,7 +77,7 @@ def test_the_key_is_the_one_that_an_engineer_would_choose(
     assert advice.facts.sample.rows == 2_000
     written = path.read_text()
     assert all(said in written for said in ("About 2,000 rows", "ACCESS EXCLUSIVE", "docs/benchmarks.md", "copy"))
-    assert "In the way just now" not in written
+    assert "What would stop it just now" not in written
     assert render_changes(conn, sql_files, plan, NOW)
 
 
@@ -100,7 +100,7 @@ def test_what_is_in_the_way_is_said_in_the_plan(conn: Connection, sql_files: Sql
 
     text = write_plan(conn, sql_files, "public.t", tmp_path)[0].read_text()
 
-    assert "In the way just now" in text
+    assert "What would stop it just now" in text
     assert '# uniques = { "t_code_key" = "add-key" }' in text
     assert '# references = { "child_t_fkey" = "composite" }' in text
 
