@@ -16,13 +16,14 @@ from rehearsal.switchover.strategies.registry import strategy_of
 
 
 def clean_up(context: Context, conn: Connection) -> None:
-    """Drop what is kept of every table, after all of them were looked at. Locks: see `Strategy.end`.
+    """Drop what is kept of every table that has not ended yet, after all of them were looked at. See `Strategy.end`.
 
     Raises:
         PreconditionError: too early, not switched, or a pair differs; then nothing was dropped.
         LockNotAcquired: a table was in use for longer than the budget; those before it are dropped.
     """
-    strategy, tables = strategy_of(context.plan), [context.switchover(spec) for spec in context.plan.tables]
+    strategy, all_tables = strategy_of(context.plan), map(context.switchover, context.plan.tables)
+    tables = [table for table in all_tables if not is_ended(conn, table.names.source)]
     for table in tables:
         strategy.require_end(table, conn)
     for table in tables:

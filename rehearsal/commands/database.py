@@ -5,12 +5,15 @@ Owns the order of their calls; each returns an exit code. Must not parse command
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rehearsal.application.rollout import set_flags
 from rehearsal.approval.confirm import confirm
 from rehearsal.catalog.tables import split_name
 from rehearsal.checks.duplicates import Duplicates, find_duplicates
 from rehearsal.commands.session import DONE, FAILED, UNSEEN, Target, alone, code_of, opened
 from rehearsal.hosts.manifest import Change
+from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.changes import apply_changes, schema_changes
 from rehearsal.rehearse.context import Context, require_mark
@@ -150,12 +153,13 @@ def verify(target: Target) -> int:
         reports: list[ParityReport] = []
         codes: list[int] = []
         repeated: list[Duplicates] = []
-        if all(state.is_ended(conn, split_name(spec.name)) for spec in context.plan.tables):
+        specs = [spec for spec in context.plan.tables if not state.is_ended(conn, split_name(spec.name))]
+        if not specs:
             print("every table is partitioned, and nothing is kept to compare it with")
             return DONE
         if not context.plan.traits.copies:
-            return look_at_history(context, conn)
-        for spec in context.plan.tables:
+            return look_at_history(context, conn, specs)
+        for spec in specs:
             keylog = context.switchover(spec).log_now(conn)
             source, target_ = context.pair(conn, spec)
             report = compare(context.env.database, context.files, source, target_, spec.key, keylog=keylog)
@@ -169,9 +173,9 @@ def verify(target: Target) -> int:
         return next((code for code in (FAILED, UNSEEN) if code in codes), DONE)
 
 
-def look_at_history(context: Context, conn: Connection) -> int:
+def look_at_history(context: Context, conn: Connection, specs: Sequence[TableSpec]) -> int:
     """Say where the rows are. They are in one place each, so there is nothing to compare but primary keys."""
-    for spec in context.plan.tables:
+    for spec in specs:
         found = state.read_migration(conn, split_name(spec.name))
         if found.state not in (state.ATTACHED, state.SPLIT):
             print(f"{spec.name}: {found.state}; every row is in the table itself")

@@ -13,7 +13,7 @@ from rehearsal.catalog.definition import Difference
 from rehearsal.catalog.tables import Catalog, Table, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, told_clearly
-from rehearsal.postgres.locks import Mode, lock_tables, with_lock
+from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.changes import read_applied
@@ -83,9 +83,15 @@ class Outdated:
         return self.work.files.render("steps/refresh_target.sql.j2", **self._said_again(conn, source, target))
 
     def _refresh(self, conn: Connection) -> None:
-        text = self.refresh_sql(conn)
-        with told_clearly(f"target of {self.work.spec.name}"), conn.transaction():
-            conn.execute(as_query(text))
+        work, text = self.work, self.refresh_sql(conn)
+
+        def refresh(held: Connection) -> None:
+            held.execute(as_query(text))
+
+        # Before its copy a target may be mirrored: then the application's writes hold locks on it, and wait for ours.
+        title = f"target of {work.spec.name}"
+        with told_clearly(title):
+            work.locked(conn, title, refresh, lock=lock_tables(Mode.ACCESS_EXCLUSIVE, work.names.target))
 
     def _said_again(self, conn: Connection, source: Table, target: Table) -> dict[str, Any]:
         ours, theirs = read_carried(conn, self.work.files, source.oid), read_carried(conn, self.work.files, target.oid)
@@ -131,7 +137,7 @@ class Outdated:
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, names.source)
         title = f"removal of the target of {self.work.spec.name}"
         with told_clearly(title):
-            with_lock(conn, title, work, lock=lock, policy=self.work.policy)
+            self.work.locked(conn, title, work, lock=lock)
         text = f"the target of {self.work.spec.name} did not fit any more ({why})"
         return f"{text}: it is made anew, `invoke db.switchover` fills it"
 

@@ -101,9 +101,10 @@ def changed_partitions(before: Seen, now: Seen) -> list[Difference]:
 def changed_capture(before: Seen, now: Seen) -> list[str]:
     """Return what may have let values pass unseen: triggers off and on again, files made anew, columns altered.
 
-    >>> then, now = {"columns 7": {"name": "a", "columns": "1"}}, {"columns 7": {"name": "a", "columns": "2"}}
+    >>> then = {"table 7": {"name": "a", "columns": "1", "file": "8"}}
+    >>> now = {"table 7": {"name": "a", "columns": "2", "file": "9"}}
     >>> changed_capture(then, now), changed_capture({}, now)
-    (['columns of a were altered'], [])
+    (['columns of a were altered', 'a was rewritten'], [])
     """
     came_or_went = {place.split()[1] for place in _of("partition ", before, now) if (place in before) != (place in now)}
     found: list[str] = []
@@ -115,8 +116,9 @@ def changed_capture(before: Seen, now: Seen) -> list[str]:
         name = new.get("name") or old.get("name")
         if kind == "trigger" and old != {**new, "name": old.get("name")}:
             found.append(f"{name} was {'dropped' if not new else 'made' if not old else 'changed, or off for a while'}")
-        if kind == "columns" and old and new and old["columns"] != new["columns"]:
-            found.append(f"columns of {name} were altered")
+        if kind == "table" and old and new:
+            found += [f"columns of {name} were altered"] if old["columns"] != new["columns"] else []
+            found += [f"{name} was rewritten"] if old["file"] != new["file"] else []
         if kind == "partition" and old.get("file") != new.get("file"):
             found.append(f"partition {name} was truncated or rewritten")
     return found

@@ -86,7 +86,7 @@ class Small:
         """Compare as `db.verify` does, self-test and values that repeat among it, and the structure as gates do."""
         spec = self.plan.tables[0]
         if self.plan.strategy == "attach":
-            assert look_at_history(self.context, self.conn) == 0
+            assert look_at_history(self.context, self.conn, self.plan.tables) == 0
             return
         source, target = self.context.pair(self.conn, spec)
         keylog = self.work.log_now(self.conn)

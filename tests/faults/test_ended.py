@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from rehearsal.catalog.tables import split_name
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.commands.database import take_flags_off
 from rehearsal.commands.doctor import examine
@@ -21,7 +22,7 @@ from rehearsal.switchover.changes import read_applied, render_changes
 from rehearsal.switchover.dryrun import plan_read_only
 from rehearsal.switchover.outdated import Outdated, mend_targets
 from tests.faults.small import TABLE, Small
-from tests.fix_tables import NOW
+from tests.fix_tables import NOW, deploy
 
 BRIEFLY = Locks(timeout_ms=50, max_timeout_ms=50, attempts=3, budget_s=2)
 WAITS = """
@@ -209,3 +210,64 @@ def test_a_rollback_without_app_servers_says_where_the_flags_are(small: Small) -
     assert take_flags_off(small.context)
     said = [event.what.text for event in small.run.events() if isinstance(event.what, Note)]
     assert "no app server" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "table", "way"),
+    [("swap", "t", "forth"), ("swap", "t_old", "back"), ("swap", "t", "back"), ("dual-write", "t", "forth")],
+)
+def test_values_that_a_rewrite_changed_are_not_lost(small: Small, strategy: str, table: str, way: str) -> None:
+    """ALTER TABLE with USING changes values where they stand; no trigger sees it, and the type may be what it was."""
+    small.setup(strategy=strategy)
+    small.work.prepare()
+    if way == "back":
+        small.work.switch()
+    small.run_sql(f"alter table {table} alter column v type int using v + 1000")
+
+    with pytest.raises(PreconditionError, match=r"rewritten.*rows differ"):
+        small.work.switch() if way == "forth" else small.work.roll_back()
+
+
+def test_a_rewrite_that_changed_nothing_bars_nothing(small: Small) -> None:
+    """Rows are compared, and are the same."""
+    small.setup()
+    small.work.prepare()
+    small.run_sql("vacuum full t")
+    assert small.work.switch()
+    small.run_sql("vacuum full t_old")
+    assert small.work.roll_back()
+
+
+def test_a_target_is_brought_up_to_date_within_the_budget(small: Small) -> None:
+    """Before its copy a dual-write target is mirrored, so the application's writes hold locks on it."""
+    small.setup(strategy="dual-write")
+    small.plan = small.plan.model_copy(update={"locks": BRIEFLY})
+    small.run_sql("comment on column t.v is 'said since'")
+    with connect(small.database, autocommit=False, role="application") as writer:
+        writer.execute("insert into public.t values (9999, '2026-01-05', 1)")
+        with pytest.raises(LockNotAcquired, match=r"target of public\.t.*application"):
+            mend_targets(small.conn, [small.work])
+        writer.rollback()
+    mend_targets(small.conn, [small.work])
+    mend_targets(small.conn, [small.work])
+
+
+def test_a_clean_up_that_was_killed_between_two_tables_is_gone_on_with(small: Small) -> None:
+    """The first table has ended; the second run ends the other one, and a third changes nothing."""
+    more = "create table public.u (like public.t including all); insert into public.u select * from public.t;"
+    small.setup(TABLE + more)
+    other = small.plan.tables[0].model_copy(update={"name": "public.u"})
+    first, both = small.plan, small.plan.model_copy(update={"tables": [*small.plan.tables, other]})
+    deploy(small.conn, small.files, both.model_copy(update={"tables": [other]}))
+    small.plan = both
+    for spec in both.tables:
+        work = small.context.switchover(spec)
+        work.prepare()
+        work.switch()
+    small.plan = first
+    small.clean_up()
+
+    small.plan = both
+    small.clean_up()
+    assert all(state.is_ended(small.conn, split_name(spec.name)) for spec in both.tables)
+    small.clean_up()
