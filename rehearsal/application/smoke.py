@@ -6,7 +6,6 @@ elsewhere, from the ids returned here.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -168,9 +167,3 @@ def scan_log(path: Path, since_offset: int = 0) -> list[str]:
         file.seek(since_offset if since_offset <= size else 0)
         lines = file.read().decode("utf-8", errors="replace").splitlines()
     return [line for line in lines if ERROR.search(line)]
-
-
-def describe_body(smoke: Smoke) -> str:
-    """Return a request as one line, for reports."""
-    body = f" {json.dumps(smoke.body, ensure_ascii=False)}" if smoke.body is not None else ""
-    return f"{smoke.method} {smoke.path}{body}"

@@ -103,7 +103,7 @@ def _structure(context: Context, conn: Connection, work: Switchover, *, fix: boo
     source, target = context.pair(conn, work.spec)
     wrong = [one for one in inspect(conn, context.files, work.spec, source, target) if not one.passed]
     if state.read_migration(conn, work.names.source).state == state.FOLLOWING:
-        # They come with the exchange, and the way back takes them off again.
+        # They come with the exchange, and a rollback takes them off again.
         wrong = [one for one in wrong if one.check != "foreign keys"]
     # Built with nobody in the way only while the application does not use the target.
     unused = state.read_migration(conn, work.names.source).state in state.UNUSED

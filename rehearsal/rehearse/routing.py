@@ -7,7 +7,6 @@ from rehearsal.application.rollout import FlipResult, set_flags
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.locks import judge_locks
 from rehearsal.rehearse.phase import StopHere
-from rehearsal.rehearse.strategy import is_routed
 
 
 def route(context: Context, *, on: bool) -> None:
@@ -24,13 +23,13 @@ def route(context: Context, *, on: bool) -> None:
 
 def route_if_wanted(context: Context, *, on: bool) -> None:
     """Route where the flags decide which table is used; elsewhere there is nothing to set. Raises as `route`."""
-    if is_routed(context.plan):
+    if context.plan.traits.mirrors:
         route(context, on=on)
 
 
 def judge_move(context: Context, *, on: bool) -> None:
     """Judge how the application came to the other table: by flags that agree, or by what each lock held."""
-    if is_routed(context.plan):
+    if context.plan.traits.mirrors:
         check_drift(context, expected=on)
     else:
         judge_locks(context)

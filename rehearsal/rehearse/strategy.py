@@ -1,7 +1,7 @@
 """What differs by strategy in the phases that all strategies share; a phase of one alone says so in its `PHASE`.
 
-Owns two questions: how content is proved to be what it was, and whether the flags of the app servers lead the
-application from one table to the other. Must not do what it answers: that is `copied`, `untouched` and `routing`.
+Owns one question: how content is proved to be what it was. Must not do what it answers: that is `copied` and
+`untouched`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rehearsal.catalog.tables import Table
-from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.copied import CopiedRows
@@ -43,8 +43,3 @@ class Proof(Protocol):
 def proof_of(context: Context) -> Proof:
     """Return the proof of the plan's strategy: by the pair where rows are copied, else by the baseline."""
     return CopiedRows(context) if context.plan.traits.copies else UntouchedRows(context)
-
-
-def is_routed(plan: Plan) -> bool:
-    """Whether the flags of the app servers decide which of two equal tables is used."""
-    return plan.traits.mirrors

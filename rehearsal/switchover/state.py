@@ -106,7 +106,7 @@ def forget_steps(conn: Connection, migration: int) -> None:
 
 
 def forget_table(conn: Connection, found: Migration) -> None:
-    """Forget a table whose way back has ended, in the caller's transaction: a table of its name may begin anew."""
+    """Forget a table that can no longer be rolled back, in the caller's transaction; its name may begin anew."""
     changes = f"{found.plan}/{change_name(split_name(found.source))}/"
     conn.execute("delete from rehearsal.change where pg_catalog.starts_with(name, %s)", [changes])
     conn.execute("delete from rehearsal.migration where id = %s", [found.id])

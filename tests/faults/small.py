@@ -20,7 +20,6 @@ from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
 from rehearsal.switchover.strategies.attach.split import HistorySplit
-from rehearsal.switchover.strategies.registry import find_differences
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy
@@ -103,7 +102,7 @@ class Small:
         migration = state.read_migration(self.conn, split_name(spec.name))
         if migration.state not in (state.SWAPPED, state.ATTACHED, state.SPLIT, state.MIRRORED):
             return said
-        judged = find_differences(self.conn, self.files, self.plan, spec)
+        judged = self.work.differences(self.conn)
         return said + [one.id for one in judged if one.reason is None]
 
     def clean_up(self) -> None:

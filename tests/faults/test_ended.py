@@ -80,7 +80,7 @@ def test_what_has_ended_is_said_to_have_ended(small: Small, way: str) -> None:
 
 
 def test_doctor_asks_for_no_foreign_keys_that_come_with_the_exchange(small: Small) -> None:
-    """Before a swap and after its way back the target has none: that is as it must be."""
+    """Before a swap and after its rollback the target has none: that is as it must be."""
     small.setup(
         "create table public.u (id int primary key); insert into public.u values (1);"
         "create table public.t (id bigint primary key, at timestamptz not null, v int references public.u);"

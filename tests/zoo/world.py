@@ -21,7 +21,6 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.parity import compare as compare_rows
-from rehearsal.switchover.strategies.registry import find_differences
 from rehearsal.switchover.table import Switchover
 
 FOLDER = Path(__file__).parent / "specimens"
@@ -168,4 +167,4 @@ class Zoo:
 
     def judged(self) -> list[Difference]:
         """Return all differences of the definition just now, as the gate sees them."""
-        return find_differences(self.conn, self.files, self.plan, self.plan.tables[0])
+        return self.work.differences(self.conn)

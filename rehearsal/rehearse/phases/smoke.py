@@ -21,7 +21,6 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
 from rehearsal.rehearse.requests import smoke_all
-from rehearsal.rehearse.strategy import is_routed
 
 
 def smoke(context: Context) -> None:
@@ -38,7 +37,7 @@ def smoke(context: Context) -> None:
     look_at_dashboard(context)
     look_at_monitoring(context)
     list_source(context)
-    if is_routed(context.plan):
+    if context.plan.traits.mirrors:
         check_sync(context, results)
 
 

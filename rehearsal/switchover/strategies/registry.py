@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rehearsal.catalog.definition import Difference
-from rehearsal.plan.model import Plan, TableSpec
+from rehearsal.plan.model import Plan
 from rehearsal.plan.strategies import StrategyName
-from rehearsal.postgres.connection import Connection
-from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.strategies.attach.strategy import Attach
 from rehearsal.switchover.strategies.base import Strategy
 from rehearsal.switchover.strategies.dual_write.strategy import DualWrite
@@ -20,8 +17,3 @@ STRATEGIES: Mapping[StrategyName, Strategy] = {one.name: one for one in (DualWri
 def strategy_of(plan: Plan) -> Strategy:
     """Return the strategy of a plan."""
     return STRATEGIES[plan.strategy]
-
-
-def find_differences(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec) -> list[Difference]:
-    """Return what the application's table is not any more; see `Strategy.differences`."""
-    return strategy_of(plan).differences(conn, files, plan, spec)

@@ -15,7 +15,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.definition import find_leftovers
-from rehearsal.switchover.strategies.registry import find_differences
+from rehearsal.switchover.strategies.registry import strategy_of
 from tests.fix_tables import Prepared, deploy, make_switchover
 
 R = "public.rich"
@@ -74,7 +74,7 @@ def test_nothing_is_lost_there_and_back_and_there_again(
     for _ in range(2):
         work.prepare()
         work.switch()
-        found = find_differences(conn, sql_files, plan, spec)
+        found = strategy_of(plan).differences(conn, sql_files, plan, spec)
         assert [one.id for one in found if one.reason is None] == []
         assert {one.subject for one in found} == {"table", 'index "rich_pkey"', 'primary key "rich_pkey"'}
         # Rows outside history, so that the way back has something to bring.
@@ -107,5 +107,7 @@ def test_what_the_parent_lacks_is_named(
     work.switch()
     conn.execute(defect.encode())
 
-    unwanted = [one.id for one in find_differences(conn, sql_files, plan, plan.tables[0]) if one.reason is None]
+    unwanted = [
+        one.id for one in strategy_of(plan).differences(conn, sql_files, plan, plan.tables[0]) if one.reason is None
+    ]
     assert said in unwanted, unwanted

@@ -7,7 +7,6 @@ pages for people are made of the same entries (`explain`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from rehearsal.catalog.findings import Finding
 from rehearsal.checks.preflight.catalogue.attach import ATTACH_ENTRIES
@@ -37,7 +36,7 @@ ENTRIES: tuple[Entry, ...] = (
 ENTRY: Mapping[str, Entry] = {one.id: one for one in ENTRIES}
 
 
-def finding(identifier: str, subject: str, *cases: str, **words: Any) -> Finding:
+def finding(identifier: str, subject: str, *cases: str, **words: object) -> Finding:
     """Return a finding with the texts of the first of these cases that has its own, filled with the words."""
     says = ENTRY[identifier].said(*cases)
     texts = (text.format_map(words) for text in (says.condition, says.effect, says.remedy))

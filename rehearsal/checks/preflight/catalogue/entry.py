@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from rehearsal.catalog.findings import Severity
 from rehearsal.plan.strategies import STRATEGIES, TRAITS, StrategyName
@@ -58,14 +57,14 @@ class Example:
     bad_sql: str
     good_sql: str
     strategy: StrategyName = "swap"
-    spec: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    good_spec: Mapping[str, Any] | None = None
+    spec: Mapping[str, object] = field(default_factory=dict[str, object])
+    good_spec: Mapping[str, object] | None = None
     table: str = MESSAGE
     along: frozenset[str] = frozenset()
     since: int = OLDEST
     until: int = NEWEST
 
-    def plan(self, *, is_mended: bool = False) -> dict[str, Any]:
+    def plan(self, *, is_mended: bool = False) -> dict[str, object]:
         """Return the plan by which the finding appears, or the one by which it is gone."""
         spec = self.good_spec if is_mended and self.good_spec is not None else self.spec
         flags = {"flags": FLAGS} if TRAITS[self.strategy].mirrors else {}

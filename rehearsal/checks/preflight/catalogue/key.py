@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rehearsal.checks.preflight.catalogue.entry import Entry, Example, Says, warns
 from rehearsal.plan.strategies import COPYING
 
 REAL_KEY = "give them a real key"
 MANY = "planning time and locks grow with the number of partitions"
 BACK = "update public.message set at = '2026-02-01' where id = 1;"
-KIND: dict[str, Any] = {"key": "kind", "method": "list", "values": {"open": ["open"], "done": ["done"]}}
+KIND: dict[str, object] = {"key": "kind", "method": "list", "values": {"open": ["open"], "done": ["done"]}}
 
 KEY_ENTRIES: tuple[Entry, ...] = (
     Entry(
