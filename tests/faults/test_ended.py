@@ -55,6 +55,7 @@ def test_a_clean_up_waits_within_the_budget_and_then_nothing_was_dropped(small: 
     switched(small, way)
     small.plan = small.plan.model_copy(update={"locks": BRIEFLY})
     before = state.read_migration(small.conn, small.work.names.source)
+    small.conn.execute("set statement_timeout = '20s'")  # a wait without end fails here and does not hang
     with reading(small):
         with pytest.raises(LockNotAcquired, match=r"clean-up of public\.t|blocked by: .*application"):
             small.clean_up()
@@ -116,6 +117,7 @@ def test_a_table_that_is_made_anew_after_its_clean_up_begins_anew(small: Small) 
     """Nothing of the ended switchover keeps its name from being migrated again."""
     switched(small, "swap")
     small.clean_up()
+    assert read_applied(small.conn) == {}, "what is applied already is not applied again"
     small.conn.execute("drop table public.t")
 
     small.setup()
@@ -243,6 +245,7 @@ def test_a_target_is_brought_up_to_date_within_the_budget(small: Small) -> None:
     small.setup(strategy="dual-write")
     small.plan = small.plan.model_copy(update={"locks": BRIEFLY})
     small.run_sql("comment on column t.v is 'said since'")
+    small.conn.execute("set statement_timeout = '20s'")  # a wait without end fails here and does not hang
     with connect(small.database, autocommit=False, role="application") as writer:
         writer.execute("insert into public.t values (9999, '2026-01-05', 1)")
         with pytest.raises(LockNotAcquired, match=r"target of public\.t.*application"):
