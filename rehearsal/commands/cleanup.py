@@ -11,7 +11,7 @@ from rehearsal.commands.session import DONE, Target, alone, opened
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.readiness import Intent, require_ready
-from rehearsal.switchover.state import is_ended
+from rehearsal.switchover.state import find_migration
 from rehearsal.switchover.strategies.registry import strategy_of
 
 
@@ -23,7 +23,7 @@ def clean_up(context: Context, conn: Connection) -> None:
         LockNotAcquired: a table was in use for longer than the budget; those before it are dropped.
     """
     strategy, all_tables = strategy_of(context.plan), map(context.switchover, context.plan.tables)
-    tables = [table for table in all_tables if not is_ended(conn, table.names.source)]
+    tables = [table for table in all_tables if find_migration(conn, table.names.source)]
     for table in tables:
         strategy.require_end(table, conn)
     for table in tables:
@@ -39,8 +39,8 @@ def cleanup(target: Target) -> int:
     with opened(target, "cleanup") as context:
         confirm(context.env, context.plan, yes=target.yes)
         with alone(context) as conn:
-            if all(is_ended(conn, split_name(spec.name)) for spec in context.plan.tables):
-                context.run.note("no change: every table is partitioned, and nothing is kept for a rollback")
+            if not any(find_migration(conn, split_name(spec.name)) for spec in context.plan.tables):
+                context.run.note("no change: no switchover is under way, and nothing is kept for a rollback")
                 return DONE
             require_ready(context, conn, Intent.CLEANUP)
             clean_up(context, conn)

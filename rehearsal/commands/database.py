@@ -24,9 +24,10 @@ from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.copy.pause import end_pause, read_pause, set_pause
 from rehearsal.switchover.dryrun import dry_run_text, plan_read_only
 from rehearsal.switchover.outdated import mend_targets
-from rehearsal.switchover.parity import ParityReport, compare, parity_text
+from rehearsal.switchover.parity import ParityReport, parity_text
 from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.strategies.attach.split import HistorySplit
+from rehearsal.switchover.table import Switchover
 
 
 def migrate(target: Target, *, dry: bool = False) -> int:
@@ -109,10 +110,26 @@ def roll_back(target: Target) -> int:
             if context.plan.traits.mirrors and not take_flags_off(context):
                 return FAILED
             for spec in context.plan.tables:
-                changed = context.switchover(spec).roll_back()
-                if context.plan.traits.takes_name:
-                    context.run.note(f"{spec.name}: {'names are back' if changed else 'no change'}")
+                context.run.note(f"{spec.name}: {roll_back_table(context.switchover(spec), conn)}")
     return DONE
+
+
+def roll_back_table(work: Switchover, conn: Connection) -> str:
+    """Take the switchover of one table back, or the preparation of one; return what was done."""
+    before = state.find_migration(conn, work.names.source)
+    if before is None and not state.is_ended(conn, work.names.source):
+        return "no change: no switchover of it is under way"
+    if not work.roll_back():
+        return "no change"
+    if before is not None and before.state not in work.strategy.switched:
+        return "the switchover that was under way is given up; the table is as it was"
+    after = state.find_migration(conn, work.names.source)
+    if after is not None and after.state == state.FOLLOWING:
+        return (
+            "names are back; its target goes on following, so that `invoke db.switchover` need not copy again. "
+            "`invoke db.cleanup` ends that"
+        )
+    return "names are back"
 
 
 def take_flags_off(context: Context) -> bool:
@@ -160,12 +177,12 @@ def verify(target: Target) -> int:
         if not context.plan.traits.copies:
             return look_at_history(context, conn, specs)
         for spec in specs:
-            keylog = context.switchover(spec).log_now(conn)
-            source, target_ = context.pair(conn, spec)
-            report = compare(context.env.database, context.files, source, target_, spec.key, keylog=keylog)
+            work = context.switchover(spec)
+            report = work.compare(conn)
             reports.append(report)
-            codes.append(judge(context, spec.name, state.read_migration(conn, split_name(spec.name)).state, report))
-            repeated += [one for one in find_duplicates(conn, context.files, source, target_, spec.key) if one.sets]
+            codes.append(judge(context, spec.name, work.migration(conn).state, report))
+            both = work.pair(conn)
+            repeated += [one for one in find_duplicates(conn, context.files, *both, spec.key) if one.sets]
         print(parity_text(reports))
         for one in repeated:
             print(f"duplicates: {one.name}: {one.text()}")
@@ -174,16 +191,22 @@ def verify(target: Target) -> int:
 
 
 def look_at_history(context: Context, conn: Connection, specs: Sequence[TableSpec]) -> int:
-    """Say where the rows are. They are in one place each, so there is nothing to compare but primary keys."""
+    """Say where the rows are, which are in one place each; history that was split is compared with its partitions."""
+    codes = [DONE]
     for spec in specs:
-        found = state.read_migration(conn, split_name(spec.name))
+        work = context.switchover(spec)
+        found = work.migration(conn)
         if found.state not in (state.ATTACHED, state.SPLIT):
             print(f"{spec.name}: {found.state}; every row is in the table itself")
             continue
-        attached = Preparation(context.switchover(spec)).attached(conn)
+        attached = Preparation(work).attached(conn)
         attached.refuse_duplicates(conn)
         print(f"{spec.name}: {attached.told(conn)}, no primary key twice")
-    return DONE
+        if work.keeps_two(conn):
+            report = work.compare(conn)
+            print(parity_text([report]))
+            codes.append(judge(context, spec.name, found.state, report))
+    return next((code for code in (FAILED, UNSEEN) if code in codes), DONE)
 
 
 def judge(context: Context, table: str, found: str, report: ParityReport) -> int:

@@ -18,7 +18,6 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover import state
-from rehearsal.switchover.parity import compare
 from rehearsal.switchover.repair import enable_triggers, resync, target_leads
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.indexes import IndexBuilder
@@ -57,7 +56,7 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
     if found.state == state.READY:
         remedy = "run `invoke db.switchover`, which cuts over, or `invoke db.rollback`"
         return [*troubles, Trouble(spec.name, "prepared: a row at or after the end of history is refused", remedy)]
-    if work.plan.traits.copies:
+    if work.keeps_two(conn):
         troubles += _rows(context, conn, work, fix=fix)
     troubles += _structure(context, conn, work, fix=fix)
     return troubles + _statistics(context, conn, spec, fix=fix)
@@ -78,10 +77,7 @@ def _triggers(conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]
 
 
 def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
-    source, target = context.pair(conn, work.spec)
-    report = compare(
-        context.env.database, context.files, source, target, work.spec.key, keylog=work.log_now(conn), self_test=False
-    )
+    report = work.compare(conn, self_test=False)
     if not report.unexplained:
         return []
     leads = target_leads(conn, work, context.env.app_servers)

@@ -19,10 +19,13 @@ from psycopg import errors, sql
 from rehearsal.errors import LockNotAcquired, StepFailed
 from rehearsal.postgres.blockers import BlockerWatch, oldest_transactions
 from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.hold import Hold, held_at_most
 
 T = TypeVar("T")
 
 RETRIED = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+# The server's own limit comes after ours, so that there is one of them that speaks.
+BESIDE_MS = 1_000
 # Work that is too slow under the lock will be so the next time as well, and the application waits each time.
 MOST_OVERRUNS = 3
 
@@ -65,6 +68,10 @@ class LockReport:
 
 class TryAgain(Exception):
     """Raised by the work under a lock: release everything, prepare outside, and ask again."""
+
+
+class TooLong(Exception):
+    """The work under a lock was ended, and rolled back: its statements together took longer than `hold_ms`."""
 
 
 def with_lock(
@@ -115,6 +122,9 @@ def with_lock(
             except errors.QueryCanceled as exc:
                 overruns += 1
                 seen = (f"{exc.diag.message_primary} (at most {policy.hold_ms} ms under the lock)",)
+            except TooLong:
+                overruns += 1
+                seen = (f"what is done under the lock takes longer than hold_ms = {policy.hold_ms} in [locks]",)
             except RETRIED as exc:
                 # After a deadlock nobody may stand in the way any more; then the error itself is the reason.
                 seen = watch.take() or oldest_transactions(conn) or (type(exc).__name__,)
@@ -207,12 +217,22 @@ def _locked(
         if lock is not None:
             conn.execute(lock)
         granted = time.monotonic()
-        conn.execute(sql.SQL("set local statement_timeout = {}").format(hold_ms))
-        result = work(conn)
+        conn.execute(sql.SQL("set local statement_timeout = {}").format(hold_ms + BESIDE_MS))
+        with held_at_most(conn, hold_ms) as hold:
+            result = _within(hold, work, conn)
     held_ms = (time.monotonic() - granted) * 1e3
     # Now that nobody waits: a commit that is waited for, so that what is reported as done is durable.
     conn.execute("select pg_catalog.pg_logical_emit_message(true, 'pg-rehearsal', 'flush')")
     return result, (granted - asked) * 1e3, held_ms
+
+
+def _within(hold: Hold, work: Callable[[Connection], T], conn: Connection) -> T:
+    try:
+        return work(conn)
+    except errors.QueryCanceled as exc:
+        if hold.passed:
+            raise TooLong from exc
+        raise
 
 
 def _lower_deadlock_timeout(conn: Connection, timeout_ms: int) -> None:

@@ -10,23 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from rehearsal.catalog.definition import Difference
-from rehearsal.catalog.tables import Catalog, Table, dotted
+from rehearsal.catalog.tables import Catalog, Table
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.changes import read_applied
-from rehearsal.switchover.names import change_name, trigger_names
+from rehearsal.switchover.names import change_name
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.carry import read_carried
+from rehearsal.switchover.target.removal import remove_target
 
 COLUMN_COMMENTS = """
 select attname, pg_catalog.col_description(attrelid, attnum)
 from pg_catalog.pg_attribute where attrelid = %s and attnum > 0 and not attisdropped
 """
-ROLES = ("capture_forward", "capture_reverse", "refuse_truncate", "sync_to_partitioned", "sync_from_partitioned",
-         "snapshot_guard")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,31 +112,8 @@ class Outdated:
             ],
         }
 
-    def remove_sql(self) -> str:
-        """Return the statements that remove the target with all that was made for it."""
-        names = self.work.names
-        return self.work.files.render(
-            "steps/remove_target.sql.j2",
-            source=names.source,
-            source_text=dotted(names.source),
-            target=names.target,
-            triggers=[*trigger_names(names), names.guard_trigger],
-            functions=[names.function(role) for role in ROLES],
-            forward_log=names.forward_log,
-            reverse_log=names.reverse_log,
-            changes=f"{self.work.plan.name}/{change_name(names.source)}/",
-        )
-
     def _remove(self, conn: Connection, why: str) -> str:
-        names, text = self.work.names, self.remove_sql()
-
-        def work(held: Connection) -> None:
-            held.execute(as_query(text))
-
-        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, names.source)
-        title = f"removal of the target of {self.work.spec.name}"
-        with told_clearly(title):
-            self.work.locked(conn, title, work, lock=lock)
+        remove_target(self.work, conn)
         text = f"the target of {self.work.spec.name} did not fit any more ({why})"
         return f"{text}: it is made anew, `invoke db.switchover` fills it"
 

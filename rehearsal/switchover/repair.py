@@ -32,6 +32,7 @@ def resync_sql(drain: Drain) -> str:
         keys=Quoted(keys),
         authority=drain.authority,
         follower=drain.follower,
+        within=Quoted(drain.within),
         authority_identity=Quoted(records("a", shape.identity)),
         follower_identity=Quoted(records("f", shape.identity)),
         authority_columns=Quoted(records("a", shape.columns)),
@@ -52,7 +53,7 @@ def resync(conn: Connection, switchover: Switchover, *, target_leads: bool = Fal
         LockNotAcquired: the lock was not granted within the plan's budget.
     """
     found = state.read_migration(conn, switchover.names.source)
-    if found.state in (state.PREPARED, state.COPYING):
+    if not switchover.strategy.keeps_two(found):
         return 0
     drain = switchover.drain(conn)
     if target_leads and found.state == state.MIRRORED:

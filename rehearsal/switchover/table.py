@@ -14,6 +14,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import Drain
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.follow import Follow
+from rehearsal.switchover.parity import ParityReport, compare
 from rehearsal.switchover.strategies.base import Strategy
 from rehearsal.switchover.strategies.registry import strategy_of
 from rehearsal.switchover.target.target import Shape
@@ -83,8 +84,21 @@ class Switchover(TableWork):
         return Follow(self).shape(conn)
 
     def drain(self, conn: Connection) -> Drain:
-        """Return the drain of the direction in which a copied table follows just now."""
-        return Follow(self).drain(conn)
+        """Return the drain of the direction in which one of two tables follows just now."""
+        return self.strategy.drain(self, conn)
+
+    def keeps_two(self, conn: Connection) -> bool:
+        """Return whether rows stand in two tables just now that have to be equal."""
+        return self.strategy.keeps_two(self.migration(conn))
+
+    def compare(self, conn: Connection, *, self_test: bool = True) -> ParityReport:
+        """Compare the two tables exactly, as `parity.compare` does."""
+        pair = self.strategy.pair(self.names, self.migration(conn))
+        tables = self.table(conn, pair.plain), self.table(conn, pair.parted)
+        log, leaves = self.log_now(conn), pair.leaves
+        return compare(
+            self.database, self.files, *tables, self.spec.key, keylog=log, leaves=leaves, self_test=self_test
+        )
 
     def pair(self, conn: Connection) -> tuple[Table, Table]:
         """Return the unpartitioned and the partitioned table, whatever they are called just now."""

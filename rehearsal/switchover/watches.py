@@ -5,7 +5,7 @@ Owns the choice; the rule itself is in `drift`. Reads only, but for what a watch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rehearsal.catalog.definition import Difference
@@ -77,7 +77,13 @@ def _unmirrored(found: Migration, ours: Table, theirs: Table) -> list[Difference
 
 
 def prove_rows(
-    database: Database, files: SqlFiles, spec: TableSpec, plain: Name, parted: Name, log: Name | None
+    database: Database,
+    files: SqlFiles,
+    spec: TableSpec,
+    plain: Name,
+    parted: Name,
+    log: Name | None,
+    leaves: Sequence[Name] | None = None,
 ) -> Prove:
     """Return the comparison of all rows, which says how many differ and are not about to be followed."""
 
@@ -85,7 +91,7 @@ def prove_rows(
         with connect(database, role="compare") as conn:
             catalog = Catalog(conn, files)
             source, target = catalog.read(plain), catalog.read(parted)
-        report = parity.compare(database, files, source, target, spec.key, keylog=log, self_test=False)
+        report = parity.compare(database, files, source, target, spec.key, keylog=log, leaves=leaves, self_test=False)
         return f"{report.unexplained:,} rows differ" if report.unexplained else None
 
     return prove

@@ -20,7 +20,8 @@ from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.changes import read_applied, render_changes
 from rehearsal.switchover.dryrun import plan_read_only
-from rehearsal.switchover.outdated import Outdated, mend_targets
+from rehearsal.switchover.outdated import mend_targets
+from rehearsal.switchover.target.removal import removal_sql
 from tests.faults.small import TABLE, Small
 from tests.fix_tables import NOW, deploy
 
@@ -129,8 +130,7 @@ def test_a_migration_that_was_killed_between_its_changes_is_gone_on_with(small: 
     """The target is there and its triggers are not yet: the next run makes them."""
     small.setup()
     names = small.work.names
-    outdated = Outdated(small.work)
-    small.conn.execute(as_query(outdated.remove_sql()))
+    small.conn.execute(as_query(removal_sql(small.work)))
     first, second = render_changes(small.conn, small.files, small.plan, NOW)
     small.conn.execute(as_query(first.body))
     small.conn.execute(

@@ -131,7 +131,7 @@ def _eased(findings: Iterable[Finding]) -> Iterator[Finding]:
 def _check_place(place: Place, act: Intent) -> list[Finding]:
     """Return the findings of one table; what cannot be seen or does not exist is not asked further."""
     asks = ASKS[act]
-    if act == Intent.ROLLBACK and place.plan.traits.mirrors:
+    if act == Intent.ROLLBACK and place.plan.traits.mirrors and place.state not in state.UNUSED:
         return list(check_sight(place))  # flags go back: no table is changed
     findings = list(check_access(place)) if Ask.ACCESS in asks else []
     if _is_hidden(findings):

@@ -27,13 +27,17 @@ MOST_KEYS_IN_BATCH = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Where keys come from and which table follows which."""
+    """Where keys come from and which table follows which.
+
+    `within`: the condition of the authority's rows that are followed, as SQL; empty: all of them are.
+    """
 
     files: SqlFiles
     shape: Shape
     log: Name
     authority: Name
     follower: Name
+    within: str = ""
 
     def take_sql(self, limit: int) -> str:
         """Return the statement that takes keys off the log and their rows out of the follower."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import psycopg
 
@@ -34,6 +34,7 @@ def compare(
     key: str,
     *,
     keylog: Name | None = None,
+    leaves: Sequence[Name] | None = None,
     workers: int = 2,
     self_test: bool = True,
     max_examples: int = 100,
@@ -41,7 +42,8 @@ def compare(
     """Compare two tables exactly, in one snapshot, while both are written to.
 
     `keylog` names the table of captured keys: columns k1..kn are the primary key of the source, then the partition
-    key if it is not part of it. Takes ACCESS SHARE only, in transactions that are read only; the self-test too, which
+    key if it is not part of it. `leaves`: the partitions of the target that hold the source's rows, if it has others
+    too. Takes ACCESS SHARE only, in transactions that are read only; the self-test too, which
     works on copies of a few rows within its queries.
 
     Raises:
@@ -50,17 +52,17 @@ def compare(
     """
     started = time.monotonic()
     with _seeing(source), open_snapshot(database) as (conn, snapshot):
-        pair = read_pair(conn, files, source.name, target.name, key)
+        pair = read_pair(conn, files, source.name, target.name, key, leaves)
         sums = digest_pair(conn, database, files, pair, snapshot, workers=workers)
         found = look_closer(conn, files, pair, sums, keylog=keylog, max_examples=max_examples)
-    leaves = tuple(_leaf_parity(leaf, *sums) for leaf in pair.leaves if leaf.oid or sums[0].rows[leaf.oid])
+    judged = tuple(_leaf_parity(leaf, *sums) for leaf in pair.leaves if leaf.oid or sums[0].rows[leaf.oid])
     with _seeing(source):
         passed, note = run_self_test(database, files, pair, sums) if self_test else (None, "not asked for")
     return ParityReport(
         pair.source.name,
         pair.target.name,
         snapshot,
-        leaves,
+        judged,
         found.counts,
         found.explained,
         found.unexplained,

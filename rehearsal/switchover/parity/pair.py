@@ -128,8 +128,10 @@ class Pair:
         return spans
 
 
-def read_pair(conn: Connection, files: SqlFiles, source: Name, target: Name, key: str) -> Pair:
-    """Read both tables as the session sees them now.
+def read_pair(
+    conn: Connection, files: SqlFiles, source: Name, target: Name, key: str, leaves: Sequence[Name] | None = None
+) -> Pair:
+    """Read both tables as the session sees them now; `leaves`: of the target only these partitions.
 
     Raises:
         PreconditionError: the source has no primary key, or columns or types of the two differ.
@@ -139,6 +141,8 @@ def read_pair(conn: Connection, files: SqlFiles, source: Name, target: Name, key
     if not one.primary_key:
         message = f"table {dotted(source)} has no primary key, so rows cannot be told apart; add one"
         raise PreconditionError(message)
+    if leaves is not None:
+        other = dataclasses.replace(other, partitions=tuple(leaf for leaf in other.partitions if leaf.name in leaves))
     pair = Pair(one, other, key, one.column(key).type, _matched(conn, files, one, other), (), ())
     return _split(conn, files, pair)
 

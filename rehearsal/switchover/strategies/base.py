@@ -17,6 +17,7 @@ from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.acts import Act, Prospect
+from rehearsal.switchover.copy.replay import Drain
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
@@ -26,10 +27,14 @@ from rehearsal.switchover.work import TableWork
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The unpartitioned and the partitioned table, by the names that they have just now."""
+    """The unpartitioned and the partitioned table, by the names that they have just now.
+
+    `leaves`: the partitions that hold the rows of the unpartitioned one; None: all of them do.
+    """
 
     plain: Name
     parted: Name
+    leaves: tuple[Name, ...] | None = None
 
 
 class Strategy(Protocol):
@@ -95,6 +100,14 @@ class Strategy(Protocol):
 
     def follow(self, work: TableWork, rest: int = 0, /) -> int:
         """Replay the change log until at most `rest` keys are left; return how many were taken."""
+        ...
+
+    def keeps_two(self, found: Migration, /) -> bool:
+        """Return whether rows stand in two tables just now that have to be equal."""
+        ...
+
+    def drain(self, work: TableWork, conn: Connection, /) -> Drain:
+        """Return how one table follows the other, where a table keeps two."""
         ...
 
     def change_log(self, work: TableWork, conn: Connection, /) -> Name | None:

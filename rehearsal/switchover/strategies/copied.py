@@ -14,14 +14,21 @@ from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
+from rehearsal.switchover.copy.replay import Drain
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.base import Pair
+from rehearsal.switchover.target.removal import give_up
 from rehearsal.switchover.trigger_states import TriggerState, Wanted, read_trigger_states
 from rehearsal.switchover.watches import copy_watch
 from rehearsal.switchover.work import Step, TableWork
+
+
+def is_rolled_back(found: Migration) -> bool:
+    """Return whether an exchange was taken back: the target is kept, and follows for the way forward."""
+    return found.state == state.FOLLOWING and bool(found.detail.get("rolled_back"))
 
 
 class Copied(ABC):
@@ -52,6 +59,10 @@ class Copied(ABC):
     @abstractmethod
     def finish(self, work: TableWork, conn: Connection) -> int:
         """Do what comes after an exchange with nobody waiting; return how many acts. A second run finds none."""
+
+    @abstractmethod
+    def go_back(self, work: TableWork, conn: Connection, found: Migration, /) -> bool:
+        """Take the exchange back; return whether anything was done."""
 
     def more_steps(self, _work: TableWork, _conn: Connection) -> Sequence[Step]:
         """Return steps that the preparation has besides those of every copy."""
@@ -97,6 +108,24 @@ class Copied(ABC):
             finished = self.finish(work, conn)
             return found.state != self.goal or finished > 0
 
+    def roll_back(self, work: TableWork) -> bool:
+        """Take a switchover back, also one that is under way. Returns whether anything was done.
+
+        Before the exchange the target is removed with all that was made for it. Locks: see `give_up` and each strategy.
+
+        Raises:
+            PreconditionError: there is nothing to take back, or the two tables are not what they were.
+            LockNotAcquired: a lock was not granted within its budget; the table is as it was.
+        """
+        with work.session("rollback") as conn:
+            found = work.migration(conn)
+            if found.state == self.goal:
+                return self.go_back(work, conn, found)
+            if is_rolled_back(found):
+                return self.finish(work, conn) > 0
+            give_up(work, conn)
+            return True
+
     def follow(self, work: TableWork, rest: int = 0) -> int:
         """Replay the change log until at most `rest` keys are left; return how many were taken.
 
@@ -108,6 +137,14 @@ class Copied(ABC):
                 return 0
             follow = Follow(work)
             return follow.replay(conn, follow.drain(conn), rest)
+
+    def keeps_two(self, found: Migration) -> bool:
+        """Return whether the copy has ended, so that both tables have to be equal but for what is logged."""
+        return found.state not in (state.PREPARED, state.COPYING)
+
+    def drain(self, work: TableWork, conn: Connection) -> Drain:
+        """Return the drain of the direction in which one table follows the other just now."""
+        return Follow(work).drain(conn)
 
     def change_log(self, work: TableWork, conn: Connection) -> Name | None:
         """Return the log that the lagging table follows just now; None where both are mirrored synchronously."""

@@ -42,7 +42,10 @@ def require_equal(work: TableWork, conn: Connection, strategy: Strategy, pair: P
     strategy.follow(work)
     plain, parted = work.table(conn, pair.plain), work.table(conn, pair.parted)
     log = strategy.change_log(work, conn)
-    report = compare(work.database, work.files, plain, parted, work.spec.key, keylog=log)
+    report = compare(work.database, work.files, plain, parted, work.spec.key, keylog=log, leaves=pair.leaves)
     if report.unexplained:
-        message = f"{work.spec.name}: {report.unexplained} rows differ; nothing was dropped. Look at `invoke db.verify`"
+        message = (
+            f"{work.spec.name}: {report.unexplained} rows differ; nothing was dropped. `invoke db.verify` lists them, "
+            "`invoke doctor --fix` brings what was missed"
+        )
         raise PreconditionError(message)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rehearsal.catalog.tables import STATE_SCHEMA, Catalog, Name, split_name
+from rehearsal.catalog.tables import STATE_SCHEMA, Catalog, Name, Table, split_name
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
@@ -44,6 +44,10 @@ class Composite:
         """Return the statements that add column, functions and triggers."""
         return self.files.render("steps/composite.sql.j2", **self._values(), type=type_sql)
 
+    def undo_sql(self) -> str:
+        """Return the statements that take them off again."""
+        return self.files.render("steps/composite_undo.sql.j2", **self._values())
+
     def fill_sql(self, first: int, last: int) -> str:
         """Return the statement that fills one range of blocks."""
         blocks = {"first": f"({first},0)", "last": f"({last},0)"}
@@ -61,6 +65,11 @@ class Composite:
             "follow_trigger": fit(base, prefix="reference_follow_"),
             "comment": f"Partition key of the row that {one.label} refers to; filled by a trigger",
         }
+
+    def is_prepared(self, conn: Connection) -> bool:
+        """Return whether the referencing table has the trigger that fills the partition key."""
+        child, trigger = Catalog(conn, self.files).read(self.one.child), self._values()["fill_trigger"]
+        return any(one.name == trigger for one in child.triggers)
 
     def fill(self, conn: Connection) -> int:
         """Give every row its key, in one short transaction a range of blocks; return how many rows were changed.
@@ -117,15 +126,31 @@ class Composites:
                 filled += work.fill(conn)
         return filled
 
+    def undo(self, conn: Connection, source: Table, on_lock: Callable[[LockReport], None]) -> None:
+        """Take the partition key off referencing tables whose foreign key does not use it; a second run finds none.
+
+        Locks: ACCESS EXCLUSIVE on each referencing table and on the referenced one, for milliseconds.
+
+        Raises:
+            LockNotAcquired: the budget is spent; those before are as they were once.
+        """
+        for one in read_references(conn, self.files, source.oid):
+            work = Composite(self.files, one, self.parent, self.spec.key)
+            if composite_column(one, self.spec.key) in one.columns or not work.is_prepared(conn):
+                continue
+            on_lock(self._locked(conn, work, f"end of the partition key for {one.label}", work.undo_sql()))
+
     def _add(self, conn: Connection, work: Composite, type_sql: str) -> LockReport:
-        text = work.prepare_sql(type_sql)
+        return self._locked(conn, work, f"partition key for {work.one.label}", work.prepare_sql(type_sql))
+
+    def _locked(self, conn: Connection, work: Composite, title: str, text: str) -> LockReport:
         policy = LockPolicy(**self.plan.locks.model_dump())
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, work.one.child)
 
-        def add(held: Connection) -> None:
+        def act(held: Connection) -> None:
             held.execute(as_query(text))
 
-        _, report = with_lock(conn, f"partition key for {work.one.label}", add, lock=lock, policy=policy)
+        _, report = with_lock(conn, title, act, lock=lock, policy=policy)
         return report
 
     def finish(self, conn: Connection, found: Migration) -> int:

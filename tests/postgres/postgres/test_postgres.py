@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -14,6 +17,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import LockNotAcquired, PreconditionError
 from rehearsal.postgres.connection import Connection, advisory_lock, connect, scalar
 from rehearsal.postgres.locks import LockPolicy, with_lock
+from tests.waiting import eventually
 
 
 def test_with_lock_gives_up_within_its_budget_and_names_the_blocker(database: Database, conn: Connection) -> None:
@@ -102,18 +106,52 @@ def test_a_prepared_transaction_in_the_way_is_named(conn: Connection) -> None:
         conn.execute("rollback prepared 'left behind'")
 
 
-def test_work_that_is_too_slow_under_the_lock_is_not_tried_forever(conn: Connection) -> None:
-    """Each try makes the application wait for `hold_ms`: three are enough, whatever the policy allows."""
-    tries: list[int] = []
+def slow(seconds: float, statements: int, tries: list[int]) -> Callable[[Connection], None]:
+    """Return work of so many statements that take so long each."""
 
     def work(held: Connection) -> None:
         tries.append(1)
-        held.execute("select pg_catalog.pg_sleep(60)")
+        for _ in range(statements):
+            held.execute("select pg_catalog.pg_sleep(%s)", [seconds])
 
-    with pytest.raises(LockNotAcquired, match="statement timeout"):
-        with_lock(conn, "slow work", work, policy=LockPolicy(hold_ms=20, attempts=40))
+    return work
+
+
+@pytest.mark.parametrize(("seconds", "statements"), [(60, 1), (0.02, 3_000)], ids=["one-statement", "many"])
+def test_work_that_is_too_slow_under_the_lock_is_not_tried_forever(
+    conn: Connection, seconds: float, statements: int
+) -> None:
+    """Each try makes the application wait for `hold_ms`, however many statements: three are enough."""
+    tries: list[int] = []
+
+    with pytest.raises(LockNotAcquired, match="takes longer than hold_ms = 200 in"):
+        with_lock(conn, "slow work", slow(seconds, statements, tries), policy=LockPolicy(hold_ms=200, attempts=40))
 
     assert len(tries) == 3
+    assert scalar(conn, "select 1") == 1, "no cancel comes after the end"
+
+
+def test_mutant_a_limit_for_each_statement_alone(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PostgreSQL has it: each statement is quick enough, and the application waits for all of them."""
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", lambda *_, **__: None)
+    tries: list[int] = []
+    with_lock(conn, "slow work", slow(0.02, 50, tries), policy=LockPolicy(hold_ms=200, attempts=40))
+    assert tries == [1]
+
+
+def test_a_cancel_of_somebody_else_is_not_called_slow(conn: Connection, database: Database) -> None:
+    """A DBA who cancels us reads that he did."""
+    cancel = "select pg_catalog.pg_cancel_backend(%s)"
+
+    def work(held: Connection) -> None:
+        with ThreadPoolExecutor() as pool, connect(database) as other:
+            sleeping = pool.submit(held.execute, "select pg_catalog.pg_sleep(60)")
+            # One that comes before the statement is lost.
+            eventually(lambda: other.execute(cancel, [held.info.backend_pid]) and sleeping.done())
+            sleeping.result()
+
+    with pytest.raises(LockNotAcquired, match="due to user request"):
+        with_lock(conn, "work", work, policy=LockPolicy(hold_ms=60_000))
 
 
 @pytest.mark.slow

@@ -18,9 +18,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.strategies.attach.layout import Split
-from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.strategies.attach.split import HistorySplit
-from rehearsal.switchover.strategies.attach.unsplit import SplitBack
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
 from tests.fix_tables import Prepared, deploy, difference, make_plan, make_switchover, writing
@@ -137,8 +135,7 @@ def test_history_that_was_split_follows_its_partitions(conn: Connection, events:
 
     assert isinstance(attached.work, Switchover)
     work = attached.work
-    back = SplitBack(work, Preparation(work).statements(conn))
-    back.drain(conn).until(conn, 0, 100)
+    assert work.follow() > 0
 
     assert difference(conn, events, attached.history.source) == (1, 0)
     assert work.roll_back()

@@ -30,6 +30,7 @@ from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.composite import Composite
 from rehearsal.switchover.target.indexes import carry_sql
 from rehearsal.switchover.target.references import Reference, values_of
+from rehearsal.switchover.target.removal import removal_sql
 from rehearsal.switchover.target.target import clear_target_sql, mirror_values_of
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 from tests.waiting import eventually
@@ -120,7 +121,10 @@ def _composite(step: str) -> Render:
             conn.execute(as_query(composite.prepare_sql("timestamptz")))
             conn.execute("alter table public.child disable trigger user")
             conn.execute("insert into public.child values (7)")
-        return composite.prepare_sql("timestamptz") if step == "composite" else composite.fill_sql(0, 10)
+        if step == "composite_undo" and first:
+            conn.execute(as_query(composite.prepare_sql("timestamptz")))
+        texts = {"composite": composite.prepare_sql("timestamptz"), "composite_undo": composite.undo_sql()}
+        return texts.get(step) or composite.fill_sql(0, 10)
 
     return render
 
@@ -166,7 +170,7 @@ CASES: dict[str, tuple[str, str, Render]] = {
         lambda work, conn: forward_of(work.files, work.shape(conn)).surplus_sql(),
     ),
     "refresh_target": ("source", "deployed", lambda work, conn: _outdated(work).refresh_sql(conn)),
-    "remove_target": ("source", "deployed", lambda work, _: _outdated(work).remove_sql()),
+    "remove_target": ("source", "deployed", lambda work, _: removal_sql(work)),
     "settle": (
         "source",
         "deployed",
@@ -185,6 +189,7 @@ CASES: dict[str, tuple[str, str, Render]] = {
     "loosen": ("referenced", "deployed", _loose("loosen")),
     "composite": ("referenced", "deployed", _composite("composite")),
     "composite_fill": ("referenced", "deployed", _composite("composite_fill")),
+    "composite_undo": ("referenced", "deployed", _composite("composite_undo")),
     "loose_off": ("referenced", "deployed", _loose("loose_off")),
     "sync_on": (
         "source",

@@ -16,21 +16,23 @@ from rehearsal.postgres.locks import Mode, drop_index, lock_tables
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import REFERENCED, ROWS_PER_SECOND, UNIQUE_PER_SECOND, Act, Prospect
+from rehearsal.switchover.copy.replay import Drain
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import lower_guard
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.cutover import Attached
 from rehearsal.switchover.strategies.attach.definition import find_differences
+from rehearsal.switchover.strategies.attach.kept import drain_of_kept, fine_partitions, wanted_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split, Statements
 from rehearsal.switchover.strategies.attach.prepare import Preparation, decide, parent_sql
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack, finish_split, forget_copy, undo_split
 from rehearsal.switchover.strategies.attach.watches import attach_watch, attached_watch, split_watch
 from rehearsal.switchover.strategies.base import Pair
-from rehearsal.switchover.strategies.ending import require_stable
+from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.target.foreign_keys import lock_referenced
 from rehearsal.switchover.target.target import Shape
-from rehearsal.switchover.trigger_states import TriggerState
+from rehearsal.switchover.trigger_states import TriggerState, read_trigger_states
 from rehearsal.switchover.work import Step, TableWork
 
 
@@ -123,7 +125,7 @@ class Attach:
         preparation = Preparation(work)
         preparation.attached(conn).refuse_duplicates(conn)
         work.begin("rollback of the split")
-        SplitBack(work, preparation.statements(conn)).go(conn, found.id, split_watch(work.files, work.spec, found))
+        SplitBack(work, preparation.statements(conn)).go(conn, found.id, split_watch(work, found))
 
     def _detach(self, work: TableWork, conn: Connection, found: Migration, watch: Watch) -> None:
         preparation = Preparation(work)
@@ -148,25 +150,37 @@ class Attach:
             return attached_watch(work.files, work.spec, found)
         return attach_watch(work.files, work.spec, found)
 
-    def follow(self, _work: TableWork, _rest: int = 0) -> int:
-        """Take nothing: there is one copy of each row."""
-        return 0
+    def follow(self, work: TableWork, rest: int = 0) -> int:
+        """Let history that was split follow its partitions; else there is one copy of each row, and nothing to take."""
+        with work.session("replay", "follow") as conn:
+            if not self.keeps_two(work.migration(conn)):
+                return 0
+            return self.drain(work, conn).until(conn, rest, work.plan.copying.drain_batch)
 
-    def change_log(self, _work: TableWork, _conn: Connection) -> Name | None:
-        """Return None: there is one copy of each row, and nothing that could lag."""
-        return None
+    def keeps_two(self, found: Migration) -> bool:
+        """Return whether history was split, and is kept beside the partitions that hold its rows."""
+        return found.state == state.SPLIT
+
+    def drain(self, work: TableWork, conn: Connection) -> Drain:
+        """Return the drain by which history that was split follows its partitions."""
+        return drain_of_kept(work, conn)
+
+    def change_log(self, work: TableWork, conn: Connection) -> Name | None:
+        """Return the log that history follows once it was split; before there is nothing that could lag."""
+        return self.drain(work, conn).log if self.keeps_two(work.migration(conn)) else None
 
     def pair(self, names: Names, found: Migration) -> Pair:
         """Return both tables; once it is attached, the unpartitioned one is history: every row but later ones."""
         if found.state in self.switched:
-            return Pair(HistoryNames(names).history, names.source)
+            leaves = fine_partitions(found) if self.keeps_two(found) else None
+            return Pair(HistoryNames(names).history, names.source, leaves)
         return Pair(names.source, names.target)
 
-    def trigger_states(
-        self, _conn: Connection, _files: SqlFiles, _names: Names, _found: Migration
-    ) -> list[TriggerState]:
-        """Return none: nothing is mirrored."""
-        return []
+    def trigger_states(self, conn: Connection, files: SqlFiles, names: Names, found: Migration) -> list[TriggerState]:
+        """Return those by which history that was split follows; before nothing is captured."""
+        if not self.keeps_two(found):
+            return []
+        return read_trigger_states(conn, files, wanted_of_kept(conn, files, names, found))
 
     def differences(self, conn: Connection, files: SqlFiles, _plan: Plan, spec: TableSpec) -> list[Difference]:
         """Return what the table is not any more; while it is not attached, what the rollback has left."""
@@ -203,6 +217,8 @@ class Attach:
             PreconditionError: says why.
         """
         require_stable(work, conn, self)
+        if self.keeps_two(found := work.migration(conn)):
+            require_equal(work, conn, self, self.pair(work.names, found))
         split = state.find_migration(conn, HistoryNames(work.names).history)
         if split and split.state != state.SWAPPED:
             message = f"the history of {work.spec.name} is being split; `invoke db.split` goes on with it"

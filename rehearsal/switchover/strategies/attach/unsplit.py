@@ -10,19 +10,19 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from rehearsal.catalog.tables import Table, dotted, split_name
+from rehearsal.catalog.tables import Table, dotted
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import Drain, drain_to_zero
+from rehearsal.switchover.copy.replay import drain_to_zero
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import finish_keys, lower_guard
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
+from rehearsal.switchover.strategies.attach.kept import drain_of_kept, fine_partitions
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.target.foreign_keys import lock_referenced, weak_keys
-from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.work import TableWork
 
 
@@ -72,12 +72,6 @@ class SplitBack:
         """Names around history."""
         return Names(HistoryNames(self.work.names).history)
 
-    def drain(self, conn: Connection) -> Drain:
-        """Return the drain by which history follows its fine partitions."""
-        work, history = self.work, self.history
-        shape = Shape.of(work.table(conn, history.source), work.spec.key, history)
-        return Drain(work.files, shape, history.reverse_log, work.names.source, history.source)
-
     def go(self, conn: Connection, migration: int, watch: Watch) -> None:
         """Make history a partition again, with every row that was written since. Afterwards the table is attached.
 
@@ -87,7 +81,7 @@ class SplitBack:
             LockNotAcquired: the lock was not granted within its budget; history goes on following.
         """
         sub = state.read_migration(conn, self.history.source)
-        drain, copying = self.drain(conn), self.work.plan.copying
+        drain, copying = drain_of_kept(self.work, conn), self.work.plan.copying
 
         def between() -> None:
             watch.again(conn)
@@ -122,8 +116,7 @@ class SplitBack:
 
     def sql(self, conn: Connection, parent: Table) -> str:
         """Return the statements of the rollback as the catalog is now."""
-        detail = self.work.migration(conn).detail
-        fine = [split_name(one) for one in detail["fine"]]
+        fine = fine_partitions(self.work.migration(conn))
         there = {leaf.name for leaf in parent.partitions}
         kept = [name for name in there if name not in fine]
         return self.statements.render(

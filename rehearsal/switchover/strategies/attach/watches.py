@@ -20,10 +20,14 @@ from rehearsal.switchover.names import Names
 from rehearsal.switchover.sightings import Seen, Sight
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.definition import find_differences
+from rehearsal.switchover.strategies.attach.kept import fine_partitions, wanted_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.expected import target_statistics
 from rehearsal.switchover.target.pairs import compare_pair
+from rehearsal.switchover.trigger_states import read_trigger_states, require_triggers
+from rehearsal.switchover.watches import prove_rows
+from rehearsal.switchover.work import TableWork
 
 PREPARED = "Take the preparation back by `invoke db.rollback` and run `invoke db.switchover` again"
 # What ALTER TABLE of the partitioned table brings to history as well, so that it stays when history is detached.
@@ -100,23 +104,24 @@ def _nothing() -> None:
     return None
 
 
-def split_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
+def split_watch(work: TableWork, found: Migration) -> Watch:
     """Return the watch of the rollback of a split: history, kept beside, is what its fine partitions are.
 
     A fine partition that went took its rows out of use; in history they would come back.
     """
-    names = Names(split_name(spec.name))
+    files, spec, names = work.files, work.spec, work.names
     history = Names(HistoryNames(names).history)
     sight = Sight(files, history, history.source, names.source)
 
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
+        wanted = wanted_of_kept(conn, files, names, found)
+        require_triggers(names.source, read_trigger_states(conn, files, wanted))
         found_ = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, AS_IS), early=True)
         own = _own_subjects(names, spec)  # history keeps the bound that it was attached by
         shared = [one for one in found_ if one.subject.startswith(("column ", "check "))]
         return [one for one in shared if one.facet not in STAYS_BEHIND and (one.subject, one.facet) not in own]
 
-    def prove() -> str | None:
-        return "their rows cannot be told to be those of history"
-
+    fine = fine_partitions(found)
+    prove = prove_rows(work.database, files, spec, history.source, names.source, history.reverse_log, fine)
     remedy = f"Bring {dotted(history.source)} up to date by the same statements, or take it off {spec.name}"
     return Watch(sight, found.id, spec.accepted, differences, prove, remedy, back=True, premade=True)

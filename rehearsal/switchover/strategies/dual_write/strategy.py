@@ -92,7 +92,7 @@ class DualWrite(Copied):
             self._weak_keys(work, conn)
         return finish_keys(work, conn, work.names.target) + lower_guard(work, conn)
 
-    def roll_back(self, _work: TableWork) -> bool:
+    def go_back(self, _work: TableWork, _conn: Connection, _found: Migration) -> bool:
         """Do nothing: both tables are equal, and the flags decide."""
         return False
 

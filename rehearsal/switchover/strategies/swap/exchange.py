@@ -147,7 +147,8 @@ class Exchange:
             lock_referenced(held, parted.foreign_keys)
             held.execute(as_query(self.roll_back_sql(held, moved)))
             moved.check(held, self.files, parted, retired)
-            state.set_state(held, self.migration, state.FOLLOWING, guard=self.guard.move(held, names.target))
+            guard = self.guard.move(held, names.target)
+            state.set_state(held, self.migration, state.FOLLOWING, guard=guard, rolled_back=True)
             watch.remember(held, self._sight(swapped=False))
 
         return self._locked(conn, "rollback of the swap", self.shape.names.retired, work, policy, between)

@@ -9,7 +9,6 @@ from psycopg import sql
 
 from rehearsal.catalog.definition import Difference, read_definition
 from rehearsal.catalog.tables import Catalog, dotted, split_name
-from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
@@ -25,10 +24,11 @@ from rehearsal.switchover.names import Names
 from rehearsal.switchover.snapshot_guard import Guard
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.base import Pair
-from rehearsal.switchover.strategies.copied import Copied
+from rehearsal.switchover.strategies.copied import Copied, is_rolled_back
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.strategies.swap.exchange import Exchange
 from rehearsal.switchover.target.composite import BLOCKS, Composite, Composites
+from rehearsal.switchover.target.removal import give_up
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
 from rehearsal.switchover.work import Step, TableWork
@@ -67,25 +67,8 @@ class Swap(Copied):
         work.begin("swap")
         work.tell_lock(_exchange(work, shape, found).swap(conn, work.policy, between, watch))
 
-    def roll_back(self, work: TableWork) -> bool:
-        """Give the retired table its name again. Returns whether anything was done.
-
-        Raises:
-            PreconditionError: the table was never swapped, or the two are not what they were.
-            LockNotAcquired: the lock was not granted within its budget; the table is as it was.
-        """
-        with work.session("rollback") as conn:
-            found = work.migration(conn)
-            if found.state == state.FOLLOWING:
-                return self.finish(work, conn) > 0
-            if found.state != state.SWAPPED:
-                message = f"table {work.spec.name} is {found.state}; there is no swap to take back"
-                raise PreconditionError(message)
-            self._roll_back(work, conn, found)
-            self.finish(work, conn)
-            return True
-
-    def _roll_back(self, work: TableWork, conn: Connection, found: Migration) -> None:
+    def go_back(self, work: TableWork, conn: Connection, found: Migration) -> bool:
+        """Give the retired table its name again, with every write since."""
         follow = Follow(work)
         shape = follow.shape(conn)
         watch = self.watch(work, found)
@@ -94,6 +77,8 @@ class Swap(Copied):
         between()
         work.begin("rollback of the swap")
         work.tell_lock(_exchange(work, shape, found).roll_back(conn, work.policy, between, watch))
+        self.finish(work, conn)
+        return True
 
     def finish(self, work: TableWork, conn: Connection) -> int:
         """Validate foreign keys, the table's and those that point at it; take the snapshot guard off."""
@@ -130,20 +115,25 @@ class Swap(Copied):
         ]
 
     def require_end(self, work: TableWork, conn: Connection) -> None:
-        """Refuse to drop the retired table too early, or while a row differs.
+        """Refuse to drop the retired table too early, or while a row differs; after a rollback there is none.
 
         Raises:
             PreconditionError: says why.
         """
+        if is_rolled_back(work.migration(conn)):
+            return
         require_stable(work, conn, self)
         require_equal(work, conn, self, self.pair(work.names, work.migration(conn)))
 
     def end(self, work: TableWork, conn: Connection) -> str:
-        """Drop the retired table, its logs and the capture, in one short transaction.
+        """Drop the retired table, its logs and the capture, in one short transaction; after a rollback, the target.
 
         Locks: ACCESS EXCLUSIVE on the table for the time of the drop.
         """
         names, found = work.names, work.migration(conn)
+        if is_rolled_back(found):
+            give_up(work, conn)
+            return f"{found.source} stays as it was before `invoke db.migrate`; its target is removed"
 
         def drop(held: Connection) -> None:
             for trigger in (names.reverse_capture_trigger, names.truncate_trigger):
