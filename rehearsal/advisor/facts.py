@@ -82,8 +82,8 @@ def read_table_facts(conn: Connection, files: SqlFiles, name: Name, *, free_byte
         PreconditionError: there is no such table.
     """
     table = Catalog(conn, files).read(name)
-    sizes = _rows(conn, files, "advice_sizes", table)[0]
-    columns = _rows(conn, files, "advice_columns", table)
+    sizes = _rows(conn, files, "sizes", table)[0]
+    columns = _rows(conn, files, "columns", table)
     return TableFacts(
         table,
         sizes["rows"],
@@ -98,7 +98,7 @@ def read_table_facts(conn: Connection, files: SqlFiles, name: Name, *, free_byte
 
 def _rows(conn: Connection, files: SqlFiles, query: str, table: Table) -> list[dict[str, Any]]:
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(files.query(f"queries/{query}.sql"), {"oid": table.oid}).fetchall()
+        return cursor.execute(files.query(f"advisor/{query}.sql"), {"oid": table.oid}).fetchall()
 
 
 def _candidate(conn: Connection, files: SqlFiles, table: Table, row: dict[str, Any]) -> Candidate:

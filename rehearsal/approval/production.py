@@ -177,7 +177,7 @@ def estimate_rows(conn: Connection, case: Case, table: str) -> int:
         PreconditionError: its statistics do not say.
     """
     name = quote_ident(split_name(table))
-    rows = scalar(conn, case.files.query("queries/row_estimate.sql"), {"table": name})
+    rows = scalar(conn, case.files.query("approval/row_estimate.sql"), {"table": name})
     if rows is None:
         message = (
             f"how many rows {table} has in production is not known: it is not there, or was never analyzed; "

@@ -63,7 +63,7 @@ def read_definition(conn: Connection, files: SqlFiles, table: Table) -> dict[str
 def read_facts(conn: Connection, files: SqlFiles, table: Table) -> dict[str, dict[str, str]]:
     """Return the facts that stand in the catalog alone: no row of the table is read."""
     facts: dict[str, dict[str, str]] = {}
-    for subject, facet, said in conn.execute(files.query("queries/definition.sql"), {"oid": table.oid}):
+    for subject, facet, said in conn.execute(files.query("catalog/definition.sql"), {"oid": table.oid}):
         facts.setdefault(subject, {})[facet] = said
     return facts
 
@@ -71,7 +71,7 @@ def read_facts(conn: Connection, files: SqlFiles, table: Table) -> dict[str, dic
 def read_sequences(conn: Connection, files: SqlFiles, table: Table) -> list[dict[str, Any]]:
     """Return the sequences that columns of the table own, identity or not, with all that has to be carried."""
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(files.query("queries/sequences.sql"), {"oid": table.oid}).fetchall()
+        return cursor.execute(files.query("catalog/sequences.sql"), {"oid": table.oid}).fetchall()
 
 
 def _next_value(conn: Connection, table: Table, sequence: Mapping[str, Any]) -> str:

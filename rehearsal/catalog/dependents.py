@@ -89,7 +89,7 @@ def read_dependents(conn: Connection, files: SqlFiles, oid: int, key: str) -> De
 
     Definitions come out with every name qualified, which needs the pinned search_path of `postgres.connect`.
     """
-    query = files.query("queries/dependents.sql.j2", has_row_filters=conn.info.server_version >= 150000)
+    query = files.query("catalog/dependents.sql.j2", has_row_filters=conn.info.server_version >= 150000)
     with conn.cursor(row_factory=class_row(Dependent)) as cursor:
         return tuple(cursor.execute(query, {"oid": oid, "key": key}).fetchall())
 

@@ -81,7 +81,7 @@ def read_key(conn: Connection, files: SqlFiles, table: Table, spec: TableSpec) -
         PreconditionError: the table has no such column.
     """
     table.column(spec.key)
-    row = conn.execute(files.query("queries/key.sql"), {"oid": table.oid, "key": spec.key}).fetchone()
+    row = conn.execute(files.query("catalog/key.sql"), {"oid": table.oid, "key": spec.key}).fetchone()
     kind, base, can_list, can_hash, is_deterministic = row or ("", "", False, False, True)
     return Key(spec, str(kind), str(base), bool(can_list), bool(can_hash), bool(is_deterministic))
 

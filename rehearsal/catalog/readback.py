@@ -75,7 +75,7 @@ class Readback:
         (oid,) = self.conn.execute(query, [scratch]).fetchone() or (None,)
         # A row filter is read back as the condition of a policy, which is printed in the same way.
         kind, wanted = ("policy", "using") if facet == "rows" else (subject.split(" ", 1)[0], facet)
-        for found, name, text in self.conn.execute(self.files.query("queries/definition.sql"), {"oid": oid}):
+        for found, name, text in self.conn.execute(self.files.query("catalog/definition.sql"), {"oid": oid}):
             if found.startswith(kind) and found.endswith(_name(subject)) and name == wanted:
                 # Which kinds of statistics there are is no matter of reading back.
                 kinds = said.split(" on ", 1)[0]

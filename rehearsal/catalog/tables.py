@@ -250,7 +250,7 @@ class Catalog:
 
     def _rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
         with self.conn.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(self.files.query(f"queries/{query}.sql"), values).fetchall()
+            return cursor.execute(self.files.query(f"catalog/{query}.sql"), values).fetchall()
 
 
 PLAIN = (

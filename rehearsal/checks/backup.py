@@ -166,7 +166,7 @@ def read_content(conn: Connection, files: SqlFiles, tables: Sequence[Name]) -> d
         if table := catalog.find(name):
             columns = read_encodings(conn, files, table, portable=True)
             ((rows, digest),) = conn.execute(
-                files.query("parity/content.sql.j2", table=name, columns=columns)
+                files.query("checks/content.sql.j2", table=name, columns=columns)
             ).fetchall()
             found[name] = Content(rows, int(digest))
     return found
@@ -211,7 +211,7 @@ def _with_referenced(conn: Connection, files: SqlFiles, tables: Sequence[Name]) 
     catalog = Catalog(conn, files)
     oids = [catalog.read(name).oid for name in tables]
     with conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(files.query("parity/backup_tables.sql"), {"oids": oids}).fetchall()
+        rows = cursor.execute(files.query("checks/backup_tables.sql"), {"oids": oids}).fetchall()
     return {(row["schema"], row["name"]): row["is_leaf"] for row in rows}
 
 

@@ -90,13 +90,13 @@ def find_duplicates(conn: Connection, files: SqlFiles, source: Table, target: Ta
 def read_uniques(conn: Connection, files: SqlFiles, table: Table, key: str) -> list[Unique]:
     """Return the unique indexes of a table."""
     with conn.cursor(row_factory=class_row(Unique)) as cursor:
-        return cursor.execute(files.query("queries/uniques.sql"), {"oid": table.oid, "key": key}).fetchall()
+        return cursor.execute(files.query("checks/uniques.sql"), {"oid": table.oid, "key": key}).fetchall()
 
 
 def _probe(conn: Connection, files: SqlFiles, unique: Unique, table: Name) -> Duplicates:
     what = ", ".join(unique.expressions)
     query = files.query(
-        "queries/duplicates.sql.j2",
+        "checks/duplicates.sql.j2",
         table=table,
         expressions=what,
         predicate=unique.predicate,

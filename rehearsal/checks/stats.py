@@ -50,7 +50,7 @@ def read_stats(conn: Connection, files: SqlFiles, table: Table, key: str, distin
     """
     for name in (key, *distinct):
         table.column(name)
-    query = files.query("parity/stats.sql.j2", table=table.name, oid=table.oid, key=key, distinct=list(distinct))
+    query = files.query("checks/stats.sql.j2", table=table.name, oid=table.oid, key=key, distinct=list(distinct))
     with conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(query).fetchall()[0]
     counts = row.pop("distinct_counts")

@@ -120,11 +120,10 @@ def make_bench(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
         )
     identity = sql.SQL(", ").join(sql.Identifier(one) for one in shape.identity)
     conn.execute(sql.SQL("alter table {t} add primary key ({i})").format(i=identity, **pair))
-    conn.execute(as_query(files.render("steps/mirror.sql.j2", **mirror_values_of(shape, mirrors=plan.traits.mirrors))))
+    values = mirror_values_of(shape, mirrors=plan.traits.mirrors)
+    conn.execute(as_query(files.render("switchover/target/mirror.sql.j2", **values)))
     if plan.traits.mirrors:
-        conn.execute(
-            as_query(files.render("steps/sync_on.sql.j2", **mirror_values_of(shape, mirrors=plan.traits.mirrors)))
-        )
+        conn.execute(as_query(files.render("switchover/strategies/dual_write/sync_on.sql.j2", **values)))
     columns = tuple(column.name for column in live.columns)
     nullable = tuple(column.name for column in live.columns if not column.not_null and not column.generated)
     change = _changeable(live, spec)

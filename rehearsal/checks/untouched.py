@@ -47,7 +47,7 @@ class Reader:
         """Count and digest as the session sees the table."""
         found = Catalog(conn, self.files).read(table)
         query = self.files.query(
-            "parity/untouched.sql.j2",
+            "checks/untouched.sql.j2",
             table=table,
             columns=read_encodings(conn, self.files, found, portable=True),
             marker=self.spec.marker,
@@ -71,7 +71,7 @@ def make_witnesses(conn: Connection, files: SqlFiles, table: Table, spec: TableS
     columns = _copied(table, spec)
     kind = table.column(spec.key).type_name
     values = {"table": table.name, "key": spec.key, "key_type": kind, "marker": spec.marker, "until": until}
-    text = files.render("parity/witnesses.sql.j2", **values, columns=columns, witness=WITNESS, count=count)
+    text = files.render("checks/witnesses.sql.j2", **values, columns=columns, witness=WITNESS, count=count)
     with conn.transaction():
         conn.execute(as_query(text))
     outside = sql.SQL("select count(*) from {} where {} >= {}").format(

@@ -120,7 +120,7 @@ class CopyProspect:
         chunk = chunk_sql(files, self.shape, names.source, names.target, 0, min(per_chunk, blocks))
         settle = settle_sql(files, self.shape, names.forward_log, names.target)
         return [
-            self.at.act("capture on", files.render("steps/capture_on.sql.j2", **values), 0.01),
+            self.at.act("capture on", files.render("switchover/capture_on.sql.j2", **values), 0.01),
             self.at.act("clear the target", clear_target_sql(files, self.target), 0.05),
             self.at.act(f"copy, the first of {chunks} chunks", chunk, self._time("copy")),
             self.at.act("purge logged rows", settle, self._time("settle")),

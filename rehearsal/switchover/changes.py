@@ -24,11 +24,13 @@ from rehearsal.switchover.target.target import mirror_values, target_values
 STAMP = re.compile(r"-- rendered from \S+, sha256 ([0-9a-f]+), (.*)\n")
 # Checksums of templates that were written anew and make the same objects, with that of today: a database that an
 # earlier version migrated is not edited.
-MIRROR = "3116e19ae8f3d88e1e4348f3c3be562c05cdcb597159135c3cb5e39bd5e38a22"
+MIRROR = "f415a5463511b11da881a2f6cdba4495770e3c5a3ddf4d6b36e5b272ad81aa3f"
 TARGET = "8fa3c8bd0470eac344a9c2c9dd283b8ce8af31a73d400fc156a4b505f2bdb679"
 SAYS_THE_SAME = {
     # asked for the strategy's name, not for what it does
     "14626d25dbdfbc8abe94138ca97692d4ee0c4a655d0794f63dbbba8833047049": MIRROR,
+    # included a part that lay elsewhere
+    "3116e19ae8f3d88e1e4348f3c3be562c05cdcb597159135c3cb5e39bd5e38a22": MIRROR,
     # had other words in its comments
     "d0b1dce24205e48cb4df50b1f46a71176a8d860ae884a68f97969b6601ae8861": MIRROR,
     "149f9c4238e5af44642c0584ee7bea8b412b33a470b7c83db1adf5e8756c4e96": TARGET,
@@ -54,16 +56,13 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
     applied = read_applied(conn)
     changes: list[RenderedChange] = []
     for spec in plan.tables:
-        base = f"{plan.name}/{change_name(split_name(spec.name))}"
-        for number, part in strategy_of(plan).changes:
-            name = f"{base}/{number}_{part}"
-            template = f"steps/{part}.sql.j2"
+        for name, template in names_of_changes(plan, spec).items():
             body = applied.get(name)
             if body is None:
                 stamp = (
                     f"-- rendered from {template}, sha256 {checksum(files.text(template))}, {spec_stamp(spec, plan)}\n"
                 )
-                body = stamp + files.render(template, **_values(part, conn, files, plan, spec, now))
+                body = stamp + files.render(template, **_values(template, conn, files, plan, spec, now))
             elif not fits(body, checksum(files.text(template)), spec_stamp(spec, plan)):
                 message = (
                     f"change {name} was applied from another {template} or another plan; restore the file or "
@@ -72,6 +71,15 @@ def render_changes(conn: Connection, files: SqlFiles, plan: Plan, now: datetime)
                 raise SqlFileError(message)
             changes.append(RenderedChange(name, body))
     return changes
+
+
+def names_of_changes(plan: Plan, spec: TableSpec) -> dict[str, str]:
+    """Return the names of a table's changes in the registry, in order, with the template of each."""
+    base = f"{plan.name}/{change_name(split_name(spec.name))}"
+    return {
+        f"{base}/{number}_{template.rpartition('/')[2]}": f"{template}.sql.j2"
+        for number, template in strategy_of(plan).changes
+    }
 
 
 def fits(body: str, now: str, spec: str) -> bool:
@@ -87,10 +95,12 @@ def fits(body: str, now: str, spec: str) -> bool:
     return stamp is not None and stamp[2] == spec and (stamp[1] == now or SAYS_THE_SAME.get(stamp[1]) == now)
 
 
-def _values(part: str, conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
-    if part == "target":
+def _values(
+    template: str, conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime
+) -> dict[str, Any]:
+    if template.endswith("/target.sql.j2"):
         return target_values(conn, files, plan, spec, now)
-    if part == "mirror":
+    if template.endswith("/mirror.sql.j2"):
         return mirror_values(conn, files, plan, spec)
     return {"source_text": spec.name, "plan": plan.name, "strategy": plan.strategy}
 

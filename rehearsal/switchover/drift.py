@@ -172,7 +172,7 @@ class Watch:
 def read_digest(conn: Connection, files: SqlFiles, plain: Name, parted: Name) -> str:
     """Return one number for all that two tables are in the catalog; other DDL than none gives another one."""
     oids = {"plain": _oid(conn, plain), "parted": _oid(conn, parted)}
-    return str(scalar(conn, files.query("queries/drift_digest.sql"), oids))
+    return str(scalar(conn, files.query("switchover/drift_digest.sql"), oids))
 
 
 def _oid(conn: Connection, name: Name) -> int | None:

@@ -63,5 +63,5 @@ def dry_run_text(plan: Plan, acts: list[Act], counts: dict[str, int]) -> str:
 def catalog_digest(conn: Connection, files: SqlFiles) -> str:
     """Return a digest of catalogs, state and row counters; equal digests mean that nothing was changed."""
     conn.execute("select pg_catalog.pg_stat_clear_snapshot()")
-    row = conn.execute(files.query("queries/catalog_snapshot.sql"), {}).fetchone()
+    row = conn.execute(files.query("switchover/catalog_snapshot.sql"), {}).fetchone()
     return str(row[0]) if row else ""

@@ -134,7 +134,7 @@ class Follow:
         Locks: SHARE ROW EXCLUSIVE on the source, for milliseconds.
         """
         work = self.work
-        text = work.files.render("steps/capture_on.sql.j2", **self.values(shape))
+        text = work.files.render("switchover/capture_on.sql.j2", **self.values(shape))
 
         def switch_on(held: Connection) -> None:
             held.execute(as_query(text))

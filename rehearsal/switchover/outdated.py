@@ -16,8 +16,7 @@ from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover import state
-from rehearsal.switchover.changes import read_applied
-from rehearsal.switchover.names import change_name
+from rehearsal.switchover.changes import names_of_changes, read_applied
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.removal import remove_target
@@ -62,9 +61,7 @@ class Outdated:
 
     def _is_whole(self, conn: Connection) -> bool:
         """Return whether all changes of the table were applied; a run that was killed between them is gone on with."""
-        base = f"{self.work.plan.name}/{change_name(self.work.names.source)}"
-        wanted = {f"{base}/{number}_{part}" for number, part in self.work.strategy.changes}
-        return wanted <= read_applied(conn).keys()
+        return names_of_changes(self.work.plan, self.work.spec).keys() <= read_applied(conn).keys()
 
     def _refuse_strangers(self, differing: list[Difference]) -> None:
         partitions = [one for one in differing if one.subject.startswith("partition ") and not one.facet]
@@ -79,7 +76,7 @@ class Outdated:
         """Return the statements that say rights, comments and defaults of the source again of the target."""
         catalog = Catalog(conn, self.work.files)
         source, target = catalog.read(self.work.names.source), catalog.read(self.work.names.target)
-        return self.work.files.render("steps/refresh_target.sql.j2", **self._said_again(conn, source, target))
+        return self.work.files.render("switchover/refresh_target.sql.j2", **self._said_again(conn, source, target))
 
     def _refresh(self, conn: Connection) -> None:
         work, text = self.work, self.refresh_sql(conn)

@@ -26,7 +26,7 @@ def resync_sql(drain: Drain) -> str:
     shape = drain.shape
     keys = ", ".join(f"coalesce(a.{quote_ident(one)}, f.{quote_ident(one)})" for one in shape.identity)
     return drain.files.render(
-        "steps/resync.sql.j2",
+        "switchover/resync.sql.j2",
         log=drain.log,
         log_columns=Quoted(", ".join(log_columns(shape))),
         keys=Quoted(keys),

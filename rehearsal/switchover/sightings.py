@@ -41,7 +41,7 @@ class Sight:
         """
         source = dotted(of or self.names.source)
         held.execute(
-            as_query(self.files.render("parts/remember_seen.sql.j2", **self.values(), migration_source=source))
+            as_query(self.files.render("switchover/remember_seen.sql.j2", **self.values(), migration_source=source))
         )
 
     def remember_again(self, held: Connection, seen: Seen) -> None:
@@ -51,15 +51,15 @@ class Sight:
         """
         kept = {place: said for place, said in seen.items() if not place.startswith("trigger ")}
         values = {**self.values(), "migration_source": dotted(self.names.source), "partitions": json.dumps(kept)}
-        held.execute(as_query(self.files.render("parts/remember_triggers.sql.j2", **values)))
+        held.execute(as_query(self.files.render("switchover/remember_triggers.sql.j2", **values)))
 
     def read(self, conn: Connection) -> Seen:
         """Return what is there now."""
-        found: Seen = scalar(conn, as_query(self.files.render("parts/seen.sql.j2", **self.values())))
+        found: Seen = scalar(conn, as_query(self.files.render("switchover/seen.sql.j2", **self.values())))
         return found
 
     def values(self) -> dict[str, Any]:
-        """Return what `parts/seen.sql.j2` is filled with."""
+        """Return what `switchover/seen.sql.j2` is filled with."""
         return {
             "plain": quote_ident(self.plain),
             "parted": quote_ident(self.parted),

@@ -74,11 +74,11 @@ class Guard:
 
     def on_sql(self, xid: str) -> str:
         """Return the statements that raise the guard; `xid` is the transaction of the exchange."""
-        return self.files.render("steps/guard_on.sql.j2", **self._values(self.names.source), xid=xid)
+        return self.files.render("switchover/guard_on.sql.j2", **self._values(self.names.source), xid=xid)
 
     def off_sql(self, table: Name) -> str:
         """Return the statements that take the guard off a table."""
-        return self.files.render("steps/guard_off.sql.j2", **self._values(table))
+        return self.files.render("switchover/guard_off.sql.j2", **self._values(table))
 
     def _values(self, table: Name) -> dict[str, Any]:
         trigger, function = self.names.guard_trigger, self.names.function("snapshot_guard")

@@ -183,7 +183,7 @@ def test_every_kind_of_text_is_read() -> None:
         ("docs", "README.md"), ("docs", "docs/gates/ledger.md"), ("plans", "plans/hospitality.toml"),
         ("plans", "plans/plan.schema.json"), ("help", "tests/docs/help.txt"), ("messages", "tasks.py"),
         ("messages", "rehearsal/postgres/locks.py"), ("messages", "fleet/passwords.py"),
-        ("templates", "templates/report.html.j2"), ("sql", "sql/steps/swap.sql.j2"),
+        ("templates", "templates/report.html.j2"), ("sql", "sql/switchover/strategies/swap/swap.sql.j2"),
     }  # fmt: skip
     assert wanted <= {(text.scope, text.path) for text in texts()}
 

@@ -131,7 +131,7 @@ def flags_differ(world: World) -> Iterator[None]:
 @contextmanager
 def file_edited(world: World) -> Iterator[None]:
     """Edit an SQL file of the project after the run began."""
-    path = world.root / "sql" / "steps" / "swap.sql.j2"
+    path = world.root / "sql" / "switchover" / "strategies" / "swap" / "swap.sql.j2"
     path.write_text(path.read_text() + "-- edited\n")
     yield
 
@@ -208,13 +208,15 @@ REFUSE = """
 create function public.refuse() returns trigger language plpgsql as 'begin raise exception ''refused''; end'
 """
 # What a rollback would leave: the end of its script, when names are those of before.
-BACK = ("steps/swap_back.sql.j2", "{% for statement in after %}")
+BACK = ("switchover/strategies/swap/swap_back.sql.j2", "{% for statement in after %}")
 # Comparisons that count rows but do not look at their values, or do not say which rows they are.
 VALUES = 'pg_catalog.hash_record_extended({{ row(%s, "x") | raw }}, 0)'
-BLIND = edited("parity/digest.sql.j2", VALUES % "pair.columns", "0")
-BLIND_TO_ITSELF = edited("parity/untouched.sql.j2", VALUES % "columns", "0")
-DIM = edited("parity/drill.sql.j2", "          or {{ row(pair.columns,", "          or false and {{ row(pair.columns,")
-FORGETS_DELETES = edited("steps/mirror.sql.j2", "if tg_op <> 'INSERT' then", "if tg_op = 'UPDATE' then")
+BLIND = edited("switchover/parity/digest.sql.j2", VALUES % "pair.columns", "0")
+BLIND_TO_ITSELF = edited("checks/untouched.sql.j2", VALUES % "columns", "0")
+DIM = edited(
+    "switchover/parity/drill.sql.j2", "          or {{ row(pair.columns,", "          or false and {{ row(pair.columns,"
+)
+FORGETS_DELETES = edited("switchover/target/mirror.sql.j2", "if tg_op <> 'INSERT' then", "if tg_op = 'UPDATE' then")
 SLOW = """
 create function public.slow() returns event_trigger language plpgsql as $$
 begin

@@ -140,7 +140,7 @@ class Zoo:
     def digest(self) -> str:
         """Return a digest of catalog and state; row counters are left out, since sessions tell them when they like."""
         counters = "select format('rows "
-        parts = self.files.text("queries/catalog_snapshot.sql").split("    union all\n")
+        parts = self.files.text("switchover/catalog_snapshot.sql").split("    union all\n")
         kept = [part for part in parts if counters not in part]
         assert len(kept) == len(parts) - 1
         return str(scalar(self.conn, as_query("    union all\n".join(kept)), {}))

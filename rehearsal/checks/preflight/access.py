@@ -33,7 +33,7 @@ def check_sight(place: Place) -> Iterator[Finding]:
 def _relations(place: Place) -> list[dict[str, Any]]:
     names: list[Name] = [*place.relations, *sorted(place.children)]
     schemas, tables = [one[0] for one in names], [one[1] for one in names]
-    rows = place.rows("preflight_access", schemas=schemas, names=tables)
+    rows = place.rows("access", schemas=schemas, names=tables)
     # Only an exchange of names touches tables that refer to this one.
     return [row for row in rows if row["is_ours"] or place.plan.traits.exchanges]
 

@@ -50,7 +50,7 @@ def check_operators(conn: Connection, files: SqlFiles, spec: TableSpec, table: T
     Attach compares no rows by key and needs none, until its history is split.
     """
     values = {"oid": table.oid, "key": spec.key}
-    for column, kind, operator in conn.execute(files.query("queries/preflight_operators.sql"), values).fetchall():
+    for column, kind, operator in conn.execute(files.query("checks/preflight/operators.sql"), values).fetchall():
         yield finding("key-operator", f"{spec.name}.{column}", type=kind, operator=operator)
 
 

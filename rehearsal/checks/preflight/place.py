@@ -96,4 +96,4 @@ def places(conn: Connection, files: SqlFiles, plan: Plan) -> list[Place]:
 def read_rows(conn: Connection, files: SqlFiles, query: str, **values: Any) -> list[dict[str, Any]]:
     """Return the rows of a query of ours."""
     with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(files.query(f"queries/{query}.sql"), values).fetchall()
+        return cursor.execute(files.query(f"checks/preflight/{query}.sql"), values).fetchall()

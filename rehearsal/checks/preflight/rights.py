@@ -18,7 +18,7 @@ RIGHTS = {
 
 def check_rights(place: Place, facts: Facts) -> Iterator[Finding]:
     """Look at functions of triggers, tables that are referred to, and statistics of other owners."""
-    for row in place.rows("preflight_rights", oid=facts.table.oid):
+    for row in place.rows("rights", oid=facts.table.oid):
         owner = row["more"] or ""
         words = {"name": row["name"], "role": quote_ident(place.conn.info.user), "owner_name": quote_ident(owner)}
         yield finding(RIGHTS[row["kind"]], facts.spec.name, owner=owner, **words)

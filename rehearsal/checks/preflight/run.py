@@ -119,7 +119,7 @@ def run_preflight(
 
 
 def _server(conn: Connection, files: SqlFiles) -> dict[str, Any]:
-    return read_rows(conn, files, "preflight_server")[0]
+    return read_rows(conn, files, "server")[0]
 
 
 def _eased(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -201,7 +201,7 @@ def _facts(place: Place) -> Facts | None:
     table = place.table()
     if table is None:
         return None
-    row = place.row("preflight_table", oid=table.oid)
+    row = place.row("table", oid=table.oid)
     if not place.plan.traits.copies:
         table = plain(table, HistoryNames(place.names))
     return Facts(place.plan, place.spec, table, row)
@@ -215,7 +215,7 @@ def _check_room(here: list[Place], act: Intent, server: Mapping[str, Any], free:
         table = place.table()
         if table is None or copied:
             continue
-        bytes_now = place.row("preflight_table", oid=table.oid)["total_bytes"]
+        bytes_now = place.row("table", oid=table.oid)["total_bytes"]
         # With attach no row is copied before its history is split: two more indexes at most are built.
         need += bytes_now // (1 if place.plan.traits.copies or act == Intent.SPLIT else 8)
         leaves += 30 * (1 + len(table.indexes))

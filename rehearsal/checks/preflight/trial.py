@@ -88,9 +88,9 @@ def _writes(place: Place) -> Iterator[tuple[str, str | None]]:
 
 def _make_triggers(place: Place, shape: Shape) -> None:
     values = mirror_values_of(shape, mirrors=place.plan.traits.mirrors)
-    texts = [place.files.render("steps/mirror.sql.j2", **values)]
+    texts = [place.files.render("switchover/target/mirror.sql.j2", **values)]
     if place.plan.traits.mirrors:
-        texts.append(place.files.render("steps/sync_on.sql.j2", **values))
+        texts.append(place.files.render("switchover/strategies/dual_write/sync_on.sql.j2", **values))
     for text in texts:
         place.conn.execute(as_query(text))
     trigger = sql.Identifier(shape.names.capture_trigger)

@@ -254,7 +254,7 @@ def _explain(conn: Connection, files: SqlFiles, text: str, asked: Range, table: 
         _run(conn, text, asked)
     with conn.transaction():
         ((explained,),) = _run(conn, f"explain ({options}) {text}", asked)
-        locked = scalar(conn, files.query("parity/relation_locks.sql"), {"oid": table.oid})
+        locked = scalar(conn, files.query("checks/queries/relation_locks.sql"), {"oid": table.oid})
     relations = {part.name: part.name[1] for part in table.partitions} or {table.name: table.name[1]}
     return read_query_plan(explained[0], relations), locked
 

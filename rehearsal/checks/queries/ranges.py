@@ -88,7 +88,7 @@ def _limited(query: Query, lower: object, upper: object, lower_text: str, upper_
 def _range_of_times(conn: Connection, files: SqlFiles, query: Query, source: Table, key: str) -> Range:
     kind = source.column(key).type
     text = files.query(
-        "parity/range.sql.j2", table=source.name, key=key, key_type=kind, window=query.window, month=query.month
+        "checks/queries/range.sql.j2", table=source.name, key=key, key_type=kind, window=query.window, month=query.month
     )
     try:
         row = conn.execute(text).fetchone()
@@ -160,7 +160,7 @@ def expected_leaves(
 def _home(conn: Connection, files: SqlFiles, source: Table, target: Table, key: str, value: str) -> str:
     """Return the leaf that a key belongs to."""
     pair = read_pair(conn, files, source.name, target.name, key)
-    bucket: int = scalar(conn, files.query("parity/home.sql.j2", pair=pair, value=value))
+    bucket: int = scalar(conn, files.query("checks/queries/home.sql.j2", pair=pair, value=value))
     oid: int = pair.oids[bucket]
     return next((leaf.name[1] for leaf in pair.leaves if leaf.oid == oid), "")
 

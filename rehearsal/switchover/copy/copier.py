@@ -109,7 +109,7 @@ def plan_chunks(conn: Connection, migration: int, table: Table, limits: Limits) 
 def chunk_sql(files: SqlFiles, shape: Shape, source: Name, target: Name, lower: int, upper: int) -> str:
     """Return the statement that copies the blocks [lower, upper)."""
     return files.render(
-        "steps/copy_chunk.sql.j2",
+        "switchover/copy/copy_chunk.sql.j2",
         source=source,
         target=target,
         columns=shape.columns,
@@ -231,7 +231,7 @@ class Worker:
         if not self.wide:
             return upper, (upper - lower) * BLOCK
         text = self.copier.files.render(
-            "queries/chunk_cut.sql.j2",
+            "switchover/copy/chunk_cut.sql.j2",
             source=self.copier.shape.names.source,
             columns=self.wide,
             most=self.copier.limits.bytes,

@@ -43,11 +43,11 @@ class Drain:
         """Return the statement that takes keys off the log and their rows out of the follower."""
         columns = log_columns(self.shape)
         values = {**self._values(), "stay": False, "limit": limit}
-        return self.files.render("steps/drain_take.sql.j2", **values) if columns else ""
+        return self.files.render("switchover/copy/drain_take.sql.j2", **values) if columns else ""
 
     def put_sql(self) -> str:
         """Return the statement that brings the authority's rows; its parameters are arrays of keys as text."""
-        return _with_arrays(self.files.render("steps/drain_put.sql.j2", **self._values(), primary=()))
+        return _with_arrays(self.files.render("switchover/copy/drain_put.sql.j2", **self._values(), primary=()))
 
     def _values(self) -> dict[str, Any]:
         columns = log_columns(self.shape)
@@ -85,8 +85,8 @@ class Drain:
         shape, values = self.shape, self._values()
         fixed = (one for one in shape.columns if one not in shape.always)
         merged = {"primary": shape.primary, "assignments": assignments(fixed)}
-        take = self.files.render("steps/drain_take.sql.j2", **values, stay=True, limit=EVERYTHING)
-        put = self.files.render("steps/drain_put.sql.j2", **values, **merged)
+        take = self.files.render("switchover/copy/drain_take.sql.j2", **values, stay=True, limit=EVERYTHING)
+        put = self.files.render("switchover/copy/drain_put.sql.j2", **values, **merged)
         conn.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
         *arrays, taken = conn.execute(as_query(take)).fetchone() or (0,)
         for text in (_with_arrays(put), self.surplus_sql()) if taken else ():
@@ -98,7 +98,9 @@ class Drain:
         """Return the statement that takes rows out of the follower which the authority has no more; as `put_sql`."""
         identity = records("a", self.shape.identity)
         values = self._values()
-        return _with_arrays(self.files.render("steps/drain_surplus.sql.j2", **values, authority_identity=identity))
+        return _with_arrays(
+            self.files.render("switchover/copy/drain_surplus.sql.j2", **values, authority_identity=identity)
+        )
 
     def pending(self, conn: Connection) -> int:
         """Return how many rows the log has."""
@@ -197,7 +199,7 @@ def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:
     """Return the statement that takes logged rows out of the freshly copied target, before it has an index."""
     columns = log_columns(shape)
     return files.render(
-        "steps/settle.sql.j2",
+        "switchover/copy/settle.sql.j2",
         target=target,
         log=log,
         log_columns=Quoted(", ".join(columns)),

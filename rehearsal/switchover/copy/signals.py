@@ -57,7 +57,7 @@ class Signals:
     def __init__(self, database: Database, files: SqlFiles, source: Name, key: tuple[str, ...]) -> None:
         self._conn = connect(database, role="pace")
         self._queries = {
-            name: files.query(f"queries/pace_{name}.sql") for name in ("signals", "busy", "others", "rights")
+            name: files.query(f"switchover/copy/{name}.sql") for name in ("signals", "busy", "others", "rights")
         }
         self._rights = self._row("rights")
         self._last: tuple[float, float] | None = None

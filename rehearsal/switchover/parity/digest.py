@@ -206,7 +206,7 @@ def _work(
 
 def _digest(conn: Connection, files: SqlFiles, pair: Pair, piece: Piece) -> Rows:
     query = files.query(
-        "parity/digest.sql.j2",
+        "switchover/parity/digest.sql.j2",
         pair=pair,
         relation=piece.relation,
         first_block=piece.first_block,

@@ -83,7 +83,7 @@ def drill(
 ) -> Drilled:
     """Compare the rows of the leaves one by one, as the session sees them now."""
     query = files.query(
-        "parity/drill.sql.j2",
+        "switchover/parity/drill.sql.j2",
         pair=pair,
         leaves=[leaf for leaf in leaves if leaf.oid],
         spans=pair.spans(leaves),

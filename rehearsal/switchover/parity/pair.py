@@ -150,7 +150,9 @@ def read_pair(
 def read_encodings(conn: Connection, files: SqlFiles, table: Table, *, portable: bool = False) -> tuple[Encoded, ...]:
     """Read how each column of a table enters a digest; a portable digest means the same in another database."""
     with conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(files.query("parity/encodings.sql"), {"oid": table.oid, "portable": portable}).fetchall()
+        rows = cursor.execute(
+            files.query("switchover/parity/encodings.sql"), {"oid": table.oid, "portable": portable}
+        ).fetchall()
     return tuple(
         Encoded(
             row["name"],
@@ -222,7 +224,7 @@ def _leaves(
 
 def _hash_function(conn: Connection, files: SqlFiles, target: Table) -> Name:
     """Return the function that PostgreSQL hashes the key with."""
-    row = conn.execute(files.query("parity/hash_function.sql"), {"oid": target.oid}).fetchone()
+    row = conn.execute(files.query("switchover/parity/hash_function.sql"), {"oid": target.oid}).fetchone()
     if row is None:
         message = (
             f"{dotted(target.name)} is partitioned by {target.partition_key}, which cannot be followed; use one column"
@@ -234,7 +236,7 @@ def _hash_function(conn: Connection, files: SqlFiles, target: Table) -> Name:
 def rank_bounds(conn: Connection, files: SqlFiles, parts: Iterable[Partition | Span], key_type: str) -> dict[str, int]:
     """Number the bounds in the order of their type; equal ones alike."""
     given = sorted({bound for one in parts for bound in (one.lower, one.upper) if bound is not None})
-    query = files.query("parity/bounds.sql.j2", bounds=given, key_type=key_type)
+    query = files.query("switchover/parity/bounds.sql.j2", bounds=given, key_type=key_type)
     return dict(conn.execute(query).fetchall())
 
 

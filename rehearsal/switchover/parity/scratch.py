@@ -114,7 +114,7 @@ class Scratch:
     def _altered(self, number: int, column: str, value: Quoted, *, tells_apart: bool) -> Identity | None:
         staged = self.staged(Scene(home=(Image(number, {column: value}),)))
         query = self.files.query(
-            "parity/altered.sql.j2",
+            "switchover/parity/altered.sql.j2",
             pair=staged,
             column=column,
             number=number,
@@ -138,7 +138,7 @@ def stage(files: SqlFiles, pair: Pair, origin: Origin, scene: Scene) -> str:
         Column(one.name, types[one.name].base_type, one.collation) for one in pair.source.columns if one.name in types
     ]
     return files.render(
-        "parity/scratch.sql.j2",
+        "switchover/parity/scratch.sql.j2",
         columns=columns,
         identity=pair.identity,
         names=NAMES,
@@ -185,7 +185,7 @@ Sampled = tuple[str, int | None, Identity]
 
 
 def _sample(conn: Connection, files: SqlFiles, pair: Pair, relation: Name, where: str) -> list[Sampled]:
-    query = files.query("parity/sample.sql.j2", pair=pair, relation=relation, where=where, limit=LOOKED_AT)
+    query = files.query("switchover/parity/sample.sql.j2", pair=pair, relation=relation, where=where, limit=LOOKED_AT)
     return [(row[0], row[1], tuple(row[2])) for row in conn.execute(query).fetchall()]
 
 

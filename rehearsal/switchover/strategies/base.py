@@ -47,7 +47,7 @@ class Strategy(Protocol):
 
     @property
     def changes(self) -> Sequence[tuple[str, str]]:
-        """Number and template of each change that registers a table of the plan."""
+        """Number and template, below `sql/`, of each change that registers a table of the plan."""
         ...
 
     @property

@@ -37,7 +37,7 @@ class Copied(ABC):
     name: StrategyName
     locks: str
     goal: str
-    changes: Sequence[tuple[str, str]] = (("010", "target"), ("020", "mirror"))
+    changes: Sequence[tuple[str, str]] = (("010", "switchover/target/target"), ("020", "switchover/target/mirror"))
 
     @property
     def switched(self) -> Sequence[str]:

@@ -23,13 +23,13 @@ Carried = Mapping[str, Any]
 
 
 def read_carried(conn: Connection, files: SqlFiles, oid: int) -> Carried:
-    """Return what hangs on a table, a list for each kind (`queries/carried.sql`)."""
-    found: Carried = scalar(conn, files.query("queries/carried.sql"), {"oid": oid})
+    """Return what hangs on a table, a list for each kind (`switchover/target/carried.sql`)."""
+    found: Carried = scalar(conn, files.query("switchover/target/carried.sql"), {"oid": oid})
     return found
 
 
 def carry_values(conn: Connection, files: SqlFiles, table: Table, names: Names, *, shares: bool) -> dict[str, Any]:
-    """Return what `steps/target.sql.j2` carries from the source when the target is made.
+    """Return what `switchover/target/target.sql.j2` carries from the source when the target is made.
 
     `shares`: both tables draw from the sequences of the source, since both are written.
     """
@@ -77,13 +77,13 @@ def _shared_sequences(conn: Connection, files: SqlFiles, table: Table) -> list[d
 def late_values(
     conn: Connection, files: SqlFiles, source: Table, target: Table, names: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what `steps/carry.sql.j2` carries once the rows are copied and the indexes built.
+    """Return what `switchover/target/carry.sql.j2` carries once the rows are copied and the indexes built.
 
     `names` leads from an index of the source to the same one of the target.
     """
     carried = read_carried(conn, files, source.oid)
     leaves: dict[str, list[dict[str, Name]]] = {}
-    for parent, table, index in conn.execute(files.query("queries/leaf_indexes.sql"), {"oid": target.oid}):
+    for parent, table, index in conn.execute(files.query("switchover/target/leaf_indexes.sql"), {"oid": target.oid}):
         place = {"table": (target.name[0], table), "index": (target.name[0], index)}
         leaves.setdefault(parent, []).append(place)
     indexes = [

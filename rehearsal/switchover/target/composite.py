@@ -42,16 +42,16 @@ class Composite:
 
     def prepare_sql(self, type_sql: str) -> str:
         """Return the statements that add column, functions and triggers."""
-        return self.files.render("steps/composite.sql.j2", **self._values(), type=type_sql)
+        return self.files.render("switchover/target/composite.sql.j2", **self._values(), type=type_sql)
 
     def undo_sql(self) -> str:
         """Return the statements that take them off again."""
-        return self.files.render("steps/composite_undo.sql.j2", **self._values())
+        return self.files.render("switchover/target/composite_undo.sql.j2", **self._values())
 
     def fill_sql(self, first: int, last: int) -> str:
         """Return the statement that fills one range of blocks."""
         blocks = {"first": f"({first},0)", "last": f"({last},0)"}
-        return self.files.render("steps/composite_fill.sql.j2", **self._values(), **blocks)
+        return self.files.render("switchover/target/composite_fill.sql.j2", **self._values(), **blocks)
 
     def _values(self) -> dict[str, Any]:
         one = self.one

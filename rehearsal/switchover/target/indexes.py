@@ -163,4 +163,4 @@ def _leaf_indexes(conn: Connection, target: Table) -> set[str]:
 def carry_sql(conn: Connection, files: SqlFiles, shape: Shape, source: Table, target: Table) -> str:
     """Return the statements that carry what hangs on the indexes and late constraints of the source."""
     names = {plan.source_name: plan.parent_name(target.name) for plan in plan_indexes(source, shape)}
-    return files.render("steps/carry.sql.j2", **late_values(conn, files, source, target, names))
+    return files.render("switchover/target/carry.sql.j2", **late_values(conn, files, source, target, names))

@@ -74,7 +74,7 @@ References = tuple[Reference, ...]
 def read_references(conn: Connection, files: SqlFiles, oid: int) -> References:
     """Return the foreign keys that point at a table, the table's own on itself among them."""
     with conn.cursor(row_factory=class_row(Reference)) as cursor:
-        return tuple(cursor.execute(files.query("queries/references.sql"), {"oid": oid}).fetchall())
+        return tuple(cursor.execute(files.query("switchover/target/references.sql"), {"oid": oid}).fetchall())
 
 
 def problem_of(one: Reference, plan: Plan, spec: TableSpec, version: int) -> tuple[str, str] | None:
@@ -186,7 +186,7 @@ def require_prepared(found: References, key: str) -> None:
 
 def _replacement(files: SqlFiles, one: Reference, parent: Name, key: str) -> str:
     if one.decision == "loose":
-        return files.render("steps/loosen.sql.j2", **values_of(one, parent))
+        return files.render("switchover/target/loosen.sql.j2", **values_of(one, parent))
     columns = quote_idents([*one.columns, composite_column(one, key)])
     referenced = f"{quote_ident(parent)} ({quote_idents([*one.referenced, key])})"
     # The key of a referenced row may change, whatever may become of the rest: so always ON UPDATE CASCADE.
@@ -201,7 +201,7 @@ def _replacement(files: SqlFiles, one: Reference, parent: Name, key: str) -> str
 def restore(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
     """Return the statements of the rollback: what replaced a key goes before the renames, the key comes after them."""
     before = [
-        files.render("steps/loose_off.sql.j2", **values_of(one, parent))
+        files.render("switchover/target/loose_off.sql.j2", **values_of(one, parent))
         if one.decision == "loose"
         else f"alter table {quote_ident(one.child)} drop constraint {quote_ident(one.name)}"
         for one in found
@@ -247,6 +247,6 @@ def validate_references(conn: Connection, files: SqlFiles, oid: int, wanted: Seq
 
 def count_orphans(conn: Connection, files: SqlFiles, one: Reference, parent: Name) -> tuple[int, list[str]]:
     """Return how many rows of the referencing table point at nothing, and some of what they point at."""
-    row = conn.execute(files.query("queries/orphans.sql.j2", **values_of(one, parent))).fetchone()
+    row = conn.execute(files.query("switchover/target/orphans.sql.j2", **values_of(one, parent))).fetchone()
     orphans, examples = row or (0, None)
     return int(orphans), list(examples or ())

@@ -21,7 +21,7 @@ def removal_sql(work: TableWork) -> str:
     """Return the statements that remove the target, its triggers and logs."""
     names = work.names
     return work.files.render(
-        "steps/remove_target.sql.j2",
+        "switchover/target/remove_target.sql.j2",
         source=names.source,
         source_text=dotted(names.source),
         target=names.target,

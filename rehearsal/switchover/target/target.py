@@ -1,7 +1,7 @@
 """The partitioned target and its triggers: what is needed to write rows of both tables, and to make the target.
 
-Owns what the SQL templates `steps/target.sql.j2` and `steps/mirror.sql.j2` are filled with. Reads the source (its
-catalog rows, oldest and newest key: one scan at most, ACCESS SHARE); writes nothing.
+Owns what `target.sql.j2` and `mirror.sql.j2` are filled with. Reads the source (its catalog rows, oldest and newest
+key: one scan at most, ACCESS SHARE); writes nothing.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _log_types(table: Table, identity: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
-    """Return what `steps/target.sql.j2` is filled with."""
+    """Return what `switchover/target/target.sql.j2` is filled with."""
     table = Catalog(conn, files).read(split_name(spec.name))
     shape = Shape.of(table, spec.key)
     keys = read_keys(conn, files, spec, table)
@@ -100,7 +100,7 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
 
 
 def placed(leaves: list[dict[str, Any]], default_leaf: Name | None = None) -> dict[str, Any]:
-    """Return the values of `steps/target.sql.j2` that tell its leaves, each with its name and its bound."""
+    """Return the values of `switchover/target/target.sql.j2` that tell its leaves, each with its name and its bound."""
     relations = [*(leaf["name"] for leaf in leaves), *([default_leaf] if default_leaf else [])]
     return {"leaves": leaves, "default_leaf": default_leaf, "relations": relations}
 
@@ -108,13 +108,13 @@ def placed(leaves: list[dict[str, Any]], default_leaf: Name | None = None) -> di
 def mirror_values(
     conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, names: Names | None = None
 ) -> dict[str, Any]:
-    """Return what `steps/mirror.sql.j2` is filled with; `names` places it around another table of the same shape."""
+    """Return what `mirror.sql.j2` is filled with; `names` places it around another table of the same shape."""
     table = Catalog(conn, files).read(split_name(spec.name))
     return mirror_values_of(Shape.of(table, spec.key, names), mirrors=plan.traits.mirrors)
 
 
 def mirror_values_of(shape: Shape, *, mirrors: bool) -> dict[str, Any]:
-    """Return what `steps/mirror.sql.j2` is filled with, from a shape alone; `mirrors`: with synchronous triggers."""
+    """Return what `mirror.sql.j2` is filled with, from a shape alone; `mirrors`: with synchronous triggers."""
     names = shape.names
     return {
         "mirrors": mirrors,
@@ -178,7 +178,7 @@ def clear_target_sql(files: SqlFiles, target: Table, *, filled: bool = True) -> 
     """Return the statements that empty the target, if it is filled, and take its indexes off."""
     schema = target.name[0]
     return files.render(
-        "steps/clear_target.sql.j2",
+        "switchover/target/clear_target.sql.j2",
         target=target.name,
         filled=filled,
         constraints=[one.constraint_name for one in target.indexes if one.constraint_name],

@@ -23,7 +23,7 @@ def test_only_the_place_of_the_table_is_taken_out(conn: Connection, sql_files: S
     """And read back, the text is what it was."""
     conn.execute(as_query(TABLE.format(name=name)))
     table = Catalog(conn, sql_files).read(("public", "t"))
-    facts = conn.execute(sql_files.query("queries/definition.sql"), {"oid": table.oid}).fetchall()
+    facts = conn.execute(sql_files.query("catalog/definition.sql"), {"oid": table.oid}).fetchall()
     ((subject, said),) = [row[::2] for row in facts if row[0].startswith("trigger ") and row[1] == "definition"]
 
     head = f'CREATE TRIGGER {name} BEFORE UPDATE OF "c ON public.t " ON it FOR EACH ROW WHEN '

@@ -71,7 +71,7 @@ def _mutated(sql_files: SqlFiles, folder: Path, pattern: str, replacement: str) 
         copy = folder / path.relative_to(sql_files.folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text())
-    mirror = folder / "steps/mirror.sql.j2"
+    mirror = folder / "switchover/target/mirror.sql.j2"
     text = mirror.read_text()
     mirror.write_text(re.sub(pattern, lambda _: replacement, text, flags=re.DOTALL))
     assert mirror.read_text() != text, "the mutation does not match the template any more"

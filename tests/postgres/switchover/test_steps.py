@@ -35,7 +35,11 @@ from rehearsal.switchover.target.target import clear_target_sql, mirror_values_o
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
 from tests.waiting import eventually
 
-STEPS = Path(__file__).resolve().parents[3] / "sql" / "steps"
+SQL = Path(__file__).resolve().parents[3] / "sql"
+# A step says in its header what a second run does; any other text only reads, or is a part of one.
+STEPS = {
+    path.name.removesuffix(".sql.j2"): path for path in SQL.rglob("*.sql.j2") if "\n-- second run: " in path.read_text()
+}
 MODES = (
     "ACCESS SHARE",
     "ROW SHARE",
@@ -56,7 +60,7 @@ from pg_catalog.pg_locks where pid = pg_backend_pid() and granted and relation =
 
 def claims(step: str, *nouns: str) -> str | None:
     """Return the mode that a header claims for the table that it calls by one of these nouns."""
-    header = re.search(r"^-- lock: (.*)$", (STEPS / f"{step}.sql.j2").read_text(), re.MULTILINE)
+    header = re.search(r"^-- lock: (.*)$", STEPS[step].read_text(), re.MULTILINE)
     assert header, f"{step} does not say what it locks"
     found = [mode for mode, tables in CLAIM.findall(header[1]) if any(noun in tables for noun in nouns)]
     return found[0] if found else None
@@ -78,7 +82,7 @@ def _exchange(work: Switchover, conn: Connection) -> Exchange:
 
 def _plain(step: str) -> Render:
     return lambda work, conn: work.files.render(
-        f"steps/{step}.sql.j2", **mirror_values_of(work.shape(conn), mirrors=work.plan.traits.mirrors)
+        str(STEPS[step].relative_to(SQL)), **mirror_values_of(work.shape(conn), mirrors=work.plan.traits.mirrors)
     )
 
 
@@ -106,8 +110,8 @@ def _loose(step: str) -> Render:
         first = scalar(conn, "select to_regclass('public.child') is null")
         conn.execute("create table if not exists public.child (event bigint)")
         if step == "loose_off" and first:
-            conn.execute(as_query(work.files.render("steps/loosen.sql.j2", **values_of(CHILD, source))))
-        return work.files.render(f"steps/{step}.sql.j2", **values_of(CHILD, source))
+            conn.execute(as_query(work.files.render("switchover/target/loosen.sql.j2", **values_of(CHILD, source))))
+        return work.files.render(f"switchover/target/{step}.sql.j2", **values_of(CHILD, source))
 
     return render
 
@@ -301,7 +305,7 @@ def bring_to_history(work: Switchover, conn: Connection, wanted: str) -> None:
 
 def test_every_step_has_a_case() -> None:
     """A new step cannot be forgotten here."""
-    assert set(CASES) == {path.name.removesuffix(".sql.j2") for path in STEPS.iterdir()}
+    assert set(CASES) == set(STEPS)
 
 
 @pytest.mark.parametrize("work", [step for step in CASES if step not in OUTSIDE_TRANSACTIONS], indirect=True)
@@ -353,7 +357,7 @@ def test_header_names_the_lock_of_a_step_outside_transactions(
     assert held == {claims(step, noun)}
 
 
-TWICE = [step for step in CASES if "second run: changes nothing" in (STEPS / f"{step}.sql.j2").read_text()]
+TWICE = [step for step in CASES if "second run: changes nothing" in STEPS[step].read_text()]
 
 
 @pytest.mark.parametrize("work", TWICE, indirect=True)

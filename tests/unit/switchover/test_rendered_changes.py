@@ -7,13 +7,13 @@ from pathlib import Path
 from rehearsal.postgres.sqlfiles import checksum
 from rehearsal.switchover.changes import SAYS_THE_SAME, fits
 
-STEPS = Path(__file__).resolve().parents[3] / "sql" / "steps"
+SQL = Path(__file__).resolve().parents[3] / "sql"
 SPEC = "public.t by day, 1 day, swap"
 
 
 def test_what_says_the_same_leads_to_the_templates_of_today() -> None:
     """A template that is edited without its checksum here would refuse every database that is migrated already."""
-    today = {checksum(path.read_text(encoding="utf-8")) for path in STEPS.glob("*.sql.j2")}
+    today = {checksum(path.read_text(encoding="utf-8")) for path in SQL.rglob("*.sql.j2")}
     assert set(SAYS_THE_SAME.values()) <= today
     assert not SAYS_THE_SAME.keys() & today
 

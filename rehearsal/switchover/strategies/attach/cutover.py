@@ -99,7 +99,7 @@ class Attached:
         values = {"oid": source.oid, "own": self.extra.back_index}
         problems += [
             f"{name} was not adopted by the parent"
-            for (name,) in held.execute(self.files.query("queries/not_adopted.sql"), values)
+            for (name,) in held.execute(self.files.query("switchover/strategies/attach/not_adopted.sql"), values)
         ]
         if problems:
             message = f"cutover of {self.spec.name}: {'; '.join(problems)}; nothing was changed"
@@ -107,7 +107,10 @@ class Attached:
 
     def _parts(self, conn: Connection, oid: int) -> Parts:
         """Return the indexes and the foreign keys of a table, by oid."""
-        row = conn.execute(self.files.query("queries/parts.sql"), {"oid": oid}).fetchone() or (None, None)
+        row = conn.execute(self.files.query("switchover/strategies/attach/parts.sql"), {"oid": oid}).fetchone() or (
+            None,
+            None,
+        )
         return set(row[0] or ()), set(row[1] or ())
 
     def refuse_duplicates(self, conn: Connection) -> None:
@@ -131,7 +134,7 @@ class Attached:
         if not primary["swapped"] or not parts:
             return []
         query = self.files.query(
-            "queries/repeated.sql.j2",
+            "switchover/strategies/attach/repeated.sql.j2",
             columns=primary["columns"],
             parts=parts,
             history=self.extra.history if alone else None,

@@ -1,6 +1,6 @@
 """How a table becomes the history partition of a parent: where history ends, which names move, which statements run.
 
-Owns what the templates `steps/attach*.sql.j2` are filled with, and its form in `rehearsal.migration.detail`. Reads the
+Owns what the templates of this strategy are filled with, and its form in `rehearsal.migration.detail`. Reads the
 catalog and the newest key; writes nothing.
 """
 
@@ -217,14 +217,14 @@ class Statements:
 
     def render(self, step: str, **more: Any) -> str:
         """Return one step's SQL."""
-        return self.files.render(f"steps/{step}.sql.j2", **{**self._values(), **more})
+        return self.files.render(f"switchover/strategies/attach/{step}.sql.j2", **{**self._values(), **more})
 
     def unique_index(self, table: Name, name: str) -> str:
         """Return the statement that builds the unique index of the new primary key, or the copy of the old one."""
         own = name == self.split.primary["key_index"]
         columns = ", ".join(quote_ident(one) for one in self.split.primary["identity"])
         rest = f"using btree ({columns})" if own else self.split.primary["rest"]
-        return self.files.render("steps/attach_index.sql.j2", index=name, table=table, rest=rest)
+        return self.files.render("switchover/strategies/attach/attach_index.sql.j2", index=name, table=table, rest=rest)
 
     def _values(self) -> dict[str, Any]:
         names, split = self.shape.names, self.split

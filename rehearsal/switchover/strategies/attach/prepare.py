@@ -232,5 +232,5 @@ def parent_sql(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
     values = target_values(conn, files, plan, spec, datetime.now(UTC))
     bounds = [Bound(one["suffix"], one["lower"], one["upper"]) for one in split.leaves]
     leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
-    text = files.render("steps/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])})
+    text = files.render("switchover/target/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])})
     return [text, *parent_statements(table, Shape.of(table, spec.key, names))]

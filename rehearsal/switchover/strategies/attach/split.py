@@ -122,9 +122,11 @@ class HistorySplit:
         shape = Shape.of(work.table(conn, history.source), work.spec.key, history)
         older = {"older": work.names.leaf("older"), "target": history.target, "first": bounds[0].lower}
         return [
-            work.files.render("steps/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])}),
-            work.files.render("steps/split_older.sql.j2", **older),
-            work.files.render("steps/mirror.sql.j2", **self.copying.values(shape)),
+            work.files.render(
+                "switchover/target/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])}
+            ),
+            work.files.render("switchover/strategies/attach/split_older.sql.j2", **older),
+            work.files.render("switchover/target/mirror.sql.j2", **self.copying.values(shape)),
         ]
 
     def fine(self, conn: Connection) -> list[Fine]:
@@ -139,7 +141,7 @@ class HistorySplit:
         """Return the statements that prove the bounds of a fine partition."""
         values = {"leaf": leaf.name, "check": leaf.check, "lower": leaf.lower, "upper": leaf.upper}
         return self.work.files.render(
-            "steps/split_check.sql.j2", key=self.work.spec.key, key_type=split.key_type, **values
+            "switchover/strategies/attach/split_check.sql.j2", key=self.work.spec.key, key_type=split.key_type, **values
         )
 
     def check_bounds(self, conn: Connection, split: Split) -> None:
@@ -155,7 +157,7 @@ class HistorySplit:
         leaves = [leaf.name for leaf in fine]
         leaves += [one.name for one in parent.partitions if one.name != self.history.source]
         return self.work.files.render(
-            "steps/split.sql.j2",
+            "switchover/strategies/attach/split.sql.j2",
             source=self.work.names.source,
             history=self.history.source,
             target=self.history.target,

@@ -41,7 +41,7 @@ class Attach:
 
     name: StrategyName = "attach"
     locks = "ACCESS EXCLUSIVE for milliseconds, and SHARE UPDATE EXCLUSIVE while a check is validated: nobody waits"
-    changes: Sequence[tuple[str, str]] = (("010", "attach_register"),)
+    changes: Sequence[tuple[str, str]] = (("010", "switchover/strategies/attach/attach_register"),)
     switched: Sequence[str] = (state.ATTACHED, state.SPLIT)
 
     def prepare(self, work: TableWork) -> bool:

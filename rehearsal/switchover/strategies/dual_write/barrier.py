@@ -42,11 +42,15 @@ class Barrier:
 
     def sync_on_sql(self) -> str:
         """Return the statements that switch the synchronous mirrors on."""
-        return self.files.render("steps/sync_on.sql.j2", **mirror_values_of(self.shape, mirrors=True))
+        return self.files.render(
+            "switchover/strategies/dual_write/sync_on.sql.j2", **mirror_values_of(self.shape, mirrors=True)
+        )
 
     def capture_off_sql(self) -> str:
         """Return the statement that ends the capture."""
-        return self.files.render("steps/capture_off.sql.j2", **mirror_values_of(self.shape, mirrors=True))
+        return self.files.render(
+            "switchover/strategies/dual_write/capture_off.sql.j2", **mirror_values_of(self.shape, mirrors=True)
+        )
 
     def raise_sync(
         self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None

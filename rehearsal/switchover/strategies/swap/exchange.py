@@ -50,7 +50,7 @@ class Exchange:
         values["indexes"] = self._index_names(source)
         values["statistics"] = self._statistics_names(conn, source)
         values["weak_keys"] = weak_keys(source, [leaf.name for leaf in target.partitions])
-        return self.files.render("steps/swap.sql.j2", **values)
+        return self.files.render("switchover/strategies/swap/swap.sql.j2", **values)
 
     def roll_back_sql(self, conn: Connection, moved: Moves) -> str:
         """Return the statements of the rollback as the catalog is now; `moved` goes along."""
@@ -62,7 +62,7 @@ class Exchange:
         values["statistics"] = stored.get("statistics", [])
         values["weak_keys"] = stored["foreign_keys"]
         values["leaf_keys"] = leaf_keys(conn, parted)
-        return self.files.render("steps/swap_back.sql.j2", **values)
+        return self.files.render("switchover/strategies/swap/swap_back.sql.j2", **values)
 
     def _statistics_names(self, conn: Connection, source: Table) -> list[dict[str, Name]]:
         return statistics_names(read_carried(conn, self.files, source.oid)["statistics"])
