@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from rehearsal import cli
-from rehearsal.advisor import write as newplan
 from rehearsal.approval.fingerprint import Fingerprint
-from rehearsal.commands import flags, hosts, provision, session
+from rehearsal.commands import flags, hosts, plan, provision, session
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
@@ -125,5 +124,5 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
             known[key] = load_environment(name, plan, root, secrets=secrets)
         return known[key]
 
-    for module in (session, provision, flags, hosts, lifecycle, run, newplan):
+    for module in (session, provision, flags, hosts, lifecycle, run, plan):
         monkeypatch.setattr(module, "load_environment", load)

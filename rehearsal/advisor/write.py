@@ -6,10 +6,8 @@ Owns `plans/NAME.toml` at its birth; it is never written again by us.
 from __future__ import annotations
 
 import re
-import shutil
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,10 +21,9 @@ from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.tables import split_name
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.errors import UsageError
-from rehearsal.hosts.inventory import load_environment
 from rehearsal.plan.file import load_plan
 from rehearsal.plan.model import Plan, TableSpec
-from rehearsal.postgres.connection import Connection, connect
+from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover.strategies.registry import STRATEGIES
 
@@ -42,27 +39,6 @@ def plan_name(table: str) -> str:
     """
     plain = re.sub(r"[^a-z0-9]+", "_", split_name(table)[1].lower()).strip("_")
     return plain if re.match(r"[a-z]", plain) else f"t_{plain}".rstrip("_")
-
-
-def new_plan(root: Path, env: str, table: str, *, name: str = "", database: str = "") -> int:
-    """Write the first plan of a table of an environment, and say what was advised; the table is only read.
-
-    Raises:
-        UsageError: the table has no schema, or there is a plan of that name.
-        PreconditionError: there is no such table, or nothing to partition it by.
-    """
-    if not re.fullmatch(r"[^.]+\..+", table):
-        message = f"--table {table}: write it with its schema, as public.{table}"
-        raise UsageError(message)
-    where = load_environment(env, name or plan_name(table), root)
-    place = replace(where.database, name=database) if database else where.database
-    free = shutil.disk_usage(where.state_folder).free if where.state_folder else None
-    with connect(place, role="plan.new") as conn:
-        path, advice = write_plan(conn, SqlFiles(root / "sql"), table, root / "plans", name=name, free_bytes=free)
-    print(f"{path}: {advice.strategy}, by {advice.best.spec.key}")  # noqa: T201 -- the command's result
-    for line in (*advice.why, *advice.best.reasons):
-        print(f"  {line}")  # noqa: T201
-    return 0
 
 
 def write_plan(

@@ -78,6 +78,17 @@ def show_flags(env: Environment, plan: Plan, servers: Sequence[AppServer] | None
     return flags_seen(chosen, list(processes), result, plan)
 
 
+def require_servers(env: Environment) -> None:
+    """Refuse an environment in which nobody can be asked for flags.
+
+    Raises:
+        CannotSee: it has no app server.
+    """
+    if not env.app_servers:
+        message = f"the environment {env.name} has no app server; add one to the group `app` of {env.inventory}"
+        raise CannotSee(message)
+
+
 def flags_seen(
     servers: Sequence[AppServer], processes: Sequence[tuple[Routing | None, str]], result: HostsResult, plan: Plan
 ) -> list[ServerFlags]:

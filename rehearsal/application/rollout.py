@@ -22,6 +22,7 @@ from rehearsal.application.flags import (
     await_routing,
     flags_seen,
     read_routing,
+    require_servers,
     show_flags,
     where_to_look,
 )
@@ -153,9 +154,7 @@ def set_flags(
 
 
 def _require_seen(env: Environment, before: list[ServerFlags]) -> None:
-    if not before:
-        message = f"the environment {env.name} has no app server; add one to the group `app` of {env.inventory}"
-        raise CannotSee(message)
+    require_servers(env)
     if blind := [one for one in before if one.file is None]:
         more = f" (and of {len(blind) - 1} more)" if len(blind) > 1 else ""
         problem = blind[0].problem or "its env file has none"

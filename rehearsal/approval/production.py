@@ -84,18 +84,28 @@ def admit(case: Case, asked: Asked) -> Approval | None:
     return approval
 
 
-def declare(case: Case, reason: str) -> Approval:
+def reason_of(said: str) -> str:
+    """Return the reason of an emergency, in one line.
+
+    Raises:
+        UsageError: there is none.
+    """
+    reason = " ".join(said.split())
+    if not reason:
+        message = "an emergency has a reason, which is kept: --emergency REASON"
+        raise UsageError(message)
+    return reason
+
+
+def declare(case: Case, said: str) -> Approval:
     """Return the approval of an emergency, which is its reason.
 
     Raises:
         UsageError: there is no reason.
     """
-    said = " ".join(reason.split())
-    if not said:
-        message = "an emergency has a reason, which is kept: --emergency REASON"
-        raise UsageError(message)
-    case.run.note(f"emergency: {said}")
-    return Approval(case.fingerprint, emergency=said)
+    reason = reason_of(said)
+    case.run.note(f"emergency: {reason}")
+    return Approval(case.fingerprint, emergency=reason)
 
 
 def approve(case: Case, act: Act) -> Approval:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from rehearsal.application.flags import ServerFlags, disagreements, show_flags
+from rehearsal.application.flags import ServerFlags, disagreements, require_servers, show_flags
 from rehearsal.application.rollout import FlipResult, Rollout, ServerFlip, set_flags
 from rehearsal.catalog.tables import split_name
 from rehearsal.commands.session import DONE, FAILED, UNSEEN, Target, alone, opened
@@ -26,17 +26,25 @@ ON_OFF = {True: "on", False: "off"}
 def show_routing(target: Target) -> int:
     """Print the routing flags of every server: in its file, in its process, as the inventory wants them.
 
-    Returns 1 if any two of them disagree, or two servers do; 3 if something could not be seen.
+    Returns 1 if any two of them disagree, or two servers do; 3 if something could not be seen. Where neither the plan
+    has flags nor the environment an app server, there is nothing that could disagree.
+
+    Raises:
+        CannotSee: the plan has flags, and no app server is there to be asked.
     """
     plan = load_plan(find_plan(target.plan, target.root))
     env = load_environment(target.env, plan.name, target.root, secrets=False)
+    if not plan.flags and not env.app_servers:
+        print(f"nothing to show: plan {plan.name} has no routing flags, and environment {env.name} no app server")
+        return DONE
+    require_servers(env)
     servers = show_flags(env, plan)
     print_servers(servers)
     if found := disagreements(servers):
         print("\n".join(found))
         print("`invoke flags.set` brings file, process and fleet together")
         return FAILED
-    return DONE if servers and all(one.file and one.process for one in servers) else UNSEEN
+    return DONE if all(one.file and one.process for one in servers) else UNSEEN
 
 
 def set_routing(target: Target, *, reads: bool, writes: bool, rollout: Rollout) -> int:

@@ -1,6 +1,6 @@
-"""The verbs of reports: open, sign, verify, and the review of a plan. Each returns an exit code.
+"""The verbs of reports, `report.*`: open, sign, verify. Each returns an exit code.
 
-Owns which report is meant when none is named. What a signature or a review is worth is `rehearsal.approval`'s.
+Owns which report is meant when none is named. What a signature is worth is `rehearsal.approval`'s.
 """
 
 from __future__ import annotations
@@ -8,14 +8,10 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
-from rehearsal.approval.review import write_review
 from rehearsal.approval.signature import sign, verify
 from rehearsal.commands.session import DONE, FAILED
 from rehearsal.errors import UsageError
 from rehearsal.evidence.run import Run, runs_folder
-from rehearsal.plan.file import find_plan, load_plan
-from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse.context import fingerprint_of
 
 
 def open_report(root: Path, name: str | None) -> int:
@@ -49,15 +45,6 @@ def verify_report(root: Path, name: str | None) -> int:
         print(problem)
     print(f"{folder.name}: {'does not verify' if problems else 'verified'}")
     return FAILED if problems else DONE
-
-
-def review_plan(root: Path, name: str, by: str, note: str) -> int:
-    """Record a second person's review of a plan and its SQL, as they are now."""
-    plan = load_plan(find_plan(name, root))
-    fingerprint = fingerprint_of(plan, SqlFiles(root / "sql"))
-    review = write_review(runs_folder(root), plan.name, fingerprint, by, note)
-    print(f"plan {review.plan} reviewed by {review.by} at {review.at}, fingerprint {fingerprint[:16]}")
-    return DONE
 
 
 def folder_of(root: Path, name: str | None) -> Path:

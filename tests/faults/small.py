@@ -10,7 +10,7 @@ from rehearsal.checks.duplicates import find_duplicates
 from rehearsal.checks.inspection import inspect
 from rehearsal.checks.preflight import run_preflight
 from rehearsal.commands.cleanup import clean_up
-from rehearsal.commands.database import look_at_history
+from rehearsal.commands.db import look_at_history
 from rehearsal.environment import Database, Environment
 from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan

@@ -10,7 +10,7 @@ import pytest
 
 from rehearsal.catalog.tables import split_name
 from rehearsal.checks.preflight import run_preflight
-from rehearsal.commands.database import take_flags_off
+from rehearsal.commands.db import take_flags_off
 from rehearsal.commands.doctor import examine
 from rehearsal.errors import LockNotAcquired, PreconditionError, StepFailed
 from rehearsal.evidence.events import Note

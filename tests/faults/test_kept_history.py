@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.commands.database import look_at_history
+from rehearsal.commands.db import look_at_history
 from rehearsal.commands.doctor import examine
 from rehearsal.commands.session import FAILED
 from rehearsal.errors import PreconditionError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.commands import cleanup, database, doctor
+from rehearsal.commands import cleanup, db, doctor
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.dryrun import catalog_digest
 from tests.fix_verbs import ROOT, Managed
@@ -46,7 +46,7 @@ def require_refused(managed: Managed, verb: str, *names: str) -> None:
 
 def ask_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the old behaviour back: single verbs do not ask."""
-    for module in (database, cleanup, doctor):
+    for module in (db, cleanup, doctor):
         monkeypatch.setattr(module, "require_ready", lambda *_: None)
 
 

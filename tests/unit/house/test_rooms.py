@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 FLOORS = (
-    ("errors", "environment", "evidence", "variables", "limits"),
+    ("errors", "environment", "evidence", "variables", "limits", "verbs"),
     ("plan", "postgres"),
     ("catalog", "hosts", "synthetic", "verdict"),
     ("switchover", "load", "application", "report", "terminal"),

@@ -1,0 +1,1 @@
+"""Tests of single verbs, on a real server."""
