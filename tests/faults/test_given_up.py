@@ -9,7 +9,7 @@ import pytest
 
 from rehearsal.catalog.definition import read_facts
 from rehearsal.catalog.tables import Catalog
-from rehearsal.commands import database
+from rehearsal.commands import db
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import scalar
 from rehearsal.switchover import state
@@ -70,8 +70,8 @@ def test_it_is_given_up_in_every_state_before_the_exchange(
     with pytest.raises(psycopg.errors.ObjectInUse, match="TRUNCATE"):
         small.run_sql("truncate t")
 
-    assert "given up" in database.roll_back_table(small.work, small.conn)
-    assert "no change" in database.roll_back_table(small.work, small.conn)
+    assert "given up" in db.roll_back_table(small.work, small.conn)
+    assert "no change" in db.roll_back_table(small.work, small.conn)
     assert small.conn.execute(LEFT).fetchall() == []
     assert scalar(small.conn, "select count(*) from pg_catalog.pg_trigger where tgrelid = 'public.t'::regclass") == 0
     small.run_sql("truncate t; insert into t values (1, '2026-01-01', 1)")
@@ -96,8 +96,8 @@ def test_after_a_rollback_the_target_follows_until_its_clean_up(small: Small) ->
     small.setup(TABLE + CHILD, references={"child_t": "composite"})
     before = facts(small, "child")
     small.switch()
-    assert "db.cleanup" in database.roll_back_table(small.work, small.conn)
-    assert database.roll_back_table(small.work, small.conn) == "no change"
+    assert "db.cleanup" in db.roll_back_table(small.work, small.conn)
+    assert db.roll_back_table(small.work, small.conn) == "no change"
     assert state.read_migration(small.conn, small.work.names.source).state == state.FOLLOWING
 
     small.clean_up()
