@@ -73,7 +73,7 @@ VERBS = (
     ),
     Verb(
         "db.rollback",
-        "take the switchover back: flags off, or names back; nothing acknowledged is lost",
+        "take the switchover back, or give up one that is under way; nothing acknowledged is lost",
         (*ASKS, Option("emergency", "needs no GO in production; the reason is kept", metavar="REASON")),
     ),
     Verb(
