@@ -52,12 +52,8 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
     if found.state == state.PREPARED:
         return troubles
     if found.state == state.COPYING:
-        return [
-            *troubles,
-            Trouble(
-                spec.name, "the copy is half way", "run `invoke db.switchover`, which goes on, or `invoke db.rollback`"
-            ),
-        ]
+        remedy = "run `invoke db.switchover`, which goes on, or `invoke db.rollback`"
+        return [*troubles, Trouble(spec.name, "the copy is half way", remedy)]
     if found.state == state.READY:
         remedy = "run `invoke db.switchover`, which cuts over, or `invoke db.rollback`"
         return [*troubles, Trouble(spec.name, "prepared: a row at or after the end of history is refused", remedy)]
