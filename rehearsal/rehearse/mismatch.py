@@ -13,6 +13,7 @@ from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.errors import CannotSee
+from rehearsal.evidence.data import Taken
 from rehearsal.evidence.events import MismatchMoved
 from rehearsal.load.ledger import marker_prefix
 from rehearsal.plan.model import TableSpec
@@ -111,7 +112,7 @@ def record(context: Context, spec: TableSpec, table: Name, seen: Seen, *, gone: 
         f"read: {seen.unexplained} unexplained differences found, {len(seen.changed - seen.found)} written anew by the "
         f"load meanwhile; {'none' if gone else 'SOME'} left after the repair"
     )
-    context.run.record("mismatch-found", spec.name, passed, observed, taken=len(seen.changed))
+    context.run.record("mismatch-found", spec.name, passed, observed, Taken(len(seen.changed)))
     if not passed:
         raise StopHere
 
