@@ -69,7 +69,7 @@ def inject(context: Context, spec: TableSpec) -> None:
         for _ in range(TRIES - 1):
             if seen.passed is None and gone:
                 seen, gone = attempt(context, conn, work, unread, column)
-    record(context, spec, unread.table, seen, gone=gone)
+    record_seen(context, spec, unread.table, seen, gone=gone)
 
 
 def attempt(context: Context, conn: Connection, work: Switchover, unread: Unread, column: str) -> tuple[Seen, bool]:
@@ -104,7 +104,7 @@ class Seen:
         return self.left <= self.found <= self.changed and self.unexplained == len(self.found)
 
 
-def record(context: Context, spec: TableSpec, table: Name, seen: Seen, *, gone: bool) -> None:
+def record_seen(context: Context, spec: TableSpec, table: Name, seen: Seen, *, gone: bool) -> None:
     """Record what was seen; stop unless all of it was as it must be."""
     passed = seen.passed and gone
     observed = (
