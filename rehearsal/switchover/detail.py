@@ -99,7 +99,8 @@ class Detail(Kept):
     """What a migration remembers: how its target was decided, what the table was, what a cutover took off or renamed.
 
     `guard` is the transaction of the last cutover while its snapshot fence is on; `fine` are the partitions that
-    history was split into; `rolled_back`: what follows was the table once. A row without a version was written before there was one, and has the same keys.
+    history was split into; `rolled_back`: what follows was the table once. A row without a version was written before
+    there was one, and has the same keys.
     """
 
     version: int = VERSION
