@@ -18,8 +18,8 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 NOTES = {"title", "description", "default", "$schema", "$defs"}
 KNOWN = NOTES | {
-    "$ref", "type", "anyOf", "enum", "const", "properties", "required", "additionalProperties", "items", "prefixItems",
-    "minItems", "maxItems",
+    "$ref", "type", "anyOf", "allOf", "enum", "const", "properties", "required", "additionalProperties", "items",
+    "prefixItems", "minItems", "maxItems",
 }  # fmt: skip
 
 
@@ -34,6 +34,8 @@ def problems(value: Any, schema: dict[str, Any], root: dict[str, Any], where: st
     if "anyOf" in schema:
         tried = [problems(value, one, root, where) for one in schema["anyOf"]]
         return [] if any(not found for found in tried) else [f"{where}: fits none of {len(tried)} forms"]
+    if "allOf" in schema:
+        return [found for part in schema["allOf"] for found in problems(value, part, root, where)]
     return [*_plain(value, schema, where), *_members(value, schema, root, where), *_items(value, schema, root, where)]
 
 

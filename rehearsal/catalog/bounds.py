@@ -222,13 +222,6 @@ class Decided:
         moments = {"at": self.at, "oldest": self.oldest, "newest": self.newest}
         return {name: None if one is None else one.astimezone(UTC).isoformat() for name, one in moments.items()}
 
-    @classmethod
-    def of_detail(cls, found: Mapping[str, str | None]) -> Decided:
-        """Read what was kept."""
-        ends = {name: found.get(name) for name in ("oldest", "newest")}
-        read = {name: None if one is None else datetime.fromisoformat(one) for name, one in ends.items()}
-        return cls(datetime.fromisoformat(found["at"] or ""), **read)
-
 
 def awaited_bounds(
     interval: Interval, clock: Clock, then: Decided, now: Decided, *, premake: int

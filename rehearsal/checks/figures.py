@@ -6,8 +6,6 @@ rows that carry the load's mark are left out, so what is left must not change at
 
 from __future__ import annotations
 
-from typing import Any
-
 from psycopg import sql
 
 from rehearsal.catalog.tables import Table
@@ -39,7 +37,7 @@ def row_column(table: Table, key: str) -> str:
 
 def read_figures(
     conn: Connection, table: Table, spec: TableSpec, distinct: list[str], upto: int | None, primary: str
-) -> dict[str, Any]:
+) -> dict[str, int | str | None]:
     """Return rows, oldest, newest and distinct values of the rows up to `upto` that the load did not touch."""
     conditions: list[sql.Composable] = [sql.SQL("true")]
     if upto is not None:

@@ -15,9 +15,10 @@ from rehearsal.checks.structure import Finding, check_structure
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.switchover.detail import Split
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import ATTACHED, SPLIT, SWAPPED, Migration, read_migration
-from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split, fine_bounds, plain
+from rehearsal.switchover.strategies.attach.layout import HistoryNames, fine_bounds, plain
 
 
 def inspect(
@@ -73,8 +74,7 @@ def expected_bounds(
 
 def _decided(conn: Connection, spec: TableSpec) -> Decided | None:
     """Return on what the target's leaves were decided; None for one that an earlier version made."""
-    found = read_migration(conn, split_name(spec.name)).detail.get("leaves")
-    return Decided.of_detail(found) if found else None
+    return read_migration(conn, split_name(spec.name)).detail.leaves
 
 
 def _left_ahead(keys: Keys, target: Table) -> int:
@@ -103,7 +103,7 @@ def _whole(conn: Connection, spec: TableSpec, source: Table) -> Table:
     if migration.state not in (SWAPPED, SPLIT):
         return source
     keys = tuple(
-        Constraint(key["name"], "f", key["definition"], is_validated=True, is_inherited=False, is_own=True, other=None)
-        for key in migration.detail.get("foreign_keys", [])
+        Constraint(key.name, "f", key.definition, is_validated=True, is_inherited=False, is_own=True, other=None)
+        for key in migration.detail.foreign_keys or ()
     )
     return dataclasses.replace(source, constraints=(*source.constraints, *keys))

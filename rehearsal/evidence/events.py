@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -220,8 +220,8 @@ class WaitsSeen(Happening):
     max_gap_ms: float
     complete: bool
     reasons: tuple[str, ...] = ()
-    total: dict[str, Any] = field(default_factory=dict[str, Any])
-    phases: dict[str, Any] = field(default_factory=dict[str, Any])
+    total: dict[str, object] = field(default_factory=dict[str, object])
+    phases: dict[str, object] = field(default_factory=dict[str, object])
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ class Unknown(Happening):
 
     kind: ClassVar[str] = "unknown"
     name: str
-    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    fields: dict[str, object] = field(default_factory=dict[str, object])
 
 
 ALL: tuple[type[Happening], ...] = (
@@ -302,24 +302,35 @@ class Event:
     phase: str
     what: Happening
 
-    def to_line(self) -> dict[str, Any]:
+    def to_line(self) -> dict[str, object]:
         """Return it as a line of `events.jsonl`."""
         fields = dataclasses.asdict(self.what)
         return {"kind": self.what.kind, "at": self.at, "phase": self.phase, "fields": fields}
 
 
+@dataclass(frozen=True, slots=True)
+class EventLine:
+    """A line of `events.jsonl`, its fields as they stand there."""
+
+    kind: str
+    at: str
+    phase: str
+    fields: dict[str, object] = field(default_factory=dict[str, object])
+
+
+EVENT_LINE = TypeAdapter(EventLine)
 READERS = {kind: TypeAdapter(made) for kind, made in KINDS.items()}
 
 
-def read_event(line: Mapping[str, Any]) -> Event:
+def read_event(given: Mapping[str, object]) -> Event:
     """Read a line of `events.jsonl`.
 
     Fields that are not known are left out; a kind that is not known, or one whose fields are not what they are here
     (an earlier version wrote it), is `Unknown`.
     """
-    kind, given = str(line["kind"]), dict(line.get("fields", {}))
+    line = EVENT_LINE.validate_python(given)
     try:
-        what: Happening = READERS[kind].validate_python(given)
+        what: Happening = READERS[line.kind].validate_python(line.fields)
     except (KeyError, ValidationError):
-        what = Unknown(kind, given)
-    return Event(line["at"], line["phase"], what)
+        what = Unknown(line.kind, line.fields)
+    return Event(line.at, line.phase, what)

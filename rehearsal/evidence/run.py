@@ -10,13 +10,15 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from rehearsal.errors import PreconditionError, UsageError
+from rehearsal.evidence.data import NOTHING, Data, read_data, require_fit
 from rehearsal.evidence.events import Event, Happening, Judged, Note, Progress, read_event
 
 
@@ -44,9 +46,32 @@ class Evidence:
     observed: str
     phase: str = ""
     at: str = ""
-    data: dict[str, Any] = field(default_factory=dict[str, Any])
+    data: Data = NOTHING
+
+    def to_line(self) -> dict[str, object]:
+        """Return it as a line of `evidence.jsonl`."""
+        return {**asdict(self), "data": self.data.to_json()}
 
 
+@dataclass(frozen=True, slots=True)
+class EvidenceLine:
+    """A line of `evidence.jsonl`, its data as it stands there; a field that is not known is left out."""
+
+    gate: str
+    subject: str
+    passed: bool | None
+    observed: str
+    phase: str = ""
+    at: str = ""
+    data: dict[str, object] = field(default_factory=dict[str, object])
+
+    def to_evidence(self) -> Evidence:
+        """Return it with its data by class."""
+        data = read_data(self.gate, self.data)
+        return Evidence(self.gate, self.subject, self.passed, self.observed, self.phase, self.at, data)
+
+
+EVIDENCE_LINE = TypeAdapter(EvidenceLine)
 Listener = Callable[[Event], None]
 RUNS = "REHEARSAL_RUNS"
 STAMP = "%Y%m%dT%H%M%SZ"
@@ -151,16 +176,21 @@ class Run:
         else:
             self.show(Event(utc_now(), self.phase, far))
 
-    def record(self, gate: str, subject: str, passed: bool | None, observed: str, **data: Any) -> Evidence:  # noqa: FBT001
-        """Record what was seen for a gate; returns it."""
+    def record(self, gate: str, subject: str, passed: bool | None, observed: str, data: Data = NOTHING) -> Evidence:  # noqa: FBT001
+        """Record what was seen for a gate; returns it.
+
+        Raises:
+            TypeError: the data are of another gate.
+        """
+        require_fit(gate, data)
         evidence = Evidence(gate, subject, passed, observed, self.phase, utc_now(), data)
-        self._append("evidence.jsonl", asdict(evidence))
+        self._append("evidence.jsonl", evidence.to_line())
         self.tell(Judged(gate, subject, passed, observed))
         return evidence
 
     def evidence(self) -> list[Evidence]:
         """Read all evidence recorded so far, oldest first."""
-        return [Evidence(**line) for line in self._lines("evidence.jsonl")]
+        return [EVIDENCE_LINE.validate_python(line).to_evidence() for line in self._lines("evidence.jsonl")]
 
     def events(self) -> list[Event]:
         """Read all events recorded so far, oldest first."""
@@ -190,7 +220,7 @@ class Run:
             file.write(text)
         return path
 
-    def _append(self, name: str, value: dict[str, Any]) -> None:
+    def _append(self, name: str, value: Mapping[str, object]) -> None:
         data = (json.dumps(value, default=str, ensure_ascii=False) + "\n").encode()
         with self._writing(self.folder / name):
             # One write of one line on a descriptor opened for appending: a kill leaves whole lines or none.
@@ -212,7 +242,7 @@ class Run:
             message = f"cannot write {path}: {exc.strerror}; free room, then go on with --resume {self.name}"
             raise PreconditionError(message) from exc
 
-    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+    def _lines(self, name: str) -> Iterator[dict[str, object]]:
         path = self.folder / name
         if not path.exists():
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rehearsal.catalog.tables import Table
+from rehearsal.evidence.data import Baseline
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
@@ -19,9 +20,9 @@ class CopiedRows:
 
     context: Context
 
-    def describe(self, _conn: Connection, _spec: TableSpec, _table: Table, _upto: int | None, /) -> dict[str, object]:
-        """Return nothing: the other table of the pair is what it is compared with."""
-        return {}
+    def describe(self, _conn: Connection, _spec: TableSpec, _table: Table, measured: Baseline, /) -> Baseline:
+        """Return it as it is: the other table of the pair is what content is compared with."""
+        return measured
 
     def compare(self, _moment: str, /) -> bool:
         """Compare every pair exactly, whatever lags."""

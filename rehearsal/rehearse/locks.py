@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rehearsal.evidence.data import Held
 from rehearsal.evidence.events import LockTaken
 from rehearsal.rehearse.context import Context
 
@@ -13,6 +14,6 @@ def judge_locks(context: Context) -> None:
     locks = [what for what in here if isinstance(what, LockTaken)]
     for lock in locks:
         observed = f"held {lock.held_ms:.0f} ms, granted after {lock.waited_ms:.0f} ms, {lock.attempts} attempts"
-        context.run.record("lock-budget", lock.what, lock.held_ms <= limit, observed, held_ms=lock.held_ms)
+        context.run.record("lock-budget", lock.what, lock.held_ms <= limit, observed, Held(lock.held_ms))
     if not locks:
         context.run.record("lock-budget", context.run.phase, True, "no lock was needed: the work was done before")

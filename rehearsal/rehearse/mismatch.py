@@ -13,6 +13,7 @@ from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.errors import CannotSee
+from rehearsal.evidence.data import Taken
 from rehearsal.evidence.events import MismatchMoved
 from rehearsal.load.ledger import marker_prefix
 from rehearsal.plan.model import TableSpec
@@ -68,7 +69,7 @@ def inject(context: Context, spec: TableSpec) -> None:
         for _ in range(TRIES - 1):
             if seen.passed is None and gone:
                 seen, gone = attempt(context, conn, work, unread, column)
-    record(context, spec, unread.table, seen, gone=gone)
+    record_seen(context, spec, unread.table, seen, gone=gone)
 
 
 def attempt(context: Context, conn: Connection, work: Switchover, unread: Unread, column: str) -> tuple[Seen, bool]:
@@ -103,7 +104,7 @@ class Seen:
         return self.left <= self.found <= self.changed and self.unexplained == len(self.found)
 
 
-def record(context: Context, spec: TableSpec, table: Name, seen: Seen, *, gone: bool) -> None:
+def record_seen(context: Context, spec: TableSpec, table: Name, seen: Seen, *, gone: bool) -> None:
     """Record what was seen; stop unless all of it was as it must be."""
     passed = seen.passed and gone
     observed = (
@@ -111,7 +112,7 @@ def record(context: Context, spec: TableSpec, table: Name, seen: Seen, *, gone: 
         f"read: {seen.unexplained} unexplained differences found, {len(seen.changed - seen.found)} written anew by the "
         f"load meanwhile; {'none' if gone else 'SOME'} left after the repair"
     )
-    context.run.record("mismatch-found", spec.name, passed, observed, taken=len(seen.changed))
+    context.run.record("mismatch-found", spec.name, passed, observed, Taken(len(seen.changed)))
     if not passed:
         raise StopHere
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from rehearsal.catalog.tables import split_name
 from rehearsal.checks.duplicates import find_duplicates
+from rehearsal.evidence.data import Grid, Orphans, Parity, Repeated
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
 from rehearsal.switchover.parity.report import ParityReport
-from rehearsal.switchover.target.references import count_orphans, from_stored
+from rehearsal.switchover.target.references import count_orphans
 
 
 def compare_all(context: Context, gate: str, *, self_test: bool) -> list[ParityReport]:
@@ -39,7 +40,7 @@ def record_duplicates(context: Context, conn: Connection, spec: TableSpec) -> No
     source, target = context.pair(conn, spec)
     found = find_duplicates(conn, context.files, source, target, spec.key)
     for one in found:
-        context.run.record("duplicates", f"{spec.name} {one.name}", one.sets == 0, one.text(), sets=one.sets)
+        context.run.record("duplicates", f"{spec.name} {one.name}", one.sets == 0, one.text(), Repeated(one.sets))
     if not found:
         observed = "every unique index holds the key, so the partitioned table refuses duplicates itself"
         context.run.record("duplicates", spec.name, True, observed)
@@ -48,10 +49,10 @@ def record_duplicates(context: Context, conn: Connection, spec: TableSpec) -> No
 def record_orphans(context: Context, conn: Connection, spec: TableSpec) -> None:
     """Look for rows that point at nothing where triggers stand in for a foreign key."""
     found = state.read_migration(conn, split_name(spec.name))
-    for one in from_stored(found.detail) if found.state == state.SWAPPED else ():
+    for one in found.detail.references if found.state == state.SWAPPED else ():
         orphans, examples = count_orphans(conn, context.files, one, split_name(spec.name))
         observed = f"{orphans} rows point at nothing" + (f", such as {', '.join(examples)}" if orphans else "")
-        context.run.record("orphans", f"{spec.name} {one.label}", orphans == 0, observed, orphans=orphans)
+        context.run.record("orphans", f"{spec.name} {one.label}", orphans == 0, observed, Orphans(orphans))
 
 
 def record_parity(context: Context, gate: str, spec: TableSpec, report: ParityReport, *, tested: bool) -> None:
@@ -62,19 +63,16 @@ def record_parity(context: Context, gate: str, spec: TableSpec, report: ParityRe
     equal = report.unexplained == 0
     passed = None if equal and tested and report.self_test is None else equal and report.self_test is not False
     lag = f", {report.explained} still in the change log" if report.explained else ""
+    leaves = Grid.of(
+        ("partition", "source rows", "partitioned rows", "equal"),
+        [(leaf.name, leaf.source_count, leaf.target_count, leaf.equal) for leaf in report.leaves],
+    )
     context.run.record(
         gate,
         spec.name,
         passed,
         f"{report.unexplained} of {report.source_count:,} rows differ{lag}; self-test: {report.self_test_note}",
-        differing=report.unexplained,
-        rows=report.source_count,
-        differences=report.differences,
-        seconds=round(report.seconds, 2),
-        table={
-            "columns": ["partition", "source rows", "partitioned rows", "equal"],
-            "rows": [[one.name, one.source_count, one.target_count, one.equal] for one in report.leaves],
-        },
+        Parity(report.unexplained, report.source_count, report.differences, round(report.seconds, 2), leaves),
     )
     same = report.source_count == report.target_count or (report.explained > 0 and equal)
     counts = f"{report.source_count:,} and {report.target_count:,} rows: {'MATCH' if same else 'MISMATCH'}{lag}"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from rehearsal.catalog.findings import Finding
 from rehearsal.checks.preflight import Intent, check_act
 from rehearsal.errors import PreconditionError
+from rehearsal.evidence.data import Findings, Found
 from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.rehearse.context import Context
 
@@ -30,7 +30,7 @@ def require_ready(context: Context, conn: Connection, act: Intent) -> None:
         findings = check_act(conn, context.files, context.plan, act, free_bytes=free_bytes(context))
     blockers = [one for one in findings if one.severity == "blocker"]
     seen = f"{len(blockers)} blockers, {len(findings) - len(blockers)} warnings before {act}"
-    context.run.record("preflight", str(act), not blockers, seen, findings=[asdict(one) for one in findings])
+    context.run.record("preflight", str(act), not blockers, seen, Findings(tuple(_kept(found) for found in findings)))
     for one in findings:
         if one.severity == "warning":
             context.run.note(f"warning: {_line(one)}")
@@ -48,6 +48,10 @@ def free_bytes(context: Context) -> int | None:
     """Return the room on the disk of the data, None where it cannot be seen from here."""
     folder = context.env.state_folder
     return shutil.disk_usage(folder).free if folder else None
+
+
+def _kept(found: Finding) -> Found:
+    return Found(found.id, found.severity, found.subject, found.condition, found.effect, found.remedy)
 
 
 def _line(one: Finding) -> str:

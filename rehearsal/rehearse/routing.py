@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rehearsal.application.flags import show_flags
 from rehearsal.application.rollout import FlipResult, set_flags
+from rehearsal.evidence.data import Flipped
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.locks import judge_locks
 from rehearsal.rehearse.phase import StopHere
@@ -43,7 +44,7 @@ def require_flip(context: Context, flip: FlipResult) -> None:
         how = how if one.reverted is None else "put back" if one.reverted else "NOT PUT BACK"
         observed = f"{before} -> {after}, {how}, {one.seconds:.1f} s" + (f"; {one.error}" if one.error else "")
         passed = one.error is None and one.reverted is None
-        context.run.record("flags", one.server, passed, observed, seconds=one.seconds, wanted=str(flip.wanted))
+        context.run.record("flags", one.server, passed, observed, Flipped(one.seconds, str(flip.wanted)))
     for server in flip.untouched:
         context.run.record("flags", server, False, "not touched: the rollout stopped before it")
     if not flip.ok:

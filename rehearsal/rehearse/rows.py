@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rehearsal.evidence.data import Grid, Listed
 from rehearsal.evidence.events import Progress
 from rehearsal.rehearse.context import Context, require_mark
 from rehearsal.synthetic.rows import check_distribution, make_data
@@ -31,5 +32,5 @@ def make_rows(context: Context) -> None:
             table,
             not bad,
             f"{len(of_table)} months, {len(bad)} outside their limits" + (f"; first {bad[0]}" if bad else ""),
-            table={"columns": ["month", "rows"], "rows": [[str(one.month), one.rows] for one in of_table]},
+            Listed(Grid.of(("month", "rows"), [(str(month.month), month.rows) for month in of_table])),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rehearsal.catalog.tables import Table
+from rehearsal.evidence.data import Baseline
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
@@ -19,8 +20,8 @@ from rehearsal.rehearse.untouched import UntouchedRows
 class Proof(Protocol):
     """How one rehearsal proves that content is what it was."""
 
-    def describe(self, conn: Connection, spec: TableSpec, table: Table, upto: int | None, /) -> dict[str, object]:
-        """Return what the baseline must remember of a table; `upto` is its newest row."""
+    def describe(self, conn: Connection, spec: TableSpec, table: Table, measured: Baseline, /) -> Baseline:
+        """Return what was measured of a table, with what later comparisons need beside it."""
         ...
 
     def compare(self, moment: str, /) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rehearsal.catalog.tables import Table, dotted
 from rehearsal.checks.inspection import inspect
+from rehearsal.evidence.data import Grid, Listed, Problems, TriggerState
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
@@ -16,7 +17,7 @@ def check_shape(context: Context, conn: Connection, spec: TableSpec, source: Tab
         observed = one.observed + (
             "" if one.passed else f"; {len(one.problems)} problems, the first: {one.problems[0]}"
         )
-        context.run.record("target-structure", f"{spec.name} {one.check}", one.passed, observed, problems=one.problems)
+        context.run.record("target-structure", f"{spec.name} {one.check}", one.passed, observed, Problems(one.problems))
 
 
 def check_definition(context: Context, stage: str, *, back: bool = False) -> None:
@@ -32,7 +33,7 @@ def check_definition(context: Context, stage: str, *, back: bool = False) -> Non
                 f"{spec.name} {stage}",
                 not unwanted,
                 f"{told}; {len(found) - len(unwanted)} wanted",
-                table={"columns": ["difference", "wanted because"], "rows": [[one.id, one.reason] for one in found]},
+                Listed(Grid.of(("difference", "wanted because"), [(one.id, one.reason) for one in found])),
             )
 
 
@@ -43,7 +44,9 @@ def check_triggers(context: Context) -> None:
             for one in context.switchover(spec).trigger_states(conn):
                 observed = f"{STATES.get(one.found or '', 'missing')}, wanted {STATES[one.wanted]}"
                 subject = f"{one.name} on {dotted(one.table)}"
-                context.run.record("triggers-enabled", subject, one.found == one.wanted, observed, state=one.found)
+                context.run.record(
+                    "triggers-enabled", subject, one.found == one.wanted, observed, TriggerState(one.found)
+                )
 
 
 STATES = {"A": "ENABLED (always)", "O": "ENABLED", "D": "DISABLED", "R": "ENABLED (replica only)"}

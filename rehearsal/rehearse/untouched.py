@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rehearsal.catalog.tables import Catalog, Table, split_name
 from rehearsal.checks.figures import row_column
 from rehearsal.checks.untouched import Reader, Untouched, change_witnesses, drop_witnesses, make_witnesses
 from rehearsal.errors import CannotSee
+from rehearsal.evidence.data import Baseline, Outside, Taken
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.figures import baseline_of
 from rehearsal.rehearse.phase import StopHere
 from rehearsal.switchover.strategies.attach.prepare import Preparation
 
@@ -27,11 +29,11 @@ class UntouchedRows:
     outside: dict[str, int] = field(default_factory=dict[str, int])
     before: dict[str, Untouched] = field(default_factory=dict[str, Untouched])
 
-    def describe(self, conn: Connection, spec: TableSpec, table: Table, upto: int | None, /) -> dict[str, object]:
-        """Return the digest that every later comparison is made with."""
+    def describe(self, conn: Connection, spec: TableSpec, table: Table, measured: Baseline, /) -> Baseline:
+        """Return it with the digest that every later comparison is made with."""
         primary = row_column(table, spec.key)
-        found = Reader(self.context.files, spec, primary, upto).read(conn, table.name)
-        return {"primary": primary, "untouched": [found.rows, str(found.digest)]}
+        found = Reader(self.context.files, spec, primary, measured.upto).read(conn, table.name)
+        return replace(measured, primary=primary, untouched=(found.rows, str(found.digest)))
 
     def compare(self, moment: str, /) -> bool:
         """Compare the rows that the load leaves alone with the baseline."""
@@ -77,11 +79,10 @@ def reader_of(context: Context, spec: TableSpec) -> tuple[Reader, Untouched]:
     Raises:
         CannotSee: no baseline was recorded.
     """
-    for one in reversed(context.run.evidence()):
-        if one.gate == "baseline" and one.subject == spec.name and "untouched" in one.data:
-            reader = Reader(context.files, spec, one.data["primary"], one.data["upto"])
-            rows, digest = one.data["untouched"]
-            return reader, Untouched(rows, int(digest))
+    measured = baseline_of(context, spec)
+    if measured and measured.primary and measured.untouched:
+        rows, digest = measured.untouched
+        return Reader(context.files, spec, measured.primary, measured.upto), Untouched(rows, int(digest))
     message = f"no content of {spec.name} was recorded before the switchover; run again from baseline"
     raise CannotSee(message)
 
@@ -110,7 +111,7 @@ def record_rollback(context: Context, spec: TableSpec, outside: int, before: Unt
         drop_witnesses(conn, split_name(spec.name), spec)
     observed = f"{outside} rows were outside history; before {before}; after {after}"
     passed = (plain and after == before) if outside else None
-    context.run.record("rollback", f"{spec.name} content", passed, observed, outside=outside)
+    context.run.record("rollback", f"{spec.name} content", passed, observed, Outside(outside))
 
 
 def find_mismatch(context: Context, spec: TableSpec) -> None:
@@ -128,7 +129,7 @@ def find_mismatch(context: Context, spec: TableSpec) -> None:
         after = reader.read(conn, table)
     seen = changed > 0 and after.rows == before.rows and after.digest != before.digest
     observed = f"{changed} rows of its own changed in a transaction that was rolled back: {before}; then {after}"
-    context.run.record("mismatch-found", spec.name, seen if changed else None, observed, taken=changed)
+    context.run.record("mismatch-found", spec.name, seen if changed else None, observed, Taken(changed))
     if not seen:
         raise StopHere
 

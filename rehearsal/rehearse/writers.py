@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rehearsal.catalog.tables import Name, split_name
 from rehearsal.environment import Environment
+from rehearsal.evidence.data import Errors, Grid, Settled, Stall
 from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.lock_waits import VictimSampler
@@ -88,7 +89,7 @@ class Writers:
             settled = settle(conn, self._plan, ledger_folder(self._run), tables, self._run.name)
         total = sum(sum(counts.values()) for counts in settled.acknowledged.values())
         rows = [
-            [table, action, count, *_by_relation(settled, table)]
+            (table, action, count, *_by_relation(settled, table))
             for table, counts in settled.acknowledged.items()
             for action, count in counts.items()
         ]
@@ -98,12 +99,14 @@ class Writers:
             settled.is_clean if total else None,
             f"{settled.lost} of {total:,} acknowledged writes lost, {settled.unknown} with unknown end"
             + ("" if settled.is_clean else f"; {_worst(settled)}"),
-            lost=settled.lost,
-            acknowledged=total,
-            by_source=settled.by_source,
-            relations=[one.relation for one in settled.relations],
-            table={"columns": ["table", "action", "acknowledged", "lost", "unexplained"], "rows": rows},
-            examples=[] if settled.is_clean else [one.examples for one in settled.relations],
+            Settled(
+                lost=settled.lost,
+                acknowledged=total,
+                by_source=settled.by_source,
+                relations=tuple(one.relation for one in settled.relations),
+                table=Grid.of(("table", "action", "acknowledged", "lost", "unexplained"), rows),
+                examples=() if settled.is_clean else tuple(dict(one.examples) for one in settled.relations),
+            ),
         )
         return settled
 
@@ -120,9 +123,7 @@ class Writers:
             f"{summary.writes.ok:,} of {attempted:,} writes acknowledged, {summary.writes.error_rate:.2%} not "
             f"(limit {limits.max_error_rate:.0%}); p99 {summary.writes.p99_ms:.0f} ms from the scheduled time"
             + _worst_kinds(kinds),
-            errors=summary.writes.errors,
-            worst=str(kinds[0]) if kinds else "",
-            table=_classes(summary),
+            Errors(summary.writes.errors, str(kinds[0]) if kinds else "", _classes(summary)),
         )
         longest, stall_ms = stalls(summary, plan.load.operations)[0]
         late = stall_problems(summary, limits, plan.load.operations)
@@ -132,9 +133,7 @@ class Writers:
             _availability(summary, kinds, limits.max_stall_ms, late=bool(late)) if attempted else None,
             f"longest time without success {stall_ms:.0f} ms, of {longest} (limit {limits.max_stall_ms:.0f} ms)"
             + _worst_kinds(kinds),
-            stall_ms=stall_ms,
-            worst=longest,
-            stalls=summary.stalls,
+            Stall(stall_ms, longest, summary.stalls),
         )
         lag = f"requests started {summary.lag_p99_ms:.1f} ms late at p99, generator at {summary.cpu:.0%} of a core"
         run.record("generator", segment, True if summary.honest else None, "; ".join([lag, *summary.reasons]))
@@ -173,10 +172,10 @@ def _worst(settled: Settlement) -> str:
     return ", ".join([*found, *([f"missing {settled.missing}"] if settled.missing else [])])
 
 
-def _classes(summary: LoadSummary) -> dict[str, list[object]]:
-    columns = ["operation", "offered", "acknowledged", "failed", "unknown", "p50 ms", "p99 ms", "max ms"]
-    rows: list[object] = [
-        [
+def _classes(summary: LoadSummary) -> Grid:
+    columns = ("operation", "offered", "acknowledged", "failed", "unknown", "p50 ms", "p99 ms", "max ms")
+    rows = [
+        (
             name,
             one.offered,
             one.ok,
@@ -185,10 +184,10 @@ def _classes(summary: LoadSummary) -> dict[str, list[object]]:
             round(one.p50_ms, 1),
             round(one.p99_ms, 1),
             round(one.max_ms, 1),
-        ]
+        )
         for name, one in sorted({**summary.operations, **summary.servers, **summary.phases}.items())
     ]
-    return {"columns": list(columns), "rows": rows}
+    return Grid.of(columns, rows)
 
 
 def settled_relations(conn: Connection, plan: Plan) -> Relations:

@@ -10,9 +10,10 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import rehearsal
+from rehearsal.evidence.data import Baseline, Grid, Parity
 from rehearsal.evidence.events import FingerprintTaken, LockTaken, ServerSeen
 from rehearsal.evidence.run import Evidence, Run
 from rehearsal.plan.model import Plan
@@ -111,8 +112,7 @@ def _server_major(history: History) -> int | None:
 
 def _rows(evidence: Sequence[Evidence]) -> dict[str, int]:
     """Return the rows of each table as they were counted at the baseline."""
-    counted = {item.subject: item.data.get("rows") for item in evidence if item.gate == "baseline"}
-    return {table: rows for table, rows in counted.items() if isinstance(rows, int)}
+    return {item.subject: item.data.rows for item in evidence if isinstance(item.data, Baseline)}
 
 
 def _verdict(verdict: Verdict) -> VerdictPart:
@@ -153,17 +153,13 @@ def _bars(evidence: Sequence[Evidence]) -> list[Bar]:
     """Return the last parity of each partition, from tables with the columns of `BAR_COLUMNS`."""
     bars: dict[str, Bar] = {}
     for item in evidence:
-        grid = item.data.get("table") if item.gate == "parity-after" else None
-        if isinstance(grid, dict):
-            bars |= _bars_of(cast("dict[str, Any]", grid))
+        if isinstance(item.data, Parity):
+            bars |= _bars_of(item.data.table)
     return list(bars.values())
 
 
-def _bars_of(grid: dict[str, Any]) -> dict[str, Bar]:
-    columns = list(grid.get("columns", ()))
-    if not columns or set(columns) < set(BAR_COLUMNS):
-        return {}
-    rows = [dict(zip(columns, row, strict=False)) for row in grid.get("rows", ())]
+def _bars_of(grid: Grid) -> dict[str, Bar]:
+    rows = [dict(zip(grid.columns, row, strict=False)) for row in grid.rows]
     found = [[row.get(name) for name in BAR_COLUMNS] for row in rows]
     return {
         str(label): Bar(label=str(label), source=source, target=target, equal=equal is True)

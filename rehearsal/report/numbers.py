@@ -1,6 +1,6 @@
 """The five numbers of page one, and the estimate for production.
 
-Owns which keys of `Evidence.data` the numbers are read from. A number that nobody measured is shown as "not
+Owns what of the evidence's data the numbers are read from. A number that nobody measured is shown as "not
 measured"; it is never taken as zero.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from rehearsal.evidence.data import Data, Held, Parity, Seconds, Settled, Stall
 from rehearsal.evidence.events import LockTaken
 from rehearsal.evidence.run import Evidence
 from rehearsal.plan.model import Plan
@@ -23,19 +23,49 @@ MIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one number is read: gate, keys of its data (the first that is there), and how values are joined."""
+    """Where one number is read: gate, what is read of its data, and how values are joined."""
 
     gate: str
-    keys: tuple[str, ...]
+    read: Callable[[Data], float | None]
     join: Callable[[Iterable[float]], float]
 
 
+def _lost(data: Data) -> float | None:
+    return data.lost if isinstance(data, Settled) else None
+
+
+def _acknowledged(data: Data) -> float | None:
+    return data.acknowledged if isinstance(data, Settled) else None
+
+
+def _differing(data: Data) -> float | None:
+    return data.differing if isinstance(data, Parity) else None
+
+
+def _compared(data: Data) -> float | None:
+    return data.rows if isinstance(data, Parity) else None
+
+
+def _stall_ms(data: Data) -> float | None:
+    return data.stall_ms if isinstance(data, Stall) else None
+
+
+def _held_ms(data: Data) -> float | None:
+    return data.held_ms if isinstance(data, Held) else None
+
+
+def _seconds(data: Data) -> float | None:
+    return data.seconds if isinstance(data, Seconds) else None
+
+
 # A settlement is of all writes since the run began: of several in one phase the largest counts, never their sum.
-LOST = Source("ledger", ("lost",), max)
-DIFFERING = Source("parity-after", ("differing", "differing_rows", "mismatches"), sum)
-STALL = Source("availability", ("longest_stall_ms", "stall_ms", "longest_gap_ms"), max)
-HOLD = Source("lock-budget", ("held_ms", "hold_ms", "max_held_ms"), max)
-ROLLBACK = Source("rollback-time", ("seconds", "rollback_s"), max)
+LOST = Source("ledger", _lost, max)
+ACKNOWLEDGED = Source("ledger", _acknowledged, max)
+DIFFERING = Source("parity-after", _differing, sum)
+COMPARED = Source("parity-after", _compared, sum)
+STALL = Source("availability", _stall_ms, max)
+HOLD = Source("lock-budget", _held_ms, max)
+ROLLBACK = Source("rollback-time", _seconds, max)
 
 
 GATE_OF = {
@@ -51,7 +81,7 @@ def measure(evidence: Sequence[Evidence], source: Source) -> float | None:
     """Return one number of the evidence that counted, of the worst phase; None when it was not measured."""
     phases: dict[str, list[float]] = {}
     for item in evidence:
-        value = _first(item.data, source.keys) if item.gate == source.gate else None
+        value = source.read(item.data) if item.gate == source.gate else None
         if value is not None:
             phases.setdefault(item.phase, []).append(value)
     return max((source.join(values) for values in phases.values()), default=None)
@@ -69,9 +99,9 @@ def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Nu
     limits = plan.gates
     holds = [measure(evidence, HOLD), *(lock.held_ms for _, lock in history.of(LockTaken))]
     hold = max((value for value in holds if value is not None), default=None)
-    acknowledged = measure(evidence, Source("ledger", ("acknowledged", "acked"), max))
+    acknowledged = measure(evidence, ACKNOWLEDGED)
     witness = "" if acknowledged is None else f"of {acknowledged:,.0f} acknowledged"
-    compared = measure(evidence, Source("parity-after", ("rows", "compared", "source_rows"), sum))
+    compared = measure(evidence, COMPARED)
     rows = "" if compared is None else f"of {compared:,.0f} compared"
     return [
         _number("lost", "acknowledged writes lost", measure(evidence, LOST), 0, "", note=witness),
@@ -91,10 +121,9 @@ def _read(evidence: Sequence[Evidence], history: History, plan: Plan) -> list[Nu
 
 def _whose_stall(evidence: Sequence[Evidence], limit_ms: float) -> str:
     """Return the kind of request that was longest without success, and the limit; empty where none is named."""
-    stalls = [one for one in evidence if one.gate == STALL.gate and _first(one.data, STALL.keys) is not None]
-    worst = max(stalls, key=lambda one: _first(one.data, STALL.keys) or 0.0, default=None)
-    name = worst.data.get("worst") if worst else None
-    return f"{name}; limit {say(limit_ms, 'ms')}" if name else ""
+    stalls = [item.data for item in evidence if isinstance(item.data, Stall)]
+    worst = max(stalls, key=lambda stall: stall.stall_ms, default=None)
+    return f"{worst.worst}; limit {say(limit_ms, 'ms')}" if worst and worst.worst else ""
 
 
 def estimate(progress: Sequence[Series], kind: str) -> str:
@@ -141,11 +170,3 @@ def _toned(number: Number, states: Mapping[str, State]) -> Number:
     state = states.get(GATE_OF[number.id])
     tone: Tone | None = "bad" if state is State.FAILED else "unknown" if state is State.UNSEEN else None
     return number.model_copy(update={"tone": tone}) if tone and number.tone == "good" else number
-
-
-def _first(fields: dict[str, Any], keys: Sequence[str]) -> float | None:
-    for key in keys:
-        value = fields.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    return None

@@ -1,6 +1,6 @@
 """Tables out of evidence: whatever a check put into `data` becomes readable rows.
 
-Owns the conventions of `Evidence.data`:
+Owns how `data` of a line of evidence is shown:
 
 - `table`: `{"columns": […], "rows": [[…]]}` is shown as it is;
 - a list of objects under any key becomes a table titled by the key;
@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
+from rehearsal.evidence.data import NOTHING
 from rehearsal.evidence.run import Evidence
 from rehearsal.report.model import Cell, Table
 
@@ -29,11 +30,11 @@ def tables_of(evidence: Sequence[Evidence]) -> list[Table]:
     """Return the tables of one gate's evidence, in the order in which they were recorded."""
     declared = [table for item in evidence for table in _declared(item)]
     merged = _merge(declared, several=len({subject for subject, _ in declared}) > 1)
-    plain = _plain([item for item in evidence if item.data])
+    plain = _plain([item for item in evidence if item.data is not NOTHING])
     return [*merged, *plain]
 
 
-def make_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table | None:
+def make_table(title: str, rows: Sequence[Mapping[str, object]]) -> Table | None:
     """Return objects as a table; columns in the order in which they first appear."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if not columns:
@@ -42,13 +43,13 @@ def make_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table | None:
     return Table(title=title, columns=columns, rows=cells[:MAX_ROWS], omitted=max(0, len(cells) - MAX_ROWS))
 
 
-def settings_table(settings: Mapping[str, Any]) -> Table:
+def settings_table(settings: Mapping[str, object]) -> Table:
     """Return settings by name, secrets hidden."""
     rows: list[list[Cell]] = [[name, _as_text(hide(name, value))] for name, value in sorted(_flatten(settings))]
     return Table(title="", columns=["setting", "value"], rows=rows)
 
 
-def hide(name: str, value: Any) -> Cell:
+def hide(name: str, value: object) -> Cell:
     """Return a value, or `hidden` if its name says that it is a secret.
 
     >>> hide("app_password", "x"), hide("url", "postgres://app:x@db/finance")
@@ -60,20 +61,20 @@ def hide(name: str, value: Any) -> Cell:
     return CREDENTIALS.sub(_redact, cell) if isinstance(cell, str) else cell
 
 
-def as_cell(value: Any) -> Cell:
+def as_cell(value: object) -> Cell:
     """Return a value as one cell of a table."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    if isinstance(value, list | tuple) and all(isinstance(one, str | int | float) for one in _list(value)):
+    if _is_list(value) and all(isinstance(one, str | int | float) for one in _list(value)):
         return ", ".join(str(one) for one in _list(value))
     if isinstance(value, Mapping):
-        pairs = cast("Mapping[str, Any]", value)
+        pairs = cast("Mapping[str, object]", value)
         if all(one is None or isinstance(one, str | int | float) for one in pairs.values()):
             return ", ".join(f"{name} {_short(one)}" for name, one in pairs.items())
     return json.dumps(value, default=str, sort_keys=True, ensure_ascii=False)
 
 
-def pivot(title: str, rows: Sequence[Mapping[str, Any]], *, across: str, value: str) -> Table | None:
+def pivot(title: str, rows: Sequence[Mapping[str, object]], *, across: str, value: str) -> Table | None:
     """Return objects as a table in which the values of one column are the columns; as they are if those are too many.
 
     >>> pivot("", [{"at": 1, "of": "a", "n": 5}, {"at": 1, "of": "b", "n": 7}], across="of", value="n").rows
@@ -82,7 +83,7 @@ def pivot(title: str, rows: Sequence[Mapping[str, Any]], *, across: str, value: 
     names = list(dict.fromkeys(str(row.get(across)) for row in rows))
     if len(names) > MAX_COLUMNS or any(across not in row for row in rows):
         return make_table(title, rows)
-    wide: dict[str, dict[str, Any]] = {}
+    wide: dict[str, dict[str, object]] = {}
     for row in rows:
         rest = {name: cell for name, cell in row.items() if name not in {across, value}}
         wide.setdefault(json.dumps(rest, default=str), rest)[str(row[across])] = row.get(value)
@@ -102,35 +103,36 @@ def _redact(match: re.Match[str]) -> str:
     return f"{match[1]}:hidden@" if match[1] else f"{match[2]}hidden"
 
 
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(settings: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flatten(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
+            yield from _flatten(cast("Mapping[str, object]", value), f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
 def _declared(item: Evidence) -> Iterable[tuple[str, Table]]:
-    for key, value in item.data.items():
+    for key, value in item.data.to_json().items():
         table = _grid(item.subject, value) if key == "table" else _nested(key, value)
         if table is not None:
             yield item.subject, table
 
 
-def _grid(title: str, value: Any) -> Table | None:
+def _grid(title: str, value: object) -> Table | None:
     if not (isinstance(value, Mapping) and {"columns", "rows"} <= value.keys()):
         return None
-    grid = cast("Mapping[str, Any]", value)
-    columns = [str(column) for column in grid["columns"]]
-    return make_table(title, [dict(zip(columns, row, strict=False)) for row in grid["rows"]])
+    grid = cast("Mapping[str, object]", value)
+    columns = [str(column) for column in _list(grid["columns"])]
+    return make_table(title, [dict(zip(columns, _list(row), strict=False)) for row in _list(grid["rows"])])
 
 
-def _nested(key: str, value: Any) -> Table | None:
+def _nested(key: str, value: object) -> Table | None:
     title = key.replace("_", " ")
     if isinstance(value, Mapping):
-        return make_table(title, [{"of": name, "value": one} for name, one in cast("Mapping[str, Any]", value).items()])
-    if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in _list(value)):
-        return make_table(title, cast("list[Mapping[str, Any]]", value))
+        pairs = cast("Mapping[str, object]", value)
+        return make_table(title, [{"of": name, "value": one} for name, one in pairs.items()])
+    if _is_list(value) and value and all(isinstance(row, Mapping) for row in _list(value)):
+        return make_table(title, cast("Sequence[Mapping[str, object]]", value))
     return None
 
 
@@ -159,16 +161,20 @@ def _join(group: Sequence[tuple[str, Table]]) -> Table:
 
 def _plain(evidence: Sequence[Evidence]) -> list[Table]:
     rows = [
-        {"subject": item.subject, **{key: value for key, value in item.data.items() if _is_plain(key, value)}}
+        {"subject": item.subject, **{key: value for key, value in item.data.to_json().items() if _is_plain(key, value)}}
         for item in evidence
     ]
     table = make_table("measured", [row for row in rows if len(row) > 1])
     return [table] if table else []
 
 
-def _is_plain(key: str, value: Any) -> bool:
-    return key != "table" and value != [] and not isinstance(value, Mapping) and _nested(key, value) is None
+def _is_plain(key: str, value: object) -> bool:
+    return key != "table" and value not in ([], ()) and not isinstance(value, Mapping) and _nested(key, value) is None
 
 
-def _list(value: Any) -> list[Any]:
-    return list(cast("Iterable[Any]", value))
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _list(value: object) -> list[object]:
+    return list(cast("Iterable[object]", value))

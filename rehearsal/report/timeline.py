@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from rehearsal.evidence.events import (
     Event,
@@ -60,7 +60,7 @@ class History:
 
     def table(self, kind: type[Happening], title: str) -> list[Table]:
         """Return what happened of one kind as a table, or nothing; what was left open has no column."""
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, object]] = []
         for event, what in self.of(kind):
             told = {name: value for name, value in asdict(what).items() if value is not None}
             told |= {"name": what.title} if isinstance(what, StepDone) else {}
@@ -118,9 +118,9 @@ def read_latency(history: History) -> list[Point]:
 
 def read_rows(history: History) -> list[Table]:
     """Return row counts a stage: a row a stage, a column a table (a row a table where there are many tables)."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for _, counted in history.of(RowsCounted):
-        rows += [{"stage": counted.stage, "table": name, "rows": count} for name, count in counted.counts.items()]
+        rows.extend({"stage": counted.stage, "table": name, "rows": count} for name, count in counted.counts.items())
     table = pivot("Row counts at each stage", rows, across="table", value="rows")
     return [table] if table else []
 
@@ -174,7 +174,7 @@ def _paused(history: History, what: str, points: Sequence[tuple[float, float]]) 
     return round(total + (points[-1][0] - since if since is not None else 0.0), 3)
 
 
-def _latency_lines(folder: Path) -> Iterable[dict[str, Any]]:
+def _latency_lines(folder: Path) -> Iterable[dict[str, object]]:
     for path in sorted(folder.glob(LATENCY_FILES)):
         for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
             # A killed generator leaves half a line at the end.
@@ -182,7 +182,7 @@ def _latency_lines(folder: Path) -> Iterable[dict[str, Any]]:
                 yield line
 
 
-def _moment(history: History, line: dict[str, Any]) -> float | None:
+def _moment(history: History, line: dict[str, object]) -> float | None:
     value = next((line[name] for name in ("at", "second", "time") if name in line), None)
     if isinstance(value, str):
         return history.second(value)
@@ -192,7 +192,7 @@ def _moment(history: History, line: dict[str, Any]) -> float | None:
     return None
 
 
-def _number(fields: dict[str, Any], *names: str) -> float | None:
+def _number(fields: dict[str, object], *names: str) -> float | None:
     for name in names:
         value = fields.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):

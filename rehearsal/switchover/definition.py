@@ -66,10 +66,9 @@ def remembered(found: Migration) -> Definition:
     Raises:
         CannotSee: it was not kept.
     """
-    definition: Definition | None = found.detail.get("definition")
-    if definition is None:
+    if found.detail.definition is None:
         message = (
             f"the definition of {found.source} from before its switch was not kept; switch again with this version"
         )
         raise CannotSee(message)
-    return definition
+    return found.detail.definition

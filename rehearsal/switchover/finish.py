@@ -42,7 +42,7 @@ def finish_keys(work: TableWork, conn: Connection, table: Name) -> int:
         queries = [as_query(statement) for statement in statements]
         run_in_sessions(work.database, "validate", queries, work.plan.copying.workers)
 
-    keys = work.migration(conn).detail.get("foreign_keys", [])
+    keys = work.migration(conn).detail.foreign_keys or ()
     done = finish_foreign_keys(conn, work.files, table, keys, work.policy, validate)
     if done:
         work.tell_step(FINISH_KEYS, started, done)

@@ -19,6 +19,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.copy.chunks import Limits
 from rehearsal.switchover.copy.copier import Copier, Progress, plan_chunks
 from rehearsal.switchover.copy.replay import Drain, forward_of, reverse_of, settle_sql
+from rehearsal.switchover.detail import StepDetail
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.sightings import Sight
@@ -156,7 +157,7 @@ class Follow:
             held.execute("delete from rehearsal.chunk where migration = %s", [migration])
             chunks = plan_chunks(held, migration, source, Limits.of(work.plan.copying))
             # Within this transaction, or a kill right after it would clear what was copied meanwhile.
-            state.mark_done(held, migration, "plan-copy", chunks=chunks)
+            state.mark_done(held, migration, "plan-copy", detail=StepDetail(chunks=chunks))
             Sight(work.files, work.names, source.name, target.name).remember(held)
             return chunks
 

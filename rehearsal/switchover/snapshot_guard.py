@@ -123,8 +123,7 @@ class Guard:
         return with_lock(conn, title, work, lock=lock, policy=policy)[1], ()
 
     def _xid(self, conn: Connection) -> str | None:
-        found = state.read_migration(conn, self.names.source).detail.get("guard")
-        return str(found) if found else None
+        return state.read_migration(conn, self.names.source).detail.guard or None
 
 
 OLD_SNAPSHOTS = """

@@ -7,14 +7,15 @@ the step wherever PostgreSQL allows it, so that a killed run continues where it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg.types.json import Jsonb
+from pydantic import ValidationError
 
 from rehearsal.catalog.tables import Name, dotted, split_name
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import quote_ident
+from rehearsal.switchover.detail import NO_DETAIL, UNCHANGED, Detail, StepDetail
 from rehearsal.switchover.names import change_name
 
 # States of a table, in the order of a first switchover.
@@ -29,6 +30,9 @@ SPLIT = "regrained"  # attach: history is split into partitions, its table is ke
 UNUSED = (PREPARED, COPYING, FOLLOWING)  # the application does not use the target
 
 
+Row = tuple[int, str, str, str, str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One table's row in `rehearsal.migration`."""
@@ -38,22 +42,43 @@ class Migration:
     plan: str
     strategy: str
     state: str
-    detail: dict[str, Any]
+    detail: Detail
 
 
 def find_migration(conn: Connection, source: Name) -> Migration | None:
-    """Return the table's migration, or None if its target was never made."""
+    """Return the table's migration, or None if its target was never made.
+
+    Raises:
+        PreconditionError: another version wrote there what this one cannot read.
+    """
     row = conn.execute(
         "select id, source, plan, strategy, state, detail from rehearsal.migration where source = %s", [dotted(source)]
     ).fetchone()
-    return Migration(*row) if row else None
+    return migration_of(row) if row else None
+
+
+def migration_of(row: Row) -> Migration:
+    """Return a row of `rehearsal.migration`, id, source, plan, strategy, state and detail.
+
+    Raises:
+        PreconditionError: another version wrote into `detail` what this one cannot read.
+    """
+    try:
+        return Migration(*row[:5], Detail.model_validate(row[5]))
+    except ValidationError as exc:
+        where = ", ".join(".".join(str(part) for part in fault["loc"]) for fault in exc.errors())
+        message = (
+            f"the row of {row[1]} in rehearsal.migration holds in `detail` what this version cannot read: {where}; "
+            "go on with the version that began this switchover"
+        )
+        raise PreconditionError(message) from exc
 
 
 def read_migration(conn: Connection, source: Name) -> Migration:
     """Return the table's migration.
 
     Raises:
-        PreconditionError: the target was never made.
+        PreconditionError: the target was never made, or another version wrote what this one cannot read.
     """
     migration = find_migration(conn, source)
     if migration is None and is_ended(conn, source):
@@ -75,11 +100,11 @@ def is_ended(conn: Connection, source: Name) -> bool:
     return bool(row and row[0]) and find_migration(conn, source) is None
 
 
-def set_state(conn: Connection, migration: int, state: str, **detail: Any) -> None:
-    """Write a new state, in the caller's transaction; `detail` is merged into what is there."""
+def set_state(conn: Connection, migration: int, state: str, detail: Detail = UNCHANGED) -> None:
+    """Write a new state, in the caller's transaction; what `detail` was given replaces what is there."""
     conn.execute(
         "update rehearsal.migration set state = %s, changed_at = now(), detail = detail || %s where id = %s",
-        [state, Jsonb(detail), migration],
+        [state, Jsonb(detail.to_json()), migration],
     )
 
 
@@ -89,13 +114,15 @@ def is_done(conn: Connection, migration: int, step: str) -> bool:
     return conn.execute(query, [migration, step]).fetchone() is not None
 
 
-def mark_done(conn: Connection, migration: int, step: str, duration_ms: float = 0.0, **detail: Any) -> None:
+def mark_done(
+    conn: Connection, migration: int, step: str, duration_ms: float = 0.0, detail: StepDetail = NO_DETAIL
+) -> None:
     """Write that a step is done, in the caller's transaction; a second time replaces the first."""
     conn.execute(
         "insert into rehearsal.step (migration, name, duration_ms, detail) values (%s, %s, %s, %s) "
         "on conflict (migration, name) do update set done_at = now(), duration_ms = excluded.duration_ms, "
         "detail = excluded.detail",
-        [migration, step, duration_ms, Jsonb(detail)],
+        [migration, step, duration_ms, Jsonb(detail.to_json())],
     )
 
 

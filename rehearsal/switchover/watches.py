@@ -6,7 +6,6 @@ Owns the choice; the rule itself is in `drift`. Reads only, but for what a watch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from rehearsal.catalog.definition import Difference
 from rehearsal.catalog.tables import Catalog, Name, Table, dotted
@@ -70,7 +69,7 @@ def copy_watch(
 
 def _unmirrored(found: Migration, ours: Table, theirs: Table) -> list[Difference]:
     """Return columns that both tables have and the mirrors, made before, do not carry."""
-    remembered: Mapping[str, Any] = found.detail.get("definition") or {}
+    remembered = found.detail.definition or {}
     both = {one.name for one in ours.columns} & {one.name for one in theirs.columns}
     subjects = [f"column {quote_ident(name)}" for name in sorted(both)]
     return [Difference(one, "mirrored", "no", "no") for one in subjects if remembered and one not in remembered]
@@ -99,7 +98,7 @@ def prove_rows(
 
 def _changed_keys(conn: Connection, found: Migration, live: Table) -> list[Difference]:
     """Return foreign keys of the live table that going back would lose, bring back or change."""
-    before = {one["name"]: _strong(one["definition"]) for one in found.detail.get("foreign_keys", [])}
+    before = {key.name: _strong(key.definition) for key in found.detail.foreign_keys or ()}
     now = {one.name: _strong(one.definition) for one in live.foreign_keys}
     if leaf_keys(conn, live):
         now = {**before, **now}  # a run that was killed before the parent adopted those of its leaves

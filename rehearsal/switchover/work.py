@@ -24,6 +24,7 @@ from rehearsal.postgres.locks import LockPolicy, LockReport, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.throttle import Pacer, make_pacer
+from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
 
@@ -117,7 +118,7 @@ class TableWork:
         definition = read_definition(conn, self.files, self.table(conn))
         with conn.transaction():
             found = self.migration(conn)
-            state.set_state(conn, found.id, found.state, definition=definition)
+            state.set_state(conn, found.id, found.state, Detail(definition=definition))
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -251,7 +251,8 @@ def test_a_twin_of_an_earlier_version_has_no_note_of_its_making(conn: Connection
     midnight_changes_nothing(conn, sql_files, night, timedelta(minutes=4))
     found = find_migration(conn, split_name("public.t"))
     assert found
-    assert found.detail["leaves"]["at"] == "2027-02-28T23:58:00+00:00"
+    assert found.detail.leaves
+    assert found.detail.leaves.at == datetime(2027, 2, 28, 23, 58, tzinfo=UTC)
     conn.execute("update rehearsal.migration set detail = '{}'; delete from public.t where id = 1000")
     names, catalog = Names(split_name("public.t")), Catalog(conn, sql_files)
     source, target = catalog.read(names.source), catalog.read(names.target)

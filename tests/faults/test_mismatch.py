@@ -12,6 +12,7 @@ from psycopg import sql
 from rehearsal.catalog.tables import Catalog, split_name
 from rehearsal.environment import AppServer, Database
 from rehearsal.errors import CannotSee
+from rehearsal.evidence.data import Taken
 from rehearsal.evidence.events import MismatchMoved
 from rehearsal.evidence.run import Run
 from rehearsal.load.ledger import marker
@@ -219,7 +220,7 @@ def finds_it_beside_a_log(made: World) -> None:
         made.play()
     (seen,) = [one for one in made.context.run.evidence() if one.gate == "mismatch-found"]
     assert seen.passed is True, f"not seen: {seen.observed}"
-    assert seen.data["taken"] == mismatch.INJECTED
+    assert seen.data == Taken(mismatch.INJECTED)
 
 
 @pytest.mark.fault("f19")

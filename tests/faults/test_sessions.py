@@ -23,8 +23,8 @@ from rehearsal.postgres.connection import Connection, connect, connect_as_applic
 from rehearsal.postgres.locks import LockPolicy, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
+from rehearsal.switchover.detail import Split
 from rehearsal.switchover.parity import compare
-from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.strategies.attach.split import HistorySplit
 from tests.fix_tables import deploy, difference, make_plan, make_switchover
 from tests.writing import at_work

@@ -14,7 +14,6 @@ from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
-from rehearsal.switchover.target.references import from_stored
 
 # Where nothing was copied yet, and where the application still has the unpartitioned table.
 NOT_COPIED = (None, state.PREPARED)
@@ -63,7 +62,7 @@ class Place:
     @property
     def children(self) -> set[Name]:
         """Tables whose foreign keys a swap has replaced, and its rollback restores."""
-        return {one.child for one in from_stored(self.found.detail)} if self.found and self.swapped else set[Name]()
+        return {one.child for one in self.found.detail.references} if self.found and self.swapped else set[Name]()
 
     @property
     def swapped(self) -> bool:

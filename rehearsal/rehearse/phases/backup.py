@@ -8,6 +8,7 @@ from rehearsal.catalog.tables import dotted, split_name
 from rehearsal.checks import backup as backups
 from rehearsal.checks.scratch import scratch_name
 from rehearsal.errors import CannotSee
+from rehearsal.evidence.data import Dump, Grid, Seconds
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
 
@@ -25,8 +26,7 @@ def back_up(context: Context) -> None:
         bool(made.content),
         f"{len(made.content)} tables, {made.bytes / 1e6:.0f} MB in {made.seconds:.1f} s, checksums "
         "written, made just now",
-        folder=folder.name,
-        table={"columns": ["table", "rows"], "rows": [[dotted(name), one.rows] for name, one in made.content.items()]},
+        Dump(folder.name, Grid.of(("table", "rows"), [(dotted(name), one.rows) for name, one in made.content.items()])),
     )
     name = scratch_name(context.plan.name)
     try:
@@ -42,7 +42,7 @@ def back_up(context: Context) -> None:
         drill.is_equal,
         f"{len(drill.restored)} tables restored in {drill.restore_seconds:.1f} s with indexes and "
         f"foreign keys: {observed}",
-        seconds=drill.restore_seconds,
+        Seconds(drill.restore_seconds),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rehearsal.checks.figures import newest_id, read_figures, row_column
 from rehearsal.checks.stats import read_stats
+from rehearsal.evidence.data import Baseline
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.figures import distinct_columns
 from rehearsal.rehearse.phase import Phase
@@ -21,17 +22,24 @@ def baseline(context: Context) -> None:
             upto = newest_id(conn, table)
             figures = read_figures(conn, table, spec, distinct, upto, row_column(table, spec.key))
             total += stats.rows
-            content = proof.describe(conn, spec, table, upto)
+            measured = Baseline(
+                rows=stats.rows,
+                oldest=stats.oldest,
+                newest=stats.newest,
+                null_keys=stats.null_keys,
+                distinct=stats.distinct,
+                bytes=stats.bytes,
+                index_bytes=stats.index_bytes,
+                figures=figures,
+                upto=upto,
+            )
             context.run.record(
                 "baseline",
                 spec.name,
                 stats.rows > 0,
                 f"{stats.rows:,} rows, {stats.bytes / 1e6:.0f} MB with {stats.index_bytes / 1e6:.0f} MB of indexes, "
                 f"{stats.oldest} to {stats.newest}",
-                **{**stats.content, "bytes": stats.bytes, "index bytes": stats.index_bytes},
-                figures=figures,
-                upto=upto,
-                **content,
+                proof.describe(conn, spec, table, measured),
             )
     least = context.plan.gates.min_rows
     # Asked for with --rows, a small rehearsal is no failure; but it is no evidence for the planned size either.

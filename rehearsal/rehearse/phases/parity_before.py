@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rehearsal.evidence.data import Differences
 from rehearsal.plan.strategies import COPYING
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
@@ -25,7 +26,7 @@ def parity_before(context: Context) -> None:
                 spec.name,
                 wrong == 0,
                 f"{report.source_count:,} rows, {report.target_count:,} in the target, {wrong} of them wrong",
-                differences=report.differences,
+                Differences(report.differences),
             )
     context.run.attach("pre_migration_parity.txt", parity_text(reports))
 

@@ -9,6 +9,7 @@ from rehearsal.catalog.findings import Finding
 from rehearsal.checks.preflight import OF_THE_DRILL, check_drill, run_preflight
 from rehearsal.checks.scratch import scratch_name
 from rehearsal.errors import PreconditionError
+from rehearsal.evidence.data import Grid, Listed
 from rehearsal.evidence.events import ServerSeen
 from rehearsal.evidence.run import runs_folder
 from rehearsal.postgres.connection import Connection
@@ -37,7 +38,7 @@ def preflight(context: Context) -> None:
         not blockers,
         f"{len(blockers)} blockers, {len(findings) - len(blockers)} warnings"
         + (f": {_first(blockers)}" if blockers else ""),
-        table=findings_table(findings),
+        Listed(findings_table(findings)),
     )
     if blockers:
         raise StopHere
@@ -53,11 +54,11 @@ def check_review(context: Context) -> None:
     context.run.record("script-reviewed", context.plan.name, True if review else None, seen)
 
 
-def findings_table(findings: list[Finding]) -> dict[str, list[object]]:
+def findings_table(findings: list[Finding]) -> Grid:
     """Return findings as a table of the report."""
-    columns = ["finding", "severity", "subject", "condition", "effect", "remedy"]
-    rows = [[one.id, one.severity, one.subject, one.condition, one.effect, one.remedy] for one in findings]
-    return {"columns": list(columns), "rows": list(rows)}
+    columns = ("finding", "severity", "subject", "condition", "effect", "remedy")
+    rows = [(one.id, one.severity, one.subject, one.condition, one.effect, one.remedy) for one in findings]
+    return Grid.of(columns, rows)
 
 
 def _first(findings: list[Finding]) -> str:

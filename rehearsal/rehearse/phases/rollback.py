@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rehearsal.application.smoke import SmokeResult
 from rehearsal.catalog.tables import split_name
+from rehearsal.evidence.data import Injected, RestoreSeconds, Seconds
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
 from rehearsal.rehearse.readiness import Intent, ask_first
@@ -39,19 +40,20 @@ def record_times(context: Context, seconds: float) -> None:
     """Hold both rollbacks against the same limit: the rollback just now, and the restore of the backup."""
     limit = context.plan.gates.rollback_max_s
     observed = f"{seconds:.1f} s from the decision to every server answering (limit {limit:.0f} s)"
-    context.run.record("rollback-time", "by the rollback", seconds <= limit, observed, seconds=seconds)
+    context.run.record("rollback-time", "by the rollback", seconds <= limit, observed, Seconds(seconds))
     record_restore_time(context, limit)
 
 
 def record_restore_time(context: Context, limit: float) -> None:
     """Hold the measured restore of the backup against the same limit: it is the last resort."""
-    drills = [one for one in context.run.evidence() if one.gate == "restore-drill" and "seconds" in one.data]
-    if not drills:
+    drills = [seen.data for seen in context.run.evidence() if seen.gate == "restore-drill"]
+    measured = [data.seconds for data in drills if isinstance(data, Seconds)]
+    if not measured:
         context.run.record("rollback-time", "by restore", None, "no restore was measured in this run")
         return
-    seconds = float(drills[-1].data["seconds"])
+    seconds = measured[-1]
     observed = f"{seconds:.1f} s to restore the backup with its indexes and foreign keys (limit {limit:.0f} s)"
-    context.run.record("rollback-time", "by restore", seconds <= limit, observed, restore_s=seconds)
+    context.run.record("rollback-time", "by restore", seconds <= limit, observed, RestoreSeconds(seconds))
 
 
 def record_service(context: Context, results: Sequence[SmokeResult], *, injected_s: float) -> None:
@@ -60,7 +62,7 @@ def record_service(context: Context, results: Sequence[SmokeResult], *, injected
     good = settled.is_clean and all(one.passed for one in results)
     answered = f"{sum(one.passed is True for one in results)} of {len(results)} requests answered well"
     observed = f"{settled.lost} acknowledged writes lost, {answered}"
-    context.run.record("rollback", "service", good, observed, injected_s=injected_s)
+    context.run.record("rollback", "service", good, observed, Injected(injected_s))
 
 
 PHASE = Phase("rollback", "Rollback under load", "rollback", roll_back)

@@ -16,6 +16,7 @@ from rehearsal.application.smoke import SmokeResult, scan_log
 from rehearsal.application.sourcescan import scan_source, scan_statements
 from rehearsal.catalog.tables import Table
 from rehearsal.checks.figures import row_column
+from rehearsal.evidence.data import Console, Grid, Listed
 from rehearsal.hosts.pyinfra import try_pyinfra
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
@@ -102,7 +103,7 @@ def look_at_dashboard(context: Context) -> None:
         result = check_dashboard(server.url + page.path, page.selector, screenshot=shot, max_seconds=page.max_seconds)
         # Without a browser there is no evidence; where one is required, the gate says so itself.
         if result.passed is not None or not context.env.is_throwaway or context.env.kind != "local":
-            context.run.record("dashboard", server.name, result.passed, result.observed, console=result.console_errors)
+            context.run.record("dashboard", server.name, result.passed, result.observed, Console(result.console_errors))
         else:
             context.run.note(f"dashboard not looked at: {result.observed}")
 
@@ -112,8 +113,8 @@ def look_at_monitoring(context: Context) -> None:
     settings = context.env.settings
     if settings.get("monitor_url"):
         watch = monitoring.look(str(settings["monitor_url"]), tuple(settings.get("monitor_rules") or monitoring.RULES))
-        table = {"columns": ["job", "target", "health"], "rows": [list(one) for one in watch.targets]}
-        context.run.record("monitoring", "Prometheus", watch.passed, watch.observed, table=table)
+        targets = Listed(Grid.of(("job", "target", "health"), watch.targets))
+        context.run.record("monitoring", "Prometheus", watch.passed, watch.observed, targets)
 
 
 def list_source(context: Context) -> None:
@@ -122,17 +123,17 @@ def list_source(context: Context) -> None:
     if not scan.paths:
         return
     uses = scan_source(context.root, scan.paths, scan.patterns)
-    rows = [[one.file, one.line, one.text.strip()[:120]] for one in uses]
-    table = {"columns": ["file", "line", "text"], "rows": rows}
-    context.run.record("source-scan", "code", bool(uses), f"{len(uses)} places use the tables", table=table)
+    rows = [(one.file, one.line, one.text.strip()[:120]) for one in uses]
+    places = Listed(Grid.of(("file", "line", "text"), rows))
+    context.run.record("source-scan", "code", bool(uses), f"{len(uses)} places use the tables", places)
     with context.session("statements") as conn:
         statements = scan_statements(conn, [spec.name for spec in context.plan.tables])
     if statements is None:
         context.run.note("pg_stat_statements is not installed: statements of the application were not listed")
         return
-    listed = [[one.table, one.calls, round(one.mean_ms, 2), one.query[:160]] for one in statements]
-    table = {"columns": ["table", "calls", "mean ms", "statement"], "rows": listed}
-    context.run.record("source-scan", "statements", True, f"{len(listed)} statements seen on the server", table=table)
+    told = [(one.table, one.calls, round(one.mean_ms, 2), one.query[:160]) for one in statements]
+    listed = Listed(Grid.of(("table", "calls", "mean ms", "statement"), told))
+    context.run.record("source-scan", "statements", True, f"{len(told)} statements seen on the server", listed)
 
 
 def check_sync(context: Context, results: list[SmokeResult]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rehearsal.catalog.tables import split_name
+from rehearsal.evidence.data import Reached
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
@@ -40,7 +41,7 @@ def record_state(context: Context, conn: Connection, spec: TableSpec) -> None:
     seconds = sum(ms for (ms,) in steps) / 1e3
     observed = f"{found.state}; its steps took {seconds:.1f} s"
     passed = found.state in strategy_of(context.plan).switched
-    context.run.record("switchover", spec.name, passed, observed, state=found.state, seconds=seconds)
+    context.run.record("switchover", spec.name, passed, observed, Reached(found.state, seconds))
 
 
 PHASE = Phase("switchover", "Switchover under load", "switchover", switch_over)

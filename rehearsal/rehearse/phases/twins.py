@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rehearsal.evidence.data import Changes
 from rehearsal.hosts.manifest import Change
 from rehearsal.rehearse.changes import apply_changes
 from rehearsal.rehearse.context import Context
@@ -24,7 +25,7 @@ def make_targets(context: Context) -> None:
         "registry",
         second == 0,
         f"{first} changes applied, {second} by the second run",
-        changes=len(changes),
+        Changes(len(changes)),
     )
     check_triggers(context)
     context.row_counts("targets made")

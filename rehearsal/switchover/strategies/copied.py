@@ -28,7 +28,7 @@ from rehearsal.switchover.work import Step, TableWork
 
 def is_rolled_back(found: Migration) -> bool:
     """Return whether an exchange was taken back: the target is kept, and follows for the way forward."""
-    return found.state == state.FOLLOWING and bool(found.detail.get("rolled_back"))
+    return found.state == state.FOLLOWING and found.detail.rolled_back
 
 
 class Copied(ABC):

@@ -14,6 +14,7 @@ from rehearsal.catalog.definition import read_sequences
 from rehearsal.catalog.tables import Name, Table
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover.kept import StatisticsNames
 from rehearsal.switchover.names import Names, fit
 
 REPLICA_IDENTITY = {"f": "full", "n": "nothing"}
@@ -128,14 +129,14 @@ def key_comments(conn: Connection, files: SqlFiles, table: Table) -> dict[str, s
     }
 
 
-def statistics_names(carried: Sequence[Carried]) -> list[dict[str, Name]]:
+def statistics_names(carried: Sequence[Carried]) -> list[StatisticsNames]:
     """Return the names of each statistics object: as the source's, the target's, the retired table's, and history's."""
     return [
-        {
-            "source": (one["schema"], one["name"]),
-            "target": statistics_name(one, "_partitioned"),
-            "retired": statistics_name(one, "_old"),
-            "history": statistics_name(one, "_history"),
-        }
+        StatisticsNames(
+            source=(one["schema"], one["name"]),
+            target=statistics_name(one, "_partitioned"),
+            retired=statistics_name(one, "_old"),
+            history=statistics_name(one, "_history"),
+        )
         for one in carried
     ]

@@ -21,7 +21,6 @@ from rehearsal.switchover.state import SWAPPED, Migration
 from rehearsal.switchover.target.references import (
     Reference,
     composite_column,
-    from_stored,
     read_references,
     require_decided,
     validate_references,
@@ -161,7 +160,7 @@ class Composites:
         Raises:
             ForeignKeyViolation: a row points at nothing.
         """
-        references = from_stored(found.detail)
+        references = found.detail.references
         live = Catalog(conn, self.files).read(self.parent)
         weak = {one.name for one in read_references(conn, self.files, live.oid) if not one.validated}
         for one in references:

@@ -79,7 +79,7 @@ def names_of_target(source: Table, target: Table, shape: Shape, statistics: Sequ
 
 def target_statistics(statistics: Sequence[Carried]) -> dict[str, str]:
     """Return the subjects of a target's extended statistics -> those of the source."""
-    pairs = [(quote_ident(one["target"]), quote_ident(one["source"])) for one in statistics_names(statistics)]
+    pairs = [(quote_ident(named.target), quote_ident(named.source)) for named in statistics_names(statistics)]
     return {f"statistics {target}": f"statistics {source}" for target, source in pairs}
 
 

@@ -13,6 +13,8 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident, quote_literal
 from rehearsal.switchover import state
+from rehearsal.switchover.detail import Detail
+from rehearsal.switchover.kept import KeptKey
 from rehearsal.switchover.names import Names
 
 
@@ -45,9 +47,9 @@ def weak_keys(parent: Table, leaves: Sequence[Name]) -> list[str]:
     ]
 
 
-def kept_key(key: Constraint) -> dict[str, str | None]:
+def kept_key(key: Constraint) -> KeptKey:
     """Return what is kept of a foreign key while it is off: name, definition, comment."""
-    return {"name": key.name, "definition": strong_definition(key), "comment": key.comment}
+    return KeptKey(key.name, strong_definition(key), key.comment)
 
 
 def strong_definition(key: Constraint) -> str:
@@ -74,12 +76,12 @@ def leaf_keys(conn: Connection, parted: Table) -> list[dict[str, Any]]:
     return [{"table": (schema, name), "name": key} for schema, name, key in rows]
 
 
-def adopt_sql(table: Name, key: dict[str, str | None]) -> str:
+def adopt_sql(table: Name, key: KeptKey) -> str:
     """Return the statements by which a parent adopts the foreign key of its leaves, comment included."""
-    name, where = quote_ident(key["name"] or ""), quote_ident(table)
-    text = f"alter table {where} add constraint {name} {key['definition']}"
-    comment = key.get("comment")
-    return text + (f"; comment on constraint {name} on {where} is {quote_literal(comment)}" if comment else "")
+    name, where = quote_ident(key.name), quote_ident(table)
+    text = f"alter table {where} add constraint {name} {key.definition}"
+    told = f"; comment on constraint {name} on {where} is {quote_literal(key.comment)}" if key.comment else ""
+    return text + told
 
 
 UNVALIDATED = """
@@ -104,7 +106,7 @@ def finish_foreign_keys(
     conn: Connection,
     files: SqlFiles,
     table: Name,
-    keys: list[dict[str, str | None]],
+    keys: Sequence[KeptKey],
     policy: LockPolicy,
     validate: Callable[[list[str]], None],
 ) -> int:
@@ -119,13 +121,13 @@ def finish_foreign_keys(
     validate(statements)
     there = {one.name for one in found.foreign_keys}
     for key in keys:
-        if found.partitions and key["name"] not in there:
+        if found.partitions and key.name not in there:
             text = adopt_sql(table, key)
 
             def adopt(held: Connection, text: str = text) -> None:
                 held.execute(as_query(text))
 
-            with_lock(conn, f"adopt foreign key {key['name']}", adopt, policy=policy)
+            with_lock(conn, f"adopt foreign key {key.name}", adopt, policy=policy)
             done += 1
     return done
 
@@ -139,14 +141,14 @@ def add_weak_keys(conn: Connection, files: SqlFiles, names: Names, policy: LockP
     source, target = catalog.read(names.source), catalog.read(names.target)
     there = {key.name for leaf in target.partitions for key in catalog.read(leaf.name).foreign_keys}
     weak, _, _ = foreign_key_sql(source, target)
-    keys = [kept_key(key) for key in source.foreign_keys]
+    keys = tuple(kept_key(key) for key in source.foreign_keys)
 
     def work(held: Connection) -> None:
         if source.foreign_keys and not there:
             lock_referenced(held, source.foreign_keys, Mode.SHARE_ROW_EXCLUSIVE)
             held.execute(as_query(";\n".join(weak)))
         found = state.read_migration(held, names.source)
-        state.set_state(held, found.id, found.state, foreign_keys=keys)
+        state.set_state(held, found.id, found.state, Detail(foreign_keys=keys))
 
     _, report = with_lock(conn, f"foreign keys of {dotted(names.target)}", work, policy=policy)
     return report

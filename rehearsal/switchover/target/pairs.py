@@ -13,10 +13,11 @@ from psycopg import sql
 
 from rehearsal.catalog.definition import Definition, Difference, compare, read_facts
 from rehearsal.catalog.readback import Readback
-from rehearsal.catalog.tables import Name, Table
+from rehearsal.catalog.tables import Table
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.expected import expect, names_of_target, renamed
 from rehearsal.switchover.target.target import Shape
@@ -33,15 +34,15 @@ def target_names(conn: Connection, files: SqlFiles, plain: Table, parted: Table,
     return names_of_target(plain, parted, shape, read_carried(conn, files, plain.oid)["statistics"])
 
 
-def retired_names(detail: Mapping[str, list[dict[str, Name | None]]]) -> dict[str, str]:
+def retired_names(detail: Detail) -> dict[str, str]:
     """Return the subjects of a retired table's own names -> those that it gave away, as the swap kept them."""
     names: dict[str, str] = {}
-    for one in detail.get("indexes", []):
-        theirs, ours = (quote_ident(list(one[side] or ("",))[-1]) for side in ("retired", "source"))
+    for index in detail.indexes:
+        theirs, ours = quote_ident(index.retired[1]), quote_ident(index.source[1])
         for noun in ("index", "primary key", "unique constraint", "exclusion constraint"):
             names[f"{noun} {theirs}"] = f"{noun} {ours}"
-    for one in detail.get("statistics", []):
-        names[f"statistics {quote_ident(one['retired'] or ())}"] = f"statistics {quote_ident(one['source'] or ())}"
+    for named in detail.statistics:
+        names[f"statistics {quote_ident(named.retired)}"] = f"statistics {quote_ident(named.source)}"
     return names
 
 

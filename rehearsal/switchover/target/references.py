@@ -11,7 +11,7 @@ that a real foreign key stays. The rollback restores the foreign key, validated 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg.rows import class_row
@@ -217,16 +217,6 @@ def lock_children(found: References) -> list[str]:
     """Return statements that lock the referencing tables, to run before the table itself is locked."""
     children = sorted({one.child for one in found if not one.is_own})
     return [lock_tables(Mode.ACCESS_EXCLUSIVE, child).as_string(None) for child in children]
-
-
-def stored(found: References) -> list[dict[str, Any]]:
-    """Return references as the state of the migration keeps them, for the rollback."""
-    return [asdict(one) for one in found]
-
-
-def from_stored(detail: dict[str, Any]) -> References:
-    """Return the references that a swap replaced."""
-    return tuple(Reference(**one) for one in detail.get("references", []))
 
 
 def validate_references(conn: Connection, files: SqlFiles, oid: int, wanted: Sequence[Reference]) -> int:

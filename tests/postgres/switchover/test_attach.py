@@ -18,9 +18,10 @@ from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover import snapshot_guard as guard
 from rehearsal.switchover import state
+from rehearsal.switchover.detail import Split
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.strategies.attach import cutover as attached
-from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split
+from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.table import Switchover
 from tests.fix_tables import deploy, make_plan, make_switchover, writing

@@ -21,7 +21,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import plan_acts
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.composite import Composites
-from rehearsal.switchover.target.references import count_orphans, from_stored
+from rehearsal.switchover.target.references import count_orphans
 from tests.fix_tables import (
     NOW,
     Prepared,
@@ -146,7 +146,7 @@ def test_a_real_foreign_key_stays_at_every_turn(
     use(conn)
     work.follow()
     assert difference(conn, referred, names.retired) == (0, 0)
-    found = from_stored(state.read_migration(conn, referred).detail)
+    found = state.read_migration(conn, referred).detail.references
     assert [count_orphans(conn, sql_files, one, referred)[0] for one in found] == [0, 0, 0]
 
 

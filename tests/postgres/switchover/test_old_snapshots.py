@@ -15,8 +15,8 @@ from rehearsal.errors import LockNotAcquired
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
+from rehearsal.switchover.detail import Split
 from rehearsal.switchover.snapshot_guard import Guard
-from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.table import Switchover
 from tests.fix_tables import Prepared, deploy, difference, make_plan, names_of
 from tests.waiting import eventually

@@ -18,7 +18,7 @@ from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.dryrun import plan_acts
-from rehearsal.switchover.target.references import count_orphans, from_stored, read_references
+from rehearsal.switchover.target.references import count_orphans, read_references
 from tests.fix_tables import (
     NOW,
     Prepared,
@@ -150,7 +150,7 @@ def test_loose_keys_do_what_foreign_keys_did_and_come_back_exactly(
     assert set(keys_of(conn)) < set(before)
     work.follow()
     assert difference(conn, referred, names.retired) == (0, 0)
-    found = from_stored(state.read_migration(conn, referred).detail)
+    found = state.read_migration(conn, referred).detail.references
     assert len(found) == len(NAMES)
     assert {count_orphans(conn, sql_files, one, referred)[0] for one in found} == {0}
 
@@ -176,7 +176,7 @@ def test_delete_and_reference_at_the_same_time_end_in_one_order(
             one.commit()
             with pytest.raises(Violation, match='violates foreign key "kept ""fk"'):
                 late.result(60)
-    for one_reference in from_stored(state.read_migration(conn, referred).detail):
+    for one_reference in state.read_migration(conn, referred).detail.references:
         assert count_orphans(conn, sql_files, one_reference, referred) == (0, [])
 
 
@@ -188,7 +188,7 @@ def test_orphans_are_found_and_named_by_the_way_back(
     work.switch()
     with as_replica(conn):
         conn.execute("insert into public.gone values (7, -77)")
-    found = {one.name: one for one in from_stored(state.read_migration(conn, referred).detail)}
+    found = {one.name: one for one in state.read_migration(conn, referred).detail.references}
     assert count_orphans(conn, sql_files, found["gone_event_fkey"], referred) == (1, ["-77"])
 
     with pytest.raises(StepFailed, match="gone_event_fkey"):

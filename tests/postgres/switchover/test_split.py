@@ -17,7 +17,7 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
-from rehearsal.switchover.strategies.attach.layout import Split
+from rehearsal.switchover.detail import Split
 from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT

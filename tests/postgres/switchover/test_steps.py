@@ -17,10 +17,10 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.copy.copier import chunk_sql
 from rehearsal.switchover.copy.replay import Drain, forward_of, settle_sql
+from rehearsal.switchover.detail import Split
 from rehearsal.switchover.dryrun import catalog_digest
 from rehearsal.switchover.outdated import Outdated
 from rehearsal.switchover.repair import resync_sql
-from rehearsal.switchover.strategies.attach.layout import Split
 from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack

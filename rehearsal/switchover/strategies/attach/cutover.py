@@ -19,6 +19,7 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
+from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
@@ -131,11 +132,11 @@ class Attached:
         primary = self.statements.split.primary
         alone = self._is_unique_itself(conn)
         parts = self._outside(conn) if alone else self._leaves(conn)
-        if not primary["swapped"] or not parts:
+        if not primary.swapped or not parts:
             return []
         query = self.files.query(
             "switchover/strategies/attach/repeated.sql.j2",
-            columns=primary["columns"],
+            columns=primary.columns,
             parts=parts,
             history=self.extra.history if alone else None,
             limit=SHOWN,
@@ -206,7 +207,9 @@ class Attached:
             lock_referenced(held, parent.foreign_keys, Mode.SHARE_ROW_EXCLUSIVE)
             held.execute(as_query(self.roll_back_sql(held, parent)))
             state.forget_steps(held, migration)
-            state.set_state(held, migration, state.PREPARED, guard=Guard(self.files, names, migration).move(held))
+            state.set_state(
+                held, migration, state.PREPARED, Detail(guard=Guard(self.files, names, migration).move(held))
+            )
 
         try:
             return self._locked(conn, "rollback", None, work, policy, watch)

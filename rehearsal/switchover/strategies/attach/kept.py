@@ -10,9 +10,10 @@ from rehearsal.catalog.tables import Catalog, Name, split_name
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident, quote_literal
 from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.detail import Split
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
-from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split
+from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
 from rehearsal.switchover.work import TableWork
@@ -20,7 +21,7 @@ from rehearsal.switchover.work import TableWork
 
 def fine_partitions(found: Migration) -> tuple[Name, ...]:
     """Return the partitions that history was split into, also those that are gone by now."""
-    return tuple(split_name(name) for name in found.detail.get("fine", ()))
+    return tuple(split_name(name) for name in found.detail.fine)
 
 
 def wanted_of_kept(conn: Connection, files: SqlFiles, names: Names, found: Migration) -> list[Wanted]:

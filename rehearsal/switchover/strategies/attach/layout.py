@@ -1,13 +1,13 @@
 """How a table becomes the history partition of a parent: where history ends, which names move, which statements run.
 
-Owns what the templates of this strategy are filled with, and its form in `rehearsal.migration.detail`. Reads the
+Owns what the templates of this strategy are filled with; the form in which it is kept is in `detail`. Reads the
 catalog and the newest key; writes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from rehearsal.catalog.tables import Name, Table
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident, quote_literal
+from rehearsal.switchover.detail import HistoryIndex, HistoryPrimary, LaterLeaf, Split
 from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.target.indexes import plan_indexes
 from rehearsal.switchover.target.target import Shape
@@ -52,46 +53,6 @@ class HistoryNames:
         return fit(self.names.source[1], "_rehearsal_back")
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Where history ends and what follows; decided once a cycle and kept in `rehearsal.migration.detail`."""
-
-    until: str
-    key_type: str
-    nullable: bool
-    leaves: tuple[dict[str, str], ...]
-    primary: dict[str, Any]
-    indexes: tuple[dict[str, str], ...]
-    columns: tuple[str, ...]
-    statistics: tuple[dict[str, Any], ...] = ()
-
-    def to_detail(self) -> dict[str, Any]:
-        """Return the split as it is kept in the database."""
-        return {"attach": asdict(self)}
-
-    @property
-    def bounds(self) -> list[tuple[str | None, str | None]]:
-        """Bounds of all partitions, history first; it has no lower one, so that no row is too old."""
-        return [(None, self.until), *((one["lower"], one["upper"]) for one in self.leaves)]
-
-    @classmethod
-    def of_detail(cls, detail: dict[str, Any]) -> Split:
-        """Read the split of a table that is prepared or attached.
-
-        Raises:
-            PreconditionError: nothing was decided yet.
-        """
-        found = detail.get("attach")
-        if not found:
-            message = "this table's history has no end yet; run `invoke db.switchover` first"
-            raise PreconditionError(message)
-        several: dict[str, Any] = {name: tuple(found[name]) for name in ("leaves", "indexes", "columns")}
-        # A table that an earlier version attached has none here: its statistics kept their names.
-        several["statistics"] = tuple(found.get("statistics", ()))
-        values: dict[str, Any] = {**found, **several}
-        return cls(**values)
-
-
 def split_table(table: Table, spec: TableSpec, shape: Shape, newest: datetime | None, now: datetime) -> Split:
     """Decide where the history of a table ends, which partitions follow it, and what its indexes are called.
 
@@ -111,7 +72,7 @@ def split_table(table: Table, spec: TableSpec, shape: Shape, newest: datetime | 
         until=key_text(end, column.type_name),
         key_type=column.type_name,
         nullable=not column.not_null,
-        leaves=tuple({"suffix": one.suffix, "lower": str(one.lower), "upper": str(one.upper)} for one in leaves),
+        leaves=tuple(LaterLeaf(leaf.suffix, str(leaf.lower), str(leaf.upper)) for leaf in leaves),
         primary=_primary(table, shape, extra),
         indexes=tuple(_index_names(table, shape, extra)),
         columns=shape.columns,
@@ -153,32 +114,32 @@ def is_near(split: Split, now: datetime) -> bool:
     return as_utc(end) - now < MARGIN
 
 
-def _primary(table: Table, shape: Shape, extra: HistoryNames) -> dict[str, Any]:
+def _primary(table: Table, shape: Shape, extra: HistoryNames) -> HistoryPrimary:
     found = next((index for index in table.indexes if index.is_primary), None)
     if found is None:
         message = f"{'.'.join(table.name)} has no primary key any more, and attach needs one; add it again"
         raise PreconditionError(message)
-    return {
+    return HistoryPrimary(
         # A primary key that holds the partition key already stays as it is.
-        "swapped": shape.identity != shape.primary,
-        "source": found.constraint_name,
-        "history": fit(extra.history[1], "_pkey"),
-        "key_index": extra.key_index,
-        "back_index": extra.back_index,
-        "rest": found.definition[found.definition.index(" USING ") + 1 :],
-        "columns": list(shape.primary),
-        "identity": list(shape.identity),
-    }
+        swapped=shape.identity != shape.primary,
+        source=found.constraint_name or found.name,
+        history=fit(extra.history[1], "_pkey"),
+        key_index=extra.key_index,
+        back_index=extra.back_index,
+        rest=found.definition[found.definition.index(" USING ") + 1 :],
+        columns=list(shape.primary),
+        identity=list(shape.identity),
+    )
 
 
-def _index_names(table: Table, shape: Shape, extra: HistoryNames) -> Iterable[dict[str, str]]:
+def _index_names(table: Table, shape: Shape, extra: HistoryNames) -> Iterable[HistoryIndex]:
     for plan in plan_indexes(plain(table, extra), shape):
-        yield {
-            "source": plan.source_name,
-            "target": plan.parent_name(shape.names.target),
-            "history": plan.leaf_name(extra.history),
-            "is_primary": "yes" if plan.is_primary else "",
-        }
+        yield HistoryIndex(
+            source=plan.source_name,
+            target=plan.parent_name(shape.names.target),
+            history=plan.leaf_name(extra.history),
+            is_primary="yes" if plan.is_primary else "",
+        )
 
 
 def plain(table: Table, extra: HistoryNames) -> Table:
@@ -221,9 +182,9 @@ class Statements:
 
     def unique_index(self, table: Name, name: str) -> str:
         """Return the statement that builds the unique index of the new primary key, or the copy of the old one."""
-        own = name == self.split.primary["key_index"]
-        columns = ", ".join(quote_ident(one) for one in self.split.primary["identity"])
-        rest = f"using btree ({columns})" if own else self.split.primary["rest"]
+        own = name == self.split.primary.key_index
+        columns = ", ".join(quote_ident(one) for one in self.split.primary.identity)
+        rest = f"using btree ({columns})" if own else self.split.primary.rest
         return self.files.render("switchover/strategies/attach/attach_index.sql.j2", index=name, table=table, rest=rest)
 
     def _values(self) -> dict[str, Any]:
@@ -231,8 +192,13 @@ class Statements:
         schema = names.source[0]
         extra = HistoryNames(names)
         triples = [
-            {key: (schema, one[key]) for key in ("source", "target", "history")} | {"is_primary": one["is_primary"]}
-            for one in split.indexes
+            {
+                "source": (schema, index.source),
+                "target": (schema, index.target),
+                "history": (schema, index.history),
+                "is_primary": index.is_primary,
+            }
+            for index in split.indexes
         ]
         return {
             "source": names.source,
@@ -249,5 +215,5 @@ class Statements:
             "statistics": split.statistics,
             "parent_indexes": triples,
             # A primary key that changes gets its names from the constraints that are dropped and added.
-            "indexes": [one for one in triples if not (one["is_primary"] and split.primary["swapped"])],
+            "indexes": [one for one in triples if not (one["is_primary"] and split.primary.swapped)],
         }

@@ -22,13 +22,13 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, drop_index, lock_tables
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
+from rehearsal.switchover.detail import Detail, Split, StepDetail
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.cutover import Attached
 from rehearsal.switchover.strategies.attach.layout import (
     HistoryNames,
-    Split,
     Statements,
     is_near,
     parent_statements,
@@ -101,8 +101,8 @@ class Preparation:
             shape = Shape.of(source, work.spec.key, work.names)
             held.execute(as_query(carry_sql(held, work.files, shape, source, target)))
             # Within this transaction: a kill must not leave a parent for an end of history that nobody remembers.
-            state.set_state(held, migration, state.PREPARED, definition=definition, **split.to_detail())
-            state.mark_done(held, migration, "parent", until=split.until)
+            state.set_state(held, migration, state.PREPARED, Detail(definition=definition, attach=split))
+            state.mark_done(held, migration, "parent", detail=StepDetail(until=split.until))
             Sight(work.files, work.names, source.name, target.name).remember(held)
 
         work.locked(conn, f"parent of {work.spec.name}", build)
@@ -110,7 +110,7 @@ class Preparation:
 
     def _unique_indexes(self, conn: Connection) -> int:
         statements = self.statements(conn)
-        if not statements.split.primary["swapped"]:
+        if not statements.split.primary.swapped:
             return 0
         names = (self.extra.key_index, self.extra.back_index)
         budget = self.work.policy.budget_s
@@ -118,7 +118,7 @@ class Preparation:
 
     def ensure_back_index(self, conn: Connection, statements: Statements) -> None:
         """Build the copy of the old primary key on history again, should somebody have dropped it."""
-        if statements.split.primary["swapped"]:
+        if statements.split.primary.swapped:
             ensure_index(conn, statements, self.extra.history, self.extra.back_index, self.work.policy.budget_s)
 
     def _bound(self, conn: Connection) -> None:
@@ -230,7 +230,7 @@ def parent_sql(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
     names = Names(split_name(spec.name))
     table = plain(Catalog(conn, files).read(names.source), HistoryNames(names))
     values = target_values(conn, files, plan, spec, datetime.now(UTC))
-    bounds = [Bound(one["suffix"], one["lower"], one["upper"]) for one in split.leaves]
+    bounds = [Bound(leaf.suffix, leaf.lower, leaf.upper) for leaf in split.leaves]
     leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
     text = files.render("switchover/target/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])})
     return [text, *parent_statements(table, Shape.of(table, spec.key, names))]

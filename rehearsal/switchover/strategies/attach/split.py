@@ -19,11 +19,13 @@ from rehearsal.postgres.locks import Mode, drop_index, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import drain_to_zero, forward_of
+from rehearsal.switchover.detail import Detail, Split
 from rehearsal.switchover.follow import Follow
+from rehearsal.switchover.kept import KeptKey
 from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
-from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split, fine_bounds
+from rehearsal.switchover.strategies.attach.layout import HistoryNames, fine_bounds
 from rehearsal.switchover.strategies.attach.unsplit import finish_split
 from rehearsal.switchover.target.foreign_keys import lock_referenced, weak_keys
 from rehearsal.switchover.target.target import Shape, placed, target_values
@@ -187,10 +189,10 @@ class HistorySplit:
             lock_referenced(held, parent.foreign_keys)
             leaves = [leaf.name for leaf in self.fine(held)]
             self._swap_partitions(held)
-            keys = [{"name": key.name, "definition": key.definition} for key in parent.foreign_keys]
-            fine = [dotted(leaf) for leaf in leaves]
+            keys = tuple(KeptKey(key.name, key.definition) for key in parent.foreign_keys)
+            fine = tuple(dotted(leaf) for leaf in leaves)
             guard = Guard(work.files, work.names, migration).move(held)
-            state.set_state(held, migration, state.SPLIT, foreign_keys=keys, fine=fine, guard=guard)
+            state.set_state(held, migration, state.SPLIT, Detail(foreign_keys=keys, fine=fine, guard=guard))
             state.set_state(held, sub.id, state.SWAPPED)
             Sight(work.files, history, history.source, work.names.source).remember(held, work.names.source)
 

@@ -17,6 +17,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import REFERENCED, ROWS_PER_SECOND, UNIQUE_PER_SECOND, Act, Prospect
 from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.detail import Split
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import lower_guard
 from rehearsal.switchover.names import Names
@@ -24,7 +25,7 @@ from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.cutover import Attached
 from rehearsal.switchover.strategies.attach.definition import find_differences
 from rehearsal.switchover.strategies.attach.kept import drain_of_kept, fine_partitions, wanted_of_kept
-from rehearsal.switchover.strategies.attach.layout import HistoryNames, Split, Statements
+from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.strategies.attach.prepare import Preparation, decide, parent_sql
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack, finish_split, forget_copy, undo_split
 from rehearsal.switchover.strategies.attach.watches import attach_watch, attached_watch, split_watch
@@ -194,7 +195,7 @@ class Attach:
         work = Attached(at.files, at.spec, Statements(at.files, Shape.of(source, at.spec.key), split))
         statements, names, rows = work.statements, work.extra, source.estimated_rows
         parent = ";\n".join(parent_sql(at.conn, at.files, at.plan, at.spec, split))
-        indexes = (names.key_index, names.back_index) if split.primary["swapped"] else ()
+        indexes = (names.key_index, names.back_index) if split.primary.swapped else ()
         not_null = [at.act("key not null", statements.render("attach_not_null"), 0.01)] if split.nullable else []
         analyze, nobody = f"analyze {quote_ident(source.name)}", "SHARE UPDATE EXCLUSIVE on the parent: nobody waits"
         return [

@@ -16,6 +16,7 @@ from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import drain_to_zero
+from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import finish_keys, lower_guard
 from rehearsal.switchover.names import Names
@@ -95,7 +96,7 @@ class SplitBack:
             lock_referenced(held, parent.foreign_keys)
             held.execute(as_query(self.sql(held, parent)))
             guard = Guard(self.work.files, self.work.names, migration).move(held)
-            state.set_state(held, migration, state.ATTACHED, guard=guard)
+            state.set_state(held, migration, state.ATTACHED, Detail(guard=guard))
             forget_copy(held, self.history, sub.id)
 
         self.prove_bound(conn)

@@ -6,7 +6,6 @@ Owns which facts are compared and the way on if they differ; the rule itself is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rehearsal.catalog.definition import Difference, compare, read_facts
 from rehearsal.catalog.readback import Readback
@@ -43,7 +42,7 @@ def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
     names = Names(split_name(spec.name))
 
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
-        remembered: Mapping[str, Any] = found.detail.get("definition") or {}
+        remembered = found.detail.definition or {}
         same = Readback(conn, files, ours).same
         now = read_facts(conn, files, ours)
         since = compare(remembered, now, accepted=spec.accepted, same=same) if remembered else []
@@ -75,7 +74,7 @@ def attached_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
     def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         gone = found.state == state.ATTACHED and ours.oid not in {leaf.oid for leaf in theirs.partitions}
         lost = [Difference(f"partition {dotted(ours.name)}", "", "history", None)] if gone else []
-        if "definition" in found.detail:
+        if found.detail.definition is not None:
             changed = find_differences(conn, files, spec)
             lost += [one for one in changed if one.reason is None and _is_lost_with_parent(one)]
         return [*lost, *_own_triggers(sight.read(conn), ours)]

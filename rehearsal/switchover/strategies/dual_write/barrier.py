@@ -16,6 +16,7 @@ from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, 
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import Drain, drain_to_zero, forward_of
+from rehearsal.switchover.detail import StepDetail
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_guard import older_snapshots
@@ -68,7 +69,7 @@ class Barrier:
             held.execute(as_query(self.sync_on_sql()))
             self._remember(held, watch)
             barrier = scalar(held, "select pg_catalog.pg_current_xact_id()::xid::text")
-            state.mark_done(held, self.migration, "sync-on", barrier=barrier)
+            state.mark_done(held, self.migration, "sync-on", detail=StepDetail(barrier=barrier))
 
         return self._locked(conn, "cutover to synchronous triggers", work, policy, between)
 

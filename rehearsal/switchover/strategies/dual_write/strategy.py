@@ -88,7 +88,7 @@ class DualWrite(Copied):
     def finish(self, work: TableWork, conn: Connection) -> int:
         """Validate the foreign keys of the target's leaves, and let it adopt them."""
         found = work.migration(conn)
-        if found.state == state.MIRRORED and "foreign_keys" not in found.detail:
+        if found.state == state.MIRRORED and found.detail.foreign_keys is None:
             self._weak_keys(work, conn)
         return finish_keys(work, conn, work.names.target) + lower_guard(work, conn)
 

@@ -17,7 +17,6 @@ from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from rehearsal.switchover.target.references import (
     References,
-    from_stored,
     lock_children,
     read_references,
     replace_keys,
@@ -62,7 +61,7 @@ def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live:
     spec = {split_name(one.name): one for one in plan.tables}[table]
     dependents = require_movable(read_dependents(conn, files, live.oid, spec.key), table)
     if live.kind == "p":
-        references = from_stored(state.read_migration(conn, table).detail)
+        references = state.read_migration(conn, table).detail.references
         before, after = restore(files, references, table)
     else:
         found = read_references(conn, files, live.oid)

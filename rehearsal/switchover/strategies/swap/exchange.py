@@ -18,7 +18,9 @@ from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, 
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import drain_to_zero, forward_of, reverse_of
+from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.kept import IndexNames, StatisticsNames
 from rehearsal.switchover.names import fit
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
@@ -26,7 +28,7 @@ from rehearsal.switchover.strategies.swap.dependents import Moves, read_moves
 from rehearsal.switchover.target.carry import exchange_values, read_carried, statistics_names
 from rehearsal.switchover.target.foreign_keys import kept_key, leaf_keys, lock_referenced, weak_keys
 from rehearsal.switchover.target.indexes import plan_indexes
-from rehearsal.switchover.target.references import require_prepared, stored
+from rehearsal.switchover.target.references import require_prepared
 from rehearsal.switchover.target.target import Shape
 
 
@@ -56,15 +58,15 @@ class Exchange:
         """Return the statements of the rollback as the catalog is now; `moved` goes along."""
         catalog, names = Catalog(conn, self.files), self.shape.names
         parted = catalog.read(names.source)
-        stored = state.read_migration(conn, names.source).detail
+        kept = state.read_migration(conn, names.source).detail
         values = self._values(conn, parted, moved)
-        values["indexes"] = stored["indexes"]
-        values["statistics"] = stored.get("statistics", [])
-        values["weak_keys"] = stored["foreign_keys"]
+        values["indexes"] = kept.indexes
+        values["statistics"] = kept.statistics
+        values["weak_keys"] = kept.foreign_keys or ()
         values["leaf_keys"] = leaf_keys(conn, parted)
         return self.files.render("switchover/strategies/swap/swap_back.sql.j2", **values)
 
-    def _statistics_names(self, conn: Connection, source: Table) -> list[dict[str, Name]]:
+    def _statistics_names(self, conn: Connection, source: Table) -> list[StatisticsNames]:
         return statistics_names(read_carried(conn, self.files, source.oid)["statistics"])
 
     def _values(self, conn: Connection, live: Table, moved: Moves) -> dict[str, Any]:
@@ -82,15 +84,15 @@ class Exchange:
             **exchange_values(conn, self.files, live),
         }
 
-    def _index_names(self, source: Table) -> list[dict[str, Name | None]]:
+    def _index_names(self, source: Table) -> list[IndexNames]:
         """Return the three names of each index: as the source's, as the target's (if it has one), as the retired's."""
         schema, target = self.shape.names.source[0], self.shape.names.target
         return [
-            {
-                "source": (schema, plan.source_name),
-                "target": (schema, plan.parent_name(target)) if plan.on_parent else None,
-                "retired": (schema, fit(plan.source_name, "_old")),
-            }
+            IndexNames(
+                source=(schema, plan.source_name),
+                target=(schema, plan.parent_name(target)) if plan.on_parent else None,
+                retired=(schema, fit(plan.source_name, "_old")),
+            )
             for plan in plan_indexes(source, self.shape)
         ]
 
@@ -120,14 +122,14 @@ class Exchange:
             statistics = self._statistics_names(held, source)
             held.execute(as_query(self.swap_sql(held, source, target, moved)))
             moved.check(held, self.files, source, target)
-            detail = {
-                "foreign_keys": [kept_key(key) for key in source.foreign_keys],
-                "indexes": self._index_names(source),
-                "statistics": statistics,
-                "references": stored(moved.references),
-                "guard": self.guard.move(held, self.shape.names.retired),
-            }
-            state.set_state(held, self.migration, state.SWAPPED, **detail)
+            kept = Detail(
+                foreign_keys=tuple(kept_key(key) for key in source.foreign_keys),
+                indexes=tuple(self._index_names(source)),
+                statistics=tuple(statistics),
+                references=moved.references,
+                guard=self.guard.move(held, self.shape.names.retired),
+            )
+            state.set_state(held, self.migration, state.SWAPPED, kept)
             watch.remember(held, self._sight(swapped=True))
 
         return self._locked(conn, "swap", self.shape.names.target, work, policy, between)
@@ -147,8 +149,8 @@ class Exchange:
             lock_referenced(held, parted.foreign_keys)
             held.execute(as_query(self.roll_back_sql(held, moved)))
             moved.check(held, self.files, parted, retired)
-            guard = self.guard.move(held, names.target)
-            state.set_state(held, self.migration, state.FOLLOWING, guard=guard, rolled_back=True)
+            kept = Detail(guard=self.guard.move(held, names.target), rolled_back=True)
+            state.set_state(held, self.migration, state.FOLLOWING, kept)
             watch.remember(held, self._sight(swapped=False))
 
         return self._locked(conn, "rollback of the swap", self.shape.names.retired, work, policy, between)
