@@ -24,7 +24,7 @@ from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.cutover import Attached
 from rehearsal.switchover.strategies.attach.definition import find_differences
-from rehearsal.switchover.strategies.attach.kept import drain_of_kept, fine_partitions, wanted_of_kept
+from rehearsal.switchover.strategies.attach.history import drain_of_kept, fine_partitions, wanted_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.strategies.attach.prepare import Preparation, decide, parent_sql
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack, finish_split, forget_copy, undo_split

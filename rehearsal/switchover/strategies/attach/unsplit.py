@@ -21,7 +21,7 @@ from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import finish_keys, lower_guard
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
-from rehearsal.switchover.strategies.attach.kept import drain_of_kept, fine_partitions
+from rehearsal.switchover.strategies.attach.history import drain_of_kept, fine_partitions
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.target.foreign_keys import lock_referenced, weak_keys
 from rehearsal.switchover.work import TableWork

@@ -19,7 +19,7 @@ from rehearsal.switchover.names import Names
 from rehearsal.switchover.sightings import Seen, Sight
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.definition import find_differences
-from rehearsal.switchover.strategies.attach.kept import fine_partitions, wanted_of_kept
+from rehearsal.switchover.strategies.attach.history import fine_partitions, wanted_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.expected import target_statistics
