@@ -12,7 +12,7 @@ from rehearsal.postgres.connection import scalar
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.strategies.attach import watches
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
-from tests.faults.small import Small
+from tests.faults.small import TABLE, Small
 
 CONTENT = "select sum(hashtextextended((t.*)::text, 0)) from public.t"
 # Where history ends: with the month that holds the day after now.
@@ -100,3 +100,17 @@ def test_a_healthy_split_is_cleaned_up_after_a_comparison(split: Small) -> None:
     split.run_sql("update t set v = v + 1 where id % 3 = 0")
     split.clean_up()
     assert scalar(split.conn, "select to_regclass('public.t_history') is null")
+
+
+def test_the_comment_of_a_foreign_key_is_not_lost(small: Small) -> None:
+    """The parent adopts its keys anew after the exchange, there and back."""
+    other = "create table public.kind (v int primary key); insert into public.kind select generate_series(0, 96);"
+    key = "alter table public.t add constraint t_kind foreign key (v) references public.kind (v);"
+    small.setup(f"{other}{TABLE}{key} comment on constraint t_kind on public.t is 'of a kind';", strategy="attach")
+    said = "select obj_description(oid) from pg_constraint where conname = 't_kind' and conrelid = 'public.t'::regclass"
+    small.switch()
+    assert scalar(small.conn, said) == "of a kind"
+    small.split()
+    assert scalar(small.conn, said) == "of a kind"
+    small.roll_back()
+    assert scalar(small.conn, said) == "of a kind"

@@ -78,10 +78,13 @@ def leaf_keys(conn: Connection, parted: Table) -> list[dict[str, Any]]:
 
 def adopt_sql(table: Name, key: KeptKey) -> str:
     """Return the statements by which a parent adopts the foreign key of its leaves, comment included."""
-    name, where = quote_ident(key.name), quote_ident(table)
-    text = f"alter table {where} add constraint {name} {key.definition}"
-    told = f"; comment on constraint {name} on {where} is {quote_literal(key.comment)}" if key.comment else ""
-    return text + told
+    text = f"alter table {quote_ident(table)} add constraint {quote_ident(key.name)} {key.definition}"
+    return f"{text}; {comment_sql(table, key)}" if key.comment else text
+
+
+def comment_sql(table: Name, key: KeptKey | Constraint) -> str:
+    """Return the statement that says the comment of a foreign key of a table."""
+    return f"comment on constraint {quote_ident(key.name)} on {quote_ident(table)} is {quote_literal(key.comment)}"
 
 
 UNVALIDATED = """

@@ -21,13 +21,12 @@ from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import drain_to_zero, forward_of
 from rehearsal.switchover.detail import Detail, Split
 from rehearsal.switchover.follow import Follow
-from rehearsal.switchover.kept import KeptKey
 from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, fine_bounds
 from rehearsal.switchover.strategies.attach.unsplit import finish_split
-from rehearsal.switchover.target.foreign_keys import lock_referenced, weak_keys
+from rehearsal.switchover.target.foreign_keys import kept_key, lock_referenced, weak_keys
 from rehearsal.switchover.target.target import Shape, placed, target_values
 from rehearsal.switchover.work import TableWork
 
@@ -189,7 +188,7 @@ class HistorySplit:
             lock_referenced(held, parent.foreign_keys)
             leaves = [leaf.name for leaf in self.fine(held)]
             self._swap_partitions(held)
-            keys = tuple(KeptKey(key.name, key.definition) for key in parent.foreign_keys)
+            keys = tuple(map(kept_key, parent.foreign_keys))
             fine = tuple(dotted(leaf) for leaf in leaves)
             guard = Guard(work.files, work.names, migration).move(held)
             state.set_state(held, migration, state.SPLIT, Detail(foreign_keys=keys, fine=fine, guard=guard))

@@ -23,7 +23,7 @@ from rehearsal.switchover.names import Names
 from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.history import drain_of_kept, fine_partitions
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
-from rehearsal.switchover.target.foreign_keys import lock_referenced, weak_keys
+from rehearsal.switchover.target.foreign_keys import comment_sql, lock_referenced, weak_keys
 from rehearsal.switchover.work import TableWork
 
 
@@ -125,7 +125,11 @@ class SplitBack:
             # One that the retention dropped meanwhile is no loss: its rows were to go.
             fine=[name for name in fine if name in there],
             foreign_keys=[key.name for key in parent.foreign_keys],
-            weak_keys=weak_keys(parent, [self.history.source, *sorted(kept)]),
+            # History is what the table is after the rollback; the parent gets the comments when it adopts its keys.
+            weak_keys=[
+                *weak_keys(parent, [self.history.source, *sorted(kept)]),
+                *(comment_sql(self.history.source, key) for key in parent.foreign_keys if key.comment),
+            ],
         )
 
 
