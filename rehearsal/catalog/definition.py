@@ -24,9 +24,9 @@ Definition = Mapping[str, Facts]
 Same = Callable[[str, str, str | None, str | None], bool]
 
 
-def as_text(_subject: str, _facet: str, one: str | None, other: str | None) -> bool:
+def as_text(_subject: str, _facet: str, left: str | None, right: str | None) -> bool:
     """Compare two texts of a fact sign by sign; `readback` knows how to ask the server."""
-    return one == other
+    return left == right
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,11 @@ class Difference:
 def read_definition(conn: Connection, files: SqlFiles, table: Table) -> dict[str, dict[str, str]]:
     """Return all facts of the table, by subject and facet."""
     facts = read_facts(conn, files, table)
-    for one in read_sequences(conn, files, table):
-        if one["holds_numbers"]:
-            facts[f"sequence of column {quote_ident(one['column'])}"]["next value"] = _next_value(conn, table, one)
+    for sequence in read_sequences(conn, files, table):
+        if sequence["holds_numbers"]:
+            facts[f"sequence of column {quote_ident(sequence['column'])}"]["next value"] = _next_value(
+                conn, table, sequence
+            )
     return facts
 
 
@@ -105,13 +107,13 @@ def compare(
     id is in `accepted` has the plan for its reason. `same` says whether two texts of a fact mean the same.
     """
     wanted = expected if expected is not None else before
-    unwanted = {(one.subject, one.facet): one for one in _differences(wanted, after, same)}
-    found = {(one.subject, one.facet): one for one in _differences(before, after, same)}
+    unwanted = {(difference.subject, difference.facet): difference for difference in _differences(wanted, after, same)}
+    found = {(difference.subject, difference.facet): difference for difference in _differences(before, after, same)}
     result: list[Difference] = []
-    for place, one in sorted({**unwanted, **found}.items()):
-        reason = None if place in unwanted else (reasons or {}).get(one.subject)
-        reason = "accepted in the plan" if reason is None and one.id in accepted else reason
-        result.append(replace(one, reason=reason))
+    for place, difference in sorted({**unwanted, **found}.items()):
+        reason = None if place in unwanted else (reasons or {}).get(difference.subject)
+        reason = "accepted in the plan" if reason is None and difference.id in accepted else reason
+        result.append(replace(difference, reason=reason))
     return result
 
 

@@ -100,7 +100,11 @@ def require_movable(found: Dependents, table: Name) -> Dependents:
     Raises:
         PreconditionError: names each such object, and what to do.
     """
-    stuck = [f"{one}: {PROBLEMS[one.problem][0]}; {PROBLEMS[one.problem][2]}" for one in found if one.problem]
+    stuck = [
+        f"{dependent}: {PROBLEMS[dependent.problem][0]}; {PROBLEMS[dependent.problem][2]}"
+        for dependent in found
+        if dependent.problem
+    ]
     if stuck:
         message = f"{dotted(table)} cannot change its name, it would leave behind: {'. '.join(stuck)}"
         raise PreconditionError(message)
@@ -113,7 +117,7 @@ def lock_statements(found: Dependents) -> list[str]:
     A reader of a view locks the view first and the table second; in the other order we would deadlock with it. LOCK
     TABLE on a view would lock every table under it, so the view is given to its own owner, which locks it alone.
     """
-    return sorted({one.lock_sql for one in found if one.lock_sql})
+    return sorted({dependent.lock_sql for dependent in found if dependent.lock_sql})
 
 
 def check_moved(conn: Connection, files: SqlFiles, moved: Dependents, old: int, new: int, key: str) -> None:
@@ -122,9 +126,11 @@ def check_moved(conn: Connection, files: SqlFiles, moved: Dependents, old: int, 
     Raises:
         StepFailed: something was left behind or came out differently; the transaction must not commit.
     """
-    there = {(one.kind, one.name, one.after_sql) for one in read_dependents(conn, files, new, key)}
-    lost = [str(one) for one in moved if (one.kind, one.name, one.after_sql) not in there]
-    left = [str(one) for one in read_dependents(conn, files, old, key)]
+    there = {
+        (dependent.kind, dependent.name, dependent.after_sql) for dependent in read_dependents(conn, files, new, key)
+    }
+    lost = [str(dependent) for dependent in moved if (dependent.kind, dependent.name, dependent.after_sql) not in there]
+    left = [str(dependent) for dependent in read_dependents(conn, files, old, key)]
     if lost or left:
         message = f"not moved as it was: {', '.join(lost) or 'nothing'}; left behind: {', '.join(left) or 'nothing'}"
         raise StepFailed(message)

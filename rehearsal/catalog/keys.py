@@ -147,7 +147,7 @@ class Keys:
         """Return on what leaves are decided at this moment; None where the calendar has no say."""
         if not self.key.tells_time:
             return None
-        ends = (None if one is None else self.key.clock.instant(one) for one in (self.oldest, self.newest))
+        ends = (None if end is None else self.key.clock.instant(end) for end in (self.oldest, self.newest))
         return Decided(now, *ends)
 
     def bounds(self, now: datetime, premake: int | None = None) -> tuple[Bound, ...]:

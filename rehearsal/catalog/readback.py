@@ -34,13 +34,13 @@ class Readback:
     table: Table
     _known: dict[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
 
-    def same(self, subject: str, facet: str, one: str | None, other: str | None) -> bool:
+    def same(self, subject: str, facet: str, left: str | None, right: str | None) -> bool:
         """Whether two texts of one fact mean the same to the server; only texts that differ are read back."""
-        if one == other:
+        if left == right:
             return True
-        if one is None or other is None:
+        if left is None or right is None:
             return False
-        return self.text(subject, facet, one) == self.text(subject, facet, other)
+        return self.text(subject, facet, left) == self.text(subject, facet, right)
 
     def text(self, subject: str, facet: str, said: str) -> str:
         """Return what the server says of an object of this text; the text itself where it makes no such object.
@@ -113,7 +113,7 @@ def statement_of(table: Table, scratch: str, subject: str, facet: str, said: str
 def _generated(table: Table, name: str, said: str) -> str:
     """Return a generated column in full: LIKE leaves the expression out, and it can only be given to a new column."""
     how, _, expression = said.partition(" ")
-    column = next((one for one in table.columns if quote_ident(one.name) == name), None)
+    column = next((candidate for candidate in table.columns if quote_ident(candidate.name) == name), None)
     if column is None:
         return name
     collation = f" collate {column.collation}" if column.collation else ""

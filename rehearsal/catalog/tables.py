@@ -108,7 +108,7 @@ class Partition:
         """Its bound in a form that can be compared: (lower, upper), sorted values, or (modulus, remainder)."""
         if self.modulus:
             return str(self.modulus), str(self.remainder)
-        ordered = sorted(self.values, key=lambda one: (one is None, one or ""))
+        ordered = sorted(self.values, key=lambda value: (value is None, value or ""))
         return tuple(ordered) if ordered else (self.lower, self.upper)
 
 
@@ -159,12 +159,16 @@ class Table:
     @property
     def foreign_keys(self) -> tuple[Constraint, ...]:
         """Foreign keys of this table on others; those on itself are among the references (`references`)."""
-        return tuple(one for one in self.constraints if one.kind == "f" and one.is_own and one.other != self.name)
+        return tuple(
+            constraint
+            for constraint in self.constraints
+            if constraint.kind == "f" and constraint.is_own and constraint.other != self.name
+        )
 
     @property
     def referencing(self) -> tuple[Constraint, ...]:
         """Foreign keys of other tables on this one."""
-        return tuple(one for one in self.constraints if one.kind == "f" and not one.is_own)
+        return tuple(constraint for constraint in self.constraints if constraint.kind == "f" and not constraint.is_own)
 
     def column(self, name: str) -> Column:
         """Return a column by name.
@@ -228,11 +232,11 @@ class Catalog:
             name=(row["schema"], row["name"]),
             acl=tuple(row["acl"]) if row["acl"] is not None else None,
             options=tuple(row["options"] or ()),
-            columns=tuple(Column(**one) for one in self._rows("columns", oid=oid)),
-            indexes=tuple(_index(one) for one in self._rows("indexes", oid=oid)),
-            constraints=tuple(_constraint(one) for one in self._rows("constraints", oid=oid)),
-            partitions=sort_partitions(_partition(one) for one in self._rows("partitions", oid=oid)),
-            triggers=tuple(Trigger(**one) for one in self._rows("triggers", oid=oid)),
+            columns=tuple(Column(**column) for column in self._rows("columns", oid=oid)),
+            indexes=tuple(_index(index) for index in self._rows("indexes", oid=oid)),
+            constraints=tuple(_constraint(constraint) for constraint in self._rows("constraints", oid=oid)),
+            partitions=sort_partitions(_partition(partition) for partition in self._rows("partitions", oid=oid)),
+            triggers=tuple(Trigger(**trigger) for trigger in self._rows("triggers", oid=oid)),
             **{key: row[key] for key in PLAIN},
         )
 
@@ -301,7 +305,7 @@ def _partition(row: dict[str, Any]) -> Partition:
         pages=row["pages"],
         estimated_rows=row["estimated_rows"],
         detach_pending=row["detach_pending"],
-        values=tuple(_listed(one) for one in VALUE.findall(listed["values"])) if listed else (),
+        values=tuple(_listed(value) for value in VALUE.findall(listed["values"])) if listed else (),
         modulus=int(hashed["modulus"]) if hashed else 0,
         remainder=int(hashed["remainder"]) if hashed else 0,
     )
@@ -322,7 +326,15 @@ def sort_partitions(partitions: Iterable[Partition]) -> tuple[Partition, ...]:
     return tuple(sorted(partitions, key=_order))
 
 
-def _order(one: Partition) -> tuple[object, ...]:
-    number = int(one.lower) if one.lower is not None and re.fullmatch(r"-?\d+", one.lower) else 0
-    listed = tuple(value or "" for value in one.values)
-    return one.is_default, one.modulus, one.remainder, listed, one.lower is not None, number, one.lower or ""
+def _order(partition: Partition) -> tuple[object, ...]:
+    number = int(partition.lower) if partition.lower is not None and re.fullmatch(r"-?\d+", partition.lower) else 0
+    listed = tuple(value or "" for value in partition.values)
+    return (
+        partition.is_default,
+        partition.modulus,
+        partition.remainder,
+        listed,
+        partition.lower is not None,
+        number,
+        partition.lower or "",
+    )
