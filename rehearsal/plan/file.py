@@ -37,7 +37,7 @@ def find_plan(name: str, root: Path) -> Path:
     path = root / "plans" / f"{name}.toml"
     if re.fullmatch(r"[\w.-]+", name) and path.is_file():
         return path
-    known = sorted(one.stem for one in (root / "plans").glob("*.toml"))
+    known = sorted(file.stem for file in (root / "plans").glob("*.toml"))
     message = (
         f"no plan {name!r} in {root / 'plans'}; the plans are: {', '.join(known) or 'none'}{_nearest(name, known)}"
     )
@@ -303,7 +303,7 @@ def _references(plan: Plan, names: list[str]) -> Iterator[tuple[Where, str]]:
     used: list[tuple[Where, str | None]] = [
         *((("queries", i, "table"), query.table) for i, query in enumerate(plan.queries)),
         *((("smoke", i, "creates"), smoke.creates) for i, smoke in enumerate(plan.smoke)),
-        *((("load", "operations", i, "table"), one.table) for i, one in enumerate(plan.load.operations)),
+        *((("load", "operations", i, "table"), operation.table) for i, operation in enumerate(plan.load.operations)),
     ]
     for where, name in used:
         if name is not None and name not in names:
