@@ -34,9 +34,9 @@ def find_client(name: str, folder: Path | None = None) -> Path:
         PreconditionError: there is none; says where it was looked for.
     """
     looked = [folder] if folder else [*_system_folders(), *map(Path, os.get_exec_path())]
-    for one in looked:
-        if (one / name).is_file():
-            return one / name
+    for directory in looked:
+        if (directory / name).is_file():
+            return directory / name
     message = f"no {name} in {', '.join(map(str, looked))}; install PostgreSQL's client programs or set client_bin"
     raise PreconditionError(message)
 

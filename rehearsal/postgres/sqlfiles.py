@@ -61,7 +61,7 @@ def quote_options(options: Iterable[str]) -> Quoted:
     >>> quote_options(["fillfactor=70", "autovacuum_enabled=off"])
     "fillfactor = '70', autovacuum_enabled = 'off'"
     """
-    pairs = (one.partition("=") for one in options)
+    pairs = (option.partition("=") for option in options)
     return Quoted(", ".join(f"{name} = {quote_literal(value)}" for name, _, value in pairs))
 
 
