@@ -61,8 +61,8 @@ def write_manifest(folder: Path, database: str, changes: Sequence[Change]) -> Pa
     _check(changes)
     files = [_write_body(folder, change) for change in changes]
     listed = [
-        {"name": one.name, "file": file, "checksum": one.checksum, "transactional": one.transactional}
-        for one, file in zip(changes, files, strict=True)
+        {"name": change.name, "file": file, "checksum": change.checksum, "transactional": change.transactional}
+        for change, file in zip(changes, files, strict=True)
     ]
     path = folder / "manifest.json"
     path.write_text(json.dumps({"version": VERSION, "database": database, "changes": listed}, indent=2) + "\n")
@@ -80,7 +80,7 @@ def read_manifest(path: Path) -> tuple[str, tuple[Change, ...]]:
         if manifest["version"] != VERSION:
             message = f"manifest {path} is of version {manifest['version']}, not {VERSION}; render it again"
             raise SqlFileError(message)
-        return manifest["database"], tuple(_read_change(path.parent, one) for one in manifest["changes"])
+        return manifest["database"], tuple(_read_change(path.parent, entry) for entry in manifest["changes"])
     except (OSError, ValueError, KeyError) as exc:
         if isinstance(exc, SqlFileError):
             raise

@@ -71,7 +71,7 @@ class HostsResult:
     @property
     def changed(self) -> int:
         """Number of operations that changed something."""
-        return sum(one.changed for one in self.operations)
+        return sum(operation.changed for operation in self.operations)
 
     @property
     def ok(self) -> bool:
@@ -83,8 +83,8 @@ class HostsResult:
 
         None if every operation that it was to do went well.
         """
-        own = [one for one in self.operations if one.host == host]
-        if broken := next((one for one in own if not one.ok), None):
+        own = [operation for operation in self.operations if operation.host == host]
+        if broken := next((operation for operation in own if not operation.ok), None):
             return f"{_sentence(broken.name)} failed: {last_lines(broken.stderr)}"
         if own and host not in self.failed:
             return None
@@ -98,7 +98,7 @@ class HostsResult:
         """Why the run failed: host, operation and the last lines of its error."""
         if self.timed_out:
             return f"the phase {self.phase} took longer than its {self.seconds:.0f} s"
-        if broken := next((one for one in self.operations if not one.ok), None):
+        if broken := next((operation for operation in self.operations if not operation.ok), None):
             return f"{broken.host}: {_sentence(broken.name)} failed: {last_lines(broken.stderr)}"
         if self.failed:
             return f"no connection to {', '.join(self.failed)}, or no facts of it: {last_lines(self.log)}"
@@ -168,7 +168,7 @@ def try_pyinfra(
 def values_of(plan: Plan) -> dict[str, Any]:
     """Return what the host layer is told of a plan (`fleet/plans.py` reads the same from the plan's file)."""
     reads, writes = flag_names(plan)
-    tables = [one.name for one in plan.tables]
+    tables = [table.name for table in plan.tables]
     named = {"plan": plan.name, "strategy": plan.strategy, "tables": tables}
     return {**named, "flag_reads": reads, "flag_writes": writes}
 
@@ -274,12 +274,12 @@ def _wait(child: subprocess.Popen[bytes], lines: _Lines, deadline: float) -> int
 def _result(phase: str, returncode: int | None, seconds: float, lines: _Lines, log: str) -> HostsResult:
     expected = tuple(name for line in lines.of("expected") for name in line["hosts"])
     hosts = {line["host"]: line for line in lines.of("host")}
-    planned = [(name, one) for name, line in hosts.items() for one in line["ops"]]
+    planned = [(name, op) for name, line in hosts.items() for op in line["ops"]]
     operations = tuple(
-        OperationResult(one["host"], one["op"], one["ok"], one["changed"], one["seconds"], one["stderr"])
-        for one in lines.of("op")
+        OperationResult(line["host"], line["op"], line["ok"], line["changed"], line["seconds"], line["stderr"])
+        for line in lines.of("op")
     )
-    drift = ((name, one["op"]) for name, one in planned if one["would_change"] and not one["conditional"])
+    drift = ((name, op["op"]) for name, op in planned if op["would_change"] and not op["conditional"])
     return HostsResult(
         phase=phase,
         returncode=-1 if returncode is None else returncode,
@@ -288,7 +288,7 @@ def _result(phase: str, returncode: int | None, seconds: float, lines: _Lines, l
         failed=tuple(name for name in expected if name not in hosts or hosts[name]["failed"]),
         operations=operations,
         reports={line["host"]: line["values"] for line in lines.of("report")},
-        planned=tuple((name, one["op"]) for name, one in planned),
+        planned=tuple((name, op["op"]) for name, op in planned),
         would_change=tuple(drift),
         log=log,
         timed_out=returncode is None,

@@ -78,7 +78,7 @@ def stand_up(env: Environment, plan: Plan, run: Run) -> int:
     done = run_pyinfra(env.inventory, "hosts", plan=plan, run=run, timeout=1200)
     # A host with somebody's database in it is no fresh host, so it is not kept as one.
     fresh = done.reports.get(env.database_host, {}).get("databases") == []
-    if env.kind == "docker" and fresh and (done.changed or not all(one["snapshot"] for one in made["hosts"])):
+    if env.kind == "docker" and fresh and (done.changed or not all(host["snapshot"] for host in made["hosts"])):
         manage("snapshot")
         run.note("hosts: kept as they are now for `invoke hosts.reset`")
     return len(made["changed"]) + done.changed
