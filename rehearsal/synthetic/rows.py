@@ -88,7 +88,7 @@ def make_data(
 def check_distribution(conn: Connection, plan: Plan, *, scale: float = 1.0) -> list[MonthCount]:
     """Count the rows of each full month of the tables whose plan gives limits, which shrink with `scale`."""
     keys = {table.name: table.key for table in plan.tables}
-    limited = [one for one in plan.data.tables if one.month_min is not None or one.month_max is not None]
+    limited = [table for table in plan.data.tables if table.month_min is not None or table.month_max is not None]
     return [
         count for table in limited for count in _months(conn, table, keys[table.name], scale if table.scaled else 1.0)
     ]
@@ -209,7 +209,7 @@ def _read_source(conn: Connection, plan: Plan, table: DataTable, anchor: date) -
 
 def _read_ids(conn: Connection, plan: Plan, parent: str) -> tuple[int, int]:
     """Return the first id of a table and how many there are; they must have no gaps."""
-    declared = next((one for one in plan.data.tables if one.name == parent), None)
+    declared = next((table for table in plan.data.tables if table.name == parent), None)
     if declared is None:
         raise PlanError(f"data of {parent}: it is referred to, and [data] makes no rows of it; add it to data.tables")
     column = _sequence_column(declared)
