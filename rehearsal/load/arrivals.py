@@ -41,7 +41,7 @@ def merged(operations: Sequence[Operation], seed: str, rate: float = 1.0) -> Ite
 def edges(lower: datetime, upper: datetime) -> list[datetime]:
     """Return the instants where partitioning goes wrong first: month starts, the last moments before, middles.
 
-    >>> [str(one)[:19] for one in edges(datetime(2026, 1, 20, tzinfo=UTC), datetime(2026, 2, 10, tzinfo=UTC))]
+    >>> [str(moment)[:19] for moment in edges(datetime(2026, 1, 20, tzinfo=UTC), datetime(2026, 2, 10, tzinfo=UTC))]
     ['2026-01-31 23:59:59', '2026-02-01 00:00:00']
     """
     found: list[datetime] = []
@@ -49,7 +49,7 @@ def edges(lower: datetime, upper: datetime) -> list[datetime]:
     while month <= upper:
         found += [month - timedelta(milliseconds=1), month, month + timedelta(days=14, hours=12)]
         month = (month + timedelta(days=32)).replace(day=1)
-    return [one for one in found if lower <= one <= upper]
+    return [moment for moment in found if lower <= moment <= upper]
 
 
 class KeyChooser:
@@ -66,12 +66,12 @@ class KeyChooser:
     def draw(self, *, other_than: Key | None = None) -> Key:
         """Return a key, in the type of the column; never `other_than` if there is any other."""
         for _ in range(20):
-            key = self._one()
+            key = self._any_key()
             if key != other_than:
                 return key
-        return self._shifted(other_than) if other_than is not None else self._one()
+        return self._shifted(other_than) if other_than is not None else self._any_key()
 
-    def _one(self) -> Key:
+    def _any_key(self) -> Key:
         wanted = self._wanted
         if wanted.type == "number":
             return self._rng.randint(*wanted.numbers)

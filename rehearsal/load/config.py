@@ -81,6 +81,8 @@ def load_config(path: Path) -> LoadConfig:
         message = f"cannot read the configuration {path}: {exc.strerror}; it is written anew for each start"
         raise UsageError(message) from exc
     except ValidationError as exc:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in exc.errors(include_input=False))
+        wrong = "; ".join(
+            f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors(include_input=False)
+        )
         message = f"the configuration {path} is wrong: {wrong}"
         raise UsageError(message) from None

@@ -65,14 +65,14 @@ class LoadProcess:
     ) -> None:
         self._run = run
         self._segment = re.sub(r"[^A-Za-z0-9_.-]", "-", segment)
-        self._chosen = [one for one in plan.load.operations if operations is None or operations(one)]
+        self._chosen = [operation for operation in plan.load.operations if operations is None or operations(operation)]
         _require_sound(self._chosen, plan, env)
         self._config = LoadConfig(
             run=run.name,
             segment=self._segment,
             folder=ledger_folder(run),
             conninfo={name: value for name, value in env.app_database.conninfo().items() if value is not None},
-            servers=[Server(name=one.name, url=one.url) for one in env.app_servers],
+            servers=[Server(name=server.name, url=server.url) for server in env.app_servers],
             operations=self._chosen,
             keys=dict(keys) if keys is not None else read_key_ranges(env.database, plan),
             connections=plan.load.connections,
@@ -225,14 +225,19 @@ def _require_sound(operations: list[Operation], plan: Plan, env: Environment) ->
         message = f"plan {plan.name} has no operation for this load; add [[load.operations]]"
         raise UsageError(message)
     planned = {table.name: table for table in plan.tables}
-    for one in operations:
-        needed = one.sql if one.via == "sql" else one.path
+    for operation in operations:
+        needed = operation.sql if operation.via == "sql" else operation.path
         if not needed:
-            message = f"operation {one.name} of plan {plan.name} has no {'sql' if one.via == 'sql' else 'path'}"
+            message = (
+                f"operation {operation.name} of plan {plan.name} has no {'sql' if operation.via == 'sql' else 'path'}"
+            )
             raise UsageError(message)
-        if one.action != "read" and (one.table not in planned or planned[one.table].marker is None):
-            message = f"operation {one.name} writes {one.table}, which is no table of plan {plan.name} with a marker"
+        if operation.action != "read" and (operation.table not in planned or planned[operation.table].marker is None):
+            message = (
+                f"operation {operation.name} writes {operation.table}, which is no table of plan {plan.name} "
+                "with a marker"
+            )
             raise UsageError(message)
-        if one.via == "http" and not env.app_servers:
-            message = f"operation {one.name} goes by HTTP, and environment {env.name} has no app servers"
+        if operation.via == "http" and not env.app_servers:
+            message = f"operation {operation.name} goes by HTTP, and environment {env.name} has no app servers"
             raise UsageError(message)

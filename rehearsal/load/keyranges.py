@@ -37,7 +37,7 @@ def read_key_ranges(database: Database, plan: Plan, files: SqlFiles | None = Non
 
 def _key_range(conn: Connection, files: SqlFiles, spec: TableSpec) -> KeyRange:
     table = Catalog(conn, files).find(split_name(spec.name))
-    if table is None or all(one.name != spec.key for one in table.columns):
+    if table is None or all(column.name != spec.key for column in table.columns):
         message = f"table {spec.name} with column {spec.key} is not there; the load needs it before it starts"
         raise PreconditionError(message)
     key = read_key(conn, files, table, spec)
@@ -65,7 +65,7 @@ def _others(conn: Connection, table: Table, key: Key) -> KeyRange:
         least, newest = read_key_range(conn, table.name, key.name, is_time=False)
         return KeyRange(type="number", numbers=(least or 0, newest or 0))
     if key.spec.method == "list":
-        choices = [one for group in spell_values(conn, key).values() for one in group]
+        choices = [value for group in spell_values(conn, key).values() for value in group]
         return KeyRange(type="choice", choices=tuple(choices))
     query = sql.SQL("select distinct k::text from (select {} as k from {} limit 10000) as q order by 1 limit 200")
     found = conn.execute(query.format(sql.Identifier(key.name), sql.Identifier(*table.name))).fetchall()

@@ -117,7 +117,7 @@ class _Tally:
             self.longest_s, self.longest = until - wait.started, wait.what
 
     def report(self) -> PhaseVictims:
-        worst = sorted(self.blockers.items(), key=lambda one: -one[1])[:20]
+        worst = sorted(self.blockers.items(), key=lambda item: -item[1])[:20]
         blockers = {name: round(seconds, 3) for name, seconds in worst}
         longest_ms = round(self.longest_s * 1e3, 1)
         return PhaseVictims(round(self.blocked_s, 3), self.waits, longest_ms, self.max_queue, self.longest, blockers)
@@ -244,8 +244,8 @@ class VictimSampler:
             self._add(tally, wait, now)
         for gone in self._waits.values():
             self._add(tally, gone, now)
-        for one in (tally, self._total):
-            one.max_queue = max(one.max_queue, len(rows))
+        for sums in (tally, self._total):
+            sums.max_queue = max(sums.max_queue, len(rows))
         self._waits = seen
 
     def _add(self, tally: _Tally, wait: _Wait, now: float) -> None:

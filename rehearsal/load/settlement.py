@@ -89,16 +89,18 @@ class Settlement:
     @property
     def lost(self) -> int:
         """Acknowledged writes that are not there, over all relations."""
-        return self.missing + sum(one.lost for one in self.relations)
+        return self.missing + sum(relation.lost for relation in self.relations)
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing is lost, double or unexplained in any relation."""
-        return not self.missing and all(one.is_clean for one in self.relations)
+        return not self.missing and all(relation.is_clean for relation in self.relations)
 
     def short_of(self, minimum: int, plan: Plan) -> tuple[str, ...]:
         """Name the actions of the plan's load with fewer acknowledged writes than `minimum`: no witness, no GO."""
-        wanted = sorted({(one.table, one.action) for one in plan.load.operations if one.action != "read"})
+        wanted = sorted(
+            {(operation.table, operation.action) for operation in plan.load.operations if operation.action != "read"}
+        )
         counts = {(table, action): self.acknowledged.get(table, {}).get(action, 0) for table, action in wanted}
         return tuple(
             f"{table} {action}: {count} of {minimum}" for (table, action), count in counts.items() if count < minimum
@@ -171,7 +173,7 @@ def _settle_unknown(conn: Connection, writes: Sequence[Write]) -> tuple[set[Uid]
     """Return the writes of unknown end that were committed, and those that were not, before any snapshot is taken."""
     committed: set[Uid] = set()
     refuted: set[Uid] = set()
-    if not (open_ := [one for one in writes if one.xid is not None and one.outcome in (None, "unknown")]):
+    if not (open_ := [write for write in writes if write.xid is not None and write.outcome in (None, "unknown")]):
         return committed, refuted
     since = _serving_since(conn)
     for write in open_:
@@ -248,7 +250,7 @@ def _read_relation(
 def _of_table(
     subjects: Mapping[int, tuple[list[Write], Allowed]], table: str
 ) -> dict[int, tuple[list[Write], Allowed]]:
-    return {number: one for number, one in subjects.items() if one[0][0].table == table}
+    return {number: subject for number, subject in subjects.items() if subject[0][0].table == table}
 
 
 @dataclass(slots=True)
@@ -277,18 +279,18 @@ def _compare(
     for text in strange:
         findings.add("foreign", {"marker": text})
     for number in rows.keys() - subjects.keys():
-        findings.add("foreign", {"subject": number, "rows": [asdict(one) for one in rows[number]]})
+        findings.add("foreign", {"subject": number, "rows": [asdict(state) for state in rows[number]]})
     for number, (writes, allowed) in subjects.items():
         there = rows.get(number, ())
         kind = _judge(writes, allowed, there)
         if kind:
             findings.add(
-                kind, {**_example(allowed.base or writes[-1], allowed), "rows": [asdict(one) for one in there]}
+                kind, {**_example(allowed.base or writes[-1], allowed), "rows": [asdict(state) for state in there]}
             )
         elif allowed.base is not None:
             verified[allowed.base.action] += 1
     counted = {kind: findings.counts[kind] for kind in (*LOSSES, "duplicates", "foreign")}
-    total = sum(len(one) for one in rows.values()) + len(strange)
+    total = sum(len(states) for states in rows.values()) + len(strange)
     return RelationSettlement(table, relation, total, len(subjects), counted, dict(verified), findings.examples)
 
 
@@ -307,10 +309,10 @@ def _judge(writes: Sequence[Write], allowed: Allowed, rows: Sequence[State]) -> 
 def _judge_row(writes: Sequence[Write], allowed: Allowed, there: State) -> str:
     """Return what is wrong with a row that is there and must not be, or not like this."""
     base = allowed.base
-    sent = {one.version for one in writes if not one.is_void}
+    sent = {write.version for write in writes if not write.is_void}
     if base is None or there.version not in sent:
         return "foreign"
-    if there.version in {one.version for one in allowed.states if one}:
+    if there.version in {state.version for state in allowed.states if state}:
         return "lost_moves"  # the right write, under the wrong key
     if base.action == "delete":
         return "lost_deletes"
@@ -318,7 +320,7 @@ def _judge_row(writes: Sequence[Write], allowed: Allowed, there: State) -> str:
 
 
 def _example(write: Write, allowed: Allowed | None) -> dict[str, Any]:
-    states = [] if allowed is None else [asdict(one) if one else None for one in allowed.states]
+    states = [] if allowed is None else [asdict(state) if state else None for state in allowed.states]
     return {
         "subject": write.subject,
         "id": write.id,

@@ -135,28 +135,30 @@ def summarize_files(
 ) -> LoadSummary:
     """Summarize some generators' files; without an end, each must have come to its end to be honest."""
     files = [lines for path in paths if (lines := _read(path)) and segment in (None, lines[0]["segment"])]
-    lines = [line for one in files for line in one]
+    lines = [line for file in files for line in file]
     window = (start if start is not None else 0.0, end if end is not None else float("inf"))
     seconds = [
-        one for one in lines if one["t"] == "second" and window[0] <= one["second"] + 1 and one["second"] < window[1]
+        line
+        for line in lines
+        if line["t"] == "second" and window[0] <= line["second"] + 1 and line["second"] < window[1]
     ]
-    paces = [one for one in lines if one["t"] == "pace" and window[0] <= one["at"] <= window[1] + 1]
-    stalls = [one for one in lines if one["t"] == "stall"]
-    several = [one for one in stalls if one.get("missed", 0) >= SEVERAL]
-    failures = [one for one in stalls if one.get("failed", 0) >= SEVERAL]
+    paces = [line for line in lines if line["t"] == "pace" and window[0] <= line["at"] <= window[1] + 1]
+    stalls = [line for line in lines if line["t"] == "stall"]
+    several = [stall for stall in stalls if stall.get("missed", 0) >= SEVERAL]
+    failures = [stall for stall in stalls if stall.get("failed", 0) >= SEVERAL]
     longest = _longest_of(stalls, window)
-    achieved = sum(one[name] for one in seconds for name in ("ok", "failed", "unknown", "skipped"))
-    offered = sum(one["offered"] for one in seconds)
+    achieved = sum(second[name] for second in seconds for name in ("ok", "failed", "unknown", "skipped"))
+    offered = sum(second["offered"] for second in seconds)
     lag, cpu = _pace(paces)
     reasons = [*_dishonesty(offered, achieved, lag, cpu)]
     reasons += [] if end is not None else _unended(files)
     return LoadSummary(
-        start=max(window[0], min((one["second"] for one in seconds), default=window[0])),
-        end=min(window[1], max((one["second"] + 1 for one in seconds), default=window[1])),
-        writes=_tally(one for one in seconds if one["action"] != "read").summary(longest.get("writes", 0.0)),
-        reads=_tally(one for one in seconds if one["action"] == "read").summary(longest.get("reads", 0.0)),
+        start=max(window[0], min((second["second"] for second in seconds), default=window[0])),
+        end=min(window[1], max((second["second"] + 1 for second in seconds), default=window[1])),
+        writes=_tally(second for second in seconds if second["action"] != "read").summary(longest.get("writes", 0.0)),
+        reads=_tally(second for second in seconds if second["action"] == "read").summary(longest.get("reads", 0.0)),
         operations=_grouped(seconds, "op", longest),
-        servers=_grouped([one for one in seconds if one["server"]], "server", longest),
+        servers=_grouped([second for second in seconds if second["server"]], "server", longest),
         phases=_phases(seconds, stalls, files, window),
         stalls=longest,
         several=_longest_of(several, window),
@@ -185,22 +187,22 @@ def _tally(seconds: Iterable[dict[str, Any]]) -> _Tally:
 
 def _grouped(seconds: list[dict[str, Any]], name: str, stalls: dict[str, float]) -> dict[str, ClassSummary]:
     return {
-        value: _tally(one for one in seconds if one[name] == value).summary(stalls.get(f"{name} {value}", 0.0))
-        for value in sorted({one[name] for one in seconds})
+        value: _tally(second for second in seconds if second[name] == value).summary(stalls.get(f"{name} {value}", 0.0))
+        for value in sorted({second[name] for second in seconds})
     }
 
 
 def _tracks(seconds: list[dict[str, Any]]) -> Iterator[Track]:
     tallies: dict[tuple[str, str, str, str, str | None], _Tally] = {}
-    for one in seconds:
-        key = (one["phase"], one["op"], one["action"], one["via"], one["server"])
-        tallies.setdefault(key, _Tally()).add(one)
+    for second in seconds:
+        key = (second["phase"], second["op"], second["action"], second["via"], second["server"])
+        tallies.setdefault(key, _Tally()).add(second)
     for (phase, op, action, via, server), tally in tallies.items():
         yield Track(phase, op, action, via, server, tally.summary(0.0))
 
 
 def _longest_of(stalls: list[dict[str, Any]], window: tuple[float, float]) -> dict[str, float]:
-    return {track: _longest(stalls, track, [window]) for track in sorted({one["track"] for one in stalls})}
+    return {track: _longest(stalls, track, [window]) for track in sorted({stall["track"] for stall in stalls})}
 
 
 def _phases(
@@ -211,9 +213,9 @@ def _phases(
 ) -> dict[str, ClassSummary]:
     spans = list(_spans(files))
     found: dict[str, ClassSummary] = {}
-    for phase in dict.fromkeys(one["phase"] for one in seconds):
+    for phase in dict.fromkeys(second["phase"] for second in seconds):
         own = [(max(low, window[0]), min(high, window[1])) for name, low, high in spans if name == phase]
-        writes = _tally(one for one in seconds if one["phase"] == phase and one["action"] != "read")
+        writes = _tally(second for second in seconds if second["phase"] == phase and second["action"] != "read")
         found[phase] = writes.summary(_longest(stalls, "writes", own))
     return found
 
@@ -221,7 +223,7 @@ def _phases(
 def _spans(files: list[list[dict[str, Any]]]) -> Iterator[tuple[str, float, float]]:
     """Yield phase, start and end of each mark; a phase lasts until the next mark of the same generator."""
     for lines in files:
-        marks = [("", 0.0), *((one["phase"], one["at"]) for one in lines if one["t"] == "mark"), ("", float("inf"))]
+        marks = [("", 0.0), *((line["phase"], line["at"]) for line in lines if line["t"] == "mark"), ("", float("inf"))]
         for (phase, low), (_, high) in pairwise(marks):
             yield phase, low, high
 
@@ -229,9 +231,9 @@ def _spans(files: list[list[dict[str, Any]]]) -> Iterator[tuple[str, float, floa
 def _longest(stalls: list[dict[str, Any]], track: str, windows: Sequence[tuple[float, float]]) -> float:
     """Return the longest part of a stall within one of the windows, in ms."""
     parts = (
-        min(one["end"], high) - max(one["start"], low)
-        for one in stalls
-        if one["track"] == track
+        min(stall["end"], high) - max(stall["start"], low)
+        for stall in stalls
+        if stall["track"] == track
         for low, high in windows
     )
     return round(max(0.0, max(parts, default=0.0)) * 1e3, 3)
@@ -239,9 +241,9 @@ def _longest(stalls: list[dict[str, Any]], track: str, windows: Sequence[tuple[f
 
 def _pace(paces: list[dict[str, Any]]) -> tuple[float, float]:
     lag = Histogram()
-    for one in paces:
-        lag.merge(one["lag_counts"], one["lag_max_us"])
-    shares = [one["cpu"] for one in paces if "cpu" in one]
+    for pace in paces:
+        lag.merge(pace["lag_counts"], pace["lag_max_us"])
+    shares = [pace["cpu"] for pace in paces if "cpu" in pace]
     return lag.quantile_ms(0.99), round(sum(shares) / len(shares), 3) if shares else 0.0
 
 
@@ -259,7 +261,7 @@ def _dishonesty(offered: int, achieved: int, lag_ms: float, cpu: float) -> Itera
 
 def _unended(files: list[list[dict[str, Any]]]) -> list[str]:
     return [
-        f"the generator of segment {one[0]['segment']} did not come to its end"
-        for one in files
-        if one[-1]["t"] != "end"
+        f"the generator of segment {lines[0]['segment']} did not come to its end"
+        for lines in files
+        if lines[-1]["t"] != "end"
     ]

@@ -64,7 +64,7 @@ def error_problems(
     summary: LoadSummary, limits: GateLimits, operations: Sequence[Operation], rate: float = 1.0
 ) -> list[Problem]:
     """Return the kinds that fail too often or were not seen, the worst first."""
-    kinds, limit = {one.name: one for one in operations}, limits.max_error_rate
+    kinds, limit = {operation.name: operation for operation in operations}, limits.max_error_rate
     found = list(_never(summary, operations, rate))
     for split in (False, True):
 
@@ -76,8 +76,8 @@ def error_problems(
 
         found += _over(summary.tracks, name, limit)
         found += _over(summary.tracks, in_phase, max(limit, MOST_IN_A_PHASE))
-    named = {one.track: one for one in sorted(found, key=lambda one: one.weight)}
-    return sorted(named.values(), key=lambda one: (one.passed is not False, -one.weight))
+    named = {problem.track: problem for problem in sorted(found, key=lambda problem: problem.weight)}
+    return sorted(named.values(), key=lambda problem: (problem.passed is not False, -problem.weight))
 
 
 def stall_problems(summary: LoadSummary, limits: GateLimits, operations: Sequence[Operation]) -> list[Problem]:
@@ -96,15 +96,15 @@ def stalls(summary: LoadSummary, operations: Sequence[Operation]) -> list[tuple[
     followed by a long time in which nobody asks. At one server of several they must have failed: those that only
     waited while it restarted are told by their latency.
     """
-    kinds = {one.name: one for one in operations}
+    kinds = {operation.name: operation for operation in operations}
     found: dict[str, float] = {}
     for op in kinds:
         found[_name(op, kinds)] = summary.several.get(f"op {op}", 0.0)
-        for server in {one.server for one in summary.tracks if one.op == op and one.server}:
+        for server in {track.server for track in summary.tracks if track.op == op and track.server}:
             found[_name(op, kinds, server)] = summary.failures.get(f"op {op} on {server}", 0.0)
     # Last, so that of equal ones the kind is named before the group that it is in.
     found |= {"writes": summary.stall_ms, "reads": summary.several.get("reads", 0.0)}
-    return sorted(found.items(), key=lambda one: -one[1])
+    return sorted(found.items(), key=lambda item: -item[1])
 
 
 def _name(op: str, kinds: Mapping[str, Operation], server: str | None = None) -> str:
@@ -115,35 +115,37 @@ def _name(op: str, kinds: Mapping[str, Operation], server: str | None = None) ->
 
 def _never(summary: LoadSummary, operations: Sequence[Operation], rate: float) -> Iterator[Problem]:
     """Yield kinds without a single success: those that failed each time, and those that were never sent."""
-    kinds = {one.name: one for one in operations}
+    kinds = {operation.name: operation for operation in operations}
     seconds = max(0.0, summary.end - summary.start)
-    for one in operations:
-        felt = summary.operations.get(one.name)
+    for operation in operations:
+        felt = summary.operations.get(operation.name)
         tried = _attempted(felt) if felt else 0
-        expected = one.rate * rate * seconds
+        expected = operation.rate * rate * seconds
         if felt and tried and not felt.ok:
             errors = _told(Counter(felt.errors))
             yield Problem(
-                _name(one.name, kinds),
+                _name(operation.name, kinds),
                 passed=False if tried > 1 else None,
                 text=f"none of {tried} acknowledged{errors}",
                 weight=2.0,
             )
         elif not tried and expected >= EXPECTED:
-            yield Problem(_name(one.name, kinds), passed=None, text=f"never sent, due {expected:.0f} times", weight=0.0)
+            yield Problem(
+                _name(operation.name, kinds), passed=None, text=f"never sent, due {expected:.0f} times", weight=0.0
+            )
 
 
 def _over(tracks: Iterable[Track], name: Callable[[Track], str], limit: float) -> Iterator[Problem]:
     """Yield groups of tracks, by their name, whose errors are over the limit."""
     attempted: Counter[str] = Counter()
     errors: dict[str, Counter[str]] = {}
-    for one in tracks:
-        attempted[name(one)] += _attempted(one.felt)
-        errors.setdefault(name(one), Counter()).update(_counted(one))
-    for track, wrong in errors.items():
-        failed, tried = wrong.total(), attempted[track]
+    for track in tracks:
+        attempted[name(track)] += _attempted(track.felt)
+        errors.setdefault(name(track), Counter()).update(_counted(track))
+    for label, wrong in errors.items():
+        failed, tried = wrong.total(), attempted[label]
         if most_errors_fail(failed, tried, limit):
-            yield Problem(track, passed=False, text=f"{failed} of {tried} failed{_told(wrong)}", weight=failed / tried)
+            yield Problem(label, passed=False, text=f"{failed} of {tried} failed{_told(wrong)}", weight=failed / tried)
 
 
 def _counted(track: Track) -> dict[str, int]:
