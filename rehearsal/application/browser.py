@@ -125,7 +125,7 @@ def _console_error(event: dict[str, Any]) -> str | None:
             details = params["exceptionDetails"]
             return str(details.get("exception", {}).get("description") or details["text"])
         case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert"):
-            return " ".join(str(one.get("value", one.get("description", ""))) for one in params["args"])
+            return " ".join(str(argument.get("value", argument.get("description", ""))) for argument in params["args"])
         case "Log.entryAdded" if params["entry"]["level"] == "error":
             return f"{params['entry']['text']} {params['entry'].get('url', '')}".strip()
         case _:

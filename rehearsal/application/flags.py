@@ -60,7 +60,7 @@ class ServerFlags:
     @property
     def unwished(self) -> bool:
         """Whether file or process is seen to differ from what the inventory wants."""
-        return self.wish is not None and any(one not in (None, self.wish) for one in (self.file, self.process))
+        return self.wish is not None and any(routing not in (None, self.wish) for routing in (self.file, self.process))
 
 
 def show_flags(env: Environment, plan: Plan, servers: Sequence[AppServer] | None = None) -> list[ServerFlags]:
@@ -73,7 +73,7 @@ def show_flags(env: Environment, plan: Plan, servers: Sequence[AppServer] | None
         return []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         processes = pool.map(read_routing, chosen)  # asked while pyinfra starts
-        names = [one.name for one in chosen]
+        names = [server.name for server in chosen]
         result = try_pyinfra(env.inventory, "flags-show", plan=plan, limit=names, all_or_none=False)
     return flags_seen(chosen, list(processes), result, plan)
 
@@ -93,15 +93,15 @@ def flags_seen(
     servers: Sequence[AppServer], processes: Sequence[tuple[Routing | None, str]], result: HostsResult, plan: Plan
 ) -> list[ServerFlags]:
     """Put together what the processes say and what a run of pyinfra reported of the files."""
-    return [_server_flags(one, process, result, plan) for one, process in zip(servers, processes, strict=True)]
+    return [_server_flags(server, process, result, plan) for server, process in zip(servers, processes, strict=True)]
 
 
 def disagreements(servers: Sequence[ServerFlags]) -> list[str]:
     """Say where file, process, inventory and fleet are seen to disagree; what was not seen is no disagreement."""
-    found = [f"{one.server}: the file says {one.file}, the process runs with {one.process}"
-             for one in servers if one.drift]  # fmt: skip
-    found += [f"{one.server}: the inventory wants {one.wish}" for one in servers if one.unwished]
-    seen = {one.process: one.server for one in reversed(servers) if one.process}
+    found = [f"{flags.server}: the file says {flags.file}, the process runs with {flags.process}"
+             for flags in servers if flags.drift]  # fmt: skip
+    found += [f"{flags.server}: the inventory wants {flags.wish}" for flags in servers if flags.unwished]
+    seen = {flags.process: flags.server for flags in reversed(servers) if flags.process}
     if len(seen) > 1:
         parts = "; ".join(f"{routing} as {server}" for routing, server in reversed(seen.items()))
         found.append(f"the fleet disagrees: some servers run with {parts}")

@@ -32,7 +32,7 @@ def look(url: str, wanted: tuple[str, ...] = RULES) -> Watch:
             groups = _data(client, "/api/v1/rules")["groups"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
         return Watch(None, f"Prometheus at {url} cannot be asked: {type(exc).__name__}: {exc}")
-    targets = tuple((one["labels"]["job"], one["labels"]["instance"], one["health"]) for one in active)
+    targets = tuple((target["labels"]["job"], target["labels"]["instance"], target["health"]) for target in active)
     rules = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     problems = [f"{job} {instance} is {health}" for job, instance, health in targets if health != "up"]
     problems += [f"rule {name} is {rules.get(name, 'missing')}" for name in wanted if rules.get(name) != "ok"]

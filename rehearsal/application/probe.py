@@ -62,7 +62,7 @@ def run_hook(server: AppServer, key: str) -> str | None:
     hook = server.data.get(key)
     if not hook:
         return None
-    words = shlex.split(hook) if isinstance(hook, str) else [str(one) for one in hook]
+    words = shlex.split(hook) if isinstance(hook, str) else [str(word) for word in hook]
     values = {"server": str(server.data.get("app_server") or server.name), "url": server.url, "host": server.name}
     argv = [_filled(word, values) for word in words]
     try:
@@ -91,8 +91,8 @@ def probe(plan: Plan, servers: Sequence[AppServer]) -> dict[str, Rate]:
 
 def total(rates: Sequence[Rate]) -> Rate:
     """Return the rate of several servers together."""
-    first = next((one.first for one in rates if one.first), "")
-    return Rate(sum(one.sent for one in rates), sum(one.failed for one in rates), first)
+    first = next((rate.first for rate in rates if rate.first), "")
+    return Rate(sum(rate.sent for rate in rates), sum(rate.failed for rate in rates), first)
 
 
 def _filled(word: str, values: dict[str, str]) -> str:
@@ -105,7 +105,7 @@ def _reading(plan: Plan) -> list[tuple[str, int]]:
     """Return path and status of the requests that only read and need no earlier answer; health, if there are none."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {"marker": "probe", "now": now.isoformat(), "today": now.date().isoformat()}
-    found = [(path, one.status) for one in plan.smoke if one.method == "GET" and (path := _path(one, values))]
+    found = [(path, smoke.status) for smoke in plan.smoke if smoke.method == "GET" and (path := _path(smoke, values))]
     return found or [("/health", 200)]
 
 

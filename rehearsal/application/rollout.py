@@ -59,13 +59,13 @@ class Rollout:
         return [part for part in parts if part]
 
     def _chosen(self, servers: Sequence[AppServer]) -> list[AppServer]:
-        names = {one.name: (one.name, str(one.data.get("app_server") or one.name)) for one in servers}
+        names = {server.name: (server.name, str(server.data.get("app_server") or server.name)) for server in servers}
         for pattern in self.limit:
             if not any(fnmatch.fnmatch(name, pattern) for both in names.values() for name in both):
                 message = f"--limit {pattern}: no app server of that name; there are {', '.join(names) or 'none'}"
                 raise UsageError(message)
         wanted = self.limit or ("*",)
-        return [one for one in servers if any(fnmatch.fnmatch(n, w) for n in names[one.name] for w in wanted)]
+        return [server for server in servers if any(fnmatch.fnmatch(n, w) for n in names[server.name] for w in wanted)]
 
     def _size(self, servers: int) -> int:
         match = re.fullmatch(r"(\d+)(%?)", self.batch.strip())
@@ -110,7 +110,7 @@ class FlipResult:
     @property
     def reverted(self) -> bool | None:
         """Whether everything that was touched is back as it was; None if the flip went well."""
-        return None if self.ok else all(one.reverted is not False for one in self.servers)
+        return None if self.ok else all(flip.reverted is not False for flip in self.servers)
 
 
 def set_flags(
@@ -139,23 +139,23 @@ def set_flags(
     way = _Way(env, plan, run, rollout.timeout_s, wanted)
     first = way.look_and_turn(batches[0]) if len(batches) == 1 else []
     if not first:
-        way.look([one for batch in batches for one in batch])
+        way.look([server for batch in batches for server in batch])
     done: list[ServerFlip] = []
     for number, batch in enumerate(batches, start=1):
         flips = first or way.turn(batch, way.before, wanted, number)
         done += flips
-        for one in flips:
-            way.tell(one, way.wanted)
-        failed = next((f"{one.server}: {one.error}" for one in flips if one.error), None)
+        for flip in flips:
+            way.tell(flip, way.wanted)
+        failed = next((f"{flip.server}: {flip.error}" for flip in flips if flip.error), None)
         if failed := failed or way.errs(batches[:number], flips):
-            rest = tuple(one.name for later in batches[number:] for one in later)
+            rest = tuple(server.name for later in batches[number:] for server in later)
             return FlipResult(way.wanted, _revert(way, batches[:number], done), failed, rest)
     return FlipResult(way.wanted, tuple(done))
 
 
 def _require_seen(env: Environment, before: list[ServerFlags]) -> None:
     require_servers(env)
-    if blind := [one for one in before if one.file is None]:
+    if blind := [flags for flags in before if flags.file is None]:
         more = f" (and of {len(blind) - 1} more)" if len(blind) > 1 else ""
         problem = blind[0].problem or "its env file has none"
         message = (
@@ -185,8 +185,8 @@ class _Way:
         """
         before = show_flags(self.env, self.plan, servers)
         _require_seen(self.env, before)
-        self.before = {one.server: one for one in before}
-        changes = any(not one.file == one.process == self.wanted for one in before)
+        self.before = {flags.server: flags for flags in before}
+        changes = any(not flags.file == flags.process == self.wanted for flags in before)
         self.rates = probe(self.plan, servers) if changes else {}
 
     def look_and_turn(self, servers: Sequence[AppServer]) -> list[ServerFlip]:
@@ -196,16 +196,16 @@ class _Way:
         between the two, or answers with the wanted flags already, or cannot be seen.
         """
         processes = _at_once(read_routing, servers)
-        hooked = any(one.data.get("app_drain") for one in servers)
+        hooked = any(server.data.get("app_drain") for server in servers)
         if hooked or any(routing in (None, self.wanted) for routing, _ in processes):
             return []
         self.rates = probe(self.plan, servers)
         asked = self._ask_hosts(servers, servers, self.wanted, look=True)
         before = flags_seen(servers, processes, asked, self.plan)
         # That run touches nobody before it has reported readable flags of every server.
-        if any(one.file is None or one.problem for one in before):
+        if any(flags.file is None or flags.problem for flags in before):
             return []
-        self.before = {one.server: one for one in before}
+        self.before = {flags.server: flags for flags in before}
         return self.turn(servers, self.before, self.wanted, 1, asked)
 
     def turn(
@@ -221,25 +221,25 @@ class _Way:
         `asked` is what the hosts answered if they were asked to change and restart already.
         """
         started = time.monotonic()
-        todo = [one for one in servers if not known[one.name].file == known[one.name].process == wanted]
+        todo = [server for server in servers if not known[server.name].file == known[server.name].process == wanted]
         drained = _hooks(todo, "app_drain")
         changed = [] if drained else todo
         restarted, errors = self._change(changed, known, wanted, asked)
         errors |= drained
         # Those that need nothing too: the flip before this one may have been killed before it put them back.
-        errors |= _hooks([one for one in servers if one.name not in errors], "app_undrain")
+        errors |= _hooks([server for server in servers if server.name not in errors], "app_undrain")
         seconds = time.monotonic() - started + (asked.seconds if asked else 0.0)
         return [
             ServerFlip(
-                one.name,
-                self.before[one.name],
-                self._after(one, wanted, errors) if one in changed else known[one.name],
-                one.name in restarted,
-                seconds if one in todo else 0.0,
-                errors.get(one.name),
+                server.name,
+                self.before[server.name],
+                self._after(server, wanted, errors) if server in changed else known[server.name],
+                server.name in restarted,
+                seconds if server in todo else 0.0,
+                errors.get(server.name),
                 batch=batch,
             )
-            for one in servers
+            for server in servers
         ]
 
     def _change(
@@ -252,18 +252,23 @@ class _Way:
         """Change flags and restart, and ask each server's health; return who was restarted, and what went wrong."""
         if not todo:
             return set(), {}
-        stale = [one for one in todo if known[one.name].process != wanted]
+        stale = [server for server in todo if known[server.name].process != wanted]
         result = asked or self._ask_hosts(todo, stale, wanted)
-        errors = {one.name: problem for one in todo if (problem := result.problem_of(one.name))}
-        errors |= self._unhealthy([one for one in todo if one.name not in errors], wanted)
-        return {one.host for one in result.operations if one.changed}, errors
+        errors = {server.name: problem for server in todo if (problem := result.problem_of(server.name))}
+        errors |= self._unhealthy([server for server in todo if server.name not in errors], wanted)
+        return {operation.host for operation in result.operations if operation.changed}, errors
 
     def _ask_hosts(
         self, servers: Sequence[AppServer], stale: Sequence[AppServer], wanted: Routing, *, look: bool = False
     ) -> HostsResult:
         """Have flags written and apps restarted; with `look`, only if the flags of every server could be read."""
-        values = {"reads": wanted.reads, "writes": wanted.writes, "restart": [one.name for one in stale], "look": look}
-        names = [one.name for one in servers]
+        values = {
+            "reads": wanted.reads,
+            "writes": wanted.writes,
+            "restart": [server.name for server in stale],
+            "look": look,
+        }
+        names = [server.name for server in servers]
         # Where all were looked at before, one that is gone since must not keep the run from saying what became of the
         # others; where this run looks, one that cannot be seen must.
         return try_pyinfra(
@@ -272,10 +277,10 @@ class _Way:
 
     def _unhealthy(self, servers: Sequence[AppServer], wanted: Routing) -> dict[str, str]:
         deadline, stop = time.monotonic() + self.timeout_s, threading.Event()
-        answers = _at_once(lambda one: await_routing(one, wanted, deadline, stop), servers, stop)
+        answers = _at_once(lambda server: await_routing(server, wanted, deadline, stop), servers, stop)
         return {
-            one.name: f"not healthy within {self.timeout_s:.0f} s: {problem}; {where_to_look(one)}"
-            for one, (routing, problem) in zip(servers, answers, strict=True)
+            server.name: f"not healthy within {self.timeout_s:.0f} s: {problem}; {where_to_look(server)}"
+            for server, (routing, problem) in zip(servers, answers, strict=True)
             if routing != wanted
         }
 
@@ -287,10 +292,13 @@ class _Way:
 
     def errs(self, batches: Sequence[Sequence[AppServer]], flips: Sequence[ServerFlip]) -> str | None:
         """Say so if the flipped servers err more often than the plan allows, and more often than before the flip."""
-        if not any(one.restarted for one in flips):
+        if not any(flip.restarted for flip in flips):
             return None
-        flipped = [one for batch in batches for one in batch]
-        now, was = total(list(probe(self.plan, flipped).values())), total([self.rates[one.name] for one in flipped])
+        flipped = [server for batch in batches for server in batch]
+        now, was = (
+            total(list(probe(self.plan, flipped).values())),
+            total([self.rates[server.name] for server in flipped]),
+        )
         if now.share <= max(self.plan.gates.max_error_rate, was.share):
             return None
         return f"error rate after batch {flips[0].batch}: {now}; before the rollout {was}"
@@ -314,8 +322,11 @@ class _Way:
 
 def _revert(way: _Way, batches: list[list[AppServer]], done: list[ServerFlip]) -> tuple[ServerFlip, ...]:
     """Put the flags back that each touched server had, the last batch first; what has them still is left alone."""
-    flips = {one.server: one for one in done}
-    now = {one.server: one for one in show_flags(way.env, way.plan, [one for batch in batches for one in batch])}
+    flips = {flip.server: flip for flip in done}
+    now = {
+        flags.server: flags
+        for flags in show_flags(way.env, way.plan, [server for batch in batches for server in batch])
+    }
     for batch in reversed(batches):
         for part, wanted in _parts(way, batch, flips):
             for back in way.turn(part, now, wanted, flips[part[0].name].batch):
@@ -328,12 +339,12 @@ def _parts(
     way: _Way, batch: Sequence[AppServer], flips: dict[str, ServerFlip]
 ) -> Iterable[tuple[list[AppServer], Routing]]:
     """Split a batch into what goes back together: the same flags; a server that failed by itself."""
-    files = {one.name: way.before[one.name].file for one in batch if not _needs_nothing(way, one)}
+    files = {server.name: way.before[server.name].file for server in batch if not _needs_nothing(way, server)}
     for wanted in dict.fromkeys(file for file in files.values() if file):
-        same = [one for one in batch if files.get(one.name) == wanted]
-        if good := [one for one in same if not flips[one.name].error]:
+        same = [server for server in batch if files.get(server.name) == wanted]
+        if good := [server for server in same if not flips[server.name].error]:
             yield good, wanted
-        yield from (([one], wanted) for one in same if flips[one.name].error)
+        yield from (([server], wanted) for server in same if flips[server.name].error)
 
 
 def _needs_nothing(way: _Way, server: AppServer) -> bool:
@@ -350,9 +361,9 @@ def _settled(flip: ServerFlip, back: ServerFlip) -> ServerFlip:
 
 
 def _hooks(servers: Sequence[AppServer], key: str) -> dict[str, str]:
-    with_hook = [one for one in servers if one.data.get(key)]
-    said = _at_once(lambda one: run_hook(one, key), with_hook)
-    return {one.name: problem for one, problem in zip(with_hook, said, strict=True) if problem}
+    with_hook = [server for server in servers if server.data.get(key)]
+    said = _at_once(lambda server: run_hook(server, key), with_hook)
+    return {server.name: problem for server, problem in zip(with_hook, said, strict=True) if problem}
 
 
 def _at_once(
