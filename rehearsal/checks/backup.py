@@ -240,8 +240,8 @@ def _new_folder(folder: Path) -> Generator[Path]:
 
 def _write_content(path: Path, content: Mapping[Name, Content]) -> None:
     rows = [
-        {"schema": schema, "name": name, "rows": one.rows, "digest": one.digest}
-        for (schema, name), one in content.items()
+        {"schema": schema, "name": name, "rows": table.rows, "digest": table.digest}
+        for (schema, name), table in content.items()
     ]
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

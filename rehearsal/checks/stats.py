@@ -65,10 +65,10 @@ def changed_stats(before: TableStats, after: TableStats) -> dict[str, tuple[obje
 
 def row_counts_text(stats: Iterable[TableStats]) -> str:
     """Return the figures of several tables, one block each."""
-    return "".join(_block(one) for one in stats)
+    return "".join(_block(figures) for figures in stats)
 
 
-def _block(one: TableStats) -> str:
-    lines = [f"  {name}: {value}" for name, value in one.content.items()]
-    sizes = f"  bytes: {one.bytes}, of indexes: {one.index_bytes}"
-    return "\n".join([f"table {dotted(one.table)}, key {one.key}", *lines, sizes]) + "\n"
+def _block(figures: TableStats) -> str:
+    lines = [f"  {name}: {value}" for name, value in figures.content.items()]
+    sizes = f"  bytes: {figures.bytes}, of indexes: {figures.index_bytes}"
+    return "\n".join([f"table {dotted(figures.table)}, key {figures.key}", *lines, sizes]) + "\n"

@@ -83,16 +83,22 @@ def _partitions(compared: Compared) -> Iterator[str]:
     wanted = f"{compared.method.upper()} ({_quoted_key(compared)})"
     if compared.target.partition_key != wanted:
         yield f"partitioned by {compared.target.partition_key} instead of {wanted}"
-    bounded = [one for one in compared.target.partitions if not one.is_default]
-    found = {one.limits for one in bounded}
+    bounded = [partition for partition in compared.target.partitions if not partition.is_default]
+    found = {partition.limits for partition in bounded}
     show = SHOWN[compared.method]
     yield from (f"no partition {show(bound)}" for bound in compared.bounds if bound not in found)
     known = {*compared.bounds, *compared.spare}
-    yield from (f"{one.name[1]} {show(one.limits)} is not expected" for one in bounded if one.limits not in known)
-    yield from (f"{one.name[1]} is being detached" for one in compared.target.partitions if one.detach_pending)
+    yield from (
+        f"{partition.name[1]} {show(partition.limits)} is not expected"
+        for partition in bounded
+        if partition.limits not in known
+    )
+    yield from (
+        f"{partition.name[1]} is being detached" for partition in compared.target.partitions if partition.detach_pending
+    )
     if compared.method == "range":
         yield from _gaps(compared.bounds)
-    missing = {one.name for one in compared.target.partitions}.symmetric_difference(
+    missing = {partition.name for partition in compared.target.partitions}.symmetric_difference(
         leaf.name for leaf in compared.leaves
     )
     yield from (f"{dotted(name)} was not looked at" for name in sorted(missing))
@@ -106,7 +112,7 @@ def _gaps(bounds: Bounds) -> Iterator[str]:
 
 SHOWN: dict[str, Callable[[tuple[str | None, ...]], str]] = {
     "range": lambda bound: f"from {bound[0] or 'MINVALUE'} to {bound[1] or 'MAXVALUE'}",
-    "list": lambda bound: f"in ({', '.join(one or 'NULL' for one in bound)})",
+    "list": lambda bound: f"in ({', '.join(value or 'NULL' for value in bound)})",
     "hash": lambda bound: f"with modulus {bound[0]}, remainder {bound[-1]}",
 }
 
@@ -119,7 +125,7 @@ def _columns(compared: Compared) -> Iterator[str]:
             said = [*_unlike(column, found, compared.key)]
             # Defaults of a leaf do not count: rows come in through the parent.
             said += _other_default(compared, column, found) if found and table is compared.target else ()
-            yield from (f"{dotted(table.name)}: column {column.name} {one}" for one in said)
+            yield from (f"{dotted(table.name)}: column {column.name} {difference}" for difference in said)
         extra = set(columns) - {column.name for column in compared.source.columns}
         yield from (f"{dotted(table.name)}: column {name} is not in the source" for name in sorted(extra))
 
@@ -138,7 +144,7 @@ def _unlike(ours: Column, theirs: Column | None, key: str) -> Iterator[str]:
 def _other_default(compared: Compared, ours: Column, theirs: Column) -> Iterator[str]:
     # An identity becomes a default that draws from the same sequence, or comes with the name (gate `definition`).
     facet, kind = ("generated", f"{KINDS[ours.generated]} ") if ours.generated else ("default", "")
-    texts = [one and kind + one for one in (ours.default_sql, theirs.default_sql)]
+    texts = [default and kind + default for default in (ours.default_sql, theirs.default_sql)]
     if not ours.identity and not compared.same(f"column {quote_ident(ours.name)}", facet, *texts):
         yield f"has default {theirs.default_sql} instead of {ours.default_sql}"
 
@@ -160,7 +166,7 @@ def _indexes(compared: Compared) -> Iterator[str]:
 
 def _means_one(compared: Compared, there: Iterable[str], wanted: str) -> bool:
     """Whether an index that is there is, to the server, the one that is wanted."""
-    return any(compared.same('index "like it"', "definition", _full(one), _full(wanted)) for one in there)
+    return any(compared.same('index "like it"', "definition", _full(shape), _full(wanted)) for shape in there)
 
 
 def _full(shape: str) -> str:
@@ -175,7 +181,9 @@ def _wanted_shape(index: Index, compared: Compared) -> str:
 
 def _quoted_key(compared: Compared) -> str:
     """Return the key as PostgreSQL writes it; as we would, where the source has lost the column."""
-    return next((one.quoted for one in compared.source.columns if one.name == compared.key), quote_ident(compared.key))
+    return next(
+        (column.quoted for column in compared.source.columns if column.name == compared.key), quote_ident(compared.key)
+    )
 
 
 def _foreign_keys(compared: Compared) -> Iterator[str]:
@@ -187,25 +195,25 @@ def _check_constraints(compared: Compared) -> Iterator[str]:
 
 
 def _checks(table: Table) -> tuple[Constraint, ...]:
-    checks = (one for one in table.constraints if one.kind == "c")
-    return tuple(dataclasses.replace(one, definition=bare_check(one.definition)) for one in checks)
+    checks = (constraint for constraint in table.constraints if constraint.kind == "c")
+    return tuple(dataclasses.replace(check, definition=bare_check(check.definition)) for check in checks)
 
 
 def _constraints(compared: Compared, of: Callable[[Table], tuple[Constraint, ...]]) -> Iterator[str]:
     for table in (compared.target, *compared.leaves):
-        there = {one.definition.removesuffix(" NOT VALID"): one for one in of(table)}
-        for one in of(compared.source):
-            found = there.get(one.definition.removesuffix(" NOT VALID")) or _alike(compared, one, there)
+        there = {constraint.definition.removesuffix(" NOT VALID"): constraint for constraint in of(table)}
+        for constraint in of(compared.source):
+            found = there.get(constraint.definition.removesuffix(" NOT VALID")) or _alike(compared, constraint, there)
             if found is None:
-                yield f"{dotted(table.name)}: nothing like {one.name} ({one.definition})"
-            elif one.is_validated and not found.is_validated:
+                yield f"{dotted(table.name)}: nothing like {constraint.name} ({constraint.definition})"
+            elif constraint.is_validated and not found.is_validated:
                 yield f"{dotted(table.name)}: {found.name} is not validated"
 
 
 def _alike(compared: Compared, wanted: Constraint, there: Mapping[str, Constraint]) -> Constraint | None:
     text = wanted.definition.removesuffix(" NOT VALID")
     subject = 'check "like it"' if wanted.kind == "c" else "foreign key"
-    found = (one for said, one in there.items() if compared.same(subject, "definition", text, said))
+    found = (constraint for said, constraint in there.items() if compared.same(subject, "definition", text, said))
     return next(found, None)
 
 
@@ -213,8 +221,8 @@ def _rights(compared: Compared) -> Iterator[str]:
     source, target = compared.source, compared.target
     if source.owner != target.owner:
         yield f"owner is {target.owner} instead of {source.owner}"
-    own = {f"{source.owner}={one}" for one in ("arwdDxt", "arwdDxtm")}
-    ours, theirs = ({one.partition("/")[0] for one in table.acl or ()} - own for table in (source, target))
+    own = {f"{source.owner}={rights}" for rights in ("arwdDxt", "arwdDxtm")}
+    ours, theirs = ({grant.partition("/")[0] for grant in table.acl or ()} - own for table in (source, target))
     if ours != theirs:
         yield f"grants are {', '.join(sorted(theirs)) or 'none'} instead of {', '.join(sorted(ours)) or 'none'}"
     if source.row_security != target.row_security:

@@ -77,7 +77,7 @@ class Bench:
 
     def difference(self) -> int:
         """Return how many rows only one of the two has."""
-        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in self.columns)
+        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in self.columns)
         query = sql.SQL(
             "select count(*) from ((select {c} from {a} except all select {c} from {b}) "
             "union all (select {c} from {b} except all select {c} from {a})) as d"
@@ -101,7 +101,7 @@ def make_bench(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
     pair = {"s": sql.Identifier(*names.source), "t": sql.Identifier(*names.target), "live": sql.Identifier(*source)}
     conn.execute(sql.SQL("create table {s} (like {live} including all excluding indexes)").format(**pair))
     # No index but the primary key: copies of sample rows would violate the unique ones.
-    primary = sql.SQL(", ").join(sql.Identifier(one) for one in shape.primary)
+    primary = sql.SQL(", ").join(sql.Identifier(column) for column in shape.primary)
     conn.execute(sql.SQL("alter table {s} add primary key ({p})").format(p=primary, **pair))
     leaves = _scratch_leaves(conn, files, live, spec)
     key = sql.Identifier(spec.key)
@@ -110,15 +110,15 @@ def make_bench(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
             k=key, m=sql.SQL(spec.method), **pair
         )
     )
-    for one in leaves:
-        leaf = sql.Identifier(*names.leaf(one.suffix))
+    for bound in leaves:
+        leaf = sql.Identifier(*names.leaf(bound.suffix))
         text = sql.SQL("create table {leaf} partition of {t} for values {bound}")
-        conn.execute(text.format(leaf=leaf, bound=as_query(one.sql), **pair))
+        conn.execute(text.format(leaf=leaf, bound=as_query(bound.sql), **pair))
     if spec.default_partition:
         conn.execute(
             sql.SQL("create table {d} partition of {t} default").format(d=sql.Identifier(*names.default_leaf), **pair)
         )
-    identity = sql.SQL(", ").join(sql.Identifier(one) for one in shape.identity)
+    identity = sql.SQL(", ").join(sql.Identifier(column) for column in shape.identity)
     conn.execute(sql.SQL("alter table {t} add primary key ({i})").format(i=identity, **pair))
     values = mirror_values_of(shape, mirrors=plan.traits.mirrors)
     conn.execute(as_query(files.render("switchover/target/mirror.sql.j2", **values)))
@@ -127,7 +127,7 @@ def make_bench(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
     columns = tuple(column.name for column in live.columns)
     nullable = tuple(column.name for column in live.columns if not column.not_null and not column.generated)
     change = _changeable(live, spec)
-    stored = sql.SQL(", ").join(sql.Identifier(one) for one in shape.columns)
+    stored = sql.SQL(", ").join(sql.Identifier(column) for column in shape.columns)
     first = leaves[0].lower if spec.method == "range" else None
     there = sql.SQL("true") if first is None else sql.SQL("{} >= {}").format(key, as_query(_typed(first, live, spec)))
     conn.execute(
@@ -175,13 +175,13 @@ def _other_keys(
         ), None
     if spec.method == "range":
         elsewhere, beyond = leaves[0].lower or leaves[-1].lower, leaves[-1].upper
-        return tuple(None if one is None else _typed(one, live, spec) for one in (elsewhere, beyond))  # type: ignore[return-value]
+        return tuple(None if end is None else _typed(end, live, spec) for end in (elsewhere, beyond))  # type: ignore[return-value]
     query = sql.SQL("select {k}::text from {s} order by {p} desc limit 1").format(
         k=sql.Identifier(spec.key), p=sql.Identifier(live.primary_key[0]), s=sql.Identifier(*source)
     )
     here = scalar(conn, query)
-    other = next((one.values[0] for one in leaves if here not in one.values), None)
-    return (None if other is None else _typed(other, live, spec)), None
+    elsewhere = next((leaf.values[0] for leaf in leaves if here not in leaf.values), None)
+    return (None if elsewhere is None else _typed(elsewhere, live, spec)), None
 
 
 # A value that no row has, by the type's name; {own} is the column, {top} its greatest value, {n} a row's number.
@@ -197,7 +197,7 @@ FRESH = {
 
 def _fresh(conn: Connection, files: SqlFiles, live: Table, spec: TableSpec) -> tuple[str, str]:
     """Return a column of the primary key, rather not the partition key, and SQL of new values for it."""
-    for name in sorted(live.primary_key, key=lambda one: one == spec.key):
+    for name in sorted(live.primary_key, key=lambda column: column == spec.key):
         base = read_key(conn, files, live, spec.model_copy(update={"key": name})).base
         if base in FRESH:
             return name, FRESH[base]
@@ -220,7 +220,7 @@ def _changeable(table: Table, spec: TableSpec) -> str:
 def copy_row(bench: Bench, count: int, table: sql.Identifier | None = None) -> int:
     """Insert copies of sample rows under new primary keys."""
     name, expression = bench.fresh
-    others = [one for one in bench.shape.columns if one != name]
+    others = [column for column in bench.shape.columns if column != name]
     where = (table or bench.source).as_string(None)
     top = f"(select max({quote_ident(name)}) from {where})"  # noqa: S608 -- quoted
     query = sql.SQL(
@@ -231,6 +231,6 @@ def copy_row(bench: Bench, count: int, table: sql.Identifier | None = None) -> i
         t=table or bench.source,
         f=sql.Identifier(name),
         v=as_query(expression.format(own=quote_ident(name), top=top, n='"rehearsal n"')),
-        o=sql.SQL(", ").join(sql.Identifier(one) for one in others),
+        o=sql.SQL(", ").join(sql.Identifier(column) for column in others),
     )
     return bench.conn.execute(query, [count]).rowcount

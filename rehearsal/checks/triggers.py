@@ -117,7 +117,7 @@ def _update(bench: Bench) -> str:
 def _null(bench: Bench) -> str:
     free = bench.nullable
     query = sql.SQL("update {t} set {c}").format(
-        t=bench.source, c=sql.SQL(", ").join(sql.SQL("{} = null").format(sql.Identifier(one)) for one in free)
+        t=bench.source, c=sql.SQL(", ").join(sql.SQL("{} = null").format(sql.Identifier(column)) for column in free)
     )
     return _equal(bench, f"null in {', '.join(free)}", bench.conn.execute(query).rowcount)
 
@@ -132,8 +132,8 @@ def _delete(bench: Bench) -> str:
 
 
 def _upsert(bench: Bench) -> str:
-    columns = sql.SQL(", ").join(sql.Identifier(one) for one in bench.shape.columns)
-    primary = sql.SQL(", ").join(sql.Identifier(one) for one in bench.shape.primary)
+    columns = sql.SQL(", ").join(sql.Identifier(column) for column in bench.shape.columns)
+    primary = sql.SQL(", ").join(sql.Identifier(column) for column in bench.shape.primary)
     query = sql.SQL(
         "insert into {t} ({c}) overriding system value select {c} from {t} on conflict ({p}) do "
         "update set {change} = %s"
@@ -241,7 +241,7 @@ def _tests(bench: Bench) -> list[tuple[str, Callable[[Bench], str]]]:
     ]
     # Every column NOT NULL, one value of a list, no end of a hash: there is no such write to mirror.
     there = {"null": bool(bench.nullable), "key move": bool(bench.moved), "out of range": bool(bench.beyond)}
-    tests = [one for one in tests if there.get(one[0], True)]
+    tests = [test for test in tests if there.get(test[0], True)]
     if bench.plan.traits.mirrors:
         tests.append(("reverse direction", _reverse))
     return tests
@@ -249,7 +249,7 @@ def _tests(bench: Bench) -> list[tuple[str, Callable[[Bench], str]]]:
 
 def results_text(results: list[TriggerTest]) -> str:
     """Return the text of `trigger_test_results.txt`, a PASS or FAIL line a test."""
-    passed = sum(one.passed is True for one in results)
-    failed = sum(one.passed is False for one in results)
-    lines = [one.line() for one in results]
+    passed = sum(result.passed is True for result in results)
+    failed = sum(result.passed is False for result in results)
+    lines = [result.line() for result in results]
     return "\n".join([*lines, f"{passed} passed, {failed} failed, {len(results) - passed - failed} not run", ""])

@@ -82,13 +82,13 @@ def make_witnesses(conn: Connection, files: SqlFiles, table: Table, spec: TableS
 
 def _copied(table: Table, spec: TableSpec) -> list[str]:
     """Return the columns that a copy of a row takes over: not the key, the marker, nor what the server makes."""
-    made = {one for one in table.primary_key if one != spec.key}
-    bare = [one for one in made if not (table.column(one).default_sql or table.column(one).identity)]
+    made = {name for name in table.primary_key if name != spec.key}
+    bare = [name for name in made if not (table.column(name).default_sql or table.column(name).identity)]
     if bare or spec.marker is None:
         why = f"column {bare[0]} has no default" if bare else "the plan names no marker column"
         message = f"rows outside the history of {spec.name} cannot be made: {why}"
         raise CannotSee(message)
-    return [one for one in table.stored_columns if one not in {*made, spec.key, spec.marker}]
+    return [name for name in table.stored_columns if name not in {*made, spec.key, spec.marker}]
 
 
 def change_witnesses(conn: Connection, table: Name, spec: TableSpec) -> int:

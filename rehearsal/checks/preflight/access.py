@@ -18,8 +18,8 @@ from rehearsal.postgres.sqlfiles import quote_ident
 def check_access(place: Place) -> Iterator[Finding]:
     """Look at row security, ownership, and the right to make tables, for every relation that the table has now."""
     rows = _relations(place)
-    yield from (one for row in rows for one in _row_security(row))
-    yield from (one for row in rows for one in _ownership(row))
+    yield from (found for row in rows for found in _row_security(row))
+    yield from (found for row in rows for found in _ownership(row))
     schemas = dict.fromkeys(row["schema"] for row in rows if row["is_ours"] and not row["may_create"])
     for schema in schemas:
         yield finding("right-create", place.spec.name, schema=schema)
@@ -27,12 +27,12 @@ def check_access(place: Place) -> Iterator[Finding]:
 
 def check_sight(place: Place) -> Iterator[Finding]:
     """Look at row security alone."""
-    yield from (one for row in _relations(place) for one in _row_security(row))
+    yield from (found for row in _relations(place) for found in _row_security(row))
 
 
 def _relations(place: Place) -> list[dict[str, Any]]:
     names: list[Name] = [*place.relations, *sorted(place.children)]
-    schemas, tables = [one[0] for one in names], [one[1] for one in names]
+    schemas, tables = [name[0] for name in names], [name[1] for name in names]
     rows = place.rows("access", schemas=schemas, names=tables)
     # Only an exchange of names touches tables that refer to this one.
     return [row for row in rows if row["is_ours"] or place.plan.traits.exchanges]

@@ -25,22 +25,24 @@ def _refusals(spec: TableSpec, table: Table, readback: Readback) -> Iterator[Fin
     yield from _otherwise(spec, table, readback)
     if spec.method != "range":
         yield finding("attach-method", spec.name, method=spec.method)
-    for one in table.constraints:
-        if one.is_own and not one.is_validated:
-            yield finding("attach-not-valid", f"{spec.name}.{one.name}", name=one.name)
+    for constraint in table.constraints:
+        if constraint.is_own and not constraint.is_validated:
+            yield finding("attach-not-valid", f"{spec.name}.{constraint.name}", name=constraint.name)
     for index in table.indexes:
         if index.constraint_sql and "DEFERRABLE" in index.constraint_sql:
             yield finding("attach-deferrable", f"{spec.name}.{index.name}")
-    for one in table.constraints:
-        if one.kind == "c" and "NO INHERIT" in one.definition:
-            yield finding("attach-no-inherit", f"{spec.name}.{one.name}")
+    for constraint in table.constraints:
+        if constraint.kind == "c" and "NO INHERIT" in constraint.definition:
+            yield finding("attach-no-inherit", f"{spec.name}.{constraint.name}")
 
 
 def _otherwise(spec: TableSpec, table: Table, readback: Readback) -> Iterator[Finding]:
     """The parent is made from printed texts; the server attaches only what is printed, and made, in the same way."""
-    checks = [("check", one.name, one.definition) for one in table.constraints if one.kind == "c"]
-    indexes = [("index", one.name, one.tail + (f" WHERE {one.predicate}" if one.predicate else ""))
-               for one in table.indexes if one.has_expressions or one.predicate]  # fmt: skip
+    checks = [
+        ("check", constraint.name, constraint.definition) for constraint in table.constraints if constraint.kind == "c"
+    ]
+    indexes = [("index", index.name, index.tail + (f" WHERE {index.predicate}" if index.predicate else ""))
+               for index in table.indexes if index.has_expressions or index.predicate]  # fmt: skip
     for kind, name, text in (*checks, *indexes):
         if readback.text(f'{kind} "like it"', "definition", text) != text:
             yield finding("attach-expression", f"{spec.name}.{name}", kind, kind=kind)
@@ -52,8 +54,8 @@ def _stays_on_history(facts: Facts) -> Iterator[Finding]:
     for column in table.columns:
         if column.identity:
             yield finding("not-carried-identity", name, name=f"column {column.name}")
-    for one in facts.row["own_triggers"]:
-        yield finding("not-carried-trigger", name, name=one["name"])
+    for trigger in facts.row["own_triggers"]:
+        yield finding("not-carried-trigger", name, name=trigger["name"])
     if table.row_security:
         yield finding("not-carried-policy", name, "own", what="row security")
     if table.replica_identity != "d":

@@ -48,14 +48,14 @@ def render_page(entry: Entry) -> str:
 
 def render_pages() -> dict[str, str]:
     """Return every page of a finding, and the index, by file name."""
-    accepted = "".join(f"- [{one.id}]({one.id}.md)\n" for one in ENTRIES if one.may_accept)
+    accepted = "".join(f"- [{entry.id}]({entry.id}.md)\n" for entry in ENTRIES if entry.may_accept)
     rows = "".join(
-        f"| [{one.id}]({one.id}.md) | {one.title} | {_severity(one)} | {'yes' if one.may_accept else ''} |\n"
-        for one in ENTRIES
+        f"| [{entry.id}]({entry.id}.md) | {entry.title} | {_severity(entry)} | {'yes' if entry.may_accept else ''} |\n"
+        for entry in ENTRIES
     )
     index = f"| finding | means | severity | a plan may accept it |\n| --- | --- | --- | --- |\n{rows}"
     return {"README.md": f"# Findings\n\n{COMMENT}\n{accepted}\n{index}"} | {
-        f"{one.id}.md": render_page(one) for one in ENTRIES
+        f"{entry.id}.md": render_page(entry) for entry in ENTRIES
     }
 
 
@@ -145,4 +145,4 @@ def _value(value: Any) -> str:
     if not isinstance(value, dict):
         return json.dumps(value)
     items = cast("dict[str, Any]", value).items()
-    return f"{{ {', '.join(f'{json.dumps(key)} = {_value(one)}' for key, one in items)} }}"
+    return f"{{ {', '.join(f'{json.dumps(key)} = {_value(item)}' for key, item in items)} }}"

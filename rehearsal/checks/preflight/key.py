@@ -30,10 +30,10 @@ AHEAD = timedelta(days=3653)
 
 def check_key_column(conn: Connection, files: SqlFiles, facts: Facts, *, values: bool = True) -> Iterator[Finding]:
     """Look at the key of a table: its column, the operators of the new primary key and, with `values`, its rows."""
-    column = next((one for one in facts.table.columns if one.name == facts.spec.key), None)
+    column = next((candidate for candidate in facts.table.columns if candidate.name == facts.spec.key), None)
     if column is None:
         subject = f"{facts.spec.name}.{facts.spec.key}"
-        yield finding("key-missing", subject, columns=", ".join(one.name for one in facts.table.columns))
+        yield finding("key-missing", subject, columns=", ".join(candidate.name for candidate in facts.table.columns))
         return
     yield from check_operators(conn, files, facts.spec, facts.table)
     key = read_key(conn, files, facts.table, facts.spec)
@@ -160,13 +160,13 @@ def _wrong_epoch(values: Values) -> Iterator[Finding]:
 
 def _unlisted(values: Values) -> Iterator[Finding]:
     try:
-        listed = [one for group in spell_values(values.conn, values.key).values() for one in group]
+        listed = [value for group in spell_values(values.conn, values.key).values() for value in group]
     except PlanError as exc:
         yield finding("key-values", values.subject, wrong=exc)
         return
     if values.key.spec.default_partition:
         return
-    known = sql.SQL(", ").join(sql.SQL("{}::{}").format(one, as_query(values.key.type)) for one in listed)
+    known = sql.SQL(", ").join(sql.SQL("{}::{}").format(value, as_query(values.key.type)) for value in listed)
     query = sql.SQL(
         "select {0}::text, count(*) from {1} where {0} is not null and {0} not in ({2}) "
         "group by {0} order by 2 desc, 1 limit 6"

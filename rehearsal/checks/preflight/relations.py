@@ -43,34 +43,39 @@ NOT_CARRIED = {
 
 def check_dependents(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
     """Name what points at the table: moved with its name by a swap, left on the equal source by dual-write."""
-    for one in read_dependents(conn, files, facts.table.oid, facts.spec.key):
-        yield _dependent(one, facts, conn.info.user)
+    for dependent in read_dependents(conn, files, facts.table.oid, facts.spec.key):
+        yield _dependent(dependent, facts, conn.info.user)
 
 
-def _dependent(one: Dependent, facts: Facts, role: str) -> Finding:
+def _dependent(dependent: Dependent, facts: Facts, role: str) -> Finding:
     name, strategy = facts.spec.name, facts.plan.strategy
-    if one.kind in MOVES and not one.problem and concerns(MOVES[one.kind], strategy):
-        return finding(MOVES[one.kind], name, "locked" if one.lock_sql else "", what=one)
+    if dependent.kind in MOVES and not dependent.problem and concerns(MOVES[dependent.kind], strategy):
+        return finding(MOVES[dependent.kind], name, "locked" if dependent.lock_sql else "", what=dependent)
     # The mirror of dual-write cannot write a table with rules; what publishes all tables publishes the target.
-    is_in_the_way = one.problem == "publication-all" or (one.kind == "rule" and one.before_sql is not None)
-    if not is_in_the_way and concerns(STAYS[one.kind], strategy):
-        return finding(STAYS[one.kind], name, what=one)
+    is_in_the_way = dependent.problem == "publication-all" or (
+        dependent.kind == "rule" and dependent.before_sql is not None
+    )
+    if not is_in_the_way and concerns(STAYS[dependent.kind], strategy):
+        return finding(STAYS[dependent.kind], name, what=dependent)
     # The names of relations and functions come quoted from the catalog.
-    words = {"name": quote_ident(one.name) if one.kind == "publication" else one.name, "role": quote_ident(role)}
-    return finding(NOT_CARRIED[one.kind], name, strategy, one.problem or "", what=one, **words)
+    words = {
+        "name": quote_ident(dependent.name) if dependent.kind == "publication" else dependent.name,
+        "role": quote_ident(role),
+    }
+    return finding(NOT_CARRIED[dependent.kind], name, strategy, dependent.problem or "", what=dependent, **words)
 
 
 def check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Finding]:
     """Foreign keys that point at the table: replaced at a swap as the plan says, untouched by dual-write."""
     name, strategy = facts.spec.name, facts.plan.strategy
     found = read_references(conn, files, facts.table.oid)
-    for one in found:
-        reason, remedy = problem_of(one, facts.plan, facts.spec, conn.info.server_version) or ("", "")
+    for reference in found:
+        reason, remedy = problem_of(reference, facts.plan, facts.spec, conn.info.server_version) or ("", "")
         if concerns("stays-reference", strategy):
-            yield finding("own-reference" if one.is_own else "stays-reference", name, label=one.label)
+            yield finding("own-reference" if reference.is_own else "stays-reference", name, label=reference.label)
         elif reason or not concerns("moves-reference", strategy):
-            yield finding("referenced", name, strategy, label=one.label, reason=reason, remedy=remedy)
+            yield finding("referenced", name, strategy, label=reference.label, reason=reason, remedy=remedy)
         else:
-            yield finding("moves-reference", name, facts.spec.references[one.name], label=one.label)
+            yield finding("moves-reference", name, facts.spec.references[reference.name], label=reference.label)
     for unknown in unknown_references(found, facts.spec):
         yield finding("reference-unknown", name, name=unknown)

@@ -80,7 +80,7 @@ def check_act(
     """
     asks = ASKS[act]
     here = places(conn, files, plan)
-    findings = [one for place in here for one in _check_place(place, act)]
+    findings = [found for place in here for found in _check_place(place, act)]
     if Ask.STATEMENTS in asks and any(place.state in NOT_SWITCHED for place in here):
         findings += check_statements(conn, files, plan)
     if Ask.SERVER in asks:
@@ -108,11 +108,11 @@ def run_preflight(
             continue
         if place.state in NOT_SWITCHED or place.swapped:
             findings += _check_shape(place, values=True)
-        if any(one.id == NO_TABLE for one in findings):
+        if any(found.id == NO_TABLE for found in findings):
             continue
         if place.state in NOT_SWITCHED:
             findings += check_names(place)
-        if trial and place.state in NOT_COPIED and not any(one.severity == "blocker" for one in findings):
+        if trial and place.state in NOT_COPIED and not any(found.severity == "blocker" for found in findings):
             findings += check_trial(place)
     findings += check_statements(conn, files, plan)
     return findings + _check_room(here, Intent.SWITCHOVER, server, free_bytes)
@@ -123,9 +123,9 @@ def _server(conn: Connection, files: SqlFiles) -> dict[str, Any]:
 
 
 def _eased(findings: Iterable[Finding]) -> Iterator[Finding]:
-    for one in findings:
-        if one.id not in NOT_OF_VERBS:
-            yield finding("right-read-stats", one.subject, "single verb") if one.id == "right-read-stats" else one
+    for found in findings:
+        if found.id not in NOT_OF_VERBS:
+            yield finding("right-read-stats", found.subject, "single verb") if found.id == "right-read-stats" else found
 
 
 def _check_place(place: Place, act: Intent) -> list[Finding]:
@@ -141,16 +141,16 @@ def _check_place(place: Place, act: Intent) -> list[Finding]:
     for ask, check in _CHECKS.items():
         if ask in asks - skipped:
             findings += check(place)
-        if any(one.id == NO_TABLE for one in findings):
+        if any(found.id == NO_TABLE for found in findings):
             return findings
-    if Ask.TRIAL in asks and not any(one.severity == "blocker" for one in findings):
+    if Ask.TRIAL in asks and not any(found.severity == "blocker" for found in findings):
         findings += _trial(place, act)
     return findings
 
 
 def _is_hidden(findings: list[Finding]) -> bool:
     """Return whether rows are hidden from the role: then reading them raises, and nothing more can be asked."""
-    return any(one.id in HIDDEN for one in findings)
+    return any(found.id in HIDDEN for found in findings)
 
 
 def _trial(place: Place, act: Intent) -> Iterator[Finding]:
@@ -182,9 +182,9 @@ def _check_shape(place: Place, *, values: bool) -> Iterator[Finding]:
     if facts is None:
         yield finding("table-missing", place.spec.name)
         return
-    found = list(concerning(place.plan.strategy, _of_table(place, facts, values=values)))
+    findings = list(concerning(place.plan.strategy, _of_table(place, facts, values=values)))
     # What is no ordinary table is asked nothing more: the answers would be about something else.
-    yield from [one for one in found if one.id == NO_TABLE] or found
+    yield from [found for found in findings if found.id == NO_TABLE] or findings
 
 
 def _of_table(place: Place, facts: Facts, *, values: bool) -> Iterator[Finding]:

@@ -34,7 +34,7 @@ select array(
 def check_names(place: Place) -> Iterator[Finding]:
     """Look whether the names that come next in this state are free."""
     names = _next_names(place)
-    taken: list[str] = scalar(place.conn, TAKEN, [[one[0] for one in names], [one[1] for one in names]])
+    taken: list[str] = scalar(place.conn, TAKEN, [[name[0] for name in names], [name[1] for name in names]])
     for name in taken:
         yield finding("name-taken", place.spec.name, name=name)
 
@@ -62,7 +62,7 @@ def _leaf_names(place: Place) -> list[Name]:
         bounds = plan_bounds(place.conn, place.files, place.spec, table, datetime.now(UTC))
     except RehearsalError:
         return []  # the checks of the key say why
-    names = [place.names.leaf(one.suffix) for one in bounds]
+    names = [place.names.leaf(bound.suffix) for bound in bounds]
     return [*names, place.names.default_leaf] if place.spec.default_partition else names
 
 
@@ -77,9 +77,9 @@ def check_log(place: Place) -> Iterator[Finding]:
         yield finding("log-missing", place.spec.name, log=dotted(log))
         return
     capture = names.reverse_capture_trigger if now == state.SWAPPED else names.capture_trigger
-    for one in strategy_of(place.plan).trigger_states(place.conn, place.files, names, place.found):
-        if one.name == capture and one.wanted == "A" != one.found:
-            yield finding("capture-off", dotted(one.table), name=one.name, found=one.found or "missing")
+    for trigger in strategy_of(place.plan).trigger_states(place.conn, place.files, names, place.found):
+        if trigger.name == capture and trigger.wanted == "A" != trigger.found:
+            yield finding("capture-off", dotted(trigger.table), name=trigger.name, found=trigger.found or "missing")
 
 
 def check_drop(place: Place) -> Iterator[Finding]:
@@ -90,6 +90,6 @@ def check_drop(place: Place) -> Iterator[Finding]:
     if table is None:
         yield finding("retired-missing", place.spec.name, table=dotted(place.source))
         return
-    for one in read_dependents(place.conn, place.files, table.oid, place.spec.key):
-        if one.problem != "publication-all":
-            yield finding("retired-in-use", dotted(place.source), what=one)
+    for dependent in read_dependents(place.conn, place.files, table.oid, place.spec.key):
+        if dependent.problem != "publication-all":
+            yield finding("retired-in-use", dotted(place.source), what=dependent)

@@ -53,7 +53,7 @@ class Use:
         if self.of_insert:
             before = has_run(words, "on", "conflict")
             return inserts_into(words[:before], name) and self.is_used(words, spec.key)
-        return any(names_table(words, *one) for one in (name, Names(name).target)) and self.is_used(words, spec.key)
+        return any(names_table(words, *table) for table in (name, Names(name).target)) and self.is_used(words, spec.key)
 
 
 def inserts_into(words: Sequence[Word], name: Name) -> bool:
@@ -65,8 +65,8 @@ def inserts_into(words: Sequence[Word], name: Name) -> bool:
 def check_statements(conn: Connection, files: SqlFiles, plan: Plan) -> Iterator[Finding]:
     """Return each use of a planned table that partitioning changes, with its statement, and what was not seen."""
     seen = read_statements(conn, files.headers())
-    for one in seen.unseen:
-        yield finding("statements-unseen", "pg_stat_statements", what=one)
+    for reason in seen.unseen:
+        yield finding("statements-unseen", "pg_stat_statements", what=reason)
     for text in seen.texts:
         words = read_words(text)
         for spec in plan.tables:
@@ -96,7 +96,7 @@ def read_statements(conn: Connection, headers: frozenset[str]) -> Seen:
     try:
         with conn.transaction():
             texts = tuple(text for (text,) in conn.execute(query) if text and not _is_ours(text, headers))
-            counts = [scalar(conn, one) for one in (hidden, forgotten)]
+            counts = [scalar(conn, statement) for statement in (hidden, forgotten)]
     except psycopg.Error as exc:
         return Seen((), (f"it cannot be read: {exc.sqlstate}: {exc.diag.message_primary}",))
     return Seen(texts, tuple(_unseen(*counts)))
@@ -129,9 +129,9 @@ def conflict_columns(words: Sequence[Word]) -> set[str]:
     if not after or words[after : after + 1] != (Word("("),):
         return set()
     depth, names = 0, set[str]()
-    for one in words[after:]:
-        depth += {"(": 1, ")": -1}.get(one.text, 0)
-        names.add(one.text)
+    for word in words[after:]:
+        depth += {"(": 1, ")": -1}.get(word.text, 0)
+        names.add(word.text)
         if not depth:
             break
     return names - {"(", ")", ","}

@@ -54,14 +54,14 @@ def _identity(facts: Facts) -> Iterator[Finding]:
 
 def _triggers(facts: Facts) -> Iterator[Finding]:
     """Triggers of the application fire on the table that has the name; with two tables in use they would fire twice."""
-    for one in facts.row["own_triggers"]:
-        subject = f"{facts.spec.name}: trigger {one['name']}"
+    for trigger in facts.row["own_triggers"]:
+        subject = f"{facts.spec.name}: trigger {trigger['name']}"
         yield finding("trigger-twice", subject)
-        if one["has_transition_tables"] and one["is_row"]:
+        if trigger["has_transition_tables"] and trigger["is_row"]:
             yield finding("trigger-transition", subject)
-        elif one["is_row"] and one["is_before"]:
+        elif trigger["is_row"] and trigger["is_before"]:
             yield finding("trigger-moves-row", subject)
-        elif one["is_row"] and one["on_update"]:
+        elif trigger["is_row"] and trigger["on_update"]:
             yield finding("trigger-key-move", subject)
 
 
@@ -72,9 +72,9 @@ def _policies(facts: Facts) -> Iterator[Finding]:
 
 def _constraints(facts: Facts) -> Iterator[Finding]:
     name = facts.spec.name
-    for one in facts.table.foreign_keys:
-        if not one.is_validated:
-            yield finding("foreign-key-not-valid", f"{name}: {one.name}")
+    for foreign_key in facts.table.foreign_keys:
+        if not foreign_key.is_validated:
+            yield finding("foreign-key-not-valid", f"{name}: {foreign_key.name}")
     for index in facts.table.indexes:
         if "WITHOUT OVERLAPS" in (index.constraint_sql or ""):
             yield finding("temporal-key", f"{name}: {index.name}")
@@ -86,12 +86,12 @@ def _constraints(facts: Facts) -> Iterator[Finding]:
 
 def _not_carried(facts: Facts) -> Iterator[Finding]:
     name, row = facts.spec.name, facts.row
-    for one in row["exclusions"] if row["version"] < 170000 else ():
-        yield finding("not-carried-exclusion", name, name=one)
-    for one in row["of_type"]:
-        yield finding("not-carried-type", name, name=one)
-    for one in row["labels"]:
-        yield finding("not-carried-security-label", name, name=one)
+    for exclusion in row["exclusions"] if row["version"] < 170000 else ():
+        yield finding("not-carried-exclusion", name, name=exclusion)
+    for type_name in row["of_type"]:
+        yield finding("not-carried-type", name, name=type_name)
+    for label in row["labels"]:
+        yield finding("not-carried-security-label", name, name=label)
 
 
 def _wraparound(facts: Facts) -> Iterator[Finding]:

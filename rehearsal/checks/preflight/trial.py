@@ -130,11 +130,11 @@ def _evaluated(table: Table) -> Iterator[tuple[sql.Composable, sql.Composable]]:
             # Not unique: a partitioned table could not have it.
             where = f" where {index.predicate}" if index.predicate else ""
             yield sql.SQL("create index on"), as_query(index.tail + where)
-    for one in table.constraints:
-        if one.kind == "c" and one.is_validated:
-            name = sql.SQL("add constraint {} ").format(sql.Identifier(one.name))
+    for constraint in table.constraints:
+        if constraint.kind == "c" and constraint.is_validated:
+            name = sql.SQL("add constraint {} ").format(sql.Identifier(constraint.name))
             # NO INHERIT would be refused on the partitioned table; a real target has it on its leaves.
-            yield sql.SQL("alter table"), name + as_query(one.definition.removesuffix(" NO INHERIT"))
+            yield sql.SQL("alter table"), name + as_query(constraint.definition.removesuffix(" NO INHERIT"))
 
 
 def _parts(place: Place, table: Table, shape: Shape) -> dict[str, sql.Composable]:
@@ -145,9 +145,9 @@ def _parts(place: Place, table: Table, shape: Shape) -> dict[str, sql.Composable
         "t": sql.Identifier(*names.target),
         "live": sql.Identifier(*table.name),
         "leaf": sql.Identifier(*names.default_leaf),
-        "c": sql.SQL(", ").join(sql.Identifier(one) for one in shape.columns),
-        "p": sql.SQL(", ").join(sql.Identifier(one) for one in shape.primary),
-        "i": sql.SQL(", ").join(sql.Identifier(one) for one in shape.identity),
+        "c": sql.SQL(", ").join(sql.Identifier(column) for column in shape.columns),
+        "p": sql.SQL(", ").join(sql.Identifier(column) for column in shape.primary),
+        "i": sql.SQL(", ").join(sql.Identifier(column) for column in shape.identity),
         "k": sql.Identifier(spec.key),
         "x": sql.Identifier(shape.columns[-1]),
         "n": sql.Literal(ROWS),

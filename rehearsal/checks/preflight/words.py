@@ -55,7 +55,7 @@ def names_table(words: Sequence[Word], schema: str, table: str, *, only_first: b
     >>> names_table(read_words("select t.x from other.t"), "public", "t")
     False
     """
-    places = [place for place, one in enumerate(words) if one.text == table and _is_table(words, place, schema)]
+    places = [place for place, word in enumerate(words) if word.text == table and _is_table(words, place, schema)]
     return bool(places) and (not only_first or places[0] in (0, 2))
 
 
@@ -75,11 +75,11 @@ def has_run(words: Sequence[Word], *run: str) -> int:
     9
     """
     for place in range(len(words) - len(run) + 1):
-        if all(not one.is_quoted and one.text == wanted for one, wanted in zip(words[place:], run, strict=False)):
+        if all(not word.is_quoted and word.text == wanted for word, wanted in zip(words[place:], run, strict=False)):
             return place + len(run)
     return 0
 
 
 def has_word(words: Sequence[Word], *wanted: str) -> bool:
     """Return whether any of these stands in the statement, quoted or not: system columns may be quoted."""
-    return any(one.text in wanted for one in words)
+    return any(word.text in wanted for word in words)

@@ -102,7 +102,7 @@ def compare_queries(
         conn.execute("set default_transaction_read_only = on")
         conn.execute("set row_security = on")  # what a policy costs, it costs the application too
         dice = random.Random(seed)  # noqa: S311 -- an order that can be repeated, not a secret
-        epochs: dict[str, Epoch | None] = {one.name: one.epoch for one in specs}
+        epochs: dict[str, Epoch | None] = {spec.name: spec.epoch for spec in specs}
         return [
             _compare_one(conn, files, query, tables, epochs.get(query.table), runs=runs, dice=dice) for query in queries
         ]

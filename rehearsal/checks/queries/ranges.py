@@ -126,7 +126,7 @@ def _range_of_others(
     except psycopg.DataError as exc:
         message = f"query {query.name}: no window of {key}: {exc.diag.message_primary}"
         raise PlanError(message) from exc
-    ends = [_key_at(clock, one) for one in row or ()]
+    ends = [_key_at(clock, end) for end in row or ()]
     return ends[0], ends[1]
 
 

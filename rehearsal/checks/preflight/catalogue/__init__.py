@@ -33,7 +33,7 @@ ENTRIES: tuple[Entry, ...] = (
     *ATTACH_ENTRIES,
     *STATEMENT_ENTRIES,
 )
-ENTRY: Mapping[str, Entry] = {one.id: one for one in ENTRIES}
+ENTRY: Mapping[str, Entry] = {entry.id: entry for entry in ENTRIES}
 
 
 def finding(identifier: str, subject: str, *cases: str, **words: object) -> Finding:
@@ -48,6 +48,6 @@ def concerns(identifier: str, strategy: str) -> bool:
     return strategy in ENTRY[identifier].strategies
 
 
-def concerning(strategy: str, found: Iterable[Finding]) -> Iterator[Finding]:
+def concerning(strategy: str, findings: Iterable[Finding]) -> Iterator[Finding]:
     """Return those findings that mean something for a strategy."""
-    return (one for one in found if concerns(one.id, strategy))
+    return (found for found in findings if concerns(found.id, strategy))

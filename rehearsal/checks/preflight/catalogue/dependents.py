@@ -36,7 +36,7 @@ SUBSCRIPTION = Shown("`create subscription …` to a publication that has the ta
 
 def _not_carried(kind: str, title: str, example: Example | Shown, *problems: str, **more: Says) -> Entry:
     """Return the entry of what is refused: by attach whatever it is, by the others for its own reason."""
-    told: Mapping[str, Says] = {one: _problem(one, kind) for one in problems}
+    told: Mapping[str, Says] = {problem: _problem(problem, kind) for problem in problems}
     return Entry(f"not-carried-{kind}", title, HISTORY, example, otherwise={"attach": HISTORY, **told, **more})
 
 
