@@ -61,11 +61,11 @@ def advise(facts: TableFacts, now: datetime) -> Advice:
     Raises:
         PreconditionError: no column can be the key of any method.
     """
-    found = [choice for one in facts.candidates for choice in _choices(facts, one, now)]
+    found = [choice for candidate in facts.candidates for choice in _choices(facts, candidate, now)]
     if not found:
         message = f"no column of {'.'.join(facts.table.name)} can be a partition key; add one that tells the time"
         raise PreconditionError(message)
-    choices = tuple(sorted(found, key=lambda one: -one.points))
+    choices = tuple(sorted(found, key=lambda choice: -choice.points))
     strategy, why = _strategy(facts, choices[0])
     room = round(ROOM * (facts.bytes + facts.index_bytes))
     return Advice(facts, choices, strategy, why, _seconds(facts), room)
@@ -74,65 +74,77 @@ def advise(facts: TableFacts, now: datetime) -> Advice:
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _choices(facts: TableFacts, one: Candidate, now: datetime) -> list[Choice]:
-    points, reasons = _points(one)
+def _choices(facts: TableFacts, candidate: Candidate, now: datetime) -> list[Choice]:
+    points, reasons = _points(candidate)
     name = ".".join(facts.table.name)
-    if one.null_fraction:
+    if candidate.null_fraction:
         return []
-    if one.key.base in TIMES or is_v7(one):
-        interval, said = _width(facts, one, Clock(one.key.base), now)
-        kind = "is a uuid of version 7, which begins with the time" if one.key.base == "uuid" else "tells the time"
-        spec = TableSpec(name=name, key=one.name, interval=interval)
-        return [Choice(spec, one, points + (40 if one.key.base in TIMES else 30), (kind, *said, *reasons))]
-    if one.key.base in INTEGERS and (epoch := epoch_of(one, now)):
-        interval, said = _width(facts, one, Clock(one.key.base, epoch), now)
-        spec = TableSpec(name=name, key=one.name, interval=interval, epoch=epoch)
-        return [Choice(spec, one, points + 25, (f"counts {epoch} since 1970 by its values", *said, *reasons))]
-    if one.key.base in INTEGERS and one.in_primary and isinstance(one.newest, int):
-        spec = TableSpec(name=name, key=one.name, interval=str(_number_width(facts, one)))
-        return [Choice(spec, one, points + 10, ("is a number that grows with the table", *reasons))]
-    return _others(facts, one, points, reasons)
+    if candidate.key.base in TIMES or is_v7(candidate):
+        interval, said = _width(facts, candidate, Clock(candidate.key.base), now)
+        kind = (
+            "is a uuid of version 7, which begins with the time" if candidate.key.base == "uuid" else "tells the time"
+        )
+        spec = TableSpec(name=name, key=candidate.name, interval=interval)
+        return [Choice(spec, candidate, points + (40 if candidate.key.base in TIMES else 30), (kind, *said, *reasons))]
+    if candidate.key.base in INTEGERS and (epoch := epoch_of(candidate, now)):
+        interval, said = _width(facts, candidate, Clock(candidate.key.base, epoch), now)
+        spec = TableSpec(name=name, key=candidate.name, interval=interval, epoch=epoch)
+        return [Choice(spec, candidate, points + 25, (f"counts {epoch} since 1970 by its values", *said, *reasons))]
+    if candidate.key.base in INTEGERS and candidate.in_primary and isinstance(candidate.newest, int):
+        spec = TableSpec(name=name, key=candidate.name, interval=str(_number_width(facts, candidate)))
+        return [Choice(spec, candidate, points + 10, ("is a number that grows with the table", *reasons))]
+    return _others(facts, candidate, points, reasons)
 
 
-def _others(facts: TableFacts, one: Candidate, points: float, reasons: tuple[str, ...]) -> list[Choice]:
+def _others(facts: TableFacts, candidate: Candidate, points: float, reasons: tuple[str, ...]) -> list[Choice]:
     name = ".".join(facts.table.name)
-    few = one.distinct is not None and 2 <= one.distinct <= FEW_VALUES and len(one.common) >= one.distinct
-    if few and one.key.can_list and one.not_null:
-        values: dict[str, list[str | int]] = {f"v{number}": [value] for number, value in enumerate(sorted(one.common))}
-        spec = TableSpec(name=name, key=one.name, method="list", values=values, default_partition=True)
-        return [Choice(spec, one, points + 5, (f"has {len(one.common)} values", *reasons))]
-    if one.in_primary and one.key.can_hash:
-        spec = TableSpec(name=name, key=one.name, method="hash", modulus=_modulus(facts))
-        return [Choice(spec, one, points + 3, ("is in the primary key, and spreads evenly by its hash", *reasons))]
+    few = (
+        candidate.distinct is not None
+        and 2 <= candidate.distinct <= FEW_VALUES
+        and len(candidate.common) >= candidate.distinct
+    )
+    if few and candidate.key.can_list and candidate.not_null:
+        values: dict[str, list[str | int]] = {
+            f"v{number}": [value] for number, value in enumerate(sorted(candidate.common))
+        }
+        spec = TableSpec(name=name, key=candidate.name, method="list", values=values, default_partition=True)
+        return [Choice(spec, candidate, points + 5, (f"has {len(candidate.common)} values", *reasons))]
+    if candidate.in_primary and candidate.key.can_hash:
+        spec = TableSpec(name=name, key=candidate.name, method="hash", modulus=_modulus(facts))
+        return [
+            Choice(spec, candidate, points + 3, ("is in the primary key, and spreads evenly by its hash", *reasons))
+        ]
     return []
 
 
-def _points(one: Candidate) -> tuple[float, tuple[str, ...]]:
-    points, reasons = 0.0, list[str]()
+def _points(candidate: Candidate) -> tuple[float, tuple[str, ...]]:
+    points, reasons, name = 0.0, list[str](), candidate.name.lower()
     for holds, worth, said in (
-        (one.not_null, 10, "is not null"),
-        (one.in_primary, 8, "is in the primary key, which need not change"),
-        (one.is_indexed, 6, "leads an index, so queries ask for it"),
-        (abs(one.correlation or 0) > 0.9, 4, "grows in the order in which rows lie on disk"),
-        (any(word in one.name.lower().split("_") for word in GOOD_NAMES), 2, ""),
-        ("updated" in one.name.lower() or "modified" in one.name.lower(), -30, "changes with every update of a row"),
-        ("birth" in one.name.lower() or "expire" in one.name.lower(), -10, "is no time at which rows arrive"),
+        (candidate.not_null, 10, "is not null"),
+        (candidate.in_primary, 8, "is in the primary key, which need not change"),
+        (candidate.is_indexed, 6, "leads an index, so queries ask for it"),
+        (abs(candidate.correlation or 0) > 0.9, 4, "grows in the order in which rows lie on disk"),
+        (any(word in name.split("_") for word in GOOD_NAMES), 2, ""),
+        ("updated" in name or "modified" in name, -30, "changes with every update of a row"),
+        ("birth" in name or "expire" in name, -10, "is no time at which rows arrive"),
     ):
         points += worth if holds else 0
         reasons += [said] if holds and said else []
     return points, tuple(reasons)
 
 
-def is_v7(one: Candidate) -> bool:
+def is_v7(candidate: Candidate) -> bool:
     """Whether the values that are known are uuids of version 7; preflight looks at all of them."""
-    known = [str(value) for value in (one.oldest, one.newest) if value is not None]
-    return one.key.base == "uuid" and bool(known) and all(uuid.UUID(value).int >> 76 & 0xF == 7 for value in known)
+    known = [str(value) for value in (candidate.oldest, candidate.newest) if value is not None]
+    return (
+        candidate.key.base == "uuid" and bool(known) and all(uuid.UUID(value).int >> 76 & 0xF == 7 for value in known)
+    )
 
 
-def epoch_of(one: Candidate, now: datetime) -> Epoch | None:
+def epoch_of(candidate: Candidate, now: datetime) -> Epoch | None:
     """Return what a number counts, if all its values are instants from 2000 to next year in one unit."""
     try:
-        oldest, newest = int(one.oldest), int(one.newest)
+        oldest, newest = int(candidate.oldest), int(candidate.newest)
     except (TypeError, ValueError):
         return None
     first, last = (datetime(2000, 1, 1, tzinfo=UTC) - EPOCH), now + timedelta(days=366) - EPOCH
@@ -143,13 +155,15 @@ def epoch_of(one: Candidate, now: datetime) -> Epoch | None:
     return None
 
 
-def _width(facts: TableFacts, one: Candidate, clock: Clock, now: datetime) -> tuple[str, tuple[str, ...]]:
+def _width(facts: TableFacts, candidate: Candidate, clock: Clock, now: datetime) -> tuple[str, tuple[str, ...]]:
     """Return the narrowest interval that makes no more than 120 partitions of a million rows or more each."""
-    ends = [_moment(value, clock) for value in (one.oldest, one.newest)]
+    ends = [_moment(value, clock) for value in (candidate.oldest, candidate.newest)]
     oldest, newest = (ends[0] or now), (ends[1] or now)
     counts = {width: Interval.parse(width).count(oldest, max(oldest, newest)) for width in WIDTHS}
     fit = [width for width, count in counts.items() if count <= MOST_LEAVES and facts.rows / count >= LEAST_ROWS]
-    width = fit[0] if fit else next((one for one in WIDTHS[2:] if counts[one] <= MOST_LEAVES), WIDTHS[-1])
+    width = (
+        fit[0] if fit else next((interval for interval in WIDTHS[2:] if counts[interval] <= MOST_LEAVES), WIDTHS[-1])
+    )
     said = f"from {oldest:%Y-%m-%d} to {newest:%Y-%m-%d}: {counts[width]} partitions of {width}"
     return width, (said,)
 
@@ -167,11 +181,11 @@ def _moment(value: object, clock: Clock) -> datetime | None:
         return None
 
 
-def _number_width(facts: TableFacts, one: Candidate) -> int:
-    span = max(1, int(one.newest) - int(one.oldest or 0))
+def _number_width(facts: TableFacts, candidate: Candidate) -> int:
+    span = max(1, int(candidate.newest) - int(candidate.oldest or 0))
     leaves = min(MOST_LEAVES, max(4, facts.rows // (10 * LEAST_ROWS)))
     power = 10 ** max(0, len(str(span // leaves)) - 1)
-    wide: int = next(one * power for one in (1, 2, 5, 10, 20) if one * power >= span / leaves)
+    wide: int = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= span / leaves)
     return max(1_000, wide)
 
 
@@ -209,7 +223,9 @@ def no_attach(facts: TableFacts, choice: Choice) -> str | None:
     """Return what stands in the way of attach, if anything does."""
     if choice.candidate.key.base not in TIMES:
         return f"its key, {choice.candidate.name}, is no time"
-    without = [one.name for one in facts.table.indexes if one.is_unique and choice.spec.key not in one.key_columns]
+    without = [
+        index.name for index in facts.table.indexes if index.is_unique and choice.spec.key not in index.key_columns
+    ]
     if without:
         return f"the key {choice.spec.key} is not in {', '.join(without)}"
     return None

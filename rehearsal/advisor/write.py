@@ -91,10 +91,10 @@ def _head(advice: Advice, findings: Sequence[Finding]) -> Iterator[str]:
     yield f"First plan of {advice.best.spec.name}, written from the live table. Every word may be changed."
     yield ""
     yield from _about(advice)
-    if blockers := [one for one in findings if one.severity == "blocker"]:
+    if blockers := [finding for finding in findings if finding.severity == "blocker"]:
         yield ""
         yield "What would stop it just now, as preflight says; decide on each before a rehearsal:"
-        yield from (f"  {one.subject}: {one.condition}; {one.remedy}" for one in blockers)
+        yield from (f"  {finding.subject}: {finding.condition}; {finding.remedy}" for finding in blockers)
 
 
 def _name(plan: Container, advice: Advice, name: str) -> None:
@@ -169,7 +169,9 @@ def _marker(into: Table, advice: Advice) -> None:
     table, spec = advice.facts.table, advice.best.spec
     used = {spec.key, *(name for index in table.indexes for name in index.key_columns)}
     free = [
-        one.name for one in table.columns if one.type_name in MARKERS and not one.generated and one.name not in used
+        column.name
+        for column in table.columns
+        if column.type_name in MARKERS and not column.generated and column.name not in used
     ]
     if free:
         what = "the load writes its marks into it: choose a column that may hold any text"
@@ -184,9 +186,9 @@ def _decisions(advice: Advice) -> Iterator[str]:
         if index.is_unique and not index.is_primary and advice.best.spec.key not in index.key_columns:
             yield f"Unique without the key; say what becomes of it: {index.name}"
             yield f'uniques = {{ {_key(index.name)} = "add-key" }}  # or "per-partition"'
-    for one in advice.facts.table.referencing:
-        yield f"A foreign key points at the table; say what becomes of it: {one.name}"
-        yield f'references = {{ {_key(one.name)} = "composite" }}  # or "loose"'
+    for foreign_key in advice.facts.table.referencing:
+        yield f"A foreign key points at the table; say what becomes of it: {foreign_key.name}"
+        yield f'references = {{ {_key(foreign_key.name)} = "composite" }}  # or "loose"'
 
 
 def _key(name: str) -> str:
@@ -194,9 +196,9 @@ def _key(name: str) -> str:
 
 
 def _other_keys(advice: Advice) -> Iterator[str]:
-    for other in advice.choices[1:4]:
-        width = other.spec.interval if other.spec.method == "range" else other.spec.method
-        yield f"Another key would be {other.spec.key} ({width}): {'; '.join(other.reasons)}"
+    for choice in advice.choices[1:4]:
+        width = choice.spec.interval if choice.spec.method == "range" else choice.spec.method
+        yield f"Another key would be {choice.spec.key} ({width}): {'; '.join(choice.reasons)}"
 
 
 def _query(spec: TableSpec) -> Table:
