@@ -178,9 +178,9 @@ def say_locks(locks: Sequence[LockTaken]) -> list[Line]:
 def say_gates(judged: Sequence[Judged]) -> list[Line]:
     """Return one line a gate for what passed; what did not was said at once."""
     lines: list[Line] = []
-    for gate in dict.fromkeys(one.gate for one in judged):
-        every = [one for one in judged if one.gate == gate]
-        passed = [one for one in every if one.passed is True]
+    for gate in dict.fromkeys(check.gate for check in judged):
+        every = [check for check in judged if check.gate == gate]
+        passed = [check for check in every if check.passed is True]
         if passed:
             lines.append(Line(1, "passed", clean(f"{gate}: {_gate(passed, len(every))}")))
     return lines
@@ -192,7 +192,7 @@ def _gate(passed: Sequence[Judged], of: int) -> str:
         return f"{subject}: {seen}"
     if len(passed) < of:
         return f"{len(passed)} of {of} checks"
-    if all(one.observed == seen for one in passed):
+    if all(check.observed == seen for check in passed):
         return f"{of} checks, each: {seen}"
     last = passed[-1]
     return _cut(f"{of} checks, the last: {last.subject}: {last.observed}")
