@@ -70,7 +70,7 @@ def parts_of(fingerprint: str) -> dict[str, str]:
     return dict(fingerprint.parts) if isinstance(fingerprint, Fingerprint) else {}
 
 
-def name_differences(mine: Mapping[str, str], other: Mapping[str, str]) -> str:
+def name_differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str:
     """Return which parts differ, in words.
 
     >>> name_differences({"plan": "a", "code": "b"}, {"plan": "a", "code": "c"})
@@ -78,9 +78,9 @@ def name_differences(mine: Mapping[str, str], other: Mapping[str, str]) -> str:
     >>> name_differences({"plan": "a", "code": "b"}, {})
     'the tool (it was another version, which kept no parts)'
     """
-    if not other or not mine:
+    if not theirs or not mine:
         return "the tool (it was another version, which kept no parts)"
-    names = [name for name in sorted(mine.keys() | other.keys()) if mine.get(name) != other.get(name)]
+    names = [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
     return " and ".join(SPOKEN.get(name, name) for name in names) or "nothing"
 
 
@@ -109,7 +109,10 @@ def _lock(home: Path) -> str:
     path = home / LOCK
     if path.is_file():
         return _sha256([path.read_bytes()])
-    found = {f"{one.metadata['Name']}=={one.version}" for one in importlib.metadata.distributions()}
+    found = {
+        f"{distribution.metadata['Name']}=={distribution.version}"
+        for distribution in importlib.metadata.distributions()
+    }
     return _sha256(f"{line}\n".encode() for line in sorted(found))
 
 

@@ -70,12 +70,12 @@ def find_go(runs: Path, wanted: Wanted) -> Go:
     """
     rehearsed, left_out = read_reports(runs)
     reasons: list[str] = []
-    for one in rehearsed:
-        reason = why_not(one, wanted) or closed_by(one, rehearsed, wanted)
+    for rehearsal in rehearsed:
+        reason = why_not(rehearsal, wanted) or closed_by(rehearsal, rehearsed, wanted)
         if reason is None:
-            signature = Signature.model_validate_json((one.folder / SIGNATURE).read_bytes())
-            return Go(one.report, signature, tuple(left_out))
-        reasons.append(f"{one.name}: {reason}")
+            signature = Signature.model_validate_json((rehearsal.folder / SIGNATURE).read_bytes())
+            return Go(rehearsal.report, signature, tuple(left_out))
+        reasons.append(f"{rehearsal.name}: {reason}")
     message = (
         f"no GO report of plan {wanted.plan.name} with fingerprint {wanted.fingerprint[:16]} stands for production: "
         f"{_few(reasons) or 'there is no report at all'}"
@@ -98,7 +98,7 @@ def read_reports(runs: Path) -> tuple[list[Rehearsed], list[str]]:
 
 def report_paths(runs: Path) -> list[Path]:
     """Return whatever has the name of a report, the newest run first; links to nowhere too, so that they are named."""
-    folders = sorted((one for one in runs.iterdir() if one.is_dir()), reverse=True) if runs.is_dir() else []
+    folders = sorted((path for path in runs.iterdir() if path.is_dir()), reverse=True) if runs.is_dir() else []
     return [folder / REPORT for folder in folders if os.path.lexists(folder / REPORT)]
 
 
@@ -123,20 +123,20 @@ def read_report(path: Path) -> Report:
         raise PreconditionError(f"{REPORT} is no report: {where and f'{where}: '}{first['msg']}") from exc
 
 
-def why_not(one: Rehearsed, wanted: Wanted) -> str | None:
+def why_not(rehearsal: Rehearsed, wanted: Wanted) -> str | None:
     """Return the first reason why a run does not stand for production by itself; None when it does."""
-    return next(_reasons(one, wanted), None)
+    return next(_reasons(rehearsal, wanted), None)
 
 
-def closed_by(one: Rehearsed, others: Sequence[Rehearsed], wanted: Wanted) -> str | None:
+def closed_by(rehearsal: Rehearsed, others: Sequence[Rehearsed], wanted: Wanted) -> str | None:
     """Return which later verdict of the same fingerprint closes a GO; None when there is none.
 
     A NO-GO closes from anywhere, signed or not. INCONCLUSIVE closes only where a GO would have opened.
     """
-    finished = _moment(one.report.finished)
+    finished = _moment(rehearsal.report.finished)
     for other in others:
         later = _moment(other.report.finished)
-        same = (other.report.plan, other.report.fingerprint) == (one.report.plan, one.report.fingerprint)
+        same = (other.report.plan, other.report.fingerprint) == (rehearsal.report.plan, rehearsal.report.fingerprint)
         closes = _closes(other.report, wanted)
         # What has no time that can be read may be later, so it is taken to be.
         if same and closes and (later is None or finished is None or later > finished):
@@ -157,9 +157,9 @@ def _closes(report: Report, wanted: Wanted) -> bool:
     return outcome is Outcome.NO_GO or (outcome is Outcome.INCONCLUSIVE and report.kind in wanted.plan.go_kinds)
 
 
-def _reasons(one: Rehearsed, wanted: Wanted) -> Iterator[str]:
+def _reasons(rehearsal: Rehearsed, wanted: Wanted) -> Iterator[str]:
     """Yield why a run does not do, the cheap and the telling reasons first."""
-    report = one.report
+    report = rehearsal.report
     if report.plan != wanted.plan.name:
         yield f"it is of plan {report.plan}"
     if report.fingerprint != wanted.fingerprint:
@@ -171,8 +171,8 @@ def _reasons(one: Rehearsed, wanted: Wanted) -> Iterator[str]:
     yield from _age(report, wanted)
     yield from _server(report, wanted)
     yield from _rows(report, wanted)
-    yield from _signed(one)
-    yield from _judged_again(one, wanted)
+    yield from _signed(rehearsal)
+    yield from _judged_again(rehearsal, wanted)
 
 
 def _kind(report: Report, wanted: Wanted) -> Iterator[str]:
@@ -209,19 +209,19 @@ def _rows(report: Report, wanted: Wanted) -> Iterator[str]:
             )
 
 
-def _signed(one: Rehearsed) -> Iterator[str]:
+def _signed(rehearsal: Rehearsed) -> Iterator[str]:
     try:
-        problems = verify(one.folder)
+        problems = verify(rehearsal.folder)
     except OSError as exc:
         problems = [f"{exc.strerror}: {Path(str(exc.filename)).name}"]
     if problems:
         yield f"it does not verify: {problems[0]}"
 
 
-def _judged_again(one: Rehearsed, wanted: Wanted) -> Iterator[str]:
+def _judged_again(rehearsal: Rehearsed, wanted: Wanted) -> Iterator[str]:
     """Judge the gates anew: report.json says what they said, the evidence says what was seen."""
     try:
-        verdict = decide_run(Run(one.folder).evidence(), kind=one.report.kind, plan=wanted.plan)
+        verdict = decide_run(Run(rehearsal.folder).evidence(), kind=rehearsal.report.kind, plan=wanted.plan)
     except (OSError, ValueError, TypeError, AttributeError) as exc:
         yield f"its evidence cannot be read: {type(exc).__name__}"
         return

@@ -128,8 +128,8 @@ def approve(case: Case, act: Act) -> Approval:
 
 def from_go(case: Case, go: Go) -> Approval:
     """Return the approval that a GO is; reports that could not be read are named."""
-    for one in go.left_out[:NAMED]:
-        case.run.note(f"left out, since it cannot be read: {one}")
+    for unread in go.left_out[:NAMED]:
+        case.run.note(f"left out, since it cannot be read: {unread}")
     report, signature = go.report, go.signature
     return Approval(
         fingerprint=case.fingerprint,
