@@ -76,7 +76,7 @@ class Watch:
     def find(self, conn: Connection) -> list[Difference]:
         """Return what differs and is not accepted in the plan."""
         found = [*self.compare(conn, *self._tables(conn)), *self._partitions(conn)]
-        return [one for one in found if one.id not in self.accepted]
+        return [difference for difference in found if difference.id not in self.accepted]
 
     def hold(self, held: Connection) -> None:
         """Under the lock: refuse to go on if anything was altered since `look`.
@@ -117,7 +117,11 @@ class Watch:
         if before is None:
             return []
         found = changed_partitions(before, self.sight.read(conn))
-        return [one for one in found if not (self.premade and one.before is None and not one.facet)]
+        return [
+            difference
+            for difference in found
+            if not (self.premade and difference.before is None and not difference.facet)
+        ]
 
     def _require_capture(self, conn: Connection) -> None:
         """Have the rows compared if a trigger of ours or a partition's file is not what it was."""
@@ -138,32 +142,32 @@ class Watch:
 
     def _message(self, conn: Connection, found: list[Difference], parted: Table) -> str:
         plain = dotted(self.sight.plain)
-        told = [self._told(one, plain) + self._rows(conn, one, parted) for one in found]
-        accept = ", ".join(repr(one.id) for one in found[:SHOWN])
+        told = [self._told(difference, plain) + self._rows(conn, difference, parted) for difference in found]
+        accept = ", ".join(repr(difference.id) for difference in found[:SHOWN])
         what = "going back would lose or change" if self.back else "changed since its target was made"
-        remedy = PARTITIONS if all(one.subject.startswith("partition ") for one in found) else self.remedy
+        remedy = PARTITIONS if all(difference.subject.startswith("partition ") for difference in found) else self.remedy
         return (
             f"{dotted(self.sight.names.source)}: {what}: {_listed(told)}. {remedy}; or accept by name in the "
             f"plan's table: accepted = [{accept}]. Nothing was changed"
         )
 
-    def _told(self, one: Difference, plain: str) -> str:
-        if one.subject.startswith("partition "):
-            return _told_partition(one)
-        if not one.facet:
-            return f"{one.subject} (only in {dotted(self.sight.parted) if one.before is None else plain})"
-        ours, theirs = one.before or "none", one.after or "none"
-        return f"{one.subject}: {one.facet} ({ours} in {plain}, {theirs} in {dotted(self.sight.parted)})"
+    def _told(self, difference: Difference, plain: str) -> str:
+        if difference.subject.startswith("partition "):
+            return _told_partition(difference)
+        if not difference.facet:
+            return f"{difference.subject} (only in {dotted(self.sight.parted) if difference.before is None else plain})"
+        ours, theirs = difference.before or "none", difference.after or "none"
+        return f"{difference.subject}: {difference.facet} ({ours} in {plain}, {theirs} in {dotted(self.sight.parted)})"
 
-    def _rows(self, conn: Connection, one: Difference, parted: Table) -> str:
+    def _rows(self, conn: Connection, difference: Difference, parted: Table) -> str:
         """Say how many rows stand behind a difference: values of a column, rows of a partition."""
-        if one.facet:
+        if difference.facet:
             return ""
-        if one.subject.startswith("partition "):
-            leaf = conn.execute(RELATION, [one.subject.removeprefix("partition ")]).fetchone()
+        if difference.subject.startswith("partition "):
+            leaf = conn.execute(RELATION, [difference.subject.removeprefix("partition ")]).fetchone()
             return f", {_count(conn, (leaf[0], leaf[1]), sql.SQL('true'))} rows" if leaf else ""
         for column in parted.columns:
-            if self.back and one.before is None and one.subject == "column " + _quoted(column.name):
+            if self.back and difference.before is None and difference.subject == "column " + _quoted(column.name):
                 value = sql.SQL("{} is not null").format(sql.Identifier(column.name))
                 return f", {_count(conn, parted.name, value)} rows with values"
         return ""
@@ -189,12 +193,13 @@ def _find(conn: Connection, files: SqlFiles, name: Name) -> Table:
     return table
 
 
-def _told_partition(one: Difference) -> str:
-    if one.facet:
-        return f"{one.subject}: {one.facet} (was {one.before or 'none'}, is {one.after or 'none'})"
-    if one.after is None:
-        return f"{one.subject} ({one.before}) went: detached or dropped"
-    return f"{one.subject} ({one.after}) came"
+def _told_partition(difference: Difference) -> str:
+    if difference.facet:
+        was, is_ = difference.before or "none", difference.after or "none"
+        return f"{difference.subject}: {difference.facet} (was {was}, is {is_})"
+    if difference.after is None:
+        return f"{difference.subject} ({difference.before}) went: detached or dropped"
+    return f"{difference.subject} ({difference.after}) came"
 
 
 def _listed(found: Sequence[str]) -> str:

@@ -53,8 +53,8 @@ class Outdated:
         if not differing:
             return None
         self._refuse_strangers(differing)
-        told = "; ".join(one.id for one in differing[:5])
-        if all(_is_light(one) for one in differing):
+        told = "; ".join(difference.id for difference in differing[:5])
+        if all(_is_light(difference) for difference in differing):
             self._refresh(conn)
             return f"the target of {self.work.spec.name} was brought up to date: {told}"
         return self._remove(conn, told)
@@ -64,8 +64,12 @@ class Outdated:
         return names_of_changes(self.work.plan, self.work.spec).keys() <= read_applied(conn).keys()
 
     def _refuse_strangers(self, differing: list[Difference]) -> None:
-        partitions = [one for one in differing if one.subject.startswith("partition ") and not one.facet]
-        if came := [one.subject for one in partitions if one.before is None]:
+        partitions = [
+            difference
+            for difference in differing
+            if difference.subject.startswith("partition ") and not difference.facet
+        ]
+        if came := [difference.subject for difference in partitions if difference.before is None]:
             message = (
                 f"the target of {self.work.spec.name} has what was not made here: {', '.join(came)}; detach it, or "
                 "drop it if its rows are not needed, then run `invoke db.migrate` again. Nothing was changed"
@@ -94,7 +98,7 @@ class Outdated:
         return {
             "target": target.name,
             "owner": target.owner,
-            "revoked": sorted({quote_ident(target.owner), *(one["grantee"] for one in theirs["grants"])}),
+            "revoked": sorted({quote_ident(target.owner), *(grant["grantee"] for grant in theirs["grants"])}),
             "has_grants": ours["has_grants"],
             "grants": ours["grants"],
             "comment": source.comment,
@@ -103,9 +107,11 @@ class Outdated:
                 for name, comment in conn.execute(COLUMN_COMMENTS, [source.oid])
             ],
             "defaults": [
-                one
-                for one in source.columns
-                if not one.generated and not one.identity and one.default_sql != target.column(one.name).default_sql
+                column
+                for column in source.columns
+                if not column.generated
+                and not column.identity
+                and column.default_sql != target.column(column.name).default_sql
             ],
         }
 
@@ -115,12 +121,12 @@ class Outdated:
         return f"{text}: it is made anew, `invoke db.switchover` fills it"
 
 
-def _is_light(one: Difference) -> bool:
-    if one.subject.startswith("grant to "):
+def _is_light(difference: Difference) -> bool:
+    if difference.subject.startswith("grant to "):
         return True
-    if one.subject.startswith("column "):
-        return one.facet in ("comment", "default")
-    return one.subject == "table" and one.facet == "comment"
+    if difference.subject.startswith("column "):
+        return difference.facet in ("comment", "default")
+    return difference.subject == "table" and difference.facet == "comment"
 
 
 def mend_targets(conn: Connection, tables: Iterable[Switchover]) -> None:

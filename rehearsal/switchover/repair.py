@@ -24,7 +24,7 @@ from rehearsal.switchover.target.target import log_columns, records
 def resync_sql(drain: Drain) -> str:
     """Return the statement that logs the keys of all differing rows."""
     shape = drain.shape
-    keys = ", ".join(f"coalesce(a.{quote_ident(one)}, f.{quote_ident(one)})" for one in shape.identity)
+    keys = ", ".join(f"coalesce(a.{quote_ident(column)}, f.{quote_ident(column)})" for column in shape.identity)
     return drain.files.render(
         "switchover/resync.sql.j2",
         log=drain.log,
@@ -89,7 +89,7 @@ def target_leads(conn: Connection, switchover: Switchover, servers: Iterable[App
 
 def our_triggers(conn: Connection, switchover: Switchover, table: Name) -> list[str]:
     """Return the names of the mirror triggers on one of the two tables."""
-    return [one.name for one in switchover.trigger_states(conn) if one.table == table]
+    return [trigger.name for trigger in switchover.trigger_states(conn) if trigger.table == table]
 
 
 def enable_triggers(conn: Connection, switchover: Switchover) -> list[str]:
@@ -98,15 +98,15 @@ def enable_triggers(conn: Connection, switchover: Switchover) -> list[str]:
     Locks: SHARE ROW EXCLUSIVE on the table of each such trigger, for milliseconds.
     """
     mended: list[str] = []
-    for one in switchover.trigger_states(conn):
-        if one.found is None or one.found == one.wanted:
+    for trigger in switchover.trigger_states(conn):
+        if trigger.found is None or trigger.found == trigger.wanted:
             continue
-        verb = {"A": "enable always", "O": "enable", "D": "disable"}[one.wanted]
-        statement = f"alter table {quote_ident(one.table)} {verb} trigger {quote_ident(one.name)}"
+        verb = {"A": "enable always", "O": "enable", "D": "disable"}[trigger.wanted]
+        statement = f"alter table {quote_ident(trigger.table)} {verb} trigger {quote_ident(trigger.name)}"
 
         def work(held: Connection, statement: str = statement) -> None:
             held.execute(as_query(statement))
 
-        with_lock(conn, f"{verb} trigger {one.name}", work, policy=switchover.policy)
-        mended.append(one.name)
+        with_lock(conn, f"{verb} trigger {trigger.name}", work, policy=switchover.policy)
+        mended.append(trigger.name)
     return mended

@@ -90,7 +90,7 @@ def changed_partitions(before: Seen, now: Seen) -> list[Difference]:
     for place in sorted(_of("partition ", before, now)):
         old, new = before.get(place), now.get(place)
         if old is None or new is None:
-            was, is_ = (one["bound"] if one else None for one in (old, new))
+            was, is_ = (partition["bound"] if partition else None for partition in (old, new))
             found.append(Difference(_subject(new or old or {}), "", was, is_))
             continue
         pairs = ((facet, old.get(facet), new.get(facet)) for facet in OWN)
@@ -125,7 +125,7 @@ def changed_capture(before: Seen, now: Seen) -> list[str]:
 
 
 def _of(kind: str, *seen: Seen) -> Iterable[str]:
-    return {place for one in seen for place in one if place.startswith(kind)}
+    return {place for sighting in seen for place in sighting if place.startswith(kind)}
 
 
 def _subject(facts: Mapping[str, str | None]) -> str:

@@ -47,7 +47,9 @@ def require_triggers(source: Name, states: Iterable[TriggerState]) -> None:
     """
     wrong = [trigger for trigger in states if trigger.found != trigger.wanted]
     if wrong:
-        told = "; ".join(f"trigger {one.name} of {dotted(one.table)} is {SAID.get(one.found, 'on')}" for one in wrong)
+        told = "; ".join(
+            f"trigger {trigger.name} of {dotted(trigger.table)} is {SAID.get(trigger.found, 'on')}" for trigger in wrong
+        )
         message = (
             f"{dotted(source)}: {told}, so writes may have passed unseen. `invoke doctor --fix` puts it right "
             "and brings what was missed; nothing was changed"

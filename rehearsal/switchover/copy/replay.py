@@ -59,12 +59,12 @@ class Drain:
             "columns": self.shape.columns,
             "authority_columns": records("t", self.shape.columns),
             "log_columns": ", ".join(columns),
-            "log_record": ", ".join(f"l.{one}" for one in columns),
-            "log_identity": ", ".join(f"l.{one}" for one in columns),
+            "log_record": ", ".join(f"l.{column}" for column in columns),
+            "log_identity": ", ".join(f"l.{column}" for column in columns),
             "target_identity": records("t", self.shape.identity),
-            "key_arrays": ", ".join(f"array_agg({one}::text)" for one in columns),
+            "key_arrays": ", ".join(f"array_agg({column}::text)" for column in columns),
             "arrays": ", ".join("\0::text[]" for _ in columns),
-            "typed_columns": ", ".join(f"u.{one}::{kind} as {one}" for one, kind in typed),
+            "typed_columns": ", ".join(f"u.{column}::{kind} as {column}" for column, kind in typed),
         }
 
     def batch(self, conn: Connection, limit: int) -> int:
@@ -83,7 +83,7 @@ class Drain:
         Rows are changed where they stand: others may point at them, and a row that goes out takes its children along.
         """
         shape, values = self.shape, self._values()
-        fixed = (one for one in shape.columns if one not in shape.always)
+        fixed = (column for column in shape.columns if column not in shape.always)
         merged = {"primary": shape.primary, "assignments": assignments(fixed)}
         take = self.files.render("switchover/copy/drain_take.sql.j2", **values, stay=True, limit=EVERYTHING)
         put = self.files.render("switchover/copy/drain_put.sql.j2", **values, **merged)
@@ -124,7 +124,7 @@ class Drain:
             # Writers that are faster than the batches would be followed for ever; a larger batch costs less a key.
             batch = min(MOST_KEYS_IN_BATCH, batch * 2) if before is not None and left >= before else batch
             before = left
-            done += self._one(conn, batch)
+            done += self._one_batch(conn, batch)
             if on_progress:
                 on_progress(done, done + max(0, left - batch))
         return done
@@ -135,9 +135,9 @@ class Drain:
         Raises:
             StepFailed: see `until`.
         """
-        return self._one(conn, batch)
+        return self._one_batch(conn, batch)
 
-    def _one(self, conn: Connection, batch: int) -> int:
+    def _one_batch(self, conn: Connection, batch: int) -> int:
         try:
             with conn.transaction():
                 return self.batch(conn, batch)
@@ -203,6 +203,6 @@ def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:
         target=target,
         log=log,
         log_columns=Quoted(", ".join(columns)),
-        log_identity=Quoted(", ".join(f"l.{one}" for one in columns)),
+        log_identity=Quoted(", ".join(f"l.{column}" for column in columns)),
         target_identity=Quoted(records("t", shape.identity)),
     )

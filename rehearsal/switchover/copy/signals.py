@@ -136,7 +136,7 @@ class Probe:
         self._conn = conn
         self._table = sql.Identifier(*source)
         # Constants, not parameters, so that % in a name is a sign like others; cast, since a composite is no record.
-        self._types = {one: sql.SQL(scalar(conn, TYPE, [*source, one])) for one in key}
+        self._types = {column: sql.SQL(scalar(conn, TYPE, [*source, column])) for column in key}
         self._lookups: list[sql.Composed] | None = None
 
     def milliseconds(self) -> float:
@@ -157,7 +157,7 @@ class Probe:
         return (time.monotonic() - started) * 1e3
 
     def _draw(self) -> list[sql.Composed]:
-        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in self._types)
+        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in self._types)
         drawn = sql.SQL("select /* rehearsal */ {} from only {} limit {}").format(columns, self._table, PROBED_KEYS)
         return [self._lookup(row) for row in self._conn.execute(drawn).fetchall()]
 

@@ -115,9 +115,9 @@ def digest_pair(
         running = [pool.submit(_work, database, files, pair, snapshot, pieces) for _ in range(workers)]
         try:
             wait(running, return_when=FIRST_EXCEPTION)
-            if any(one.done() and one.exception() for one in running):
+            if any(future.done() and future.exception() for future in running):
                 _take_all(pieces)
-            results = [one.result() for one in running]
+            results = [future.result() for future in running]
         except BaseException:
             # The pool waits for its threads: without pieces they end now, not when all is read.
             _take_all(pieces)
@@ -165,7 +165,11 @@ def _relations(pair: Pair) -> list[tuple[Name, int, int | None]]:
     """Return name and oid of all relations that hold rows, with the leaf that each one is; None for the source's."""
     sources: list[tuple[Name, int, int | None]] = [(pair.source.name, pair.source.oid, None)]
     if pair.source.kind == "p":
-        sources = [(one.name, one.oid, None) for one in pair.source.partitions if not one.detach_pending]
+        sources = [
+            (partition.name, partition.oid, None)
+            for partition in pair.source.partitions
+            if not partition.detach_pending
+        ]
     return [*sources, *((leaf.name, leaf.oid, leaf.oid) for leaf in pair.leaves if leaf.oid)]
 
 

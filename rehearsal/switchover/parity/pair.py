@@ -137,13 +137,23 @@ def read_pair(
         PreconditionError: the source has no primary key, or columns or types of the two differ.
     """
     catalog = Catalog(conn, files)
-    one, other = catalog.read(source), catalog.read(target)
-    if not one.primary_key:
+    source_table, target_table = catalog.read(source), catalog.read(target)
+    if not source_table.primary_key:
         message = f"table {dotted(source)} has no primary key, so rows cannot be told apart; add one"
         raise PreconditionError(message)
     if leaves is not None:
-        other = dataclasses.replace(other, partitions=tuple(leaf for leaf in other.partitions if leaf.name in leaves))
-    pair = Pair(one, other, key, one.column(key).type, _matched(conn, files, one, other), (), ())
+        target_table = dataclasses.replace(
+            target_table, partitions=tuple(leaf for leaf in target_table.partitions if leaf.name in leaves)
+        )
+    pair = Pair(
+        source_table,
+        target_table,
+        key,
+        source_table.column(key).type,
+        _matched(conn, files, source_table, target_table),
+        (),
+        (),
+    )
     return _split(conn, files, pair)
 
 
@@ -192,22 +202,22 @@ def _split(conn: Connection, files: SqlFiles, pair: Pair) -> Pair:
     if target.kind != "p":
         leaf = Leaf(target.name, target.oid, is_default=False, buckets=(0, None))
         return dataclasses.replace(pair, leaves=(leaf,), method="none")
-    parts = [one for one in target.partitions if not one.detach_pending and not one.is_default]
+    parts = [partition for partition in target.partitions if not partition.detach_pending and not partition.is_default]
     method = (target.partition_key or "").partition(" ")[0].lower()
     if method == "range":
         ranks = rank_bounds(conn, files, parts, pair.key_type)
         bounds = tuple(text for _, text in sorted({rank: text for text, rank in ranks.items()}.items()))
         cut = dataclasses.replace(pair, bounds=bounds)
-        taken: list[tuple[int | None, ...]] = [_buckets(one, ranks, len(bounds)) for one in parts]
+        taken: list[tuple[int | None, ...]] = [_buckets(part, ranks, len(bounds)) for part in parts]
     elif method == "list":
-        bounds = tuple(value for one in parts for value in one.values if value is not None)
+        bounds = tuple(value for part in parts for value in part.values if value is not None)
         cut = dataclasses.replace(pair, bounds=bounds, method=method)
-        taken = [tuple(None if value is None else bounds.index(value) for value in one.values) for one in parts]
+        taken = [tuple(None if value is None else bounds.index(value) for value in part.values) for part in parts]
     else:
-        modulus = max((one.modulus for one in parts), default=1)
+        modulus = max((part.modulus for part in parts), default=1)
         function = _hash_function(conn, files, target)
         cut = dataclasses.replace(pair, method=method, modulus=modulus, hash_function=function)
-        taken = [tuple(range(one.remainder, modulus, one.modulus)) for one in parts]
+        taken = [tuple(range(part.remainder, modulus, part.modulus)) for part in parts]
     return dataclasses.replace(cut, leaves=_leaves(target, parts, taken, cut.bucket_count))
 
 
@@ -215,9 +225,11 @@ def _leaves(
     target: Table, parts: Sequence[Partition], taken: Sequence[tuple[int | None, ...]], count: int
 ) -> tuple[Leaf, ...]:
     """Return the leaves; what none of them takes belongs to DEFAULT, or has no place."""
-    left = [one for one in (*range(count), None) if all(one not in buckets for buckets in taken)]
-    leaves = [Leaf(one.name, one.oid, is_default=False, buckets=own) for one, own in zip(parts, taken, strict=True)]
-    default = next((one for one in target.partitions if one.is_default and not one.detach_pending), None)
+    left = [bucket for bucket in (*range(count), None) if all(bucket not in buckets for buckets in taken)]
+    leaves = [Leaf(part.name, part.oid, is_default=False, buckets=own) for part, own in zip(parts, taken, strict=True)]
+    default = next(
+        (partition for partition in target.partitions if partition.is_default and not partition.detach_pending), None
+    )
     name, oid = (default.name, default.oid) if default else (("", NOWHERE), 0)
     return (*leaves, Leaf(name, oid, is_default=default is not None, buckets=tuple(left)))
 
@@ -235,7 +247,7 @@ def _hash_function(conn: Connection, files: SqlFiles, target: Table) -> Name:
 
 def rank_bounds(conn: Connection, files: SqlFiles, parts: Iterable[Partition | Span], key_type: str) -> dict[str, int]:
     """Number the bounds in the order of their type; equal ones alike."""
-    given = sorted({bound for one in parts for bound in (one.lower, one.upper) if bound is not None})
+    given = sorted({bound for part in parts for bound in (part.lower, part.upper) if bound is not None})
     query = files.query("switchover/parity/bounds.sql.j2", bounds=given, key_type=key_type)
     return dict(conn.execute(query).fetchall())
 

@@ -107,11 +107,12 @@ def _said(passed: bool | None) -> str:  # noqa: FBT001 -- a value that is shown,
 
 
 def _examples(examples: Iterable[Difference]) -> Iterator[str]:
-    for one in examples:
-        explained = ", in the change log" if one.explained else ""
-        yield f"  {one.kind} {', '.join(str(value) for value in one.identity)} in {one.leaf}{explained}"
-        yield f"    source {_image(one.source_row)}"
-        yield f"    target {_image(one.target_row)}"
+    for difference in examples:
+        explained = ", in the change log" if difference.explained else ""
+        identity = ", ".join(str(value) for value in difference.identity)
+        yield f"  {difference.kind} {identity} in {difference.leaf}{explained}"
+        yield f"    source {_image(difference.source_row)}"
+        yield f"    target {_image(difference.target_row)}"
 
 
 def _image(row: dict[str, object] | None) -> str:

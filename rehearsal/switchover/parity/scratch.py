@@ -22,7 +22,7 @@ from rehearsal.switchover.parity.pair import Encoded, Leaf, Pair
 from rehearsal.switchover.parity.values import made_up, other_values
 
 ROWS = "rehearsal row"
-NAMES = {one: f"rehearsal {one}" for one in ("source", "home", "rest", "target", "log")}
+NAMES = {name: f"rehearsal {name}" for name in ("source", "home", "rest", "target", "log")}
 LOG: Name = ("", NAMES["log"])
 # Rows to choose from, and how many are taken.
 LOOKED_AT = 50
@@ -83,14 +83,14 @@ class Scratch:
     @property
     def rest(self) -> Leaf | None:
         """All other leaves as one; None if there is none."""
-        others = [one for one in self.pair.leaves if one.oid and one.oid != self.home.oid]
-        buckets = tuple(bucket for one in others for bucket in one.buckets)
+        others = [leaf for leaf in self.pair.leaves if leaf.oid and leaf.oid != self.home.oid]
+        buckets = tuple(bucket for leaf in others for bucket in leaf.buckets)
         return Leaf(("", NAMES["rest"]), others[0].oid, is_default=False, buckets=buckets) if others else None
 
     def staged(self, scene: Scene) -> Pair:
         """Return the pair with a scene in place of its tables; columns, key and bounds are its own."""
         home = dataclasses.replace(self.home, name=("", NAMES["home"]))
-        nowhere = [one for one in self.pair.leaves if not one.oid]
+        nowhere = [leaf for leaf in self.pair.leaves if not leaf.oid]
         return dataclasses.replace(
             self.pair,
             source=dataclasses.replace(self.pair.source, name=("", NAMES["source"]), kind="r", partitions=()),
@@ -135,7 +135,9 @@ def stage(files: SqlFiles, pair: Pair, origin: Origin, scene: Scene) -> str:
     """Return the expressions that hold a scene."""
     types = typed(pair)
     columns = [
-        Column(one.name, types[one.name].base_type, one.collation) for one in pair.source.columns if one.name in types
+        Column(column.name, types[column.name].base_type, column.collation)
+        for column in pair.source.columns
+        if column.name in types
     ]
     return files.render(
         "switchover/parity/scratch.sql.j2",
@@ -175,10 +177,10 @@ def find_rows(conn: Connection, files: SqlFiles, pair: Pair, sums: tuple[Sums, S
 def _relations(pair: Pair, sums: tuple[Sums, Sums]) -> list[Name]:
     """Return leaves that have rows, small ones with enough rows first, then what the source's rows are in."""
     rows = sums[1].rows
-    leaves = [one for one in pair.leaves if one.oid and rows[one.oid]]
-    leaves.sort(key=lambda one: (rows[one.oid] < TAKEN, one.is_default, rows[one.oid]))
-    sources = [one.name for one in pair.source.partitions if not one.detach_pending]
-    return [*(one.name for one in leaves[:TAKEN]), *([pair.source.name] if pair.source.kind != "p" else sources)]
+    leaves = [leaf for leaf in pair.leaves if leaf.oid and rows[leaf.oid]]
+    leaves.sort(key=lambda leaf: (rows[leaf.oid] < TAKEN, leaf.is_default, rows[leaf.oid]))
+    sources = [partition.name for partition in pair.source.partitions if not partition.detach_pending]
+    return [*(leaf.name for leaf in leaves[:TAKEN]), *([pair.source.name] if pair.source.kind != "p" else sources)]
 
 
 Sampled = tuple[str, int | None, Identity]
@@ -194,7 +196,7 @@ def _chosen(conn: Connection, files: SqlFiles, pair: Pair, origin: Origin, found
     keys = len(pair.primary_key)
     once = {identity[:keys]: (place, bucket, identity) for place, bucket, identity in reversed(found)}
     by_leaf = {
-        leaf: [one for one in found if one in once.values() and one[1] in leaf.buckets]
+        leaf: [sample for sample in found if sample in once.values() and sample[1] in leaf.buckets]
         for leaf in pair.leaves
         if leaf.oid
     }
@@ -202,8 +204,8 @@ def _chosen(conn: Connection, files: SqlFiles, pair: Pair, origin: Origin, found
     if home is None or not by_leaf[home]:
         return None
     taken = by_leaf[home][:TAKEN]
-    origin = dataclasses.replace(origin, places=tuple(one[0] for one in taken))
-    return Scratch(conn, files, pair, origin, home, tuple(one[2] for one in taken))
+    origin = dataclasses.replace(origin, places=tuple(sample[0] for sample in taken))
+    return Scratch(conn, files, pair, origin, home, tuple(sample[2] for sample in taken))
 
 
 def _make_up(conn: Connection, files: SqlFiles, pair: Pair) -> Scratch:

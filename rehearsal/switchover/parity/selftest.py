@@ -108,7 +108,7 @@ def scratch_classes(scratch: Scratch) -> set[str]:
 
 def _free_columns(pair: Pair) -> list[str]:
     """Return the columns that do not tell rows apart: all of the table's, whatever the comparison looks at."""
-    return [one.name for one in pair.source.columns if one.name not in (*pair.primary_key, pair.key)]
+    return [column.name for column in pair.source.columns if column.name not in (*pair.primary_key, pair.key)]
 
 
 @dataclass(slots=True)
@@ -127,7 +127,9 @@ class _Examiner:
             self.findings.unseen.append("equal rows were taken for different ones")
             return self.findings
         compared = typed(self.pair)
-        self.findings.unseen += [f"{one} (not compared)" for one in _free_columns(self.pair) if one not in compared]
+        self.findings.unseen += [
+            f"{column} (not compared)" for column in _free_columns(self.pair) if column not in compared
+        ]
         for what, scene, expected in self._scenes():
             self._look(what, scene, expected)
         return self.findings
@@ -148,10 +150,10 @@ class _Examiner:
         staged = self.scratch.staged(scene)
         sums = digest_here(self.conn, self.files, staged)
         found = look_closer(self.conn, self.files, staged, sums, keylog=LOG)
-        if {(one.kind, one.identity, one.explained) for one in found.examples} == expected:
+        if {(example.kind, example.identity, example.explained) for example in found.examples} == expected:
             self.findings.seen |= {kind for kind, _, _ in expected}
         else:
-            by = "digest" if all(sums[0].of(one.oid) == sums[1].of(one.oid) for one in staged.leaves) else "drill"
+            by = "digest" if all(sums[0].of(leaf.oid) == sums[1].of(leaf.oid) for leaf in staged.leaves) else "drill"
             self.findings.unseen.append(f"{what} ({by})")
 
     def _scenes(self) -> Iterator[tuple[str, Scene, Expected]]:

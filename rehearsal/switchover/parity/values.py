@@ -61,11 +61,11 @@ def other_values(column: Encoded, rows: str, *, nullable: bool) -> Iterator[Quot
     others = (
         f"(select o.{name} from {quote_ident(rows)} as o where o.{name}::text <> {x}::text order by o.{number} limit 1)"  # noqa: S608 -- quoted
     )
-    yield from (Quoted(one.format(x=x)) for one in own or ())
+    yield from (Quoted(template.format(x=x)) for template in own or ())
     yield Quoted(others)
     if not own:
-        yield from (Quoted(one.format(x=x, type=column.base_type)) for one in (LABEL, RECORD))
-        yield from (quote_literal(one) for one in LITERALS)
+        yield from (Quoted(template.format(x=x, type=column.base_type)) for template in (LABEL, RECORD))
+        yield from (quote_literal(literal) for literal in LITERALS)
     if nullable:
         yield Quoted("null")
 
@@ -78,4 +78,4 @@ def made_up(column: Encoded, *, needed: bool) -> Iterator[Quoted]:
         yield Quoted("null")
     else:
         yield Quoted(f"(pg_catalog.enum_range(null::{column.base_type}))[n]")
-        yield from (quote_literal(one) for one in LITERALS)
+        yield from (quote_literal(literal) for literal in LITERALS)

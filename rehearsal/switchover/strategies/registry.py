@@ -11,7 +11,7 @@ from rehearsal.switchover.strategies.base import Strategy
 from rehearsal.switchover.strategies.dual_write.strategy import DualWrite
 from rehearsal.switchover.strategies.swap.strategy import Swap
 
-STRATEGIES: Mapping[StrategyName, Strategy] = {one.name: one for one in (DualWrite(), Swap(), Attach())}
+STRATEGIES: Mapping[StrategyName, Strategy] = {strategy.name: strategy for strategy in (DualWrite(), Swap(), Attach())}
 
 
 def strategy_of(plan: Plan) -> Strategy:

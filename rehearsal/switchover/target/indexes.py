@@ -136,8 +136,8 @@ class IndexBuilder:
             source, target = catalog.read(self.shape.names.source), catalog.read(self.shape.names.target)
             there = _leaf_indexes(conn, target)
             work = index_statements(source, target, self.shape)
-            missing = [one for leaves, _ in work for one in leaves if _index_name(one) not in there]
-            statements = [as_query(one) for one in missing]
+            missing = [statement for leaves, _ in work for statement in leaves if _index_name(statement) not in there]
+            statements = [as_query(statement) for statement in missing]
             run_in_sessions(self.database, "index", statements, self.workers, self.turns, self.on_progress)
             for _, parent in work:
                 if parent:

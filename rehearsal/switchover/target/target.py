@@ -70,7 +70,7 @@ class Shape:
 
 def _log_types(table: Table, identity: tuple[str, ...]) -> tuple[str, ...]:
     columns = (table.column(name) for name in identity)
-    return tuple(one.type + (f" collate {one.collation}" if one.collation else "") for one in columns)
+    return tuple(column.type + (f" collate {column.collation}" if column.collation else "") for column in columns)
 
 
 def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, now: datetime) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def target_values(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec
     keys = read_keys(conn, files, spec, table)
     bounds, decided = leaves_of(conn, keys, now), keys.decided(now)
     names = shape.names
-    leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
+    leaves = [{"name": names.leaf(bound.suffix), "bound": bound.sql} for bound in bounds]
     return {
         "source": table.name,
         "source_text": dotted(table.name),
@@ -132,7 +132,7 @@ def mirror_values_of(shape: Shape, *, mirrors: bool) -> dict[str, Any]:
         "target_identity": records("t", shape.identity),
         "new_columns": records("new", shape.columns),
         "assignments": assignments(shape.columns),
-        "source_assignments": assignments(one for one in shape.columns if one not in shape.always),
+        "source_assignments": assignments(column for column in shape.columns if column not in shape.always),
         "forward_log": names.forward_log,
         "reverse_log": names.reverse_log,
         "capture_forward": names.function("capture_forward"),
@@ -154,12 +154,12 @@ def mirror_values_of(shape: Shape, *, mirrors: bool) -> dict[str, Any]:
 
 def records(record: str, columns: tuple[str, ...]) -> str:
     """Write columns of a record: `old."id", old."key"`."""
-    return ", ".join(f"{record}.{quote_ident(one)}" for one in columns)
+    return ", ".join(f"{record}.{quote_ident(column)}" for column in columns)
 
 
 def assignments(columns: Iterable[str]) -> str:
     """Write what ON CONFLICT sets."""
-    return ", ".join(f"{quote_ident(one)} = excluded.{quote_ident(one)}" for one in columns)
+    return ", ".join(f"{quote_ident(column)} = excluded.{quote_ident(column)}" for column in columns)
 
 
 def log_columns(shape: Shape) -> tuple[str, ...]:
@@ -181,7 +181,11 @@ def clear_target_sql(files: SqlFiles, target: Table, *, filled: bool = True) -> 
         "switchover/target/clear_target.sql.j2",
         target=target.name,
         filled=filled,
-        constraints=[one.constraint_name for one in target.indexes if one.constraint_name],
-        indexes=[(schema, one.name) for one in target.indexes if not one.constraint_name],
-        late_checks=[one.name for one in target.constraints if one.kind == "c" and not one.is_validated],
+        constraints=[index.constraint_name for index in target.indexes if index.constraint_name],
+        indexes=[(schema, index.name) for index in target.indexes if not index.constraint_name],
+        late_checks=[
+            constraint.name
+            for constraint in target.constraints
+            if constraint.kind == "c" and not constraint.is_validated
+        ],
     )
