@@ -29,7 +29,7 @@ from rehearsal.verbs.verb import Kind, Option, Verb, command_of
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODES = "exit codes: 0 GO or done, 1 NO-GO or failed, 2 usage or plan error, 3 INCONCLUSIVE"
-LEAST_ROWS = 1000
+MIN_ROWS = 1000
 FLAG = {"on": True, "off": False}
 Words = argparse.Namespace
 
@@ -126,8 +126,8 @@ def _target(words: Words) -> Target:
 
 
 def _enough(rows: int | None) -> int | None:
-    if rows is not None and rows < LEAST_ROWS:
-        message = f"--rows {rows}: a rehearsal needs at least {LEAST_ROWS} rows"
+    if rows is not None and rows < MIN_ROWS:
+        message = f"--rows {rows}: a rehearsal needs at least {MIN_ROWS} rows"
         raise UsageError(message)
     return rows
 

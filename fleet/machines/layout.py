@@ -22,7 +22,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SUBNETS = 200
 POOLERS = ("session", "transaction")
-MOST_APPS = 100
+MAX_APPS = 100
 # Last byte of each address; the gateway, by which this machine is seen, has the first.
 DATABASE, MONITOR, FIRST_APP = 10, 20, 101
 
@@ -127,9 +127,9 @@ def subnets(base: Path) -> Iterator[str]:
 
 
 def _number(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= MOST_APPS:
+    if text.isdecimal() and 1 <= int(text) <= MAX_APPS:
         return int(text)
-    message = f"REHEARSAL_DOCKER_APPS is {text!r}; it must be a number from 1 to {MOST_APPS}"
+    message = f"REHEARSAL_DOCKER_APPS is {text!r}; it must be a number from 1 to {MAX_APPS}"
     raise MachineError(message)
 
 

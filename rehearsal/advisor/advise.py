@@ -22,7 +22,7 @@ STATISTICS_PER_COPY = 1.7
 # What the target and its indexes take, and as much WAL again.
 ROOM = 2.0
 WIDTHS = ("1 day", "1 week", "1 month", "3 months", "1 year")
-MOST_LEAVES, LEAST_ROWS = 120, 1_000_000
+MAX_LEAVES, MIN_ROWS = 120, 1_000_000
 FEW_VALUES = 24
 HUGE_BYTES = 500 * 2**30
 GOOD_NAMES = ("created", "occurred", "recorded", "inserted", "logged", "event", "time", "at", "ts", "date", "day")
@@ -160,10 +160,8 @@ def _width(facts: TableFacts, candidate: Candidate, clock: Clock, now: datetime)
     ends = [_moment(value, clock) for value in (candidate.oldest, candidate.newest)]
     oldest, newest = (ends[0] or now), (ends[1] or now)
     counts = {width: Interval.parse(width).count(oldest, max(oldest, newest)) for width in WIDTHS}
-    fit = [width for width, count in counts.items() if count <= MOST_LEAVES and facts.rows / count >= LEAST_ROWS]
-    width = (
-        fit[0] if fit else next((interval for interval in WIDTHS[2:] if counts[interval] <= MOST_LEAVES), WIDTHS[-1])
-    )
+    fit = [width for width, count in counts.items() if count <= MAX_LEAVES and facts.rows / count >= MIN_ROWS]
+    width = fit[0] if fit else next((interval for interval in WIDTHS[2:] if counts[interval] <= MAX_LEAVES), WIDTHS[-1])
     said = f"from {oldest:%Y-%m-%d} to {newest:%Y-%m-%d}: {counts[width]} partitions of {width}"
     return width, (said,)
 
@@ -183,7 +181,7 @@ def _moment(value: object, clock: Clock) -> datetime | None:
 
 def _number_width(facts: TableFacts, candidate: Candidate) -> int:
     span = max(1, int(candidate.newest) - int(candidate.oldest or 0))
-    leaves = min(MOST_LEAVES, max(4, facts.rows // (10 * LEAST_ROWS)))
+    leaves = min(MAX_LEAVES, max(4, facts.rows // (10 * MIN_ROWS)))
     power = 10 ** max(0, len(str(span // leaves)) - 1)
     wide: int = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= span / leaves)
     return max(1_000, wide)

@@ -23,7 +23,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles
 
 SAMPLE_PERCENT = 1.0
 # A percent of less is over before a clock can tell; of more, half a minute is enough to know.
-FEWEST_BLOCKS, MOST_BLOCKS = 2_000, 60_000
+MIN_BLOCKS, MAX_BLOCKS = 2_000, 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _candidate(conn: Connection, files: SqlFiles, table: Table, row: dict[str, A
 def copy_sample(conn: Connection, table: Table, blocks: int) -> Sample | None:
     """Copy about a percent of the blocks into a temporary table, and roll back; None where that is not allowed."""
     share = 100 / max(blocks, 1)
-    percent = min(100.0, max(SAMPLE_PERCENT, FEWEST_BLOCKS * share), MOST_BLOCKS * share)
+    percent = min(100.0, max(SAMPLE_PERCENT, MIN_BLOCKS * share), MAX_BLOCKS * share)
     query = sql.SQL("create temporary table rehearsal_sample as select * from only {} tablesample system ({})")
     try:
         with conn.transaction(force_rollback=True):

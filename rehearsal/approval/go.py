@@ -25,7 +25,7 @@ from rehearsal.report.write import SIGNATURE
 from rehearsal.verdict.decide import Outcome, decide_run
 
 # No report of ours comes near it: long tables are cut.
-MOST_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 REPORT = "report.json"
 SHOWN = 3
 
@@ -112,7 +112,7 @@ def read_report(path: Path) -> Report:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise PreconditionError(f"{REPORT} is no file")
-        if found.st_size > MOST_BYTES:
+        if found.st_size > MAX_BYTES:
             raise PreconditionError(f"{REPORT} has {found.st_size:,} bytes, more than any report")
         return Report.model_validate_json(path.read_bytes())
     except OSError as exc:

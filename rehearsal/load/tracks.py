@@ -17,7 +17,7 @@ from rehearsal.plan.model import GateLimits, Operation
 FEW = 100
 CHANCE = 0.002
 # What one phase may have beyond the limit of the whole: a restart takes the requests that were under way with it.
-MOST_IN_A_PHASE = 0.2
+MAX_IN_A_PHASE = 0.2
 # A kind that was due as often as this and never sent was not seen at all.
 EXPECTED = 10
 # Refused by design while tables are exchanged: a write through a snapshot from before (decision 10).
@@ -75,7 +75,7 @@ def error_problems(
             return f"{name(track, split=split)} in phase {track.phase or 'start'}"
 
         found += _over(summary.tracks, name, limit)
-        found += _over(summary.tracks, in_phase, max(limit, MOST_IN_A_PHASE))
+        found += _over(summary.tracks, in_phase, max(limit, MAX_IN_A_PHASE))
     named = {problem.track: problem for problem in sorted(found, key=lambda problem: problem.weight)}
     return sorted(named.values(), key=lambda problem: (problem.passed is not False, -problem.weight))
 

@@ -27,7 +27,7 @@ RETRIED = (errors.LockNotAvailable, errors.DeadlockDetected, errors.Serializatio
 # The server's own limit comes after ours, so that there is one of them that speaks.
 BESIDE_MS = 1_000
 # Work that is too slow under the lock will be so the next time as well, and the application waits each time.
-MOST_OVERRUNS = 3
+MAX_OVERRUNS = 3
 
 
 class Mode(StrEnum):
@@ -106,7 +106,7 @@ def with_lock(
     blockers: tuple[str, ...] = ()
     attempt = overruns = 0
     with BlockerWatch(conn) as watch:
-        while attempt < policy.attempts and overruns < MOST_OVERRUNS and time.monotonic() - started < policy.budget_s:
+        while attempt < policy.attempts and overruns < MAX_OVERRUNS and time.monotonic() - started < policy.budget_s:
             if attempt:
                 pause(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 1.5 ** (attempt - 1)))  # noqa: S311 -- jitter
                 _let_yield(conn, watch.take_maintained())

@@ -30,7 +30,7 @@ from rehearsal.verdict.decide import Outcome, State, Verdict
 
 MAX_REASONS = 5
 SHORT_STEP_MS = 100.0
-MOST_LETTERS = 140
+MAX_LETTERS = 140
 CONNECTOR = re.compile(r"@\w+/(?=\w)")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -289,7 +289,7 @@ def _took(ms: float) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
+    return text if len(text) <= MAX_LETTERS else text[: MAX_LETTERS - 1] + "…"
 
 
 def _mark(passed: object) -> str:

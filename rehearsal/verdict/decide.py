@@ -62,7 +62,7 @@ class Verdict:
 
 
 # Of a reason on page one.
-MOST_LETTERS = 300
+MAX_LETTERS = 300
 DATA_GATES = frozenset({"ledger", "parity-after", "history-unchanged", "duplicates", "orphans", "mismatch-found"})
 DECLARED: dict[str, tuple[Callable[[Plan], bool], str]] = {
     "data": (
@@ -160,7 +160,7 @@ def shortened(text: str) -> str:
     >>> shortened("a" * 500)[-3:]
     'a …'
     """
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS].rstrip()} …"
+    return text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS].rstrip()} …"
 
 
 def _not_rehearsed(results: Sequence[GateResult]) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def _fifo(path: Path) -> None:
 
 def _sparse(path: Path) -> None:
     path.write_text("{")
-    os.truncate(path, go.MOST_BYTES + 1)
+    os.truncate(path, go.MAX_BYTES + 1)
 
 
 def _unreadable(path: Path) -> None:

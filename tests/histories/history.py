@@ -29,7 +29,7 @@ REFUSALS = {"40001", "40P01", "23505"}
 ENGINE_SHARE = 0.75
 TAIL = 2
 SLEEPY = 0.1
-MOST_TURNS = 5_000
+MAX_TURNS = 5_000
 END_ALL = """
 select pg_terminate_backend(pid) from pg_catalog.pg_stat_activity
 where datname = current_database() and application_name like 'pg-rehearsal %' and pid <> pg_backend_pid()
@@ -121,7 +121,7 @@ class History:
     def _turns(self, engine: Engine, players: list[Player]) -> None:
         # A session that sleeps in its transactions has old snapshots and holds locks over whole steps of the engine.
         weights = [SLEEPY if one.session.number == 0 and self.chance.random() < 0.5 else 1.0 for one in players]
-        for _ in range(MOST_TURNS):
+        for _ in range(MAX_TURNS):
             if engine.is_done and all(one.transactions >= TAIL and not one.is_open for one in players):
                 return
             if not engine.is_done and self.chance.random() < ENGINE_SHARE:
@@ -134,7 +134,7 @@ class History:
                 self._turn(self.chance.choices(players, weights)[0], engine)
             if self.told.problems:
                 return
-        message = f"no end after {MOST_TURNS} turns, in {engine.leg}"
+        message = f"no end after {MAX_TURNS} turns, in {engine.leg}"
         raise Stuck(message)
 
     def _turn(self, player: Player, engine: Engine) -> None:

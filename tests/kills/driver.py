@@ -26,7 +26,7 @@ from tests.kills.life import UNCLEAR, End, Target, live
 from tests.kills.weapons import KINDS, Arms
 from tests.kills.world import JOURNEYS, NAME, Leg, differences, leftovers, listing, make_table, plan_of, sessions
 
-MOST_QUIET_FAILURES = 2
+MAX_QUIET_FAILURES = 2
 NEXT_STEPS = 3
 # Kills that the engine survives to tell, and must tell clearly.
 TOLD = ("backend ended", "backend killed", "server stopped", "server killed")
@@ -123,7 +123,7 @@ class Driver:
             elif end.code != 0:
                 failures += 1
                 self.report.repairs.append(f"{strategy} {leg.name}: {end.error}: {end.message}")
-            if end.code == 0 or failures > MOST_QUIET_FAILURES:
+            if end.code == 0 or failures > MAX_QUIET_FAILURES:
                 self.quiet.setdefault((strategy, leg.name), end.counts)
                 return done
 

@@ -13,8 +13,8 @@ import psycopg
 from rehearsal.switchover.work import TableWork
 
 START = "start"
-MOST_STEPS = 32
-LAYOUT = struct.Struct(f"={1 + MOST_STEPS}i")
+MAX_STEPS = 32
+LAYOUT = struct.Struct(f"={1 + MAX_STEPS}i")
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Position:
         return rank, counts[rank]
 
     def _write(self, rank: int, counts: list[int]) -> None:
-        self.memory[: LAYOUT.size] = LAYOUT.pack(rank, *counts, *[0] * (MOST_STEPS - len(counts)))
+        self.memory[: LAYOUT.size] = LAYOUT.pack(rank, *counts, *[0] * (MAX_STEPS - len(counts)))
 
 
 def follow(position: Position, before: Callable[[int, int, Any], Callable[[], None] | None]) -> None:

@@ -14,7 +14,7 @@ from rehearsal.plan.model import Copy
 BLOCK = 8_192
 # One quick or slow chunk says little: the estimate moves a third of the way.
 WEIGHT = 0.3
-MOST_GROWTH = 2.0
+MAX_GROWTH = 2.0
 # What failed is not tried again at once: each chunk that passes raises the ceiling by so much.
 RECOVERY = 1.05
 # A short chunk takes so many times what its ledger and its commit take: a quarter of the time goes into those.
@@ -114,7 +114,7 @@ class ChunkSize:
             if around is not None:
                 self._around = _moved(self._around, around)
             self._ceiling = min(self.most, self._ceiling * RECOVERY)
-            self._grown = self._last * MOST_GROWTH
+            self._grown = self._last * MAX_GROWTH
 
     def failed(self) -> None:
         """Learn from a chunk that timed out or failed: the next one is half as large."""

@@ -21,8 +21,8 @@ from rehearsal.postgres.sqlfiles import Quoted, SqlFiles, as_query
 from rehearsal.switchover.target.target import Shape, assignments, log_columns, records
 
 EVERYTHING = 2**62
-MOST_KEYS_UNDER_LOCK = 2_000
-MOST_KEYS_IN_BATCH = 100_000
+MAX_KEYS_UNDER_LOCK = 2_000
+MAX_KEYS_IN_BATCH = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Drain:
         before: int | None = None
         while (left := self.pending(conn)) > rest:
             # Writers that are faster than the batches would be followed for ever; a larger batch costs less a key.
-            batch = min(MOST_KEYS_IN_BATCH, batch * 2) if before is not None and left >= before else batch
+            batch = min(MAX_KEYS_IN_BATCH, batch * 2) if before is not None and left >= before else batch
             before = left
             done += self._one_batch(conn, batch)
             if on_progress:
@@ -177,8 +177,8 @@ def drain_to_zero(drain: Drain, conn: Connection) -> None:
         TryAgain: the log has more keys than should be drained while the application waits.
         StepFailed: the authority has two rows where a unique index of the follower has room for one.
     """
-    if (left := drain.pending(conn)) > MOST_KEYS_UNDER_LOCK:
-        message = f"{left} keys are left in the log, more than {MOST_KEYS_UNDER_LOCK}"
+    if (left := drain.pending(conn)) > MAX_KEYS_UNDER_LOCK:
+        message = f"{left} keys are left in the log, more than {MAX_KEYS_UNDER_LOCK}"
         raise TryAgain(message)
     if not left:
         return

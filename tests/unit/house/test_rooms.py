@@ -17,7 +17,7 @@ FLOORS = (
     ("commands",),
     ("cli", "__main__"),
 )
-MOST_ROOMS, MOST_ARROWS = 30, 110
+MAX_ROOMS, MAX_ARROWS = 30, 110
 Arrow = tuple[str, str]
 
 
@@ -79,5 +79,5 @@ def test_the_house_stays_small() -> None:
     between = {(module.split(".")[0], other.split(".")[0]) for module, other in arrows(package)}
 
     assert rooms == {room for floor in FLOORS for room in floor}
-    assert len(rooms) <= MOST_ROOMS
-    assert len({(here, there) for here, there in between if here != there}) <= MOST_ARROWS
+    assert len(rooms) <= MAX_ROOMS
+    assert len({(here, there) for here, there in between if here != there}) <= MAX_ARROWS
