@@ -26,7 +26,7 @@ TIMES = frozenset({"timestamptz", "timestamp", "date"})
 INTEGERS: Mapping[str, int] = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 # Planning time and locks grow with the number of leaves; nobody means so many.
-MOST_LEAVES = 2_000
+MAX_LEAVES = 2_000
 
 Epoch = Literal["s", "ms", "us"]
 Value = datetime | date | int | uuid.UUID
@@ -122,7 +122,7 @@ class Bound:
         if self.modulus:
             return Quoted(f"with (modulus {self.modulus}, remainder {self.remainder})")
         if self.values:
-            return Quoted(f"in ({', '.join(quote_literal(one) for one in self.values)})")
+            return Quoted(f"in ({', '.join(quote_literal(value) for value in self.values)})")
         lower = "minvalue" if self.lower is None else quote_literal(self.lower)
         upper = "maxvalue" if self.upper is None else quote_literal(self.upper)
         return Quoted(f"from ({lower}) to ({upper})")
@@ -220,7 +220,9 @@ class Decided:
     def to_detail(self) -> dict[str, str | None]:
         """Return it as it is kept in the database."""
         moments = {"at": self.at, "oldest": self.oldest, "newest": self.newest}
-        return {name: None if one is None else one.astimezone(UTC).isoformat() for name, one in moments.items()}
+        return {
+            name: None if moment is None else moment.astimezone(UTC).isoformat() for name, moment in moments.items()
+        }
 
 
 def awaited_bounds(
@@ -236,11 +238,11 @@ def awaited_bounds(
         PreconditionError: the keys reach beyond the years 1 to 9999.
     """
     with _within_years(now.oldest, now.newest):
-        begin = min(one for one in (then.at, then.oldest, now.oldest) if one)
-        ahead = max(one for one in (then.at, then.newest) if one)
+        begin = min(moment for moment in (then.at, then.oldest, now.oldest) if moment)
+        ahead = max(moment for moment in (then.at, then.newest) if moment)
         last = max(interval.add(interval.floor(ahead), premake), interval.add(interval.floor(now.at)))
         last = max(last, interval.floor(now.newest)) if now.newest else last
-        most = max(one for one in (ahead, now.at, now.newest) if one)
+        most = max(moment for moment in (ahead, now.at, now.newest) if moment)
         end = max(last, interval.add(interval.floor(most), premake + 1))
         must = tuple(_time_bounds(interval, clock, interval.floor(begin), last))
         return must, tuple(_time_bounds(interval, clock, interval.add(last), end))
@@ -271,9 +273,9 @@ def _fitting(number: int, key_type: str) -> str | None:
 
 
 def _refuse_many(count: int, better: str, oldest: object, newest: object) -> None:
-    if count > MOST_LEAVES:
+    if count > MAX_LEAVES:
         message = (
-            f"keys from {oldest} to {newest} would make {count:,} partitions, and {MOST_LEAVES:,} are the most; "
+            f"keys from {oldest} to {newest} would make {count:,} partitions, and {MAX_LEAVES:,} are the most; "
             f'set interval = "{better}" or more, or look whether the outermost keys are garbage'
         )
         raise PreconditionError(message)
@@ -286,12 +288,12 @@ def _round_up(number: int) -> str:
     '2000'
     """
     power = 10 ** (len(str(max(1, number))) - 1)
-    return str(next(one * power for one in (1, 2, 5, 10) if one * power >= number))
+    return str(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= number))
 
 
 def _wider(first: datetime, last: datetime) -> str:
     """Return an interval that makes at most half as many partitions as are allowed."""
-    days = (last - first).days // (MOST_LEAVES // 2) + 1
+    days = (last - first).days // (MAX_LEAVES // 2) + 1
     if days < 28:
         return f"{days} days" if days > 1 else "2 days"
     months = -(-days // 28)

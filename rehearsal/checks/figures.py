@@ -32,7 +32,7 @@ def newest_id(conn: Connection, table: Table) -> int | None:
 
 def row_column(table: Table, key: str) -> str:
     """Return the column that tells rows apart: of the primary key, and the partition key only where it is all of it."""
-    return next((one for one in table.primary_key if one != key), key)
+    return next((column for column in table.primary_key if column != key), key)
 
 
 def read_figures(
@@ -49,7 +49,7 @@ def read_figures(
     wanted: list[sql.Composable] = [sql.SQL("count(*)")]
     table_name, where = sql.Identifier(*table.name), sql.SQL(" and ").join(conditions)
     wanted += [sql.SQL(end).format(key=sql.Identifier(spec.key), table=table_name, where=where) for end in ENDS]
-    wanted += [sql.SQL("count(distinct {})").format(sql.Identifier(one)) for one in distinct]
+    wanted += [sql.SQL("count(distinct {})").format(sql.Identifier(column)) for column in distinct]
     query = sql.SQL("select {} from {} where {}").format(sql.SQL(", ").join(wanted), table_name, where)
     row = conn.execute(query).fetchone() or ()
-    return dict(zip(["rows", "oldest", "newest", *(f"distinct {one}" for one in distinct)], row, strict=True))
+    return dict(zip(["rows", "oldest", "newest", *(f"distinct {column}" for column in distinct)], row, strict=True))

@@ -65,10 +65,10 @@ def expected_bounds(
     then = _decided(conn, spec) or keys.decided(began or datetime.now(UTC))
     if then is None:
         ahead = min(spec.premake, max(1, _left_ahead(keys, target))) if spec.method == "range" else None
-        return Wanted([one.limits for one in leaves_of(conn, keys, EPOCH, premake=ahead)], [])
+        return Wanted([bound.limits for bound in leaves_of(conn, keys, EPOCH, premake=ahead)], [])
     now = keys.decided(began or then.at) or then
     found = awaited_bounds(keys.key.interval, keys.key.clock, then, now, premake=keys.premake)
-    must, may = ([one.limits for one in bounds] for bounds in found)
+    must, may = ([bound.limits for bound in bounds] for bounds in found)
     return Wanted(must, may)
 
 
@@ -80,8 +80,8 @@ def _decided(conn: Connection, spec: TableSpec) -> Decided | None:
 def _left_ahead(keys: Keys, target: Table) -> int:
     """Count the partitions that lie behind the newest key, a number."""
     newest = keys.bounds(EPOCH, 0)[-1]
-    ranges = [one for one in target.partitions if not one.is_default and one.lower is not None]
-    return sum(newest.upper is not None and int(one.lower or 0) >= int(newest.upper) for one in ranges)
+    ranges = [leaf for leaf in target.partitions if not leaf.is_default and leaf.lower is not None]
+    return sum(newest.upper is not None and int(leaf.lower or 0) >= int(newest.upper) for leaf in ranges)
 
 
 def history_bounds(
@@ -93,7 +93,7 @@ def history_bounds(
         return split.bounds
     oldest, _ = read_key_range(conn, history.name, spec.key)
     fine = fine_bounds(spec, split, oldest)
-    parts = [(one.lower, one.upper) for one in fine]
+    parts = [(bound.lower, bound.upper) for bound in fine]
     return [(None, parts[0][0]), *parts, *split.bounds[1:]]
 
 

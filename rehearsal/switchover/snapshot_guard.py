@@ -38,7 +38,7 @@ join pg_catalog.pg_stat_activity as a using (pid)
 where l.locktype = 'virtualxid' and l.granted and l.mode = 'ExclusiveLock'
       and a.datname = current_database() and a.pid <> pg_backend_pid() and a.query = '<insufficient privilege>'
 """
-MOST_WAIT_S = 10.0
+MAX_WAIT_S = 10.0
 POLL_S = 0.05
 
 
@@ -108,7 +108,7 @@ class Guard:
         if xid is None:
             return None, ()
         # age() compares 32 bits; xid8 has the epoch above them.
-        if old := older_snapshots(conn, str(int(xid) % 2**32), min(MOST_WAIT_S, policy.budget_s)):
+        if old := older_snapshots(conn, str(int(xid) % 2**32), min(MAX_WAIT_S, policy.budget_s)):
             return None, old
 
         def work(held: Connection) -> None:

@@ -14,7 +14,7 @@ from tests.fix_verbs import Managed
 
 def a_snapshot_that_is_not_seen_is_waited_for(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise AssertionError unless the write through a snapshot from before the swap is refused."""
-    monkeypatch.setattr(guard, "MOST_WAIT_S", 0.5)
+    monkeypatch.setattr(guard, "MAX_WAIT_S", 0.5)
     managed.setup(rows=200)
     with connect(managed.superuser) as conn:
         for right in ("pg_monitor", "pg_read_all_stats"):

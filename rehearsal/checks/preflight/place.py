@@ -62,7 +62,11 @@ class Place:
     @property
     def children(self) -> set[Name]:
         """Tables whose foreign keys a swap has replaced, and its rollback restores."""
-        return {one.child for one in self.found.detail.references} if self.found and self.swapped else set[Name]()
+        return (
+            {reference.child for reference in self.found.detail.references}
+            if self.found and self.swapped
+            else set[Name]()
+        )
 
     @property
     def swapped(self) -> bool:

@@ -279,7 +279,7 @@ def test_the_guard_stays_for_an_old_snapshot_and_goes_with_it(
     database: Database, conn: Connection, events: Name, work: Switchover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A snapshot from before that has not touched the table fails at its first write, and only it does."""
-    monkeypatch.setattr(guard, "MOST_WAIT_S", 0.1)
+    monkeypatch.setattr(guard, "MAX_WAIT_S", 0.1)
     work.prepare()
     work.switch()
     update = 'update public."We""ird Events" set note = %s where id = 7'

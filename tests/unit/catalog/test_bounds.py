@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rehearsal.catalog.bounds import (
     INTEGERS,
-    MOST_LEAVES,
+    MAX_LEAVES,
     PER_SECOND,
     Bound,
     Clock,
@@ -105,7 +105,7 @@ def test_every_number_has_exactly_one_leaf_or_the_width_that_would_do_is_said(
     try:
         bounds = make_bounds(Interval(values=width), kind, oldest, newest, now=NOW, premake=premake)
     except PreconditionError as exc:
-        assert (newest - oldest) // width + premake + 2 > MOST_LEAVES
+        assert (newest - oldest) // width + premake + 2 > MAX_LEAVES
         found = re.search(r'interval = "(\d+)"', str(exc))
         assert found
         bounds = make_bounds(Interval(values=int(found[1])), kind, oldest, newest, now=NOW, premake=premake)
