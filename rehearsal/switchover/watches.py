@@ -70,9 +70,11 @@ def copy_watch(
 def _unmirrored(found: Migration, ours: Table, theirs: Table) -> list[Difference]:
     """Return columns that both tables have and the mirrors, made before, do not carry."""
     remembered = found.detail.definition or {}
-    both = {one.name for one in ours.columns} & {one.name for one in theirs.columns}
+    both = {column.name for column in ours.columns} & {column.name for column in theirs.columns}
     subjects = [f"column {quote_ident(name)}" for name in sorted(both)]
-    return [Difference(one, "mirrored", "no", "no") for one in subjects if remembered and one not in remembered]
+    return [
+        Difference(subject, "mirrored", "no", "no") for subject in subjects if remembered and subject not in remembered
+    ]
 
 
 def prove_rows(
@@ -99,7 +101,7 @@ def prove_rows(
 def _changed_keys(conn: Connection, found: Migration, live: Table) -> list[Difference]:
     """Return foreign keys of the live table that going back would lose, bring back or change."""
     before = {key.name: _strong(key.definition) for key in found.detail.foreign_keys or ()}
-    now = {one.name: _strong(one.definition) for one in live.foreign_keys}
+    now = {key.name: _strong(key.definition) for key in live.foreign_keys}
     if leaf_keys(conn, live):
         now = {**before, **now}  # a run that was killed before the parent adopted those of its leaves
     names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))

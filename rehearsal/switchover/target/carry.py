@@ -35,29 +35,33 @@ def carry_values(conn: Connection, files: SqlFiles, table: Table, names: Names, 
     `shares`: both tables draw from the sequences of the source, since both are written.
     """
     carried = read_carried(conn, files, table.oid)
-    early = [one["name"] for one in carried["checks"] if one["valid"]]
-    early += [one["name"] for one in carried["constraint_comments"] if one["kind"] == "n"]
+    early = [check["name"] for check in carried["checks"] if check["valid"]]
+    early += [comment["name"] for comment in carried["constraint_comments"] if comment["kind"] == "n"]
     return {
         "carried": carried,
-        "checks": [{**one, "definition": bare_check(one["definition"])} for one in carried["checks"] if one["valid"]],
+        "checks": [
+            {**check, "definition": bare_check(check["definition"])} for check in carried["checks"] if check["valid"]
+        ],
         "early": early,
         "options": leaf_options(table, carried),
         "row_security": table.row_security,
         "replica_identity": REPLICA_IDENTITY.get(table.replica_identity),
         "shared": _shared_sequences(conn, files, table) if shares else [],
-        "statistics": [{**one, "twin": statistics_name(one, "_partitioned")} for one in carried["statistics"]],
-        "triggers": [{**one, "definition": trigger_sql(one, names.target)} for one in carried["triggers"]],
+        "statistics": [
+            {**statistics, "twin": statistics_name(statistics, "_partitioned")} for statistics in carried["statistics"]
+        ],
+        "triggers": [{**trigger, "definition": trigger_sql(trigger, names.target)} for trigger in carried["triggers"]],
     }
 
 
 def leaf_options(table: Table, carried: Carried) -> list[str]:
     """Return the storage options of a leaf: those of the table and of its TOAST table; a parent cannot have them."""
-    return [*table.options, *(f"toast.{one}" for one in carried["toast_options"])]
+    return [*table.options, *(f"toast.{option}" for option in carried["toast_options"])]
 
 
-def statistics_name(one: Carried, suffix: str) -> Name:
+def statistics_name(carried: Carried, suffix: str) -> Name:
     """Return the name of a statistics object of the target, or of the retired table."""
-    return one["schema"], fit(one["name"], suffix)
+    return carried["schema"], fit(carried["name"], suffix)
 
 
 def trigger_sql(trigger: Carried, table: Name) -> str:
@@ -69,9 +73,9 @@ def trigger_sql(trigger: Carried, table: Name) -> str:
 def _shared_sequences(conn: Connection, files: SqlFiles, table: Table) -> list[dict[str, str]]:
     sequences = read_sequences(conn, files, table)
     return [
-        {"column": one["column"], "regclass": quote_ident((one["schema"], one["name"]))}
-        for one in sequences
-        if one["is_identity"]
+        {"column": sequence["column"], "regclass": quote_ident((sequence["schema"], sequence["name"]))}
+        for sequence in sequences
+        if sequence["is_identity"]
     ]
 
 
@@ -88,15 +92,17 @@ def late_values(
         place = {"table": (target.name[0], table), "index": (target.name[0], index)}
         leaves.setdefault(parent, []).append(place)
     indexes = [
-        {**one, "twin": (target.name[0], names[one["name"]]), "leaves": leaves.get(names[one["name"]], [])}
-        for one in carried["indexes"]
+        {**built, "twin": (target.name[0], names[built["name"]]), "leaves": leaves.get(names[built["name"]], [])}
+        for built in carried["indexes"]
     ]
-    checks = [{**one, "definition": bare_check(one["definition"])} for one in carried["checks"] if not one["valid"]]
-    late = {one["name"] for one in checks}
+    checks = [
+        {**check, "definition": bare_check(check["definition"])} for check in carried["checks"] if not check["valid"]
+    ]
+    late = {check["name"] for check in checks}
     comments = [
-        {"name": names.get(one["name"], one["name"]), "comment": one["comment"]}
-        for one in carried["constraint_comments"]
-        if one["name"] in late or one["kind"] in ("p", "u", "x")
+        {"name": names.get(comment["name"], comment["name"]), "comment": comment["comment"]}
+        for comment in carried["constraint_comments"]
+        if comment["name"] in late or comment["kind"] in ("p", "u", "x")
     ]
     return {"target": target.name, "indexes": indexes, "checks": checks, "comments": comments}
 
@@ -104,16 +110,23 @@ def late_values(
 def exchange_values(conn: Connection, files: SqlFiles, live: Table) -> dict[str, Any]:
     """Return what changes hands with the name: identity, sequences, triggers; `live` has the name just now."""
     sequences: list[dict[str, Any]] = [
-        {**one, "sequence": (one["schema"], one["name"])} for one in read_sequences(conn, files, live)
+        {**sequence, "sequence": (sequence["schema"], sequence["name"])}
+        for sequence in read_sequences(conn, files, live)
     ]
     identity = {column.name: column.identity for column in live.columns}
     kinds = {"a": "always", "d": "by default"}
     triggers = read_carried(conn, files, live.oid)["triggers"]
     return {
-        "identities": [{**one, "kind": kinds[identity[one["column"]]]} for one in sequences if one["is_identity"]],
-        "sequences": [one for one in sequences if not one["is_identity"]],
+        "identities": [
+            {**sequence, "kind": kinds[identity[sequence["column"]]]}
+            for sequence in sequences
+            if sequence["is_identity"]
+        ],
+        "sequences": [sequence for sequence in sequences if not sequence["is_identity"]],
         "triggers": [
-            {"name": one["name"], "enable": ENABLE[one["enabled"]]} for one in triggers if one["enabled"] != "D"
+            {"name": trigger["name"], "enable": ENABLE[trigger["enabled"]]}
+            for trigger in triggers
+            if trigger["enabled"] != "D"
         ],
     }
 
@@ -121,10 +134,10 @@ def exchange_values(conn: Connection, files: SqlFiles, live: Table) -> dict[str,
 def key_comments(conn: Connection, files: SqlFiles, table: Table) -> dict[str, str | None]:
     """Return the comments on the primary key of a table: on its `constraint` and on its `index`."""
     carried = read_carried(conn, files, table.oid)
-    key = next((one.name for one in table.indexes if one.is_primary), None)
+    key = next((index.name for index in table.indexes if index.is_primary), None)
     places = {"constraint": carried["constraint_comments"], "index": carried["indexes"]}
     return {
-        what: next((str(one["comment"]) for one in found if one["name"] == key and one["comment"]), None)
+        what: next((str(row["comment"]) for row in found if row["name"] == key and row["comment"]), None)
         for what, found in places.items()
     }
 
@@ -133,10 +146,10 @@ def statistics_names(carried: Sequence[Carried]) -> list[StatisticsNames]:
     """Return the names of each statistics object: as the source's, the target's, the retired table's, and history's."""
     return [
         StatisticsNames(
-            source=(one["schema"], one["name"]),
-            target=statistics_name(one, "_partitioned"),
-            retired=statistics_name(one, "_old"),
-            history=statistics_name(one, "_history"),
+            source=(statistics["schema"], statistics["name"]),
+            target=statistics_name(statistics, "_partitioned"),
+            retired=statistics_name(statistics, "_old"),
+            history=statistics_name(statistics, "_history"),
         )
-        for one in carried
+        for statistics in carried
     ]

@@ -35,7 +35,7 @@ class Composite:
     """One referencing table on its way to a composite foreign key."""
 
     files: SqlFiles
-    one: Reference
+    reference: Reference
     parent: Name
     key: str
 
@@ -53,22 +53,22 @@ class Composite:
         return self.files.render("switchover/target/composite_fill.sql.j2", **self._values(), **blocks)
 
     def _values(self) -> dict[str, Any]:
-        one = self.one
-        base = f"{one.table}_{one.name}"
-        return values_of(one, self.parent) | {
+        reference = self.reference
+        base = f"{reference.table}_{reference.name}"
+        return values_of(reference, self.parent) | {
             "key": self.key,
-            "column": composite_column(one, self.key),
-            "fill": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="reference_fill_")),
-            "follow": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="reference_follow_")),
+            "column": composite_column(reference, self.key),
+            "fill": (STATE_SCHEMA, fit(f"{reference.schema}_{base}", prefix="reference_fill_")),
+            "follow": (STATE_SCHEMA, fit(f"{reference.schema}_{base}", prefix="reference_follow_")),
             "fill_trigger": fit(base, prefix="reference_fill_"),
             "follow_trigger": fit(base, prefix="reference_follow_"),
-            "comment": f"Partition key of the row that {one.label} refers to; filled by a trigger",
+            "comment": f"Partition key of the row that {reference.label} refers to; filled by a trigger",
         }
 
     def is_prepared(self, conn: Connection) -> bool:
         """Return whether the referencing table has the trigger that fills the partition key."""
-        child, trigger = Catalog(conn, self.files).read(self.one.child), self._values()["fill_trigger"]
-        return any(one.name == trigger for one in child.triggers)
+        child, trigger = Catalog(conn, self.files).read(self.reference.child), self._values()["fill_trigger"]
+        return any(existing.name == trigger for existing in child.triggers)
 
     def fill(self, conn: Connection) -> int:
         """Give every row its key, in one short transaction a range of blocks; return how many rows were changed.
@@ -79,7 +79,7 @@ class Composite:
         Locks: ROW EXCLUSIVE on the referencing table; its changed rows until each range is done.
         """
         size = "select pg_catalog.pg_relation_size(%s::regclass) / current_setting('block_size')::int + 1"
-        blocks, changed = int(scalar(conn, size, [quote_ident(self.one.child)])), 0
+        blocks, changed = int(scalar(conn, size, [quote_ident(self.reference.child)])), 0
         for first in range(0, blocks, BLOCKS):
             with conn.transaction():
                 _quiet(conn)
@@ -118,9 +118,9 @@ class Composites:
         source = Catalog(conn, self.files).read(self.parent)
         found = read_references(conn, self.files, source.oid)
         filled = 0
-        for one in require_decided(found, self.plan, self.spec, conn.info.server_version):
-            if one.decision == "composite":
-                work = Composite(self.files, one, self.parent, self.spec.key)
+        for reference in require_decided(found, self.plan, self.spec, conn.info.server_version):
+            if reference.decision == "composite":
+                work = Composite(self.files, reference, self.parent, self.spec.key)
                 on_lock(self._add(conn, work, source.column(self.spec.key).type))
                 filled += work.fill(conn)
         return filled
@@ -133,18 +133,18 @@ class Composites:
         Raises:
             LockNotAcquired: the budget is spent; those before are as they were once.
         """
-        for one in read_references(conn, self.files, source.oid):
-            work = Composite(self.files, one, self.parent, self.spec.key)
-            if composite_column(one, self.spec.key) in one.columns or not work.is_prepared(conn):
+        for reference in read_references(conn, self.files, source.oid):
+            work = Composite(self.files, reference, self.parent, self.spec.key)
+            if composite_column(reference, self.spec.key) in reference.columns or not work.is_prepared(conn):
                 continue
-            on_lock(self._locked(conn, work, f"end of the partition key for {one.label}", work.undo_sql()))
+            on_lock(self._locked(conn, work, f"end of the partition key for {reference.label}", work.undo_sql()))
 
     def _add(self, conn: Connection, work: Composite, type_sql: str) -> LockReport:
-        return self._locked(conn, work, f"partition key for {work.one.label}", work.prepare_sql(type_sql))
+        return self._locked(conn, work, f"partition key for {work.reference.label}", work.prepare_sql(type_sql))
 
     def _locked(self, conn: Connection, work: Composite, title: str, text: str) -> LockReport:
         policy = LockPolicy(**self.plan.locks.model_dump())
-        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, work.one.child)
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, work.reference.child)
 
         def act(held: Connection) -> None:
             held.execute(as_query(text))
@@ -162,8 +162,8 @@ class Composites:
         """
         references = found.detail.references
         live = Catalog(conn, self.files).read(self.parent)
-        weak = {one.name for one in read_references(conn, self.files, live.oid) if not one.validated}
-        for one in references:
-            if found.state == SWAPPED and one.decision == "composite" and one.name in weak:
-                Composite(self.files, one, self.parent, self.spec.key).fill(conn)
+        weak = {reference.name for reference in read_references(conn, self.files, live.oid) if not reference.validated}
+        for reference in references:
+            if found.state == SWAPPED and reference.decision == "composite" and reference.name in weak:
+                Composite(self.files, reference, self.parent, self.spec.key).fill(conn)
         return validate_references(conn, self.files, live.oid, references)

@@ -61,10 +61,10 @@ def _add_key(wanted: Expected, shape: Shape, key_sql: str) -> None:
     if shape.key in shape.primary:
         return
     reason = "the primary key of a partitioned table holds the partition key"
-    for subject in [one for one in wanted.facts if one.startswith("primary key ")]:
-        for one in (subject, "index " + subject.removeprefix("primary key ")):
-            text = wanted.facts[one]["definition"]
-            wanted.change(one, "definition", add_column(text, key_sql), reason)
+    for subject in [known for known in wanted.facts if known.startswith("primary key ")]:
+        for changed in (subject, "index " + subject.removeprefix("primary key ")):
+            text = wanted.facts[changed]["definition"]
+            wanted.change(changed, "definition", add_column(text, key_sql), reason)
 
 
 def names_of_target(source: Table, target: Table, shape: Shape, statistics: Sequence[Carried]) -> dict[str, str]:

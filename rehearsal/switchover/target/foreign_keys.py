@@ -23,7 +23,7 @@ def foreign_key_sql(source: Table, target: Table) -> tuple[list[str], list[str],
 
     A foreign key that is validated on every leaf is adopted by the parent without a scan (measured: 1 ms).
     """
-    there = {one.name for one in target.foreign_keys}
+    there = {key.name for key in target.foreign_keys}
     weak: list[str] = []
     validate: list[str] = []
     adopt: list[str] = []
@@ -122,7 +122,7 @@ def finish_foreign_keys(
     found = Catalog(conn, files).read(table)
     done = len(statements := validations(conn, found))
     validate(statements)
-    there = {one.name for one in found.foreign_keys}
+    there = {key.name for key in found.foreign_keys}
     for key in keys:
         if found.partitions and key.name not in there:
             text = adopt_sql(table, key)

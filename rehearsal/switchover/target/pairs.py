@@ -64,38 +64,48 @@ def compare_pair(
     key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
     wanted = expect(before, Shape.of(plain[0], spec.key), key, spec.method)
     found = compare(wanted.facts, after, accepted=spec.accepted, same=Readback(conn, files, plain[0]).same)
-    return [one for one in found if _counts(one, before, after, spec) and not (early and _is_late(one, before))]
+    return [
+        difference
+        for difference in found
+        if _counts(difference, before, after, spec) and not (early and _is_late(difference, before))
+    ]
 
 
-def _counts(one: Difference, before: Definition, after: Definition, spec: TableSpec) -> bool:
-    if one.reason or one.subject.startswith(MOVING):
+def _counts(difference: Difference, before: Definition, after: Definition, spec: TableSpec) -> bool:
+    if difference.reason or difference.subject.startswith(MOVING):
         return False
-    if one.subject.startswith(INDEXED) and any(one.subject.endswith(f" {quote_ident(name)}") for name in spec.uniques):
+    if difference.subject.startswith(INDEXED) and any(
+        difference.subject.endswith(f" {quote_ident(name)}") for name in spec.uniques
+    ):
         return False
-    if one.before is None and one.subject.startswith(CONSTRAINTS) and _index_of(one) in before:
+    if difference.before is None and difference.subject.startswith(CONSTRAINTS) and _index_of(difference) in before:
         return False  # that of a partition belongs to its parent; the index is compared
-    if one.subject.startswith("trigger "):
-        return one.facet != "enabled"
-    if one.subject.startswith("column "):
-        return _column_counts(one, before, after, spec)
+    if difference.subject.startswith("trigger "):
+        return difference.facet != "enabled"
+    if difference.subject.startswith("column "):
+        return _column_counts(difference, before, after, spec)
     return True
 
 
-def _index_of(one: Difference) -> str:
-    return "index " + one.subject[one.subject.index('"') :]
+def _index_of(difference: Difference) -> str:
+    return "index " + difference.subject[difference.subject.index('"') :]
 
 
-def _column_counts(one: Difference, before: Definition, after: Definition, spec: TableSpec) -> bool:
+def _column_counts(difference: Difference, before: Definition, after: Definition, spec: TableSpec) -> bool:
     """Identity moves with the name; a key that may be null in the source may not in a partitioned table."""
-    is_identity = any("identity" in side.get(one.subject, {}) for side in (before, after))
-    if one.facet == "identity" or (one.facet == "default" and is_identity):
+    is_identity = any("identity" in side.get(difference.subject, {}) for side in (before, after))
+    if difference.facet == "identity" or (difference.facet == "default" and is_identity):
         return False
-    return not (one.facet == "not null" and one.before is None and one.subject == f"column {quote_ident(spec.key)}")
+    return not (
+        difference.facet == "not null"
+        and difference.before is None
+        and difference.subject == f"column {quote_ident(spec.key)}"
+    )
 
 
-def _is_late(one: Difference, before: Definition) -> bool:
-    if one.subject.startswith(BUILT_LATE):
+def _is_late(difference: Difference, before: Definition) -> bool:
+    if difference.subject.startswith(BUILT_LATE):
         return True
-    if one.subject == "table":
-        return one.facet in ("replica identity", "clustered on")
-    return before.get(one.subject, {}).get("definition", "").endswith(" NOT VALID")
+    if difference.subject == "table":
+        return difference.facet in ("replica identity", "clustered on")
+    return before.get(difference.subject, {}).get("definition", "").endswith(" NOT VALID")

@@ -77,24 +77,27 @@ def read_references(conn: Connection, files: SqlFiles, oid: int) -> References:
         return tuple(cursor.execute(files.query("switchover/target/references.sql"), {"oid": oid}).fetchall())
 
 
-def problem_of(one: Reference, plan: Plan, spec: TableSpec, version: int) -> tuple[str, str] | None:
+def problem_of(reference: Reference, plan: Plan, spec: TableSpec, version: int) -> tuple[str, str] | None:
     """Return why a foreign key cannot be handled as the plan says, and the remedy; None if it can."""
-    decision = spec.references.get(one.name)
+    decision = spec.references.get(reference.name)
     if decision is None:
-        return "it would go on pointing at the retired table, and the plan does not decide for it", REMEDY % one.name
-    planned = not one.is_own and dotted(one.child) in {other.name for other in plan.tables}
-    some = " SET NULL (" in one.definition or " SET DEFAULT (" in one.definition
-    full = one.match == "f" and len(one.columns) > 1
+        return (
+            "it would go on pointing at the retired table, and the plan does not decide for it",
+            REMEDY % reference.name,
+        )
+    planned = not reference.is_own and dotted(reference.child) in {table.name for table in plan.tables}
+    some = " SET NULL (" in reference.definition or " SET DEFAULT (" in reference.definition
+    full = reference.match == "f" and len(reference.columns) > 1
     old = version < COMPOSITE_SINCE
-    composite, alone = decision == "composite", "per-partition" in spec.uniques.values() and not one.is_primary
+    composite, alone = decision == "composite", "per-partition" in spec.uniques.values() and not reference.is_primary
     problems = {
-        "the referencing table is not an ordinary one": (one.kind != "r", "drop it, partition that table later"),
+        "the referencing table is not an ordinary one": (reference.kind != "r", "drop it, partition that table later"),
         "both tables change their shape in one plan": (planned, "split the plan, switch one after the other"),
         "MATCH FULL over several columns is not carried": (full, "make it MATCH SIMPLE with a check constraint"),
         "ON DELETE sets only some of its columns": (some, "let it set all of them"),
-        "the role does not own the referencing table": (not one.is_owner, "grant its owner to the role"),
-        "the table's own foreign key cannot be composite": (composite and one.is_own, LOOSE),
-        "a deferrable foreign key cannot be composite": (composite and one.deferrable, LOOSE),
+        "the role does not own the referencing table": (not reference.is_owner, "grant its owner to the role"),
+        "the table's own foreign key cannot be composite": (composite and reference.is_own, LOOSE),
+        "a deferrable foreign key cannot be composite": (composite and reference.deferrable, LOOSE),
         "composite needs PostgreSQL 15, before it a row that moves counts as deleted": (composite and old, LOOSE),
         "it refers to a unique index that the plan keeps per partition": (composite and alone, LOOSE),
     }
@@ -107,52 +110,52 @@ def require_decided(found: References, plan: Plan, spec: TableSpec, version: int
     Raises:
         PreconditionError: names each one that the plan does not carry, and what to do.
     """
-    stuck = [(one, problem) for one in found if (problem := problem_of(one, plan, spec, version))]
+    stuck = [(reference, problem) for reference in found if (problem := problem_of(reference, plan, spec, version))]
     if stuck:
-        told = ". ".join(f"{one.label}: {reason}; {remedy}" for one, (reason, remedy) in stuck)
+        told = ". ".join(f"{reference.label}: {reason}; {remedy}" for reference, (reason, remedy) in stuck)
         message = f"{spec.name} cannot change its name while it is referred to: {told}"
         raise PreconditionError(message)
-    return tuple(replace(one, decision=spec.references[one.name]) for one in found)
+    return tuple(replace(reference, decision=spec.references[reference.name]) for reference in found)
 
 
 def unknown_references(found: References, spec: TableSpec) -> list[str]:
     """Return names that the plan decides for and that no foreign key has."""
-    return [name for name in spec.references if name not in {one.name for one in found}]
+    return [name for name in spec.references if name not in {reference.name for reference in found}]
 
 
-def values_of(one: Reference, parent: Name) -> dict[str, Any]:
+def values_of(reference: Reference, parent: Name) -> dict[str, Any]:
     """Return what the templates of a loosened foreign key are filled with."""
-    base = f"{one.table}_{one.name}"
+    base = f"{reference.table}_{reference.name}"
     return {
-        "constraint": one.name,
-        "child": one.child,
-        "child_text": dotted(one.child),
+        "constraint": reference.name,
+        "child": reference.child,
+        "child_text": dotted(reference.child),
         "parent": parent,
         "parent_text": dotted(parent),
-        "columns": one.columns,
-        "child_columns": records("c", tuple(one.columns)),
-        "new_columns": records("new", tuple(one.columns)),
-        "parent_columns": records("p", tuple(one.referenced)),
-        "old_columns": records("old", tuple(one.referenced)),
-        "moved_columns": records("new", tuple(one.referenced)),
-        "became_columns": records("became", tuple(one.referenced)),
-        "new_is_null": _any_null("new", one.columns),
-        "old_is_null": _any_null("old", one.referenced),
-        "child_is_null": _any_null("c", one.columns),
-        "on_delete": one.on_delete,
-        "on_update": one.on_update,
-        "deferrable": one.deferrable,
-        "deferred": one.deferred,
-        "check": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_check_")),
-        "act": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_act_")),
-        "move": (STATE_SCHEMA, fit(f"{one.schema}_{base}", prefix="loose_move_")),
+        "columns": reference.columns,
+        "child_columns": records("c", tuple(reference.columns)),
+        "new_columns": records("new", tuple(reference.columns)),
+        "parent_columns": records("p", tuple(reference.referenced)),
+        "old_columns": records("old", tuple(reference.referenced)),
+        "moved_columns": records("new", tuple(reference.referenced)),
+        "became_columns": records("became", tuple(reference.referenced)),
+        "new_is_null": _any_null("new", reference.columns),
+        "old_is_null": _any_null("old", reference.referenced),
+        "child_is_null": _any_null("c", reference.columns),
+        "on_delete": reference.on_delete,
+        "on_update": reference.on_update,
+        "deferrable": reference.deferrable,
+        "deferred": reference.deferred,
+        "check": (STATE_SCHEMA, fit(f"{reference.schema}_{base}", prefix="loose_check_")),
+        "act": (STATE_SCHEMA, fit(f"{reference.schema}_{base}", prefix="loose_act_")),
+        "move": (STATE_SCHEMA, fit(f"{reference.schema}_{base}", prefix="loose_move_")),
         # BEFORE triggers fire in the order of their names: after those of the application, which may change the key.
         "move_trigger": fit(base, prefix="zz_loose_move_"),
         "moved_setting": "rehearsal.moved",
         "check_trigger": fit(base, prefix="loose_check_"),
         "delete_trigger": fit(base, prefix="loose_delete_"),
         "update_trigger": fit(base, prefix="loose_update_"),
-        "comment": f"Stands for {one.label}: {one.definition}",
+        "comment": f"Stands for {reference.label}: {reference.definition}",
     }
 
 
@@ -160,15 +163,18 @@ def _any_null(record: str, columns: Iterable[str]) -> str:
     return " or ".join(f"{record}.{quote_ident(column)} is null" for column in columns)
 
 
-def composite_column(one: Reference, key: str) -> str:
+def composite_column(reference: Reference, key: str) -> str:
     """Return the name of the column that holds the partition key beside a foreign key's own columns."""
-    return fit("_".join([*one.columns, key]))
+    return fit("_".join([*reference.columns, key]))
 
 
 def replace_keys(files: SqlFiles, found: References, parent: Name, key: str) -> tuple[list[str], list[str]]:
     """Return the statements of the swap for each foreign key: before the renames, and after them."""
-    before = [f"alter table {quote_ident(one.child)} drop constraint {quote_ident(one.name)}" for one in found]
-    return before, [_replacement(files, one, parent, key) for one in found]
+    before = [
+        f"alter table {quote_ident(reference.child)} drop constraint {quote_ident(reference.name)}"
+        for reference in found
+    ]
+    return before, [_replacement(files, reference, parent, key) for reference in found]
 
 
 def require_prepared(found: References, key: str) -> None:
@@ -177,45 +183,50 @@ def require_prepared(found: References, key: str) -> None:
     Raises:
         PreconditionError: the foreign key was made, or decided on, since the copy.
     """
-    late = [one for one in found if one.decision == "composite" and composite_column(one, key) not in one.has]
+    late = [
+        reference
+        for reference in found
+        if reference.decision == "composite" and composite_column(reference, key) not in reference.has
+    ]
     if late:
-        names = ", ".join(one.label for one in late)
+        names = ", ".join(reference.label for reference in late)
         message = f"no column for the partition key beside {names}: made since the copy; drop it until after the swap"
         raise PreconditionError(message)
 
 
-def _replacement(files: SqlFiles, one: Reference, parent: Name, key: str) -> str:
-    if one.decision == "loose":
-        return files.render("switchover/target/loosen.sql.j2", **values_of(one, parent))
-    columns = quote_idents([*one.columns, composite_column(one, key)])
-    referenced = f"{quote_ident(parent)} ({quote_idents([*one.referenced, key])})"
+def _replacement(files: SqlFiles, reference: Reference, parent: Name, key: str) -> str:
+    if reference.decision == "loose":
+        return files.render("switchover/target/loosen.sql.j2", **values_of(reference, parent))
+    columns = quote_idents([*reference.columns, composite_column(reference, key)])
+    referenced = f"{quote_ident(parent)} ({quote_idents([*reference.referenced, key])})"
     # The key of a referenced row may change, whatever may become of the rest: so always ON UPDATE CASCADE.
-    actions = f"on delete {ACTIONS[one.on_delete]} on update cascade"
-    name = quote_ident(one.name)
+    actions = f"on delete {ACTIONS[reference.on_delete]} on update cascade"
+    name = quote_ident(reference.name)
     return (
-        f"alter table {quote_ident(one.child)} add constraint {name} foreign key ({columns}) references {referenced} "
-        f"{actions} not valid"
+        f"alter table {quote_ident(reference.child)} add constraint {name} foreign key ({columns}) "
+        f"references {referenced} {actions} not valid"
     )
 
 
 def restore(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
     """Return the statements of the rollback: what replaced a key goes before the renames, the key comes after them."""
     before = [
-        files.render("switchover/target/loose_off.sql.j2", **values_of(one, parent))
-        if one.decision == "loose"
-        else f"alter table {quote_ident(one.child)} drop constraint {quote_ident(one.name)}"
-        for one in found
+        files.render("switchover/target/loose_off.sql.j2", **values_of(reference, parent))
+        if reference.decision == "loose"
+        else f"alter table {quote_ident(reference.child)} drop constraint {quote_ident(reference.name)}"
+        for reference in found
     ]
-    return before, [f"{_add(one)} not valid" for one in found]
+    return before, [f"{_add(reference)} not valid" for reference in found]
 
 
-def _add(one: Reference) -> str:
-    return f"alter table {quote_ident(one.child)} add constraint {quote_ident(one.name)} {one.definition}"
+def _add(reference: Reference) -> str:
+    child, name = quote_ident(reference.child), quote_ident(reference.name)
+    return f"alter table {child} add constraint {name} {reference.definition}"
 
 
 def lock_children(found: References) -> list[str]:
     """Return statements that lock the referencing tables, to run before the table itself is locked."""
-    children = sorted({one.child for one in found if not one.is_own})
+    children = sorted({reference.child for reference in found if not reference.is_own})
     return [lock_tables(Mode.ACCESS_EXCLUSIVE, child).as_string(None) for child in children]
 
 
@@ -227,16 +238,20 @@ def validate_references(conn: Connection, files: SqlFiles, oid: int, wanted: Seq
     Raises:
         ForeignKeyViolation: a row points at nothing; the foreign key holds for new rows all the same.
     """
-    valid = {(one.child, one.name) for one in wanted if one.validated}
-    missing = [one for one in read_references(conn, files, oid) if (one.child, one.name) in valid and not one.validated]
-    for one in missing:
-        statement = f"alter table {quote_ident(one.child)} validate constraint {quote_ident(one.name)}"
+    valid = {(reference.child, reference.name) for reference in wanted if reference.validated}
+    missing = [
+        reference
+        for reference in read_references(conn, files, oid)
+        if (reference.child, reference.name) in valid and not reference.validated
+    ]
+    for reference in missing:
+        statement = f"alter table {quote_ident(reference.child)} validate constraint {quote_ident(reference.name)}"
         conn.execute(as_query(statement))
     return len(missing)
 
 
-def count_orphans(conn: Connection, files: SqlFiles, one: Reference, parent: Name) -> tuple[int, list[str]]:
+def count_orphans(conn: Connection, files: SqlFiles, reference: Reference, parent: Name) -> tuple[int, list[str]]:
     """Return how many rows of the referencing table point at nothing, and some of what they point at."""
-    row = conn.execute(files.query("switchover/target/orphans.sql.j2", **values_of(one, parent))).fetchone()
+    row = conn.execute(files.query("switchover/target/orphans.sql.j2", **values_of(reference, parent))).fetchone()
     orphans, examples = row or (0, None)
     return int(orphans), list(examples or ())

@@ -148,7 +148,7 @@ class Attached:
         if self.extra.history not in self._leaves(conn):
             return False
         indexes = Catalog(conn, self.files).read(self.extra.history).indexes
-        return any(one.name == self.extra.back_index and one.is_valid for one in indexes)
+        return any(index.name == self.extra.back_index and index.is_valid for index in indexes)
 
     def refuse_many(self, conn: Connection, policy: LockPolicy) -> None:
         """Refuse the rollback while more rows are outside history than can be brought within the lock's budget.
@@ -243,4 +243,4 @@ class Attached:
 
 
 def _sequences(table: Table) -> list[dict[str, str]]:
-    return [{"name": one.sequence, "column": one.name} for one in table.columns if one.sequence]
+    return [{"name": column.sequence, "column": column.name} for column in table.columns if column.sequence]

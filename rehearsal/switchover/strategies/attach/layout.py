@@ -147,8 +147,8 @@ def plain(table: Table, extra: HistoryNames) -> Table:
     ours = (extra.key_index, extra.back_index)
     return replace(
         table,
-        indexes=tuple(one for one in table.indexes if one.name not in ours),
-        constraints=tuple(one for one in table.constraints if one.name != extra.bound),
+        indexes=tuple(index for index in table.indexes if index.name not in ours),
+        constraints=tuple(constraint for constraint in table.constraints if constraint.name != extra.bound),
     )
 
 
@@ -183,7 +183,7 @@ class Statements:
     def unique_index(self, table: Name, name: str) -> str:
         """Return the statement that builds the unique index of the new primary key, or the copy of the old one."""
         own = name == self.split.primary.key_index
-        columns = ", ".join(quote_ident(one) for one in self.split.primary.identity)
+        columns = ", ".join(quote_ident(column) for column in self.split.primary.identity)
         rest = f"using btree ({columns})" if own else self.split.primary.rest
         return self.files.render("switchover/strategies/attach/attach_index.sql.j2", index=name, table=table, rest=rest)
 
@@ -215,5 +215,5 @@ class Statements:
             "statistics": split.statistics,
             "parent_indexes": triples,
             # A primary key that changes gets its names from the constraints that are dropped and added.
-            "indexes": [one for one in triples if not (one["is_primary"] and split.primary.swapped)],
+            "indexes": [index for index in triples if not (index["is_primary"] and split.primary.swapped)],
         }

@@ -133,7 +133,7 @@ class Preparation:
         self._locked(conn, f"end of history of {self.work.spec.name}", add)
 
     def _has_bound(self, conn: Connection) -> bool:
-        return any(one.name == self.extra.bound for one in self.work.table(conn).constraints)
+        return any(constraint.name == self.extra.bound for constraint in self.work.table(conn).constraints)
 
     def _validate(self, conn: Connection) -> None:
         statements = self.statements(conn)
@@ -231,6 +231,6 @@ def parent_sql(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
     table = plain(Catalog(conn, files).read(names.source), HistoryNames(names))
     values = target_values(conn, files, plan, spec, datetime.now(UTC))
     bounds = [Bound(leaf.suffix, leaf.lower, leaf.upper) for leaf in split.leaves]
-    leaves = [{"name": names.leaf(one.suffix), "bound": one.sql} for one in bounds]
+    leaves = [{"name": names.leaf(bound.suffix), "bound": bound.sql} for bound in bounds]
     text = files.render("switchover/target/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])})
     return [text, *parent_statements(table, Shape.of(table, spec.key, names))]

@@ -156,7 +156,7 @@ class HistorySplit:
         """Return the statements of the exchange as the catalog is now."""
         parent, fine = self.work.table(conn), self.fine(conn)
         leaves = [leaf.name for leaf in fine]
-        leaves += [one.name for one in parent.partitions if one.name != self.history.source]
+        leaves += [partition.name for partition in parent.partitions if partition.name != self.history.source]
         return self.work.files.render(
             "switchover/strategies/attach/split.sql.j2",
             source=self.work.names.source,

@@ -110,7 +110,7 @@ class SplitBack:
         """Prove the bound of history, which nobody uses, so that the exchange need not read its rows."""
         extra = HistoryNames(self.work.names)
         table = self.work.table(conn, self.history.source)
-        if not any(one.name == extra.bound for one in table.constraints):
+        if not any(constraint.name == extra.bound for constraint in table.constraints):
             text = self.statements.render("attach_bound", of=self.history.source)
             conn.execute(as_query(text))
         conn.execute(as_query(self.statements.render("attach_validate", of=self.history.source)))

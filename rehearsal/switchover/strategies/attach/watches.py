@@ -50,7 +50,11 @@ def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
         named = target_statistics(read_carried(conn, files, ours.oid)["statistics"])
         parent = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, named), early=True)
         own = _own_subjects(names, spec)
-        return [one for one in [*since, *parent] if one.facet != "next value" and (one.subject, one.facet) not in own]
+        return [
+            difference
+            for difference in [*since, *parent]
+            if difference.facet != "next value" and (difference.subject, difference.facet) not in own
+        ]
 
     sight = Sight(files, names, names.source, names.target)
     return Watch(sight, found.id, spec.accepted, differences, _nothing, PREPARED)
@@ -76,7 +80,9 @@ def attached_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
         lost = [Difference(f"partition {dotted(ours.name)}", "", "history", None)] if gone else []
         if found.detail.definition is not None:
             changed = find_differences(conn, files, spec)
-            lost += [one for one in changed if one.reason is None and _is_lost_with_parent(one)]
+            lost += [
+                difference for difference in changed if difference.reason is None and _is_lost_with_parent(difference)
+            ]
         return [*lost, *_own_triggers(sight.read(conn), ours)]
 
     sight = Sight(files, names, HistoryNames(names).history, names.source)
@@ -87,16 +93,16 @@ def attached_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
 def _own_triggers(seen: Seen, history: Table) -> list[Difference]:
     """Return triggers that one partition alone has, other than history, which keeps its own."""
     leaves = [
-        one for place, one in seen.items() if place.startswith("partition ") and place != f"partition {history.oid}"
+        leaf for place, leaf in seen.items() if place.startswith("partition ") and place != f"partition {history.oid}"
     ]
-    own = [(one["name"], one["own triggers"]) for one in leaves]
+    own = [(leaf["name"], leaf["own triggers"]) for leaf in leaves]
     return [Difference(f"partition {name}", "own triggers", None, triggers) for name, triggers in own if triggers]
 
 
-def _is_lost_with_parent(one: Difference) -> bool:
-    if one.subject.startswith("column "):
-        return one.facet in STAYS_BEHIND
-    return not one.subject.startswith(RECURSES + ELSEWHERE)
+def _is_lost_with_parent(difference: Difference) -> bool:
+    if difference.subject.startswith("column "):
+        return difference.facet in STAYS_BEHIND
+    return not difference.subject.startswith(RECURSES + ELSEWHERE)
 
 
 def _nothing() -> None:
@@ -117,8 +123,12 @@ def split_watch(work: TableWork, found: Migration) -> Watch:
         require_triggers(names.source, read_trigger_states(conn, files, wanted))
         found_ = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, AS_IS), early=True)
         own = _own_subjects(names, spec)  # history keeps the bound that it was attached by
-        shared = [one for one in found_ if one.subject.startswith(("column ", "check "))]
-        return [one for one in shared if one.facet not in STAYS_BEHIND and (one.subject, one.facet) not in own]
+        shared = [difference for difference in found_ if difference.subject.startswith(("column ", "check "))]
+        return [
+            difference
+            for difference in shared
+            if difference.facet not in STAYS_BEHIND and (difference.subject, difference.facet) not in own
+        ]
 
     fine = fine_partitions(found)
     prove = prove_rows(work.database, files, spec, history.source, names.source, history.reverse_log, fine)

@@ -46,8 +46,9 @@ class Moves:
         left = read_references(conn, files, old.oid)
         if left:
             message = (
-                f"left behind on {dotted(old.name)}: {', '.join(one.label for one in left)}. What came since the "
-                "switchover has no decision in the plan: drop it, run again, and add it afterwards. Nothing was changed"
+                f"left behind on {dotted(old.name)}: {', '.join(reference.label for reference in left)}. What came "
+                "since the switchover has no decision in the plan: drop it, run again, and add it afterwards. "
+                "Nothing was changed"
             )
             raise StepFailed(message)
 
@@ -58,7 +59,7 @@ def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live:
     Raises:
         PreconditionError: something cannot go along, or the plan does not decide for it; names it.
     """
-    spec = {split_name(one.name): one for one in plan.tables}[table]
+    spec = {split_name(planned.name): planned for planned in plan.tables}[table]
     dependents = require_movable(read_dependents(conn, files, live.oid, spec.key), table)
     if live.kind == "p":
         references = state.read_migration(conn, table).detail.references
@@ -72,6 +73,6 @@ def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live:
         dependents=dependents,
         references=references,
         locks=[*lock_children(references), *lock_statements(dependents)],
-        before=[*before, *(one.before_sql for one in dependents if one.before_sql)],
-        after=[*after, *(one.after_sql for one in dependents if one.after_sql)],
+        before=[*before, *(dependent.before_sql for dependent in dependents if dependent.before_sql)],
+        after=[*after, *(dependent.after_sql for dependent in dependents if dependent.after_sql)],
     )
