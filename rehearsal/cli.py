@@ -151,6 +151,9 @@ def _roll_back(words: Words) -> int:
 
 def _set_flags(words: Words) -> int:
     names = tuple(name.strip() for name in (words.limit or "").split(",") if name.strip())
+    if words.limit is not None and not names:
+        message = f"--limit {words.limit!r} names no app server; leave it out for all of them"
+        raise UsageError(message)
     rollout = Rollout(names, words.canary, words.batch, words.timeout)
     return flags.set_routing(_target(words), reads=FLAG[words.reads], writes=FLAG[words.writes], rollout=rollout)
 

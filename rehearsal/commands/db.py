@@ -117,7 +117,7 @@ def roll_back(target: Target) -> int:
 def roll_back_table(work: Switchover, conn: Connection) -> str:
     """Take the switchover of one table back, or the preparation of one; return what was done."""
     before = state.find_migration(conn, work.names.source)
-    if before is None and not state.is_ended(conn, work.names.source):
+    if before is None:
         return "no change: no switchover of it is under way"
     if not work.roll_back():
         return "no change"
@@ -135,10 +135,7 @@ def roll_back_table(work: Switchover, conn: Connection) -> str:
 def take_flags_off(context: Context) -> bool:
     """Let every app server use the source again; return whether all of them do."""
     if not context.env.app_servers:
-        context.run.note(
-            "the inventory has no app server: where the application has flags, take them off there. Both tables stay "
-            "equal, so nothing in the database has to be taken back"
-        )
+        context.run.note("the inventory has no app server: where the application has flags, take them off there")
         return True
     flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
     if flip.ok:

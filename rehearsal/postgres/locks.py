@@ -132,10 +132,13 @@ def with_lock(
                 return result, LockReport(what, attempt, waited_ms, held_ms, merge(blockers, watch.take()))
             blockers = merge(blockers, seen)
     spent = time.monotonic() - started
+    remedy = "End those sessions or wait for a quieter time, then run again"
+    if overruns >= MAX_OVERRUNS:
+        remedy = "Wait for a quieter time, or raise hold_ms in [locks] knowingly, then run again"
     message = (
         f"{what}: could not acquire lock after {attempt} {'attempt' if attempt == 1 else 'attempts'} ({spent:.1f} s); "
         f"blocked by: {'; '.join(blockers) or 'unknown'}. "
-        "End those sessions or wait for a quieter time, then run again"
+        f"{remedy}"
     )
     raise LockNotAcquired(message, blockers=blockers)
 
@@ -185,6 +188,9 @@ PLANNED_UNDER_LOCK = {"jit": "off"} | dict.fromkeys(
 )  # fmt: skip
 
 
+FLUSH = "select pg_catalog.pg_logical_emit_message(true, 'pg-rehearsal', 'flush')"
+
+
 def _local(setting: tuple[str, str]) -> sql.Composed:
     return sql.SQL("pg_catalog.set_config({}, {}, true)").format(*setting)
 
@@ -222,8 +228,16 @@ def _locked(
             result = _within(hold, work, conn)
     held_ms = (time.monotonic() - granted) * 1e3
     # Now that nobody waits: a commit that is waited for, so that what is reported as done is durable.
-    conn.execute("select pg_catalog.pg_logical_emit_message(true, 'pg-rehearsal', 'flush')")
+    _flush(conn)
     return result, (granted - asked) * 1e3, held_ms
+
+
+def _flush(conn: Connection) -> None:
+    """Wait for what was committed to be on disk. A cancel that was late is not meant for this: it is done already."""
+    try:
+        conn.execute(FLUSH)
+    except errors.QueryCanceled:
+        conn.execute(FLUSH)
 
 
 def _within(hold: Hold, work: Callable[[Connection], T], conn: Connection) -> T:

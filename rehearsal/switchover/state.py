@@ -126,6 +126,13 @@ def mark_done(
     )
 
 
+def prepare_again(conn: Connection, found: Migration, step: str) -> None:
+    """Forget one step of a table that is prepared, in the caller's transaction: the next preparation does it again."""
+    conn.execute("delete from rehearsal.step where migration = %s and name = %s", [found.id, step])
+    if found.state == FOLLOWING:
+        set_state(conn, found.id, COPYING)
+
+
 def forget_steps(conn: Connection, migration: int) -> None:
     """Forget all steps and chunks, in the caller's transaction: the copy starts anew."""
     conn.execute("delete from rehearsal.step where migration = %s", [migration])

@@ -16,6 +16,7 @@ from psycopg import sql
 from rehearsal.catalog.definition import read_definition
 from rehearsal.catalog.tables import Catalog, Name, Table, split_name
 from rehearsal.environment import Database
+from rehearsal.errors import PreconditionError
 from rehearsal.evidence.events import LockTaken, Progress, StepDone, StepResult
 from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan, TableSpec
@@ -64,9 +65,17 @@ class TableWork:
         """Return how far the table is.
 
         Raises:
-            PreconditionError: it is not registered yet.
+            PreconditionError: it is not registered yet, or for another strategy than that of the plan.
         """
-        return state.read_migration(conn, self.names.source)
+        found = state.read_migration(conn, self.names.source)
+        if found.strategy != self.plan.strategy:
+            message = (
+                f"{found.source} is {found.state} by plan {found.plan} with the strategy {found.strategy}; this is "
+                f"plan {self.plan.name} with the strategy {self.plan.strategy}. Use that plan, or take its switchover "
+                "back by `invoke db.rollback` first; nothing was changed"
+            )
+            raise PreconditionError(message)
+        return found
 
     def table(self, conn: Connection, name: Name | None = None) -> Table:
         """Return a table as it is now: the one that the plan names, or another one."""

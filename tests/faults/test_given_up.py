@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -11,12 +12,14 @@ from rehearsal.catalog.definition import read_facts
 from rehearsal.catalog.tables import Catalog
 from rehearsal.commands import db
 from rehearsal.errors import PreconditionError
-from rehearsal.postgres.connection import scalar
+from rehearsal.postgres.connection import connect, scalar
 from rehearsal.switchover import state
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.strategies import copied
+from rehearsal.switchover.target import removal
 from tests.faults.small import TABLE, Small
 from tests.fix_tables import deploy
+from tests.waiting import eventually
 
 CHILD = """
 create table public.child (id bigint primary key, t_id bigint constraint child_t references public.t (id));
@@ -28,6 +31,11 @@ select relname from pg_catalog.pg_class where relname like 't\\_%' and relkind i
 select proname from pg_catalog.pg_proc where pronamespace = 'rehearsal'::regnamespace and proname ~ '_t(_|$)' union all
 select name from rehearsal.change union all select source from rehearsal.migration
 """
+
+
+ASLEEP = "select count(*) from pg_catalog.pg_stat_activity where wait_event = 'PgSleep' and state = 'active'"
+    "select count(*) from pg_catalog.pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+)
 
 
 def facts(small: Small, table: str) -> object:
@@ -113,6 +121,125 @@ def test_what_is_under_way_is_not_cleaned_up(small: Small) -> None:
     small.work.prepare()
     with pytest.raises(PreconditionError, match="is following"):
         small.clean_up()
+
+
+def other_plan(small: Small, strategy: str) -> Small:
+    """Look at the same table with the plan of somebody who thinks of another strategy."""
+    small.plan = small.plan.model_copy(update={"strategy": strategy})
+    return small
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reached", "other"),
+    [
+        ("attach", "ready", "swap"),
+        ("attach", "attached", "swap"),
+        ("attach", "regrained", "dual-write"),
+        ("dual-write", "mirrored", "swap"),
+        ("swap", "swapped", "dual-write"),
+        ("swap", "following", "attach"),
+    ],
+)
+def test_nobody_gives_up_what_another_plan_has_made(small: Small, strategy: str, reached: str, other: str) -> None:
+    """Two plans for one table, or a plan that was edited: every act is refused by name, and the right plan goes on."""
+    small.setup(strategy=strategy)
+    small.work.prepare()
+    if reached not in ("ready", "following"):
+        small.work.switch()
+    if reached == "regrained":
+        small.split()
+    before = small.conn.execute(LEFT).fetchall(), state.read_migration(small.conn, small.work.names.source)
+    assert before[1].state == reached
+
+    other_plan(small, other)
+    for act in (small.work.prepare, small.work.switch, small.work.roll_back, small.clean_up):
+        with pytest.raises(PreconditionError, match=f"with the strategy {strategy}; this is plan"):
+            act()
+    other_plan(small, strategy)
+    assert before == (small.conn.execute(LEFT).fetchall(), state.read_migration(small.conn, small.work.names.source))
+    small.work.roll_back()
+
+
+def test_a_partition_that_somebody_added_is_not_dropped(small: Small) -> None:
+    """Its rows are nowhere else."""
+    small.setup()
+    small.work.prepare()
+    small.run_sql("create table archive (like t including defaults); insert into archive values (1, '2001-01-01', 1)")
+    small.run_sql("alter table t_partitioned attach partition archive for values from ('2001-01-01') to ('2002-01-01')")
+    with pytest.raises(PreconditionError, match=r"not made here.*archive"):
+        small.work.roll_back()
+    assert scalar(small.conn, "select count(*) from public.archive") == 1
+    small.run_sql("alter table t_partitioned detach partition archive")
+    assert small.work.roll_back()
+
+
+def test_a_fence_that_is_needed_stays_on(small: Small) -> None:
+    """A snapshot from before the rollback would update a row that it cannot see, and be told of no row."""
+    small.setup()
+    small.switch()
+    small.run_sql("update t set v = 5 where id = 9")
+    with connect(small.database, autocommit=False, role="application") as old:
+        old.execute("set transaction isolation level repeatable read")
+        old.execute("select 1")
+        with ThreadPoolExecutor() as pool:
+            report = pool.submit(old.execute, "select pg_catalog.pg_sleep(600)")
+            eventually(lambda: scalar(small.conn, ASLEEP))
+            assert small.work.roll_back()
+            with pytest.raises(PreconditionError, match="snapshot fence"):
+                small.clean_up()
+            old.cancel_safe()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                report.result()
+        old.rollback()
+    small.clean_up()
+    assert small.conn.execute(LEFT).fetchall() == []
+
+
+def test_a_rollback_by_an_earlier_version_is_one(small: Small) -> None:
+    """It wrote nothing of it down; the second run still changes nothing."""
+    small.setup()
+    small.switch()
+    assert small.work.roll_back()
+    small.conn.execute("update rehearsal.migration set detail = detail - 'rolled_back'")
+    assert db.roll_back_table(small.work, small.conn) == "no change"
+    assert scalar(small.conn, "select to_regclass('public.t_partitioned') is not null")
+    small.clean_up()
+
+
+def test_a_column_of_the_application_is_neither_filled_nor_dropped(small: Small) -> None:
+    """It has the name that the partition key of the referencing table would have."""
+    small.setup(
+        TABLE + CHILD + "alter table child add column t_id_at timestamptz;", references={"child_t": "composite"}
+    )
+    with pytest.raises(PreconditionError, match="has a column t_id_at already"):
+        small.work.prepare()
+    assert small.work.roll_back()
+    assert scalar(small.conn, "select count(*) from public.child where t_id_at is null") == 100
+
+
+def test_a_removal_that_was_killed_in_its_middle_goes_on_either_way(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the partition keys and the target: forwards they are made again, backwards the rest goes."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    small.setup(TABLE + CHILD, references={"child_t": "composite"})
+    before = facts(small, "child")
+    small.work.prepare()
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(removal, "remove_target", killed)
+            with pytest.raises(KeyboardInterrupt):
+                small.work.roll_back()
+        small.switch()
+        small.verify()
+        assert small.work.roll_back()
+        assert state.read_migration(small.conn, small.work.names.source).state == state.FOLLOWING
+        small.conn.execute("update rehearsal.migration set detail = detail - 'rolled_back' - 'indexes'")
+    assert small.work.roll_back()
+    assert facts(small, "child") == before
 
 
 def test_mutant_a_rollback_that_knows_swaps_alone(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

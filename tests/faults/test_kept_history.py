@@ -114,3 +114,15 @@ def test_the_comment_of_a_foreign_key_is_not_lost(small: Small) -> None:
     assert scalar(small.conn, said) == "of a kind"
     small.roll_back()
     assert scalar(small.conn, said) == "of a kind"
+
+
+def test_a_partition_that_is_detached_for_a_while_keeps_its_rows_in_history(split: Small) -> None:
+    """Nothing is brought meanwhile, or history would lose what the partition alone has; attached again, all goes on."""
+    before = scalar(split.conn, CONTENT)
+    split.run_sql("alter table t detach partition t_y2026m01")
+    for act in (split.work.follow, split.clean_up, lambda: examine(split.context, split.conn, fix=True)):
+        with pytest.raises(PreconditionError, match=r"t_y2026m01 was detached"):
+            act()
+    split.run_sql("alter table t attach partition t_y2026m01 for values from ('2026-01-01') to ('2026-02-01')")
+    split.roll_back()
+    assert scalar(split.conn, CONTENT) == before

@@ -28,7 +28,9 @@ from rehearsal.switchover.work import Step, TableWork
 
 def is_rolled_back(found: Migration) -> bool:
     """Return whether an exchange was taken back: the target is kept, and follows for the way forward."""
-    return found.state == state.FOLLOWING and found.detail.rolled_back
+    # An earlier version did not write it down; what a swap renames was never kept before one.
+    swapped_once = found.detail.rolled_back or "indexes" in found.detail.model_fields_set
+    return found.state == state.FOLLOWING and swapped_once
 
 
 class Copied(ABC):

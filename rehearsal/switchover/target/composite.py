@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rehearsal.catalog.tables import STATE_SCHEMA, Catalog, Name, Table, split_name
+from rehearsal.catalog.tables import STATE_SCHEMA, Catalog, Name, Table, dotted, split_name
+from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover.names import fit
-from rehearsal.switchover.state import SWAPPED, Migration
+from rehearsal.switchover.state import SWAPPED, Migration, find_migration, prepare_again
 from rehearsal.switchover.target.references import (
     Reference,
     composite_column,
@@ -28,6 +29,8 @@ from rehearsal.switchover.target.references import (
 )
 
 BLOCKS = 200
+REFERENCES = "references"
+FILL = "reference_fill_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Composite:
             "column": composite_column(reference, self.key),
             "fill": (STATE_SCHEMA, fit(f"{reference.schema}_{base}", prefix="reference_fill_")),
             "follow": (STATE_SCHEMA, fit(f"{reference.schema}_{base}", prefix="reference_follow_")),
-            "fill_trigger": fit(base, prefix="reference_fill_"),
+            "fill_trigger": fit(base, prefix=FILL),
             "follow_trigger": fit(base, prefix="reference_follow_"),
             "comment": f"Partition key of the row that {reference.label} refers to; filled by a trigger",
         }
@@ -69,6 +72,21 @@ class Composite:
         """Return whether the referencing table has the trigger that fills the partition key."""
         child, trigger = Catalog(conn, self.files).read(self.reference.child), self._values()["fill_trigger"]
         return any(existing.name == trigger for existing in child.triggers)
+
+    def refuse_taken(self, conn: Connection) -> None:
+        """Refuse a column of the application that has the name of ours: it would be filled, and dropped in the end.
+
+        Raises:
+            PreconditionError: names it.
+        """
+        child, name = Catalog(conn, self.files).read(self.reference.child), composite_column(self.reference, self.key)
+        ours = any(trigger.name.startswith(FILL) for trigger in child.triggers)
+        if not ours and any(column.name == name for column in child.columns):
+            message = (
+                f"{dotted(child.name)} has a column {name} already, which the partition key for "
+                f"{self.reference.label} would be called; rename it, or make the foreign key loose in the plan"
+            )
+            raise PreconditionError(message)
 
     def fill(self, conn: Connection) -> int:
         """Give every row its key, in one short transaction a range of blocks; return how many rows were changed.
@@ -121,6 +139,7 @@ class Composites:
         for reference in require_decided(found, self.plan, self.spec, conn.info.server_version):
             if reference.decision == "composite":
                 work = Composite(self.files, reference, self.parent, self.spec.key)
+                work.refuse_taken(conn)
                 on_lock(self._add(conn, work, source.column(self.spec.key).type))
                 filled += work.fill(conn)
         return filled
@@ -133,21 +152,29 @@ class Composites:
         Raises:
             LockNotAcquired: the budget is spent; those before are as they were once.
         """
+        prepared: dict[Name, list[str]] = {}
         for reference in read_references(conn, self.files, source.oid):
             work = Composite(self.files, reference, self.parent, self.spec.key)
-            if composite_column(reference, self.spec.key) in reference.columns or not work.is_prepared(conn):
-                continue
-            on_lock(self._locked(conn, work, f"end of the partition key for {reference.label}", work.undo_sql()))
+            if composite_column(reference, self.spec.key) not in reference.columns and work.is_prepared(conn):
+                prepared.setdefault(reference.child, []).append(work.undo_sql())
+        for child, texts in prepared.items():
+            # Two foreign keys may share a column, which one of their triggers would go on writing.
+            on_lock(
+                self._locked(conn, child, f"end of the partition key of {dotted(child)}", "".join(texts), undone=True)
+            )
 
     def _add(self, conn: Connection, work: Composite, type_sql: str) -> LockReport:
-        return self._locked(conn, work, f"partition key for {work.reference.label}", work.prepare_sql(type_sql))
+        title = f"partition key for {work.reference.label}"
+        return self._locked(conn, work.reference.child, title, work.prepare_sql(type_sql))
 
-    def _locked(self, conn: Connection, work: Composite, title: str, text: str) -> LockReport:
+    def _locked(self, conn: Connection, child: Name, title: str, text: str, *, undone: bool = False) -> LockReport:
         policy = LockPolicy(**self.plan.locks.model_dump())
-        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, work.reference.child)
+        lock = lock_tables(Mode.ACCESS_EXCLUSIVE, child)
 
         def act(held: Connection) -> None:
             held.execute(as_query(text))
+            if undone and (found := find_migration(held, self.parent)):
+                prepare_again(held, found, REFERENCES)
 
         _, report = with_lock(conn, title, act, lock=lock, policy=policy)
         return report

@@ -5,11 +5,16 @@ Owns the list of what that is. What remains is the table as it was before `db.mi
 
 from __future__ import annotations
 
-from rehearsal.catalog.tables import Catalog, dotted
+from rehearsal.catalog.tables import Catalog, Name, dotted
+from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
+from rehearsal.switchover import state
+from rehearsal.switchover.finish import lower_guard
 from rehearsal.switchover.names import change_name, trigger_names
+from rehearsal.switchover.sightings import Sight, changed_partitions, read_remembered
+from rehearsal.switchover.state import Migration
 from rehearsal.switchover.target.composite import Composites
 from rehearsal.switchover.work import TableWork
 
@@ -34,20 +39,37 @@ def removal_sql(work: TableWork) -> str:
 
 
 def remove_target(work: TableWork, conn: Connection) -> None:
-    """Remove the target with all that was made for it, in one transaction.
+    """Remove the target with all that was made for it, in one transaction; the snapshot fence first, by itself.
 
-    Locks: ACCESS EXCLUSIVE on the table for milliseconds.
+    Locks: ACCESS EXCLUSIVE on the target, then on the table, for milliseconds.
 
     Raises:
-        LockNotAcquired: the lock was not granted within its budget; nothing was removed.
+        PreconditionError: a snapshot from before the last cutover is left, which the fence refuses to write.
+        LockNotAcquired: a lock was not granted within its budget; nothing was removed.
     """
+    lower_guard(work, conn)
+    if work.migration(conn).detail.guard:
+        message = (
+            f"the snapshot fence of {work.spec.name} is on for snapshots from before the last cutover, whose writes "
+            "would be lost without it; end their transactions, then run again. Nothing was removed"
+        )
+        raise PreconditionError(message)
     text, title = removal_sql(work), f"removal of the target of {work.spec.name}"
 
     def remove(held: Connection) -> None:
         held.execute(as_query(text))
 
     with told_clearly(title):
-        work.locked(conn, title, remove, lock=lock_tables(Mode.ACCESS_EXCLUSIVE, work.names.source))
+        work.locked(conn, title, remove, lock=lock_tables(Mode.ACCESS_EXCLUSIVE, *_locked_in_order(work, conn)))
+
+
+def _locked_in_order(work: TableWork, conn: Connection) -> list[Name]:
+    """Return what is locked first: the target, whose maintenance and readers then make nobody wait for the table."""
+    names = work.names
+    # The application writes into a target that is mirrored before its copy, after its own row: in that order.
+    is_mirrored = work.plan.traits.mirrors and work.migration(conn).state == state.PREPARED
+    there = Catalog(conn, work.files).find(names.target) is not None
+    return [names.target, names.source] if there and not is_mirrored else [names.source]
 
 
 def give_up(work: TableWork, conn: Connection) -> None:
@@ -57,9 +79,30 @@ def give_up(work: TableWork, conn: Connection) -> None:
     and on the table itself, for milliseconds.
 
     Raises:
+        PreconditionError: the application may use the target, another plan made it, or somebody added partitions.
         LockNotAcquired: a lock was not granted within its budget; what is left is removed by the next run.
     """
+    found = work.migration(conn)
+    # A kill between the two below leaves a table that is being copied, whichever way it goes on.
+    if found.state not in state.UNUSED or found.plan != work.plan.name:
+        message = f"{found.source} is {found.state} by plan {found.plan}; it is not this plan's to give up"
+        raise PreconditionError(message)
+    _refuse_strangers(work, conn, found)
     live = Catalog(conn, work.files).read(work.names.source)
     Composites(work.files, work.plan, work.spec).undo(conn, live, work.tell_lock)
     work.begin("removal")
     remove_target(work, conn)
+
+
+def _refuse_strangers(work: TableWork, conn: Connection, found: Migration) -> None:
+    before = read_remembered(conn, found.id)
+    if before is None or Catalog(conn, work.files).find(work.names.target) is None:
+        return
+    now = Sight(work.files, work.names, work.names.source, work.names.target).read(conn)
+    changed = changed_partitions(before, now)
+    if came := [difference.subject for difference in changed if difference.before is None and not difference.facet]:
+        message = (
+            f"the target of {work.spec.name} has what was not made here: {', '.join(came)}; detach it, or drop it if "
+            "its rows are not needed, then run again. Nothing was changed"
+        )
+        raise PreconditionError(message)

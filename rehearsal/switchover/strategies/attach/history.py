@@ -6,7 +6,8 @@ which triggers, and how. Changes nothing but by replay.
 
 from __future__ import annotations
 
-from rehearsal.catalog.tables import Catalog, Name, split_name
+from rehearsal.catalog.tables import Catalog, Name, dotted, split_name
+from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident, quote_literal
 from rehearsal.switchover.copy.replay import Drain
@@ -34,9 +35,28 @@ def wanted_of_kept(conn: Connection, files: SqlFiles, names: Names, found: Migra
 
 
 def drain_of_kept(work: TableWork, conn: Connection) -> Drain:
-    """Return the drain by which history follows its partitions."""
+    """Return the drain by which history follows its partitions.
+
+    Raises:
+        PreconditionError: one of them was detached: its rows are gone from the table only for now, and a replay would
+            take them out of history, which may be their only other place.
+    """
+    _refuse_detached(work, conn)
     history, split = Names(HistoryNames(work.names).history), Split.of_detail(work.migration(conn).detail)
     shape = Shape.of(work.table(conn, history.source), work.spec.key, history)
     # The table has later partitions too, and history is to follow none of those.
     within = f"{quote_ident(work.spec.key)} < {quote_literal(split.until)}::{split.key_type}"
     return Drain(work.files, shape, history.reverse_log, work.names.source, history.source, within)
+
+
+def _refuse_detached(work: TableWork, conn: Connection) -> None:
+    catalog = Catalog(conn, work.files)
+    there = {leaf.name for leaf in work.table(conn).partitions}
+    gone = [name for name in fine_partitions(work.migration(conn)) if name not in there and catalog.find(name)]
+    if gone:
+        listed, verb = ", ".join(map(dotted, gone)), "was" if len(gone) == 1 else "were"
+        message = (
+            f"{listed} {verb} detached from {work.spec.name}, so history cannot follow; attach it again, or drop or "
+            "rename it if its rows are not needed, then run again. Nothing was changed"
+        )
+        raise PreconditionError(message)

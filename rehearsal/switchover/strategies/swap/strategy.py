@@ -27,7 +27,7 @@ from rehearsal.switchover.strategies.base import Pair
 from rehearsal.switchover.strategies.copied import Copied, is_rolled_back
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.strategies.swap.exchange import Exchange
-from rehearsal.switchover.target.composite import BLOCKS, Composite, Composites
+from rehearsal.switchover.target.composite import BLOCKS, REFERENCES, Composite, Composites
 from rehearsal.switchover.target.removal import give_up
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
@@ -54,7 +54,7 @@ class Swap(Copied):
     def more_steps(self, work: TableWork, conn: Connection) -> Sequence[Step]:
         """Give tables that refer to this one the partition key, where the plan says so."""
         composites = Composites(work.files, work.plan, work.spec)
-        return [Step("references", lambda: composites.prepare(conn, work.tell_lock))]
+        return [Step(REFERENCES, lambda: composites.prepare(conn, work.tell_lock))]
 
     def exchange(self, work: TableWork, conn: Connection, follow: Follow, found: Migration) -> None:
         """Give the target the name, in one short transaction."""
@@ -121,6 +121,7 @@ class Swap(Copied):
             PreconditionError: says why.
         """
         if is_rolled_back(work.migration(conn)):
+            self.finish(work, conn)
             return
         require_stable(work, conn, self)
         require_equal(work, conn, self, self.pair(work.names, work.migration(conn)))
