@@ -121,7 +121,7 @@ def roll_back_table(work: Switchover, conn: Connection) -> str:
         return "no change: no switchover of it is under way"
     if not work.roll_back():
         return "no change"
-    if before is not None and before.state not in work.strategy.switched:
+    if before.state not in work.strategy.switched:
         return "the switchover that was under way is given up; the table is as it was"
     after = state.find_migration(conn, work.names.source)
     if after is not None and after.state == state.FOLLOWING:
