@@ -34,8 +34,6 @@ select name from rehearsal.change union all select source from rehearsal.migrati
 
 
 ASLEEP = "select count(*) from pg_catalog.pg_stat_activity where wait_event = 'PgSleep' and state = 'active'"
-    "select count(*) from pg_catalog.pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
-)
 
 
 def facts(small: Small, table: str) -> object:
