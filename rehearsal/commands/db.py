@@ -29,6 +29,8 @@ from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.table import Switchover
 
+NO_CHANGE = "no change"
+
 
 def migrate(target: Target, *, dry: bool = False) -> int:
     """Apply target and triggers through the registry; a second run changes nothing, an edited file is refused."""
@@ -110,7 +112,10 @@ def roll_back(target: Target) -> int:
             if context.plan.traits.mirrors and not take_flags_off(context):
                 return FAILED
             for spec in context.plan.tables:
-                context.run.note(f"{spec.name}: {roll_back_table(context.switchover(spec), conn)}")
+                done = roll_back_table(context.switchover(spec), conn)
+                # Where flags decide, they have said already what changed.
+                if done != NO_CHANGE or context.plan.traits.takes_name:
+                    context.run.note(f"{spec.name}: {done}")
     return DONE
 
 
@@ -120,7 +125,7 @@ def roll_back_table(work: Switchover, conn: Connection) -> str:
     if before is None:
         return "no change: no switchover of it is under way"
     if not work.roll_back():
-        return "no change"
+        return NO_CHANGE
     if before.state not in work.strategy.switched:
         return "the switchover that was under way is given up; the table is as it was"
     after = state.find_migration(conn, work.names.source)
