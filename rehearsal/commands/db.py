@@ -37,6 +37,8 @@ def migrate(target: Target, *, dry: bool = False) -> int:
     with opened(target, "migrate") as context:
         with alone(context) as conn:
             require_ready(context, conn, Intent.MIGRATE)
+            for spec in context.plan.tables:
+                context.switchover(spec).require_own(conn)
             if not dry:
                 mend_targets(conn, map(context.switchover, context.plan.tables))
             rendered = render_changes(conn, context.files, context.plan, context.run.began)

@@ -11,7 +11,6 @@ from typing import Any
 
 from rehearsal.catalog.definition import Difference
 from rehearsal.catalog.tables import Catalog, Table
-from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
@@ -19,7 +18,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.changes import names_of_changes, read_applied
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.carry import read_carried
-from rehearsal.switchover.target.removal import remove_target
+from rehearsal.switchover.target.removal import refuse_strangers, remove_target
 
 COLUMN_COMMENTS = """
 select attname, pg_catalog.col_description(attrelid, attnum)
@@ -52,7 +51,7 @@ class Outdated:
         differing = work.watch(conn).find(conn)
         if not differing:
             return None
-        self._refuse_strangers(differing)
+        refuse_strangers(self.work, differing)
         told = "; ".join(difference.id for difference in differing[:5])
         if all(_is_light(difference) for difference in differing):
             self._refresh(conn)
@@ -62,19 +61,6 @@ class Outdated:
     def _is_whole(self, conn: Connection) -> bool:
         """Return whether all changes of the table were applied; a run that was killed between them is gone on with."""
         return names_of_changes(self.work.plan, self.work.spec).keys() <= read_applied(conn).keys()
-
-    def _refuse_strangers(self, differing: list[Difference]) -> None:
-        partitions = [
-            difference
-            for difference in differing
-            if difference.subject.startswith("partition ") and not difference.facet
-        ]
-        if came := [difference.subject for difference in partitions if difference.before is None]:
-            message = (
-                f"the target of {self.work.spec.name} has what was not made here: {', '.join(came)}; detach it, or "
-                "drop it if its rows are not needed, then run `invoke db.migrate` again. Nothing was changed"
-            )
-            raise PreconditionError(message)
 
     def refresh_sql(self, conn: Connection) -> str:
         """Return the statements that say rights, comments and defaults of the source again of the target."""

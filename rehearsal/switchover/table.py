@@ -73,8 +73,14 @@ class Switchover(TableWork):
         watch.look(conn)
         return watch
 
+    def require_own(self, conn: Connection) -> None:
+        """Refuse a table that is being switched by another strategy; one that is not registered is anybody's."""
+        if state.find_migration(conn, self.names.source):
+            self.migration(conn)
+
     def require_fit(self, conn: Connection, *, leaving: bool = False) -> None:
         """Refuse, before anything begins, what the next exchange would refuse; `leaving`: it is the rollback."""
+        self.require_own(conn)
         found = state.find_migration(conn, self.names.source)
         if found and self.strategy.looks(found, leaving=leaving):
             self.examine(conn, leaving=leaving)

@@ -17,6 +17,7 @@ from rehearsal.switchover import state
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.strategies import copied
 from rehearsal.switchover.target import removal
+from rehearsal.switchover.work import TableWork
 from tests.faults.small import TABLE, Small
 from tests.fix_tables import deploy
 from tests.waiting import eventually
@@ -250,3 +251,35 @@ def test_mutant_a_rollback_that_knows_swaps_alone(small: Small, monkeypatch: pyt
     monkeypatch.setattr(copied, "give_up", refuse)
     with pytest.raises(PreconditionError, match="no swap"):
         test_it_is_given_up_in_every_state_before_the_exchange(small, monkeypatch, "swap", follows)
+
+
+def test_the_strategy_of_a_table_can_be_changed_once_its_switchover_is_ended(small: Small) -> None:
+    """The way on that the refusal names works: back, ended, and begun by the other plan."""
+    small.setup(strategy="attach")
+    small.switch()
+    with pytest.raises(PreconditionError, match="with the strategy attach; this is plan"):
+        other_plan(small, "swap").work.require_own(small.conn)
+    other_plan(small, "attach").roll_back()
+    small.clean_up()
+    small.clean_up()
+    assert small.conn.execute(LEFT).fetchall() == []
+
+    deploy(small.conn, small.files, other_plan(small, "swap").plan)
+    small.switch()
+    small.verify()
+
+
+def test_mutant_a_table_is_whoever_asks_for_it(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old way: another plan's rollback took the finished switchover of an attached table for one under way."""
+    unasked = lambda work, conn: state.read_migration(conn, work.names.source)  # noqa: E731 -- in place of a method
+    monkeypatch.setattr(TableWork, "migration", unasked)
+    with pytest.raises((AssertionError, pytest.fail.Exception, PreconditionError)):
+        test_nobody_gives_up_what_another_plan_has_made(small, "attach", "ready", "swap")
+
+
+def test_mutant_a_removal_that_asks_for_no_strangers(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old way: their rows went with the target."""
+    monkeypatch.setattr(removal, "refuse_strangers", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_a_partition_that_somebody_added_is_not_dropped(small)
+    assert scalar(small.conn, "select to_regclass('public.archive') is null")

@@ -10,7 +10,7 @@ from rehearsal.commands.session import FAILED
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import scalar
 from rehearsal.switchover.names import Names
-from rehearsal.switchover.strategies.attach import watches
+from rehearsal.switchover.strategies.attach import history, watches
 from rehearsal.switchover.strategies.attach.layout import HistoryNames
 from tests.faults.small import TABLE, Small
 
@@ -126,3 +126,14 @@ def test_a_partition_that_is_detached_for_a_while_keeps_its_rows_in_history(spli
     split.run_sql("alter table t attach partition t_y2026m01 for values from ('2026-01-01') to ('2026-02-01')")
     split.roll_back()
     assert scalar(split.conn, CONTENT) == before
+
+
+def test_mutant_a_replay_while_a_partition_is_detached(split: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old way: the repair took its rows out of history, and the rollback had them from nowhere."""
+    before = scalar(split.conn, CONTENT)
+    monkeypatch.setattr(history, "_refuse_detached", lambda *_: None)
+    split.run_sql("alter table t detach partition t_y2026m01")
+    examine(split.context, split.conn, fix=True)
+    split.run_sql("alter table t attach partition t_y2026m01 for values from ('2026-01-01') to ('2026-02-01')")
+    split.work.roll_back()
+    assert scalar(split.conn, CONTENT) != before

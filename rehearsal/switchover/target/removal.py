@@ -5,6 +5,9 @@ Owns the list of what that is. What remains is the table as it was before `db.mi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rehearsal.catalog.definition import Difference
 from rehearsal.catalog.tables import Catalog, Name, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection, told_clearly
@@ -38,6 +41,23 @@ def removal_sql(work: TableWork) -> str:
     )
 
 
+def require_no_fence(work: TableWork, conn: Connection) -> None:
+    """Take the snapshot fence off, and refuse to end what keeps it while a snapshot needs it.
+
+    Locks: ACCESS EXCLUSIVE on the table for milliseconds, if the fence is on.
+
+    Raises:
+        PreconditionError: a snapshot from before the last cutover is left.
+    """
+    lower_guard(work, conn)
+    if work.migration(conn).detail.guard:
+        message = (
+            f"the snapshot fence of {work.spec.name} is on for snapshots from before the last cutover, whose writes "
+            "would be lost without it; end their transactions, then run again. Nothing was removed"
+        )
+        raise PreconditionError(message)
+
+
 def remove_target(work: TableWork, conn: Connection) -> None:
     """Remove the target with all that was made for it, in one transaction; the snapshot fence first, by itself.
 
@@ -47,13 +67,7 @@ def remove_target(work: TableWork, conn: Connection) -> None:
         PreconditionError: a snapshot from before the last cutover is left, which the fence refuses to write.
         LockNotAcquired: a lock was not granted within its budget; nothing was removed.
     """
-    lower_guard(work, conn)
-    if work.migration(conn).detail.guard:
-        message = (
-            f"the snapshot fence of {work.spec.name} is on for snapshots from before the last cutover, whose writes "
-            "would be lost without it; end their transactions, then run again. Nothing was removed"
-        )
-        raise PreconditionError(message)
+    require_no_fence(work, conn)
     text, title = removal_sql(work), f"removal of the target of {work.spec.name}"
 
     def remove(held: Connection) -> None:
@@ -96,11 +110,21 @@ def give_up(work: TableWork, conn: Connection) -> None:
 
 def _refuse_strangers(work: TableWork, conn: Connection, found: Migration) -> None:
     before = read_remembered(conn, found.id)
-    if before is None or Catalog(conn, work.files).find(work.names.target) is None:
-        return
-    now = Sight(work.files, work.names, work.names.source, work.names.target).read(conn)
-    changed = changed_partitions(before, now)
-    if came := [difference.subject for difference in changed if difference.before is None and not difference.facet]:
+    if before is not None and Catalog(conn, work.files).find(work.names.target) is not None:
+        now = Sight(work.files, work.names, work.names.source, work.names.target).read(conn)
+        refuse_strangers(work, changed_partitions(before, now))
+
+
+def refuse_strangers(work: TableWork, changed: Iterable[Difference]) -> None:
+    """Refuse to drop a target to which somebody added a partition, whose rows may be nowhere else.
+
+    Raises:
+        PreconditionError: names each.
+    """
+    partitions = (
+        difference for difference in changed if difference.subject.startswith("partition ") and not difference.facet
+    )
+    if came := [partition.subject for partition in partitions if partition.before is None]:
         message = (
             f"the target of {work.spec.name} has what was not made here: {', '.join(came)}; detach it, or drop it if "
             "its rows are not needed, then run again. Nothing was changed"

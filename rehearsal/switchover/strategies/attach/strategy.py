@@ -32,6 +32,7 @@ from rehearsal.switchover.strategies.attach.watches import attach_watch, attache
 from rehearsal.switchover.strategies.base import Pair
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.target.foreign_keys import lock_referenced
+from rehearsal.switchover.target.removal import require_no_fence
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import TriggerState, read_trigger_states
 from rehearsal.switchover.work import Step, TableWork
@@ -217,6 +218,8 @@ class Attach:
         Raises:
             PreconditionError: says why.
         """
+        if work.migration(conn).state == state.PREPARED:
+            return  # nothing of ours is on the table
         require_stable(work, conn, self)
         if self.keeps_two(found := work.migration(conn)):
             require_equal(work, conn, self, self.pair(work.names, found))
@@ -232,6 +235,11 @@ class Attach:
         capture of changes is dropped, and on the tables that its foreign keys refer to, for milliseconds.
         """
         extra, found = HistoryNames(work.names), work.migration(conn)
+        if found.state == state.PREPARED:
+            require_no_fence(work, conn)
+            with conn.transaction():
+                state.forget_table(conn, found)
+            return f"{found.source} is no longer registered; it is as it was before `invoke db.migrate`"
         drop_index(conn, (extra.history[0], extra.back_index), work.policy.budget_s)
         if found.state == state.SPLIT:
             self._end_split(work, conn, found)
