@@ -85,7 +85,7 @@ def access_rules(path: str, text: str) -> Commands:
 
 
 @operation()
-def settled(major: int, files: tuple[str, ...], cluster: str = "main") -> Commands:
+def converged(major: int, files: tuple[str, ...], cluster: str = "main") -> Commands:
     """Let the server take in its files: restarted only where a setting needs it, reloaded otherwise."""
     unit = f"postgresql@{major}-{cluster}"
     pending = host.get_fact(Lines, script=PENDING, words=(unit, *files))

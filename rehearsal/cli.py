@@ -36,7 +36,7 @@ Words = argparse.Namespace
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    words = make_parser().parse_args(renamed(sys.argv[1:] if argv is None else argv))
+    words = make_parser().parse_args(with_todays_verb(sys.argv[1:] if argv is None else argv))
     try:
         code: int = words.work(words)
     except RehearsalError as exc:
@@ -55,10 +55,10 @@ def main(argv: list[str] | None = None) -> int:
 # ---- what is typed -----------------------------------------------------------------------------------------------
 
 
-def renamed(argv: list[str]) -> list[str]:
+def with_todays_verb(argv: list[str]) -> list[str]:
     """Return the words with the verb's name of today; an old one is said on stderr, that of `./inv` is taken too.
 
-    >>> renamed(["verify", "--plan", "regrain"]), renamed(["db.verify"])
+    >>> with_todays_verb(["verify", "--plan", "regrain"]), with_todays_verb(["db.verify"])
     (['verify', '--plan', 'regrain'], ['verify'])
     """
     if not argv:

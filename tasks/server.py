@@ -63,7 +63,7 @@ debian.access_rules(
         control=data.control_address,
     ),
 )
-debian.settled(
+debian.converged(
     name="Let the database server take in its settings",
     major=major,
     files=tuple(

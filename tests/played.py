@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.evidence.run import Run
-from rehearsal.plan.model import Dashboard, Data, DataTable, Plan, Query, Smoke, SourceScan, TableSpec
+from rehearsal.plan.model import Dashboard, DataTable, Plan, PlanData, Query, Smoke, SourceScan, TableSpec
 
 START = datetime(2026, 2, 1, 2, 0, tzinfo=UTC)
 FINGERPRINT = "7f83b1657ff1fc53b92dc18148a1d65dfc2d4b1fa3d677284addd200126d9069"
@@ -28,7 +28,7 @@ PLAN = Plan(
     title="Hospitality finance tables",
     strategy="dual-write",
     tables=[TableSpec(name="public.revenues", key="occurred_at", default_partition=True)],
-    data=Data(tables=[DataTable(name="public.revenues", rows=1_000_000, columns={}, month_min=80_000)]),
+    data=PlanData(tables=[DataTable(name="public.revenues", rows=1_000_000, columns={}, month_min=80_000)]),
     queries=[Query(name="daily report", sql="select 1", table="public.revenues")],
     smoke=[Smoke(name="create revenue", method="POST", path="/revenues", creates="public.revenues")],
     dashboard=Dashboard(path="/units/1", selector="svg"),

@@ -5,12 +5,12 @@ Owns the rules; every recommendation comes with the facts that it rests on, and 
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from rehearsal.advisor.facts import Candidate, TableFacts
-from rehearsal.catalog.bounds import EPOCH, INTEGERS, PER_SECOND, TIMES, Clock, Epoch, Interval, as_utc
+from rehearsal.catalog.bounds import Interval
+from rehearsal.catalog.keytypes import EPOCH, INTEGERS, PER_SECOND, TIMES, Epoch, KeyType, as_utc, find_type, time_type
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import TableSpec
 from rehearsal.plan.strategies import StrategyName
@@ -79,15 +79,13 @@ def _choices(facts: TableFacts, candidate: Candidate, now: datetime) -> list[Cho
     name = ".".join(facts.table.name)
     if candidate.null_fraction:
         return []
-    if candidate.key.base in TIMES or is_v7(candidate):
-        interval, said = _width(facts, candidate, Clock(candidate.key.base), now)
-        kind = (
-            "is a uuid of version 7, which begins with the time" if candidate.key.base == "uuid" else "tells the time"
-        )
+    if clock := clock_of(candidate):
+        interval, said = _width(facts, candidate, clock, now)
         spec = TableSpec(name=name, key=candidate.name, interval=interval)
-        return [Choice(spec, candidate, points + (40 if candidate.key.base in TIMES else 30), (kind, *said, *reasons))]
+        worth = points + (40 if candidate.key.base in TIMES else 30)
+        return [Choice(spec, candidate, worth, (clock.says, *said, *reasons))]
     if candidate.key.base in INTEGERS and (epoch := epoch_of(candidate, now)):
-        interval, said = _width(facts, candidate, Clock(candidate.key.base, epoch), now)
+        interval, said = _width(facts, candidate, time_type(candidate.key.base, epoch), now)
         spec = TableSpec(name=name, key=candidate.name, interval=interval, epoch=epoch)
         return [Choice(spec, candidate, points + 25, (f"counts {epoch} since 1970 by its values", *said, *reasons))]
     if candidate.key.base in INTEGERS and candidate.in_primary and isinstance(candidate.newest, int):
@@ -133,12 +131,13 @@ def _points(candidate: Candidate) -> tuple[float, tuple[str, ...]]:
     return points, tuple(reasons)
 
 
-def is_v7(candidate: Candidate) -> bool:
-    """Whether the values that are known are uuids of version 7; preflight looks at all of them."""
-    known = [str(value) for value in (candidate.oldest, candidate.newest) if value is not None]
-    return (
-        candidate.key.base == "uuid" and bool(known) and all(uuid.UUID(value).int >> 76 & 0xF == 7 for value in known)
-    )
+def clock_of(candidate: Candidate) -> KeyType | None:
+    """Return how a candidate tells the time by itself, as far as its known values say; preflight looks at all."""
+    clock = find_type(candidate.key.base)
+    if clock and clock.misfit:
+        known = [clock.read(str(value)) for value in (candidate.oldest, candidate.newest) if value is not None]
+        return clock if known and all(clock.fits(key) for key in known) else None
+    return clock
 
 
 def epoch_of(candidate: Candidate, now: datetime) -> Epoch | None:
@@ -155,7 +154,7 @@ def epoch_of(candidate: Candidate, now: datetime) -> Epoch | None:
     return None
 
 
-def _width(facts: TableFacts, candidate: Candidate, clock: Clock, now: datetime) -> tuple[str, tuple[str, ...]]:
+def _width(facts: TableFacts, candidate: Candidate, clock: KeyType, now: datetime) -> tuple[str, tuple[str, ...]]:
     """Return the narrowest interval that makes no more than 120 partitions of a million rows or more each."""
     ends = [_moment(value, clock) for value in (candidate.oldest, candidate.newest)]
     oldest, newest = (ends[0] or now), (ends[1] or now)
@@ -166,15 +165,9 @@ def _width(facts: TableFacts, candidate: Candidate, clock: Clock, now: datetime)
     return width, (said,)
 
 
-def _moment(value: object, clock: Clock) -> datetime | None:
+def _moment(value: object, clock: KeyType) -> datetime | None:
     try:
-        if isinstance(value, datetime | date):
-            return as_utc(value)
-        if clock.key_type == "uuid":
-            return clock.instant(uuid.UUID(str(value)))
-        if clock.epoch:
-            return clock.instant(int(str(value)))
-        return as_utc(datetime.fromisoformat(str(value)))
+        return as_utc(value) if isinstance(value, date) else clock.instant(clock.read(str(value)))
     except (ValueError, PreconditionError):
         return None
 

@@ -14,8 +14,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from rehearsal.catalog.bounds import TIMES
 from rehearsal.catalog.keys import Key, read_key, read_key_range
+from rehearsal.catalog.keytypes import TIMES
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection

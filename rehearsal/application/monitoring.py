@@ -16,7 +16,7 @@ RULES = ("DefaultPartitionHasRows", "NoPartitionForTheFuture")
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Monitored:
     """What Prometheus says. `passed` is None where it could not be asked."""
 
     passed: bool | None
@@ -24,14 +24,14 @@ class Watch:
     targets: tuple[tuple[str, str, str], ...] = ()
 
 
-def look(url: str, wanted: tuple[str, ...] = RULES) -> Watch:
+def ask_prometheus(url: str, wanted: tuple[str, ...] = RULES) -> Monitored:
     """Ask Prometheus for its targets and rules; every target must be up, every wanted rule loaded and evaluated."""
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
             active = _data(client, "/api/v1/targets?state=active")["activeTargets"]
             groups = _data(client, "/api/v1/rules")["groups"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
-        return Watch(None, f"Prometheus at {url} cannot be asked: {type(exc).__name__}: {exc}")
+        return Monitored(None, f"Prometheus at {url} cannot be asked: {type(exc).__name__}: {exc}")
     targets = tuple((target["labels"]["job"], target["labels"]["instance"], target["health"]) for target in active)
     rules = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     problems = [f"{job} {instance} is {health}" for job, instance, health in targets if health != "up"]
@@ -41,7 +41,7 @@ def look(url: str, wanted: tuple[str, ...] = RULES) -> Watch:
     observed = f"{len(targets)} targets, {len(rules)} rules" + (
         f": {'; '.join(problems)}" if problems else ", all well"
     )
-    return Watch(not problems, observed, targets)
+    return Monitored(not problems, observed, targets)
 
 
 def _data(client: httpx.Client, path: str) -> dict[str, Any]:

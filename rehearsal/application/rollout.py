@@ -331,7 +331,7 @@ def _revert(way: _Way, batches: list[list[AppServer]], done: list[ServerFlip]) -
         for part, wanted in _parts(way, batch, flips):
             for back in way.turn(part, now, wanted, flips[part[0].name].batch):
                 way.tell(back, wanted, reverting=True)
-                flips[back.server] = _settled(flips[back.server], back)
+                flips[back.server] = _gone_back(flips[back.server], back)
     return tuple(flips.values())
 
 
@@ -352,7 +352,7 @@ def _needs_nothing(way: _Way, server: AppServer) -> bool:
     return before.file == before.process == way.wanted
 
 
-def _settled(flip: ServerFlip, back: ServerFlip) -> ServerFlip:
+def _gone_back(flip: ServerFlip, back: ServerFlip) -> ServerFlip:
     """Return what became of a server whose flags were to go back."""
     if back.error is None:
         return replace(flip, after=back.after, reverted=True)

@@ -21,7 +21,7 @@ LARGEST_BYTES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class SourceLine:
     """One line of source that names a table."""
 
     file: str
@@ -39,7 +39,7 @@ class StatementUse:
     mean_ms: float
 
 
-def scan_source(root: Path, paths: Sequence[str], patterns: Sequence[str]) -> list[Use]:
+def scan_source(root: Path, paths: Sequence[str], patterns: Sequence[str]) -> list[SourceLine]:
     """Search the text files below `paths` for the patterns; one use a line, in order of file and line.
 
     Raises:
@@ -50,7 +50,7 @@ def scan_source(root: Path, paths: Sequence[str], patterns: Sequence[str]) -> li
     except re.error as exc:
         raise PlanError(f"source_scan.patterns: {exc.pattern!r} is no regular expression: {exc}") from exc
     return [
-        Use(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file), number, line.strip())
+        SourceLine(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file), number, line.strip())
         for path in paths
         for file in _files(root / path)
         for number, line in _lines(file)

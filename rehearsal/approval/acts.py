@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 
-class Act(Enum):
+class Consent(Enum):
     """What a verb does to the environment that it is pointed at."""
 
     HARMLESS = "touches no environment"
@@ -23,46 +23,46 @@ class Act(Enum):
 
 
 ACTS = {
-    "rehearse": Act.NEVER,
-    "provision": Act.PREPARES,
-    "data": Act.NEVER,
-    "hosts-up": Act.NEVER,
-    "hosts-status": Act.NEVER,
-    "hosts-reset": Act.NEVER,
-    "hosts-down": Act.NEVER,
-    "hosts-ssh": Act.NEVER,
-    "migrate": Act.CHANGES,
-    "verify": Act.READS,
-    "switchover": Act.CHANGES,
-    "split": Act.FOLLOWS,
-    "rollback": Act.FOLLOWS,
-    "cleanup": Act.FOLLOWS,
-    "pause": Act.ALWAYS,
-    "resume": Act.ALWAYS,
-    "doctor": Act.READS,
-    "load": Act.CHANGES,
-    "flags-show": Act.READS,
-    "flags-set": Act.CHANGES,
-    "plan-new": Act.READS,
-    "plan-review": Act.HARMLESS,
-    "report-open": Act.HARMLESS,
-    "report-sign": Act.HARMLESS,
-    "report-verify": Act.HARMLESS,
-    "gates": Act.HARMLESS,
-    "explain": Act.HARMLESS,
+    "rehearse": Consent.NEVER,
+    "provision": Consent.PREPARES,
+    "data": Consent.NEVER,
+    "hosts-up": Consent.NEVER,
+    "hosts-status": Consent.NEVER,
+    "hosts-reset": Consent.NEVER,
+    "hosts-down": Consent.NEVER,
+    "hosts-ssh": Consent.NEVER,
+    "migrate": Consent.CHANGES,
+    "verify": Consent.READS,
+    "switchover": Consent.CHANGES,
+    "split": Consent.FOLLOWS,
+    "rollback": Consent.FOLLOWS,
+    "cleanup": Consent.FOLLOWS,
+    "pause": Consent.ALWAYS,
+    "resume": Consent.ALWAYS,
+    "doctor": Consent.READS,
+    "load": Consent.CHANGES,
+    "flags-show": Consent.READS,
+    "flags-set": Consent.CHANGES,
+    "plan-new": Consent.READS,
+    "plan-review": Consent.HARMLESS,
+    "report-open": Consent.HARMLESS,
+    "report-sign": Consent.HARMLESS,
+    "report-verify": Consent.HARMLESS,
+    "gates": Consent.HARMLESS,
+    "explain": Consent.HARMLESS,
 }
 
 
-def act_of(command: str, options: Mapping[str, Any]) -> Act:
+def act_of(command: str, options: Mapping[str, Any]) -> Consent:
     """Return what a verb does with these options.
 
     >>> act_of("doctor", {"fix": True}), act_of("doctor", {"fix": False})
-    (<Act.CHANGES: 'changes it'>, <Act.READS: 'changes nothing there'>)
+    (<Consent.CHANGES: 'changes it'>, <Consent.READS: 'changes nothing there'>)
     """
     if options.get("dry_run"):
-        return Act.READS
+        return Consent.READS
     if options.get("fix"):
-        return Act.CHANGES
+        return Consent.CHANGES
     if command == "flags-set" and options.get("reads") == options.get("writes") == "off":
-        return Act.FOLLOWS  # it is the rollback of dual-write
+        return Consent.FOLLOWS  # it is the rollback of dual-write
     return ACTS[command]

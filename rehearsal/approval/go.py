@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rehearsal.approval.fingerprint import name_differences, parts_of
-from rehearsal.approval.signature import verify
+from rehearsal.approval.signature import verify_signature
 from rehearsal.errors import PreconditionError
 from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
@@ -31,7 +31,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Conditions:
     """What a GO must fit. `server_major` and `rows` are None where production cannot be looked at yet."""
 
     plan: Plan
@@ -62,7 +62,7 @@ class Rehearsed:
         return spoken(self.folder)
 
 
-def find_go(runs: Path, wanted: Wanted) -> Go:
+def find_go(runs: Path, wanted: Conditions) -> Go:
     """Return the newest signed GO that fits, unless a later verdict of the same fingerprint closes it.
 
     Raises:
@@ -123,12 +123,12 @@ def read_report(path: Path) -> Report:
         raise PreconditionError(f"{REPORT} is no report: {where and f'{where}: '}{first['msg']}") from exc
 
 
-def why_not(rehearsal: Rehearsed, wanted: Wanted) -> str | None:
+def why_not(rehearsal: Rehearsed, wanted: Conditions) -> str | None:
     """Return the first reason why a run does not stand for production by itself; None when it does."""
     return next(_reasons(rehearsal, wanted), None)
 
 
-def closed_by(rehearsal: Rehearsed, others: Sequence[Rehearsed], wanted: Wanted) -> str | None:
+def closed_by(rehearsal: Rehearsed, others: Sequence[Rehearsed], wanted: Conditions) -> str | None:
     """Return which later verdict of the same fingerprint closes a GO; None when there is none.
 
     A NO-GO closes from anywhere, signed or not. INCONCLUSIVE closes only where a GO would have opened.
@@ -152,12 +152,12 @@ def spoken(folder: Path) -> str:
     return os.fsencode(folder.name).decode("utf-8", "backslashreplace")
 
 
-def _closes(report: Report, wanted: Wanted) -> bool:
+def _closes(report: Report, wanted: Conditions) -> bool:
     outcome = Outcome(report.verdict.outcome)
     return outcome is Outcome.NO_GO or (outcome is Outcome.INCONCLUSIVE and report.kind in wanted.plan.go_kinds)
 
 
-def _reasons(rehearsal: Rehearsed, wanted: Wanted) -> Iterator[str]:
+def _reasons(rehearsal: Rehearsed, wanted: Conditions) -> Iterator[str]:
     """Yield why a run does not do, the cheap and the telling reasons first."""
     report = rehearsal.report
     if report.plan != wanted.plan.name:
@@ -175,12 +175,12 @@ def _reasons(rehearsal: Rehearsed, wanted: Wanted) -> Iterator[str]:
     yield from _judged_again(rehearsal, wanted)
 
 
-def _kind(report: Report, wanted: Wanted) -> Iterator[str]:
+def _kind(report: Report, wanted: Conditions) -> Iterator[str]:
     if report.kind not in wanted.plan.go_kinds:
         yield f"it is of kind {report.kind}, the plan wants one of kind {' or '.join(wanted.plan.go_kinds)}"
 
 
-def _age(report: Report, wanted: Wanted) -> Iterator[str]:
+def _age(report: Report, wanted: Conditions) -> Iterator[str]:
     finished = _moment(report.finished)
     if finished is None:
         yield f"its end, {report.finished!r}, is no time with a zone"
@@ -192,13 +192,13 @@ def _age(report: Report, wanted: Wanted) -> Iterator[str]:
         yield f"it is {age.days} days old, the plan allows {wanted.plan.report_max_age_days}"
 
 
-def _server(report: Report, wanted: Wanted) -> Iterator[str]:
+def _server(report: Report, wanted: Conditions) -> Iterator[str]:
     if wanted.server_major not in (None, report.server_major):
         was = f"PostgreSQL {report.server_major}" if report.server_major else "not recorded"
         yield f"its server was {was}, production's is PostgreSQL {wanted.server_major}"
 
 
-def _rows(report: Report, wanted: Wanted) -> Iterator[str]:
+def _rows(report: Report, wanted: Conditions) -> Iterator[str]:
     share = wanted.plan.go_min_rows_share
     for table, there in (wanted.rows or {}).items():
         rehearsed = report.rows.get(table, 0)
@@ -211,14 +211,14 @@ def _rows(report: Report, wanted: Wanted) -> Iterator[str]:
 
 def _signed(rehearsal: Rehearsed) -> Iterator[str]:
     try:
-        problems = verify(rehearsal.folder)
+        problems = verify_signature(rehearsal.folder)
     except OSError as exc:
         problems = [f"{exc.strerror}: {Path(str(exc.filename)).name}"]
     if problems:
         yield f"it does not verify: {problems[0]}"
 
 
-def _judged_again(rehearsal: Rehearsed, wanted: Wanted) -> Iterator[str]:
+def _judged_again(rehearsal: Rehearsed, wanted: Conditions) -> Iterator[str]:
     """Judge the gates anew: report.json says what they said, the evidence says what was seen."""
     try:
         verdict = decide_run(Run(rehearsal.folder).evidence(), kind=rehearsal.report.kind, plan=wanted.plan)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from rehearsal.approval.acts import Act
+from rehearsal.approval.acts import Consent
 from rehearsal.approval.approvals import Approval, read_approval
 from rehearsal.approval.fingerprint import Fingerprint
-from rehearsal.approval.go import Go, Wanted, find_go
+from rehearsal.approval.go import Conditions, Go, find_go
 from rehearsal.catalog.tables import split_name
 from rehearsal.environment import Environment
 from rehearsal.errors import PreconditionError, UsageError
@@ -24,7 +24,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 
-FREE = (Act.HARMLESS, Act.READS, Act.ALWAYS)
+FREE = (Consent.HARMLESS, Consent.READS, Consent.ALWAYS)
 NAMED = 5
 WAY_OUT = "; in an emergency `invoke db.rollback --emergency REASON` needs none, and is recorded"
 
@@ -38,7 +38,7 @@ class Asked(Protocol):
         ...
 
     @property
-    def act(self) -> Act:
+    def act(self) -> Consent:
         """What the verb does to the environment."""
         ...
 
@@ -75,7 +75,7 @@ def admit(case: Case, asked: Asked) -> Approval | None:
     approval = None if asked.emergency is None else declare(case, asked.emergency)
     if case.env.kind != "production" or asked.act in FREE:
         return approval
-    if asked.act is Act.NEVER:
+    if asked.act is Consent.NEVER:
         message = f"environment {case.env.name} is of kind production: this is for rehearsals only"
         raise UsageError(message)
     if approval is None:
@@ -108,22 +108,22 @@ def declare(case: Case, said: str) -> Approval:
     return Approval(case.fingerprint, emergency=reason)
 
 
-def approve(case: Case, act: Act) -> Approval:
+def approve(case: Case, act: Consent) -> Approval:
     """Return what stands for a change of production.
 
     Raises:
         PreconditionError: nothing does.
     """
-    stored = read_stored(case) if act is Act.FOLLOWS else None
+    stored = read_stored(case) if act is Consent.FOLLOWS else None
     if stored and stored.approved == case.fingerprint:
-        return tell(case, replace(stored, fingerprint=case.fingerprint), "opened before by")
+        return tell_approval(case, replace(stored, fingerprint=case.fingerprint), "opened before by")
     try:
         go = find_go(case.runs, look_at(case, act))
     except PreconditionError as exc:
         if stored:
             return warn(case, stored)
         raise PreconditionError(f"{exc}{WAY_OUT if case.run.phase == 'rollback' else ''}") from exc
-    return tell(case, from_go(case, go), "rehearsed as")
+    return tell_approval(case, from_go(case, go), "rehearsed as")
 
 
 def from_go(case: Case, go: Go) -> Approval:
@@ -142,7 +142,7 @@ def from_go(case: Case, go: Go) -> Approval:
     )
 
 
-def tell(case: Case, approval: Approval, how: str) -> Approval:
+def tell_approval(case: Case, approval: Approval, how: str) -> Approval:
     """Say and record what opened a verb; return it."""
     text = f"{how} {approval.rehearsed_as} on {approval.kind}, signed by {approval.signed_by}"
     case.run.note(f"{text}, fingerprint {case.fingerprint[:16]}")
@@ -165,7 +165,7 @@ def read_stored(case: Case) -> Approval | None:
         return read_approval(conn, case.plan.name)
 
 
-def look_at(case: Case, act: Act) -> Wanted:
+def look_at(case: Case, act: Consent) -> Conditions:
     """Return what a GO must fit, production's server and rows among it.
 
     What prepares a database may come before the database; what cannot be seen yet is compared by the next verb.
@@ -173,11 +173,11 @@ def look_at(case: Case, act: Act) -> Wanted:
     Raises:
         PreconditionError: production does not answer, or nobody ever counted a table.
     """
-    if act is Act.PREPARES:
-        return Wanted(case.plan, case.fingerprint)
+    if act is Consent.PREPARES:
+        return Conditions(case.plan, case.fingerprint)
     with connect(case.env.database, role="approval") as conn:
         rows = {spec.name: estimate_rows(conn, case, spec.name) for spec in case.plan.tables}
-        return Wanted(case.plan, case.fingerprint, conn.info.server_version // 10_000, rows)
+        return Conditions(case.plan, case.fingerprint, conn.info.server_version // 10_000, rows)
 
 
 def estimate_rows(conn: Connection, case: Case, table: str) -> int:

@@ -20,7 +20,7 @@ from rehearsal.evidence.run import Run
 from rehearsal.report.build import file_sha256
 from rehearsal.report.model import Report, Signature
 from rehearsal.report.render import render_html, render_markdown
-from rehearsal.report.write import MANIFEST, SIGNATURE, list_files, write_manifest
+from rehearsal.report.write import MANIFEST, SIGNATURE, list_files, write_checksums
 
 
 def sign(run_folder: Path, by: str, when: str = "", *, accept: str = "") -> Signature:
@@ -55,7 +55,7 @@ def sign(run_folder: Path, by: str, when: str = "", *, accept: str = "") -> Sign
     return _write(run_folder, report, fields)
 
 
-def verify(run_folder: Path) -> list[str]:
+def verify_signature(run_folder: Path) -> list[str]:
     """Return what does not fit the signature of a run; empty when all of it holds."""
     path = run_folder / SIGNATURE
     if not path.is_file():
@@ -77,7 +77,7 @@ def _write(run_folder: Path, report: Report, fields: dict[str, Any]) -> Signatur
     run = Run(run_folder)
     run.attach("report.md", render_markdown(report, draft))
     run.attach("report.html", render_html(report, draft))
-    fields["manifest_sha256"] = file_sha256(write_manifest(run_folder))
+    fields["manifest_sha256"] = file_sha256(write_checksums(run_folder))
     unsealed = Signature(**fields, seal="")
     signature = unsealed.model_copy(update={"seal": _seal(unsealed)})
     run.attach(SIGNATURE, signature.model_dump_json(indent=2) + "\n")
@@ -97,7 +97,7 @@ def _check_may_sign(run_folder: Path, report: Report, by: str, accept: str) -> N
 
 
 def _way_out(run_folder: Path) -> str:
-    if verify(run_folder):
+    if verify_signature(run_folder):
         return f"it does not hold any more: move {run_folder / SIGNATURE} away and render the report again, then sign"
     return "its signature holds"
 

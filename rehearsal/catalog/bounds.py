@@ -7,29 +7,21 @@ session's time zone; every bound is text of the key's own type.
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from datetime import UTC, datetime, timedelta
 
+from rehearsal.catalog.keytypes import EPOCH, INTEGERS, Epoch, KeyType, Value, fitting, time_type
 from rehearsal.errors import PlanError, PreconditionError
 from rehearsal.postgres.sqlfiles import Quoted, quote_literal
 
 MONTHS = {"month": 1, "year": 12}
 DAYS = {"day": 1, "week": 7}
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-TIMES = frozenset({"timestamptz", "timestamp", "date"})
-INTEGERS: Mapping[str, int] = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 # Planning time and locks grow with the number of leaves; nobody means so many.
 MAX_LEAVES = 2_000
 
-Epoch = Literal["s", "ms", "us"]
-Value = datetime | date | int | uuid.UUID
 Limits = tuple[str | None, ...]
 
 
@@ -128,46 +120,6 @@ class Bound:
         return Quoted(f"from ({lower}) to ({upper})")
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """How keys of one type tell the time: by themselves, as a number since 1970, or as the first bits of a uuid."""
-
-    key_type: str
-    epoch: Epoch | None = None
-
-    def instant(self, key: Value) -> datetime:
-        """Return the instant that a key stands for.
-
-        Raises:
-            PreconditionError: it lies outside the years 1 to 9999.
-        """
-        if isinstance(key, uuid.UUID):
-            return self._since_1970(key.int >> 80, "ms")
-        if isinstance(key, int):
-            return self._since_1970(key, self.epoch or "s")
-        return as_utc(key)
-
-    def _since_1970(self, count: int, unit: Epoch) -> datetime:
-        try:
-            return EPOCH + count * (1_000_000 // PER_SECOND[unit]) * MICROSECOND
-        except OverflowError as exc:
-            message = (
-                f"key {count} is no instant when it is read as {unit} since 1970; correct the row or the plan's epoch"
-            )
-            raise PreconditionError(message) from exc
-
-    def text(self, moment: datetime) -> str | None:
-        """Write an instant as text of the key's own type, the least key of that instant; None beyond the type."""
-        micros = (moment - EPOCH) // MICROSECOND
-        if self.key_type == "uuid":
-            # The lowest uuid of the millisecond, version and variant zero: uuids are ordered as bytes everywhere.
-            millis = micros // 1_000
-            return str(uuid.UUID(int=millis << 80)) if 0 <= millis < 2**48 else None
-        if self.epoch:
-            return _fitting(micros * PER_SECOND[self.epoch] // 1_000_000, self.key_type)
-        return key_text(moment, self.key_type)
-
-
 def make_bounds(
     interval: Interval,
     key_type: str,
@@ -188,7 +140,7 @@ def make_bounds(
     if interval.values:
         ends = [key if isinstance(key, int) else 0 for key in (oldest, newest)]
         return tuple(_number_bounds(interval.values, key_type, ends[0], ends[1], premake))
-    clock = Clock(key_type, epoch)
+    clock = time_type(key_type, epoch)
     begin = min(now, now if oldest is None else clock.instant(oldest))
     latest = max(now, now if newest is None else clock.instant(newest))
     _refuse_many(interval.count(begin, latest) + premake, _wider(begin, latest), oldest, newest)
@@ -226,7 +178,7 @@ class Decided:
 
 
 def awaited_bounds(
-    interval: Interval, clock: Clock, then: Decided, now: Decided, *, premake: int
+    interval: Interval, clock: KeyType, then: Decided, now: Decided, *, premake: int
 ) -> tuple[tuple[Bound, ...], tuple[Bound, ...]]:
     """Return the leaves that a target must have that was decided `then`, and those that it may have besides.
 
@@ -248,7 +200,7 @@ def awaited_bounds(
         return must, tuple(_time_bounds(interval, clock, interval.add(last), end))
 
 
-def _time_bounds(interval: Interval, clock: Clock, start: datetime, last: datetime) -> Iterator[Bound]:
+def _time_bounds(interval: Interval, clock: KeyType, start: datetime, last: datetime) -> Iterator[Bound]:
     while start <= last:
         end = interval.add(start)
         lower, upper = clock.text(start), clock.text(end)
@@ -263,13 +215,7 @@ def _number_bounds(width: int, key_type: str, oldest: int, newest: int, premake:
     for start in range(first, last + width, width):
         if start < INTEGERS[key_type]:
             suffix = f"from_{start}" if start >= 0 else f"from_minus_{-start}"
-            yield Bound(suffix, _fitting(start, key_type), _fitting(start + width, key_type))
-
-
-def _fitting(number: int, key_type: str) -> str | None:
-    """Return a number as text; None where the type cannot hold it, so that the bound is MINVALUE or MAXVALUE."""
-    most = INTEGERS[key_type]
-    return str(number) if -most <= number < most else None
+            yield Bound(suffix, fitting(start, key_type), fitting(start + width, key_type))
 
 
 def _refuse_many(count: int, better: str, oldest: object, newest: object) -> None:
@@ -313,22 +259,3 @@ def hash_bounds(modulus: int) -> tuple[Bound, ...]:
     """
     width = len(str(modulus - 1))
     return tuple(Bound(f"h{number:0{width}d}", modulus=modulus, remainder=number) for number in range(modulus))
-
-
-def as_utc(moment: datetime | date) -> datetime:
-    """Return a key as an instant; one without a zone is taken as UTC."""
-    if not isinstance(moment, datetime):
-        return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def key_text(moment: datetime, key_type: str) -> str:
-    """Write an instant as text of the key's own type.
-
-    >>> key_text(datetime(2026, 2, 1, tzinfo=UTC), "date")
-    '2026-02-01'
-    """
-    day = f"{moment.year:04d}-{moment:%m-%d}"
-    if key_type == "date":
-        return day
-    return f"{day} {moment:%H:%M:%S}" + ("+00" if key_type == "timestamptz" else "")

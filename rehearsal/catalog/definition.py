@@ -92,7 +92,7 @@ def _next_value(conn: Connection, table: Table, sequence: Mapping[str, Any]) -> 
     return "beyond every value" if beyond else "NOT beyond every value: an insert may collide"
 
 
-def compare(
+def differences(
     before: Definition,
     after: Definition,
     expected: Definition | None = None,

@@ -12,17 +12,8 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from rehearsal.catalog.bounds import (
-    INTEGERS,
-    TIMES,
-    Bound,
-    Clock,
-    Decided,
-    Interval,
-    hash_bounds,
-    list_bounds,
-    make_bounds,
-)
+from rehearsal.catalog.bounds import Bound, Decided, Interval, hash_bounds, list_bounds, make_bounds
+from rehearsal.catalog.keytypes import INTEGERS, RANGES, TIMES, KeyType, time_type
 from rehearsal.catalog.tables import Name, Table
 from rehearsal.errors import PlanError, PreconditionError
 from rehearsal.plan.model import TableSpec
@@ -64,9 +55,9 @@ class Key:
         return Interval.parse(self.spec.interval)
 
     @property
-    def clock(self) -> Clock:
-        """How a key of this type tells the time."""
-        return Clock(self.base, self.spec.epoch)
+    def clock(self) -> KeyType:
+        """How a key of this type tells the time; a PreconditionError where it does not."""
+        return time_type(self.base, self.spec.epoch)
 
     @property
     def tells_time(self) -> bool:
@@ -105,8 +96,8 @@ def _range_objection(key: Key) -> tuple[str, str] | None:
             say = 'say epoch = "s", "ms" or "us" if it counts them since 1970, else interval = "1000000"'
             return f"an interval of {key.spec.interval} over {key.type}", say
         return None
-    if key.base not in TIMES and key.base != "uuid":
-        known = ", ".join(sorted({*TIMES, *INTEGERS, "uuid"}))
+    if key.base not in RANGES:
+        known = ", ".join(sorted(RANGES))
         return f"ranges over {key.type}", f'choose a key of type {known}, or method = "list" or "hash"'
     if not calendar:
         return f"an interval of {key.spec.interval} values over {key.type}", 'write the interval as "1 month"'

@@ -104,22 +104,6 @@ def backup(
     return Backup(folder, content, snapshot, version, size, time.monotonic() - started)
 
 
-def load_backup(folder: Path) -> Backup:
-    """Read the record of a backup that was made before.
-
-    Raises:
-        PreconditionError: the folder is no finished backup.
-    """
-    try:
-        rows = json.loads((folder / "content.json").read_text(encoding="utf-8"))
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    except (OSError, ValueError) as exc:
-        message = f"{folder} is no finished backup: {exc}; make a new one"
-        raise PreconditionError(message) from exc
-    content = {(row["schema"], row["name"]): Content(row["rows"], row["digest"]) for row in rows}
-    return Backup(folder, content, snapshot="", client="", bytes=size, seconds=0.0)
-
-
 def restore_drill(
     database: Database,
     files: SqlFiles,
@@ -139,14 +123,14 @@ def restore_drill(
     started = time.monotonic()
     verify_files(made.folder)
     with scratch_database(database, scratch_name) as scratch:
-        restore_seconds = restore(scratch, made.folder, client_bin, jobs=jobs)
+        restore_seconds = restore_dump(scratch, made.folder, client_bin, jobs=jobs)
         with connect(scratch, role="restore drill") as conn:
             restored = read_content(conn, files, made.tables)
     differences = content_differences(made.content, restored)
     return RestoreDrill(restored, differences, restore_seconds, time.monotonic() - started)
 
 
-def restore(scratch: Database, folder: Path, client_bin: Path | None = None, *, jobs: int = 2) -> float:
+def restore_dump(scratch: Database, folder: Path, client_bin: Path | None = None, *, jobs: int = 2) -> float:
     """Restore schema, rows, indexes and keys into an empty database; return the seconds it took."""
     program = find_client("pg_restore", client_bin)
     started = time.monotonic()

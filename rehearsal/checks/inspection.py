@@ -6,12 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rehearsal.catalog.bounds import EPOCH, Decided, Limits, awaited_bounds
+from rehearsal.catalog.bounds import Decided, Limits, awaited_bounds
 from rehearsal.catalog.keys import Keys, leaves_of, read_key_range, read_keys
+from rehearsal.catalog.keytypes import EPOCH
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Catalog, Constraint, Table, split_name
 from rehearsal.checks.duplicates import leaf_only
-from rehearsal.checks.structure import Finding, check_structure
+from rehearsal.checks.structure import StructureCheck, check_structure
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
@@ -23,7 +24,7 @@ from rehearsal.switchover.strategies.attach.layout import HistoryNames, fine_bou
 
 def inspect(
     conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table, began: datetime | None = None
-) -> list[Finding]:
+) -> list[StructureCheck]:
     """Compare the target's partitions, indexes, keys, checks and rights with what source and plan ask for.
 
     The expected partitions are computed from the keys that are there, from the plan, and from what the target was
@@ -46,7 +47,7 @@ def inspect(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedBounds:
     """Bounds that a target must have, in order, and those that it may have besides."""
 
     must: list[Limits]
@@ -55,7 +56,7 @@ class Wanted:
 
 def expected_bounds(
     conn: Connection, files: SqlFiles, spec: TableSpec, source: Table, target: Table, began: datetime | None = None
-) -> Wanted:
+) -> WantedBounds:
     """Return the bounds that the target must have: from the oldest key to `premake` periods ahead of its making.
 
     Keys that are numbers know no now: writers that went on since the target was made may have used up some of the
@@ -65,11 +66,11 @@ def expected_bounds(
     then = _decided(conn, spec) or keys.decided(began or datetime.now(UTC))
     if then is None:
         ahead = min(spec.premake, max(1, _left_ahead(keys, target))) if spec.method == "range" else None
-        return Wanted([bound.limits for bound in leaves_of(conn, keys, EPOCH, premake=ahead)], [])
+        return WantedBounds([bound.limits for bound in leaves_of(conn, keys, EPOCH, premake=ahead)], [])
     now = keys.decided(began or then.at) or then
     found = awaited_bounds(keys.key.interval, keys.key.clock, then, now, premake=keys.premake)
     must, may = ([bound.limits for bound in bounds] for bounds in found)
-    return Wanted(must, may)
+    return WantedBounds(must, may)
 
 
 def _decided(conn: Connection, spec: TableSpec) -> Decided | None:

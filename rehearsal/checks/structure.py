@@ -20,7 +20,7 @@ Bounds = Sequence[tuple[str | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StructureCheck:
     """One check of the structure; `problems` is empty when it passed, `observed` says what was looked at."""
 
     check: str
@@ -59,7 +59,7 @@ def check_structure(
     per_partition: frozenset[str] = frozenset(),
     spare: Bounds = (),
     same: Same = as_text,
-) -> list[Finding]:
+) -> list[StructureCheck]:
     """Compare a source with its partitioned target; `leaves` are the target's partitions, read one by one.
 
     `bounds` are the expected [lower, upper), as text in UTC, in order, or the sorted values of a list, or modulus and
@@ -76,7 +76,7 @@ def check_structure(
         "checks": f"{len(_checks(source))} checks",
         "rights": f"owner {source.owner}, {len(source.acl or ())} grants",
     }
-    return [Finding(name, observed[name], tuple(check(compared))) for name, check in CHECKS.items()]
+    return [StructureCheck(name, observed[name], tuple(check(compared))) for name, check in CHECKS.items()]
 
 
 def _partitions(compared: Compared) -> Iterator[str]:

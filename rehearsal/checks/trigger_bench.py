@@ -12,15 +12,17 @@ from typing import Any
 
 from psycopg import sql
 
-from rehearsal.catalog.bounds import INTEGERS, Bound, make_bounds
+from rehearsal.catalog.bounds import Bound, make_bounds
 from rehearsal.catalog.keys import plan_bounds, read_key, read_key_range
+from rehearsal.catalog.keytypes import INTEGERS
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.errors import CannotSee
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident, quote_literal
-from rehearsal.switchover.copy.replay import EVERYTHING, Drain
+from rehearsal.switchover.copy.replay import EVERYTHING, Replay
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity.values import FRESH
 from rehearsal.switchover.target.target import Shape, mirror_values_of
 
 SAMPLE = 20
@@ -69,11 +71,11 @@ class Bench:
         )
         return self.conn.execute(query, values or None).rowcount
 
-    def settle(self) -> None:
+    def converge(self) -> None:
         """Let the target follow, where the mirror is a change log."""
         if not self.plan.traits.mirrors:
             names = self.shape.names
-            Drain(self.files, self.shape, names.forward_log, names.source, names.target).batch(self.conn, EVERYTHING)
+            Replay(self.files, self.shape, names.forward_log, names.source, names.target).batch(self.conn, EVERYTHING)
 
     def difference(self) -> int:
         """Return how many rows only one of the two has."""
@@ -140,7 +142,7 @@ def make_bench(conn: Connection, files: SqlFiles, plan: Plan, spec: TableSpec, s
     fresh = _fresh(conn, files, live, spec)
     has_default = spec.default_partition
     bench = Bench(conn, files, plan, spec, shape, columns, nullable, change, has_default, fresh, moved, beyond)
-    bench.settle()
+    bench.converge()
     return bench
 
 
@@ -182,17 +184,6 @@ def _other_keys(
     here = scalar(conn, query)
     elsewhere = next((leaf.values[0] for leaf in leaves if here not in leaf.values), None)
     return (None if elsewhere is None else _typed(elsewhere, live, spec)), None
-
-
-# A value that no row has, by the type's name; {own} is the column, {top} its greatest value, {n} a row's number.
-FRESH = {
-    **dict.fromkeys(("int2", "int4", "int8", "numeric", "float8"), "{top} + {n}"),
-    **dict.fromkeys(("text", "varchar"), "{own} || '~' || {n}"),
-    "bpchar": "left(md5({own} || {n}), 6)",
-    "bytea": "sha256({own} || {n}::text::bytea)",
-    # The first 15 characters of a version 7 hold the time, so the partition stays.
-    "uuid": "(left({own}::text, 15) || substr(gen_random_uuid()::text, 16))::uuid",
-}
 
 
 def _fresh(conn: Connection, files: SqlFiles, live: Table, spec: TableSpec) -> tuple[str, str]:

@@ -90,7 +90,7 @@ def _run_one(bench: Bench, name: str, test: Callable[[Bench], str], defaults: li
 
 def _equal(bench: Bench, what: str, touched: int) -> str:
     """Require that something happened and that both tables are equal now."""
-    bench.settle()
+    bench.converge()
     _require(touched > 0, f"{what} touched no row, so it proves nothing")
     differing = bench.difference()
     _require(differing == 0, f"{what} of {touched} rows: {differing} rows differ between source and target")
@@ -148,7 +148,7 @@ def _out_of_range(bench: Bench) -> str:
     try:
         with bench.conn.transaction():
             bench.run(move)
-            bench.settle()
+            bench.converge()
     except psycopg.errors.CheckViolation as exc:
         return f"refused, as no partition takes it: {exc.diag.message_primary}"
     message = "a key out of range was accepted although no partition takes it"
@@ -159,7 +159,7 @@ def _savepoint(bench: Bench) -> str:
     before = scalar(bench.conn, sql.SQL("select count(*) from {}").format(bench.target))
     with bench.conn.transaction(force_rollback=True):
         touched = copy_row(bench, 3)
-        bench.settle()
+        bench.converge()
         during = scalar(bench.conn, sql.SQL("select count(*) from {}").format(bench.target))
     _require(during == before + touched, "the write was not mirrored before its savepoint was rolled back")
     after = scalar(bench.conn, sql.SQL("select count(*) from {}").format(bench.target))
@@ -182,7 +182,7 @@ def _disabled(bench: Bench) -> str:
     trigger = sql.Identifier(_mirror_trigger(bench))
     bench.conn.execute(sql.SQL("alter table {} disable trigger {}").format(bench.source, trigger))
     touched = copy_row(bench, 2)
-    bench.settle()
+    bench.converge()
     differing = bench.difference()
     _require(differing == touched, f"with the trigger off {differing} rows differ, and {touched} should")
     return f"with the trigger off {differing} of {touched} writes are seen to be missing"

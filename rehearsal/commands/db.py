@@ -184,12 +184,12 @@ def verify(target: Target) -> int:
             work = context.switchover(spec)
             report = work.compare(conn)
             reports.append(report)
-            codes.append(judge(context, spec.name, work.migration(conn).state, report))
+            codes.append(judge_rows(context, spec.name, work.migration(conn).state, report))
             both = work.pair(conn)
-            repeated += [one for one in find_duplicates(conn, context.files, *both, spec.key) if one.sets]
+            repeated += [found for found in find_duplicates(conn, context.files, *both, spec.key) if found.sets]
         print(parity_text(reports))
-        for one in repeated:
-            print(f"duplicates: {one.name}: {one.text()}")
+        for found in repeated:
+            print(f"duplicates: {found.name}: {found.text()}")
         codes += [FAILED] * bool(repeated)
         return next((code for code in (FAILED, UNSEEN) if code in codes), DONE)
 
@@ -209,11 +209,11 @@ def look_at_history(context: Context, conn: Connection, specs: Sequence[TableSpe
         if work.keeps_two(conn):
             report = work.compare(conn)
             print(parity_text([report]))
-            codes.append(judge(context, spec.name, found.state, report))
+            codes.append(judge_rows(context, spec.name, found.state, report))
     return next((code for code in (FAILED, UNSEEN) if code in codes), DONE)
 
 
-def judge(context: Context, table: str, found: str, report: ParityReport) -> int:
+def judge_rows(context: Context, table: str, found: str, report: ParityReport) -> int:
     """Return the exit code of a comparison. Before its copy has ended, a target may lack rows and hold no wrong one."""
     copied = found not in (state.PREPARED, state.COPYING)
     wrong = sum(count for kind, count in report.differences.items() if kind != "missing")

@@ -64,16 +64,16 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
 
 
 def _triggers(conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
-    wrong = [one for one in work.trigger_states(conn) if one.found != one.wanted]
+    wrong = [trigger for trigger in work.trigger_states(conn) if trigger.found != trigger.wanted]
     mended = set(enable_triggers(conn, work)) if fix and wrong else set[str]()
     return [
         Trouble(
-            ".".join(one.table),
-            f"trigger {one.name} is {one.found or 'missing'}, wanted {one.wanted}",
-            "put it into that state" if one.found else "make it again: `invoke db.migrate` on a fresh target",
-            one.name in mended,
+            ".".join(trigger.table),
+            f"trigger {trigger.name} is {trigger.found or 'missing'}, wanted {trigger.wanted}",
+            "put it into that state" if trigger.found else "make it again: `invoke db.migrate` on a fresh target",
+            trigger.name in mended,
         )
-        for one in wrong
+        for trigger in wrong
     ]
 
 
@@ -98,25 +98,25 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
 
 def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
     source, target = context.pair(conn, work.spec)
-    wrong = [one for one in inspect(conn, context.files, work.spec, source, target) if not one.passed]
+    wrong = [finding for finding in inspect(conn, context.files, work.spec, source, target) if not finding.passed]
     if state.read_migration(conn, work.names.source).state == state.FOLLOWING:
         # They come with the exchange, and a rollback takes them off again.
-        wrong = [one for one in wrong if one.check != "foreign keys"]
+        wrong = [finding for finding in wrong if finding.check != "foreign keys"]
     # Built with nobody in the way only while the application does not use the target.
     unused = state.read_migration(conn, work.names.source).state in state.UNUSED
-    rebuild = fix and unused and any(one.check == "indexes" for one in wrong)
+    rebuild = fix and unused and any(finding.check == "indexes" for finding in wrong)
     if rebuild:
         database, shape = context.env.database, work.shape(conn)
         IndexBuilder(database, context.files, shape, 1, lambda _done, _total: None).run()
     return [
         Trouble(
             work.spec.name,
-            f"{one.check}: {problem}",
-            _remedy(one.check, unused=unused),
-            fixed=rebuild and one.check == "indexes",
+            f"{finding.check}: {problem}",
+            _remedy(finding.check, unused=unused),
+            fixed=rebuild and finding.check == "indexes",
         )
-        for one in wrong
-        for problem in one.problems
+        for finding in wrong
+        for problem in finding.problems
     ]
 
 
@@ -158,8 +158,9 @@ def doctor(target: Target, *, fix: bool) -> int:
             if fix:
                 require_ready(context, conn, Intent.FIX)
             findings = examine(context, conn, fix=fix)
-        for one in findings:
-            print(f"{one.subject}: {one.trouble}\n    remedy: {one.remedy}{'  [done]' if one.fixed else ''}")
+        for finding in findings:
+            done = "  [done]" if finding.fixed else ""
+            print(f"{finding.subject}: {finding.trouble}\n    remedy: {finding.remedy}{done}")
         if not findings:
             print("nothing found")
-        return DONE if all(one.fixed for one in findings) else FAILED
+        return DONE if all(finding.fixed for finding in findings) else FAILED

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rehearsal.checks.preflight.catalogue import ENTRY
-from rehearsal.checks.preflight.explain import explain_finding, render_pages
+from rehearsal.checks.preflight.explain import explain_finding, render_findings
 from rehearsal.errors import UsageError
 from rehearsal.verdict.explain import explain_gate, list_gates, write_pages
 from rehearsal.verdict.gates import GATES
@@ -37,4 +37,4 @@ def explain(name: str) -> str:
 
 
 if __name__ == "__main__":
-    write_pages(Path(sys.argv[1]), render_pages())
+    write_pages(Path(sys.argv[1]), render_findings())

@@ -44,7 +44,7 @@ def show_routing(target: Target) -> int:
         print("\n".join(found))
         print("`invoke flags.set` brings file, process and fleet together")
         return FAILED
-    return DONE if all(one.file and one.process for one in servers) else UNSEEN
+    return DONE if all(server.file and server.process for server in servers) else UNSEEN
 
 
 def set_routing(target: Target, *, reads: bool, writes: bool, rollout: Rollout) -> int:
@@ -66,7 +66,7 @@ def set_routing(target: Target, *, reads: bool, writes: bool, rollout: Rollout) 
         except KeyboardInterrupt:
             return tell_interrupted(context, rollout, again)
         print_flip(flip)
-        return tell_end(flip, again)
+        return tell_rollout(flip, again)
 
 
 def require_mirrored(context: Context, conn: Connection) -> None:
@@ -88,14 +88,14 @@ def require_mirrored(context: Context, conn: Connection) -> None:
         context.switchover(spec).require_fit(conn)
 
 
-def tell_end(flip: FlipResult, again: str) -> int:
+def tell_rollout(flip: FlipResult, again: str) -> int:
     """Say how a flip ended, and what to do next; return the exit code."""
-    moved = sum(one.restarted for one in flip.servers)
+    moved = sum(server.restarted for server in flip.servers)
     if flip.ok:
         print(f"{len(flip.servers)} servers run with {flip.wanted}, {moved} restarted" if moved else "no change")
         return DONE
     print(f"error: {flip.error}", file=sys.stderr)
-    left = [one.server for one in flip.servers if one.reverted is False]
+    left = [server.server for server in flip.servers if server.reverted is False]
     if left:
         print(f"the rollback failed on {', '.join(left)}: look there first", file=sys.stderr)
     else:
@@ -109,7 +109,7 @@ def tell_end(flip: FlipResult, again: str) -> int:
 def tell_interrupted(context: Context, rollout: Rollout, again: str) -> int:
     """Say where an interrupted flip stands, server by server, and how to go on or back; return the exit code."""
     print("interrupted; looking at the servers", file=sys.stderr)
-    chosen = [one for batch in rollout.batches(context.env.app_servers) for one in batch]
+    chosen = [server for batch in rollout.batches(context.env.app_servers) for server in batch]
     print_servers(show_flags(context.env, context.plan, chosen))
     print(f"to finish: `invoke flags.set {again}`, which changes what is not there yet", file=sys.stderr)
     print("to go back: the same with the flags as they were", file=sys.stderr)
@@ -119,15 +119,21 @@ def tell_interrupted(context: Context, rollout: Rollout, again: str) -> int:
 def print_servers(servers: Sequence[ServerFlags]) -> None:
     """Print a line for each server."""
     rows = [
-        (one.server, str(one.file or "unseen"), str(one.process or "unseen"), str(one.wish or "-"), one.problem or "")
-        for one in servers
+        (
+            server.server,
+            str(server.file or "unseen"),
+            str(server.process or "unseen"),
+            str(server.wish or "-"),
+            server.problem or "",
+        )
+        for server in servers
     ]
     print_table(("server", "file", "process", "inventory", ""), rows)
 
 
 def print_flip(flip: FlipResult) -> None:
     """Print what became of each server, those that were not touched too."""
-    rows = [_row(one) for one in flip.servers]
+    rows = [_row(server) for server in flip.servers]
     rows += [(server, "", "", "not touched", "", "") for server in flip.untouched]
     print_table(("server", "before", "after", "what was done", "seconds", ""), rows)
 

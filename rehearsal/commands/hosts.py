@@ -57,8 +57,8 @@ def log_in_to(target: Target, host: str, command: str) -> int:
 def _tell_hosts(found: dict[str, Any], *, looked: bool = False) -> int:
     """Print what was done to hosts, and how they are now; a host that was looked at and is not up is a failure."""
     print("\n".join(found["changed"]) or ("" if looked else "no change"))
-    for one in found["hosts"]:
-        kept = "snapshot" if one["snapshot"] else "no snapshot"
-        answers = "ssh answers" if one["ssh"] else "no ssh"
-        print(f"{one['name']:<10} {one['group']:<10} {one['address']:<16} {one['state']:<10} {answers:<12} {kept}")
+    for host in found["hosts"]:
+        kept = "snapshot" if host["snapshot"] else "no snapshot"
+        answers = "ssh answers" if host["ssh"] else "no ssh"
+        print(f"{host['name']:<10} {host['group']:<10} {host['address']:<16} {host['state']:<10} {answers:<12} {kept}")
     return FAILED if looked and not found["running"] else DONE

@@ -58,7 +58,7 @@ def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
         env = load_environment(target.env, plan.name, target.root, secrets=False)
         changed += bring_roles(env.inventory, plan, run).changed
         changed += bring_application(target, plan, env, run, fresh=fresh)
-        tell_end(env, run, changed)
+        tell_provisioned(env, run, changed)
     return DONE
 
 
@@ -101,7 +101,7 @@ def bring_servers(plan: Plan, env: Environment, run: Run, *, fresh: bool) -> int
     return run_pyinfra(env.inventory, "app", plan=plan, run=run, data={"reset": fresh}).changed
 
 
-def tell_end(env: Environment, run: Run, changed: int) -> None:
+def tell_provisioned(env: Environment, run: Run, changed: int) -> None:
     """Say how much changed, where everything is now, and what to do next."""
     run.note(f"{changed} operations changed something" if changed else "no change")
     servers = ", ".join(f"{server.name} at {server.url}" for server in env.app_servers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
-from rehearsal.approval.signature import sign, verify
+from rehearsal.approval.signature import sign, verify_signature
 from rehearsal.commands.session import DONE, FAILED
 from rehearsal.errors import UsageError
 from rehearsal.evidence.run import Run, runs_folder
@@ -40,7 +40,7 @@ def sign_report(root: Path, name: str | None, by: str, *, accept: str) -> int:
 def verify_report(root: Path, name: str | None) -> int:
     """Check that the newest report (or that of one run) and its evidence are as they were written."""
     folder = folder_of(root, name)
-    problems = verify(folder)
+    problems = verify_signature(folder)
     for problem in problems:
         print(problem)
     print(f"{folder.name}: {'does not verify' if problems else 'verified'}")

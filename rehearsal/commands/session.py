@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehearsal.approval.acts import Act
+from rehearsal.approval.acts import Consent
 from rehearsal.approval.approvals import store_approval
 from rehearsal.approval.production import Case, admit
 from rehearsal.evidence.run import Run, runs_folder
@@ -32,7 +32,7 @@ class Target:
     plan: str
     env: str
     yes: bool = False
-    act: Act = Act.CHANGES
+    act: Consent = Consent.CHANGES
     emergency: str | None = None
 
 
@@ -78,5 +78,5 @@ def keep_approval(context: Context, conn: Connection) -> None:
 
 def code_of(context: Context) -> int:
     """Return the exit code of what a verb saw: failed, unseen or done."""
-    seen = [one.passed for one in context.run.evidence()]
+    seen = [item.passed for item in context.run.evidence()]
     return FAILED if False in seen else UNSEEN if None in seen else DONE

@@ -148,7 +148,7 @@ class Changes(Data):
 
 
 @dataclass(frozen=True, slots=True)
-class TriggerState(Data):
+class TriggerFound(Data):
     """How a trigger is enabled, by the catalog's letter; None: it is missing."""
 
     state: str | None
@@ -265,7 +265,7 @@ class Stall(Data):
 
 
 @dataclass(frozen=True, slots=True)
-class Settled(Data):
+class Reconciled(Data):
     """What became of the acknowledged writes; `examples` of each relation by kind, as the ledger has them."""
 
     lost: int
@@ -304,7 +304,7 @@ CARRIED: Mapping[str, tuple[type[Data], ...]] = {
     "data-distribution": (Listed,),
     "target-structure": (Problems, Changes),
     "definition": (Listed,),
-    "triggers-enabled": (TriggerState,),
+    "triggers-enabled": (TriggerFound,),
     "parity-before": (Differences,),
     "dry-run": (Printed,),
     "backup": (Dump,),
@@ -319,7 +319,7 @@ CARRIED: Mapping[str, tuple[type[Data], ...]] = {
     "source-scan": (Listed,),
     "query-speed": (Listed,),
     "load": (Errors,),
-    "ledger": (Settled,),
+    "ledger": (Reconciled,),
     "availability": (Stall,),
     "mismatch-found": (Taken,),
     "rollback": (Injected, Outside),

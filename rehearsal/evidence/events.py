@@ -110,7 +110,7 @@ class Progress(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class PaceChanged(Happening):
+class ThrottleChanged(Happening):
     """The throttle of a work moved, and why; `paused` only where somebody said so by command."""
 
     kind: ClassVar[str] = "pace"
@@ -276,7 +276,7 @@ ALL: tuple[type[Happening], ...] = (
     StepDone,
     LockTaken,
     Progress,
-    PaceChanged,
+    ThrottleChanged,
     Judged,
     OperationDone,
     HostsDone,
@@ -291,7 +291,7 @@ ALL: tuple[type[Happening], ...] = (
     OptionsChosen,
     FingerprintTaken,
 )
-KINDS: Mapping[str, type[Happening]] = {one.kind: one for one in ALL}
+KINDS: Mapping[str, type[Happening]] = {event.kind: event for event in ALL}
 
 
 @dataclass(frozen=True, slots=True)

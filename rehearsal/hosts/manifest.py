@@ -69,25 +69,6 @@ def write_manifest(folder: Path, database: str, changes: Sequence[Change]) -> Pa
     return path
 
 
-def read_manifest(path: Path) -> tuple[str, tuple[Change, ...]]:
-    """Read a manifest and its files; return the database and the changes.
-
-    Raises:
-        SqlFileError: it cannot be read, is of another version, or a file differs from its checksum.
-    """
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["version"] != VERSION:
-            message = f"manifest {path} is of version {manifest['version']}, not {VERSION}; render it again"
-            raise SqlFileError(message)
-        return manifest["database"], tuple(_read_change(path.parent, entry) for entry in manifest["changes"])
-    except (OSError, ValueError, KeyError) as exc:
-        if isinstance(exc, SqlFileError):
-            raise
-        message = f"cannot read manifest {path}: {exc}; render it again"
-        raise SqlFileError(message) from exc
-
-
 def _check(changes: Sequence[Change]) -> None:
     names = [change.name for change in changes]
     for change in changes:
@@ -111,12 +92,3 @@ def _write_body(folder: Path, change: Change) -> str:
     # Bytes: a checksum must not depend on how this system ends a line.
     path.write_bytes(change.body.encode())
     return file
-
-
-def _read_change(folder: Path, listed: dict[str, str]) -> Change:
-    body = (folder / listed["file"]).read_bytes().decode()
-    change = Change(listed["name"], body, bool(listed["transactional"]))
-    if change.checksum != listed["checksum"]:
-        message = f"change {change.name}: {listed['file']} differs from the manifest; render the manifest again"
-        raise SqlFileError(message)
-    return change

@@ -153,7 +153,7 @@ def try_pyinfra(
     if phase not in GROUPS:
         message = f"unknown phase {phase!r} of the hosts; there are {', '.join(GROUPS)}"
         raise UsageError(message)
-    values = {"phase": phase, **values_of(plan), **(data or {})}
+    values = {"phase": phase, **plan_values(plan), **(data or {})}
     command = [sys.executable, "-m", "pyinfra", str(inventory.absolute()), "deploy.py"]
     command += ["--fail-percent", "0" if all_or_none else "100"]
     command.append("--dry" if dry else "-y")
@@ -165,7 +165,7 @@ def try_pyinfra(
         return _watch(command, phase, Path(folder), run, timeout)
 
 
-def values_of(plan: Plan) -> dict[str, Any]:
+def plan_values(plan: Plan) -> dict[str, Any]:
     """Return what the host layer is told of a plan (`fleet/plans.py` reads the same from the plan's file)."""
     reads, writes = flag_names(plan)
     tables = [table.name for table in plan.tables]

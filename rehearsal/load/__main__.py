@@ -23,7 +23,7 @@ from rehearsal.load.config import LoadConfig, load_config
 from rehearsal.load.generator import Generator
 
 
-def tell(status: dict[str, Any]) -> None:
+def tell_status(status: dict[str, Any]) -> None:
     """Write one line of status to stdout; a reader that is gone is no reason to fail."""
     with contextlib.suppress(BrokenPipeError):
         os.write(1, (json.dumps(status) + "\n").encode())
@@ -62,7 +62,7 @@ def _listen(controls: Controls, loop: asyncio.AbstractEventLoop) -> None:
 
 async def _run(config: LoadConfig) -> None:
     loop = asyncio.get_running_loop()
-    generator = Generator(config, tell)
+    generator = Generator(config, tell_status)
     controls = Controls(generator.stop, generator.mark)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, generator.stop, signal.Signals(number).name)
@@ -79,9 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         asyncio.run(_run(load_config(words.config)))
     except RehearsalError as exc:
-        tell({"status": "error", "message": str(exc), "exit_code": exc.exit_code})
+        tell_status({"status": "error", "message": str(exc), "exit_code": exc.exit_code})
         return exc.exit_code
-    tell({"status": "ended"})
+    tell_status({"status": "ended"})
     return 0
 
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import heapq
 import random
-import uuid
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from rehearsal.catalog.keytypes import Drawn
 from rehearsal.load.config import KeyRange
 from rehearsal.plan.model import Operation
 
-Key = datetime | date | int | str
+Key = Drawn
 _NOW_SHARE = 0.5
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def arrivals(operation: Operation, rng: random.Random, rate: float = 1.0) -> Iterator[float]:
@@ -69,17 +68,19 @@ class KeyChooser:
             key = self._any_key()
             if key != other_than:
                 return key
-        return self._shifted(other_than) if other_than is not None else self._any_key()
+        if other_than is None or self._wanted.how != "time":
+            return self._any_key() if other_than is None else other_than
+        return self._wanted.type.beside(other_than, _aware(self._wanted.lower))
 
     def _any_key(self) -> Key:
         wanted = self._wanted
-        if wanted.type == "number":
+        if wanted.how == "number":
             return self._rng.randint(*wanted.numbers)
-        if wanted.type == "choice":
+        if wanted.how == "choice":
             return self._rng.choice(wanted.choices)
-        if wanted.type == "uuid":
-            return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
-        return self._typed(self._instant())
+        if wanted.how == "fresh":
+            return wanted.type.fresh(self._rng)
+        return wanted.type.draw(self._instant(), self._rng)
 
     def _instant(self) -> datetime:
         now = datetime.now(UTC)
@@ -89,28 +90,6 @@ class KeyChooser:
         if not recent:
             return self._rng.choice(self._edges)
         return now if within else _aware(self._wanted.lower)
-
-    def _shifted(self, key: Key) -> Key:
-        if isinstance(key, int):
-            return key + 1 if self._wanted.type == "epoch" else key
-        if isinstance(key, str):
-            return key
-        step = timedelta(days=1) if self._wanted.type == "date" else timedelta(milliseconds=1)
-        lower = _aware(self._wanted.lower)
-        least = lower.date() if self._wanted.type == "date" else self._typed(lower)
-        return key + step if key <= least else key - step  # type: ignore[operator]  # both of the column's type
-
-    def _typed(self, instant: datetime) -> Key:
-        kind = self._wanted.type
-        if kind == "epoch":
-            return (instant - _EPOCH) // timedelta(microseconds=1) * self._wanted.per_second // 1_000_000
-        if kind == "uuid7":
-            millis = (instant - _EPOCH) // timedelta(milliseconds=1)
-            low = self._rng.getrandbits(80) & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62
-            return str(uuid.UUID(int=millis << 80 | low))
-        if kind == "date":
-            return instant.date()
-        return instant if kind == "timestamptz" else instant.replace(tzinfo=None)
 
 
 def _aware(instant: datetime) -> datetime:

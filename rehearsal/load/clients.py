@@ -176,10 +176,10 @@ class HttpClient:
         response = await self._client.request(
             operation.method or "GET", url + fill_path(operation.path or "/", values), json=body
         )
-        return judge(operation, response)
+        return judge_answer(operation, response)
 
 
-def judge(operation: Operation, response: httpx.Response) -> Result:
+def judge_answer(operation: Operation, response: httpx.Response) -> Result:
     """Return what an answer proves."""
     code = str(response.status_code)
     if response.is_success:

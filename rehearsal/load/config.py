@@ -5,32 +5,45 @@ Owns the shape of that file. The generator reads it once and removes it.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rehearsal.catalog.keytypes import Drawn, Epoch, KeyType, time_type
 from rehearsal.errors import UsageError
 from rehearsal.plan.model import Operation
 
-KeyType = Literal["timestamptz", "timestamp", "date", "epoch", "uuid7", "number", "choice", "uuid"]
-
 
 class KeyRange(BaseModel):
-    """Where the keys of a table may lie: from `lower` to `upper`, or to the present.
+    """Where the keys of a table may lie.
 
-    Keys that tell no time are drawn from `numbers` (both ends inclusive) or from `choices`.
+    Those that tell the `time`: from `lower` to `upper`, or to the present. Others: any `number` of `numbers` (both ends
+    inclusive), a `choice` of `choices`, or a `fresh` one that no row has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: KeyType
+    how: Literal["time", "number", "choice", "fresh"] = "time"
+    base: str = Field(description="name of the key's type in PostgreSQL, below all domains")
+    epoch: Epoch | None = None
     lower: datetime = datetime(2000, 1, 1, tzinfo=UTC)
     upper: datetime | None = None
-    per_second: int = Field(default=1, description="epoch: what the number counts")
     numbers: tuple[int, int] = (0, 0)
     choices: tuple[str, ...] = ()
+
+    @property
+    def type(self) -> KeyType:
+        """How these keys tell the time; of those that are drawn by it, and of fresh ones."""
+        return time_type(self.base, self.epoch)
+
+    def read(self, text: str) -> Drawn:
+        """Read a key from the ledger's text of it, in the type that driver and JSON take."""
+        if self.how == "number":
+            return int(text)
+        key = self.type.read(text) if self.how == "time" else text
+        return key if isinstance(key, datetime | date | int | str) else str(key)
 
 
 class Server(BaseModel):

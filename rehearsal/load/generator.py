@@ -20,7 +20,7 @@ from rehearsal.errors import PreconditionError
 from rehearsal.load.arrivals import KeyChooser, merged
 from rehearsal.load.clients import HttpClient, Result, SqlClient
 from rehearsal.load.config import LoadConfig
-from rehearsal.load.ledger import Ledger, LedgerWriter, finished_files, key_text, ledger_files, marker
+from rehearsal.load.ledger import Ledger, LedgerWriter, canonical_key, finished_files, ledger_files, marker
 from rehearsal.load.record import OpClass, Recorder
 from rehearsal.load.subjects import Subject, Subjects
 from rehearsal.plan.model import Operation
@@ -104,8 +104,7 @@ class Generator:
         others = [path for path in ledger_files(folder) if path != self._ledger.path]
         if set(others) - set(finished_files(folder)):
             return 0  # another generator lives: its rows are its own
-        types: dict[str, str] = {table: wanted.type for table, wanted in self._config.keys.items()}
-        return self._subjects.adopt(Ledger(folder).read(others), types)
+        return self._subjects.adopt(Ledger(folder).read(others), self._config.keys)
 
     async def _until_told(self, tasks: list[asyncio.Task[None]]) -> None:
         told = asyncio.create_task(self._stop.wait())
@@ -234,7 +233,7 @@ class Generator:
             server=arrival.kind.server,
             table=subject.table,
             version=subject.version,
-            key=key_text(subject.key),
+            key=canonical_key(subject.key),
             id=subject.id,
             scheduled=arrival.due + self._wall,
             started=time.time(),

@@ -5,18 +5,17 @@ Owns what the load can make of each kind of partition key, and what it cannot. R
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from psycopg import errors, sql
 
-from rehearsal.catalog.bounds import INTEGERS, PER_SECOND
 from rehearsal.catalog.keys import Key, read_key, read_key_range, spell_values
+from rehearsal.catalog.keytypes import find_type
 from rehearsal.catalog.tables import Catalog, Table, split_name
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError
-from rehearsal.load.config import KeyRange, KeyType
+from rehearsal.load.config import KeyRange
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles
@@ -42,15 +41,15 @@ def _key_range(conn: Connection, files: SqlFiles, spec: TableSpec) -> KeyRange:
         raise PreconditionError(message)
     key = read_key(conn, files, table, spec)
     if key.tells_time:
-        if key.base not in TIME_TYPES:
+        if find_type(key.base, spec.epoch) is None:
             message = f"the load cannot make keys of type {key.type} ({spec.name}.{spec.key}) that tell the time"
             raise PreconditionError(message)
         least = _least(conn, table, key)
-        kind: KeyType = "epoch" if spec.epoch else TIME_TYPES[key.base]
-        return KeyRange(type=kind, lower=least or _this_month(), per_second=PER_SECOND[spec.epoch or "s"])
+        return KeyRange(base=key.base, epoch=spec.epoch, lower=least or _this_month())
     if table.primary_key == (spec.key,):
-        if key.base == "uuid":
-            return KeyRange(type="uuid")
+        kind = find_type(key.base)
+        if kind and kind.makes_fresh:
+            return KeyRange(how="fresh", base=key.base)
         message = (
             f"the load cannot make new keys for {spec.name}: {spec.key} is the whole primary key; give it an insert "
             "through the application that draws the key itself, or rehearse without load on this table"
@@ -63,25 +62,16 @@ def _others(conn: Connection, table: Table, key: Key) -> KeyRange:
     """Return keys that have a place: the numbers that are there, the values of a list, a sample of what is hashed."""
     if key.spec.method == "range":
         least, newest = read_key_range(conn, table.name, key.name, is_time=False)
-        return KeyRange(type="number", numbers=(least or 0, newest or 0))
+        return KeyRange(how="number", base=key.base, numbers=(least or 0, newest or 0))
     if key.spec.method == "list":
         choices = [value for group in spell_values(conn, key).values() for value in group]
-        return KeyRange(type="choice", choices=tuple(choices))
+        return KeyRange(how="choice", base=key.base, choices=tuple(choices))
     query = sql.SQL("select distinct k::text from (select {} as k from {} limit 10000) as q order by 1 limit 200")
     found = conn.execute(query.format(sql.Identifier(key.name), sql.Identifier(*table.name))).fetchall()
     if not found:
         message = f"{key.spec.name} is empty, so there is no {key.name} that the load could write under; fill it first"
         raise PreconditionError(message)
-    return KeyRange(type="choice", choices=tuple(row[0] for row in found))
-
-
-TIME_TYPES: Mapping[str, KeyType] = {
-    "timestamptz": "timestamptz",
-    "timestamp": "timestamp",
-    "date": "date",
-    "uuid": "uuid7",
-    **dict.fromkeys(INTEGERS, "epoch"),
-}
+    return KeyRange(how="choice", base=key.base, choices=tuple(row[0] for row in found))
 
 
 def _least(conn: Connection, table: Table, key: Key) -> datetime | None:

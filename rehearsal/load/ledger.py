@@ -51,12 +51,12 @@ def parse_marker(run: str, text: str) -> tuple[int, int] | None:
     return int(words[1]), int(words[2])
 
 
-def key_text(key: object) -> str:
+def canonical_key(key: object) -> str:
     """Return the one text of a key, whatever the type of its column: UTC, microseconds.
 
-    >>> key_text(date(2026, 1, 31)), key_text(datetime(2026, 1, 31, 12, tzinfo=UTC))
+    >>> canonical_key(date(2026, 1, 31)), canonical_key(datetime(2026, 1, 31, 12, tzinfo=UTC))
     ('2026-01-31', '2026-01-31T12:00:00.000000')
-    >>> key_text(True), key_text(7), key_text("de")
+    >>> canonical_key(True), canonical_key(7), canonical_key("de")
     ('true', '7', 'de')
     """
     if isinstance(key, bool):
@@ -108,7 +108,7 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RowState:
     """A row that is there, with the version and the key that a write gave it. No row at all is None."""
 
     version: int
@@ -119,7 +119,7 @@ class State:
 class Allowed:
     """What may be true of a subject: `states`, the first by the newest certain write `base`."""
 
-    states: tuple[State | None, ...]
+    states: tuple[RowState | None, ...]
     base: Write | None
 
 
@@ -129,12 +129,12 @@ def allowed_states(writes: Sequence[Write], certain: Collection[Uid], refuted: C
     `certain` are the writes known to be visible, `refuted` those known to have been rolled back. Each later write
     that was sent may have happened or not.
     """
-    states: list[State | None] = [None]
+    states: list[RowState | None] = [None]
     base: Write | None = None
     for write in writes:
         if write.is_void or write.uid in refuted:
             continue
-        after = None if write.action == "delete" else State(write.version, write.key)
+        after = None if write.action == "delete" else RowState(write.version, write.key)
         if write.uid in certain:
             states, base = [after], write
         elif after not in states:

@@ -49,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Stall:
+class StallTime:
     """A time in which arrivals waited for a success: how many, and how many of them had failed by its end."""
 
     start: float
@@ -97,9 +97,9 @@ class Demand:
         self.failed = 0
         return stall
 
-    def until(self, at: float) -> Stall:
+    def until(self, at: float) -> StallTime:
         """Return the stall up to now."""
-        return Stall(at if self.since is None else self.since, at, self.failed + self.outstanding, self.failed)
+        return StallTime(at if self.since is None else self.since, at, self.failed + self.outstanding, self.failed)
 
 
 class Recorder:
@@ -112,7 +112,7 @@ class Recorder:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._cells: dict[CellKey, Cell] = {}
         self._demand: dict[str, Demand] = {}
-        self._stalls: dict[tuple[str, bool], Stall] = {}
+        self._stalls: dict[tuple[str, bool], StallTime] = {}
         self._lag = Histogram()
         self._recent = Histogram()
         self._append({"t": "head", "run": run, "segment": segment})
@@ -186,7 +186,7 @@ class Recorder:
         else:
             self._demand[track].leave(failed=True)
 
-    def _keep(self, track: str, stall: Stall) -> None:
+    def _keep(self, track: str, stall: StallTime) -> None:
         # The longest of several arrivals is kept beside a longer one that a single arrival of a low rate made.
         key = (track, stall.is_several)
         longest = self._stalls.get(key)

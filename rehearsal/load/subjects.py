@@ -7,11 +7,11 @@ be told any more. Pure: must not know databases or files.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 
 from rehearsal.load.arrivals import Key
+from rehearsal.load.config import KeyRange
 from rehearsal.load.ledger import Ledger, allowed_states
 
 
@@ -57,29 +57,21 @@ class Subjects:
         if subject.id is not None:
             self._free.setdefault(subject.table, []).append(subject)
 
-    def adopt(self, ledger: Ledger, key_types: dict[str, str]) -> int:
+    def adopt(self, ledger: Ledger, ranges: Mapping[str, KeyRange]) -> int:
         """Take over what earlier generators of the run left in a certain state; return how many."""
         adopted = 0
-        for subject in _left_behind(ledger, key_types):
+        for subject in _left_behind(ledger, ranges):
             self.give_back(subject)
             adopted += 1
         return adopted
 
 
-def _left_behind(ledger: Ledger, key_types: dict[str, str]) -> Iterable[Subject]:
+def _left_behind(ledger: Ledger, ranges: Mapping[str, KeyRange]) -> Iterable[Subject]:
     certain = ledger.certain()
     for number, writes in ledger.by_subject().items():
         first, last = writes[0], writes[-1]
         state = allowed_states(writes, certain).states
-        settled = all(write.outcome in ("ok", "failed") and not write.missing for write in writes)
-        if settled and len(state) == 1 and state[0] and first.id is not None and first.table in key_types:
-            key = _parse_key(state[0].key, key_types[first.table])
+        known = all(write.outcome in ("ok", "failed") and not write.missing for write in writes)
+        if known and len(state) == 1 and state[0] and first.id is not None and first.table in ranges:
+            key = ranges[first.table].read(state[0].key)
             yield Subject(number, first.table, key, first.id, last.version)
-
-
-def _parse_key(text: str, key_type: str) -> Key:
-    if key_type == "date":
-        return date.fromisoformat(text)
-    if key_type in ("timestamptz", "timestamp"):
-        return datetime.fromisoformat(text + "+00:00" if key_type == "timestamptz" else text)
-    return int(text) if key_type in ("epoch", "number") else text

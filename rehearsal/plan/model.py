@@ -16,13 +16,13 @@ Interval = Annotated[str, Field(pattern=r"^\d+ (day|week|month|year)s?$")]
 Width = Annotated[str, Field(pattern=r"^[1-9]\d*( (day|week|month|year)s?)?$")]
 
 
-class Section(BaseModel):
+class PlanSection(BaseModel):
     """A part of a plan; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
-class TableSpec(Section):
+class TableSpec(PlanSection):
     """One table that becomes partitioned."""
 
     name: str = Field(description="schema-qualified name of the table", pattern=r"^[^.]+\..+$")
@@ -58,14 +58,14 @@ class TableSpec(Section):
     )
 
 
-class Flags(Section):
+class Flags(PlanSection):
     """Names of the environment flags that route the application."""
 
     reads: str
     writes: str
 
 
-class Copy(Section):
+class Copy(PlanSection):
     """How rows are copied."""
 
     workers: int = Field(default=2, ge=1, le=64)
@@ -78,7 +78,7 @@ class Copy(Section):
     drain_until: int = Field(default=200, ge=0, description="keys left in the change log before the lock is requested")
 
 
-class Pace(Section):
+class Pace(PlanSection):
     """How far the copy and the index builds step back for the application, and when they stop."""
 
     mode: Literal["gentle", "full"] = Field(
@@ -102,7 +102,7 @@ class Pace(Section):
     )
 
 
-class Locks(Section):
+class Locks(PlanSection):
     """Budget of one lock that blocks the application."""
 
     timeout_ms: int = Field(default=150, ge=1, le=60_000, description="lock_timeout of the first attempt")
@@ -112,13 +112,13 @@ class Locks(Section):
     budget_s: float = Field(default=120.0, gt=0)
 
 
-class Schema(Section):
+class Schema(PlanSection):
     """Schema of the application, applied on throwaway environments only."""
 
     migrations: list[str] = Field(default_factory=list, description="files under sql/migrations, in order")
 
 
-class Column(Section):
+class PlanColumn(PlanSection):
     """How the values of one generated column are made; a pure function of (seed, row number)."""
 
     kind: Literal[
@@ -136,25 +136,25 @@ class Column(Section):
     null_fraction: float = Field(default=0.0, ge=0, le=1)
 
 
-class DataTable(Section):
+class DataTable(PlanSection):
     """One table that is filled with generated rows."""
 
     name: str
     rows: int = Field(ge=0)
     scaled: bool = Field(default=False, description="whether --rows scales this table")
-    columns: dict[str, Column]
+    columns: dict[str, PlanColumn]
     month_min: int | None = Field(default=None, description="least rows in each full month, at the planned size")
     month_max: int | None = None
 
 
-class Data(Section):
+class PlanData(PlanSection):
     """Production-like rows, made on the server from a seed."""
 
     seed: int = 1
     tables: list[DataTable] = Field(default_factory=list[DataTable])
 
 
-class Query(Section):
+class Query(PlanSection):
     """A query that is compared on the source and on the partitioned table."""
 
     name: str
@@ -169,7 +169,7 @@ class Query(Section):
     index: bool = Field(default=False, description="whether the partitioned side must use an index")
 
 
-class Smoke(Section):
+class Smoke(PlanSection):
     """A request that every app server must answer well."""
 
     name: str
@@ -184,7 +184,7 @@ class Smoke(Section):
     max_seconds: float = Field(default=2.0, gt=0)
 
 
-class Operation(Section):
+class Operation(PlanSection):
     """One kind of write (or read) of the load, with its rate."""
 
     name: str
@@ -198,7 +198,7 @@ class Operation(Section):
     body: dict[str, Any] | None = Field(default=None, alias="json", description="'{marker}', '{key}' are filled in")
 
 
-class Load(Section):
+class Load(PlanSection):
     """Open-loop load while the switchover goes on."""
 
     duration_s: float = Field(default=20.0, gt=0, description="length of the load phase")
@@ -207,7 +207,7 @@ class Load(Section):
     operations: list[Operation] = Field(default_factory=list[Operation])
 
 
-class Dashboard(Section):
+class Dashboard(PlanSection):
     """A page that a real browser must render without console errors."""
 
     path: str
@@ -215,7 +215,7 @@ class Dashboard(Section):
     max_seconds: float = 10.0
 
 
-class Command(Section):
+class Command(PlanSection):
     """A command that must end with 0, such as the application's own integration tests."""
 
     name: str
@@ -225,14 +225,14 @@ class Command(Section):
     max_seconds: float = Field(default=300.0, gt=0)
 
 
-class SourceScan(Section):
+class SourceScan(PlanSection):
     """Where the application's code is searched for uses of the tables."""
 
     paths: list[str] = Field(default_factory=list[str])
     patterns: list[str] = Field(default_factory=list[str])
 
 
-class GateLimits(Section):
+class GateLimits(PlanSection):
     """Thresholds; the defaults are the playbooks' criteria."""
 
     min_rows: int = Field(default=1, description="rows the planned tables have together, at the planned size")
@@ -246,7 +246,7 @@ class GateLimits(Section):
     max_lock_hold_ms: float = 2_000.0
 
 
-class Plan(Section):
+class Plan(PlanSection):
     """A whole plan."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -268,7 +268,7 @@ class Plan(Section):
     pace: Pace = Field(default_factory=Pace)
     locks: Locks = Field(default_factory=Locks)
     app_schema: Schema = Field(default_factory=Schema, alias="schema")
-    data: Data = Field(default_factory=Data)
+    data: PlanData = Field(default_factory=PlanData)
     queries: list[Query] = Field(default_factory=list[Query])
     smoke: list[Smoke] = Field(default_factory=list[Smoke])
     load: Load = Field(default_factory=Load)

@@ -1,4 +1,4 @@
-"""When a worker may go on: the seam between those who work (copy, indexes) and what decides (pace, pause)."""
+"""When a worker may go on: the seam between those who work (copy, indexes) and what decides ((throttle, pause))."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Turns(Protocol):
         ...
 
     def turn(self, conn: Connection, stop: threading.Event) -> AbstractContextManager[bool]:
-        """Wait until the worker may go on, and hold its place for the block; false when it was told to stop.
+        """Wait until the worker may go on, and hold its permit for the block; false when it was told to stop.
 
         Raises:
             StepFailed: a limit was passed; nothing more may be done.

@@ -40,5 +40,5 @@ def distinct_columns(table: Table) -> list[str]:
     """Return the columns whose distinct values are counted before and after: those of foreign keys."""
     named = (re.match(r"FOREIGN KEY \((.*?)\) REFERENCES", key.definition) for key in table.foreign_keys)
     have = {column.name for column in table.columns}
-    found = (one.strip().strip('"') for match in named if match for one in match[1].split(","))
-    return [one for one in dict.fromkeys(found) if one in have]
+    found = (figure.strip().strip('"') for match in named if match for figure in match[1].split(","))
+    return [figure for figure in dict.fromkeys(found) if figure in have]

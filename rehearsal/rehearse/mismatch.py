@@ -41,7 +41,7 @@ PUT_IN = "put in"
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UnreadTable:
     """The table that the application does not read; `target_leads` says that it reads the target of a mirrored pair."""
 
     table: Name
@@ -72,23 +72,25 @@ def inject(context: Context, spec: TableSpec) -> None:
     record_seen(context, spec, unread.table, seen, gone=gone)
 
 
-def attempt(context: Context, conn: Connection, work: Switchover, unread: Unread, column: str) -> tuple[Seen, bool]:
+def attempt(
+    context: Context, conn: Connection, work: Switchover, unread: UnreadTable, column: str
+) -> tuple[SeenRows, bool]:
     """Put a mismatch in, look, and repair; return what was seen, and whether nothing of it is left."""
     table = unread.table
     picked = await_rows(context, conn, work, table, column)
     context.run.tell(MismatchMoved(work.spec.name, PUT_IN, len(picked)))
     try:
         changed = change_rows(conn, work, table, column, picked)
-        report = look(context, conn, work)
+        report = compare_pair(context, conn, work)
         left = still_there(conn, work, table, column, changed)
     finally:
         mend(context, conn, work, unread)
-    gone = not still_there(conn, work, table, column, changed) and not look(context, conn, work).unexplained
-    return Seen(set(changed), set(left), found_in(report), report.unexplained), gone
+    gone = not still_there(conn, work, table, column, changed) and not compare_pair(context, conn, work).unexplained
+    return SeenRows(set(changed), set(left), found_in(report), report.unexplained), gone
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenRows:
     """Rows that were changed, those of them that no writer wrote anew meanwhile, and those that parity named."""
 
     changed: set[Identity]
@@ -104,7 +106,7 @@ class Seen:
         return self.left <= self.found <= self.changed and self.unexplained == len(self.found)
 
 
-def record_seen(context: Context, spec: TableSpec, table: Name, seen: Seen, *, gone: bool) -> None:
+def record_seen(context: Context, spec: TableSpec, table: Name, seen: SeenRows, *, gone: bool) -> None:
     """Record what was seen; stop unless all of it was as it must be."""
     passed = seen.passed and gone
     observed = (
@@ -117,7 +119,7 @@ def record_seen(context: Context, spec: TableSpec, table: Name, seen: Seen, *, g
         raise StopHere
 
 
-def find_unread(context: Context, conn: Connection, work: Switchover) -> Unread:
+def find_unread(context: Context, conn: Connection, work: Switchover) -> UnreadTable:
     """Return the table of a pair that the application does not read.
 
     Raises:
@@ -125,12 +127,12 @@ def find_unread(context: Context, conn: Connection, work: Switchover) -> Unread:
     """
     names = work.names
     if state.read_migration(conn, names.source).state == state.SWAPPED:
-        return Unread(names.retired, target_leads=False)
+        return UnreadTable(names.retired, target_leads=False)
     leads = target_leads(conn, work, context.env.app_servers)
     if leads is None:
         message = f"no mismatch was put into {work.spec.name}: app servers differ or do not say which table they use"
         raise CannotSee(message)
-    return Unread(names.source if leads else names.target, leads)
+    return UnreadTable(names.source if leads else names.target, leads)
 
 
 def free_column(table: Table, spec: TableSpec) -> str:
@@ -143,9 +145,9 @@ def free_column(table: Table, spec: TableSpec) -> str:
     if name is None:
         message = f"table {spec.name} has no marker column in the plan, so rows of the load cannot be told apart"
         raise CannotSee(message)
-    keys = {one for index in table.indexes if index.is_unique for one in index.key_columns} | {spec.key}
+    keys = {column for index in table.indexes if index.is_unique for column in index.key_columns} | {spec.key}
     # A key on other tables: its definition names the columns; a name that only looks alike is a false alarm, no harm.
-    if name in keys or any(name in one.definition.partition("REFERENCES")[0] for one in table.foreign_keys):
+    if name in keys or any(name in key.definition.partition("REFERENCES")[0] for key in table.foreign_keys):
         message = f"marker column {name} of {spec.name} is part of a key, so no row can be changed without harm"
         raise CannotSee(message)
     return name
@@ -172,10 +174,10 @@ def pick_rows(conn: Connection, work: Switchover, table: Name, column: str) -> l
     """Return places (leaf and ctid) of rows that the run's load wrote, those first that the change log does not name.
 
     A few keys are always left in the log; a light load may have all of its rows there, and a mismatch in one of them
-    is explained before it is put in. So the log is drained first, however short it is.
+    is explained before it is put in. So the log is replayed first, however short it is.
     """
     if work.log_now(conn) is not None:
-        work.drain(conn).once(conn, EVERYTHING)
+        work.current_replay(conn).once(conn, EVERYTHING)
     rested = read_places(conn, work, table, column, unlogged(conn, work))
     return rested or read_places(conn, work, table, column, sql.SQL(""))
 
@@ -205,7 +207,7 @@ def change_rows(conn: Connection, work: Switchover, table: Name, column: str, pi
         m=sql.Identifier(column),
         digits=sql.Literal(DIGITS),
         others=sql.Literal(OTHERS),
-        places=sql.Literal([one.partition(" ")[2] for one in picked]),
+        places=sql.Literal([row.partition(" ")[2] for row in picked]),
         picked=sql.Literal(picked),
         prefix=sql.Literal(marker_prefix(work.run.name)),
         identity=identity_sql(work.shape(conn).identity),
@@ -242,8 +244,8 @@ def unlogged(conn: Connection, work: Switchover) -> sql.Composable:
     shape, log = work.shape(conn), work.log_now(conn)
     if log is None:
         return sql.SQL("")
-    keys = sql.SQL(", ").join(sql.SQL("l.") + sql.Identifier(one) for one in log_columns(shape))
-    identity = sql.SQL(", ").join(sql.SQL("t.") + sql.Identifier(one) for one in shape.identity)
+    keys = sql.SQL(", ").join(sql.SQL("l.") + sql.Identifier(column) for column in log_columns(shape))
+    identity = sql.SQL(", ").join(sql.SQL("t.") + sql.Identifier(column) for column in shape.identity)
     return sql.SQL(" and not exists (select from {} as l where ({}) = ({}))").format(
         sql.Identifier(*log), keys, identity
     )
@@ -251,10 +253,10 @@ def unlogged(conn: Connection, work: Switchover) -> sql.Composable:
 
 def identity_sql(columns: tuple[str, ...]) -> sql.Composed:
     """Return the identity of a row as texts, as a comparison names it."""
-    return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in columns)
+    return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns)
 
 
-def look(context: Context, conn: Connection, work: Switchover) -> ParityReport:
+def compare_pair(context: Context, conn: Connection, work: Switchover) -> ParityReport:
     """Compare the pair as every comparison of the run does."""
     source, target = context.pair(conn, work.spec)
     keylog = work.log_now(conn)
@@ -266,10 +268,10 @@ def look(context: Context, conn: Connection, work: Switchover) -> ParityReport:
 
 def found_in(report: ParityReport) -> set[Identity]:
     """Return the rows that parity named and nothing explains."""
-    return {tuple(one or "" for one in row.identity) for row in report.examples if not row.explained}
+    return {tuple(value or "" for value in row.identity) for row in report.examples if not row.explained}
 
 
-def mend(context: Context, conn: Connection, work: Switchover, unread: Unread) -> None:
+def mend(context: Context, conn: Connection, work: Switchover, unread: UnreadTable) -> None:
     """Repair the pair as `invoke doctor --fix` does."""
     brought = resync(conn, work, target_leads=unread.target_leads)
     context.run.tell(MismatchMoved(work.spec.name, "repaired", brought))

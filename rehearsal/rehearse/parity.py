@@ -20,7 +20,7 @@ def compare_all(context: Context, gate: str, *, self_test: bool) -> list[ParityR
     with context.session("parity") as conn:
         for spec in context.plan.tables:
             work = context.switchover(spec)
-            # First of all: a value that repeats makes the drain of the retired table fail, without saying why.
+            # First of all: a value that repeats makes the replay of the retired table fail, without saying why.
             record_duplicates(context, conn, spec)
             record_orphans(context, conn, spec)
             keylog = work.log_now(conn)
@@ -39,8 +39,10 @@ def record_duplicates(context: Context, conn: Connection, spec: TableSpec) -> No
     """Look for values that were unique on the source, over all partitions."""
     source, target = context.pair(conn, spec)
     found = find_duplicates(conn, context.files, source, target, spec.key)
-    for one in found:
-        context.run.record("duplicates", f"{spec.name} {one.name}", one.sets == 0, one.text(), Repeated(one.sets))
+    for repeated in found:
+        context.run.record(
+            "duplicates", f"{spec.name} {repeated.name}", repeated.sets == 0, repeated.text(), Repeated(repeated.sets)
+        )
     if not found:
         observed = "every unique index holds the key, so the partitioned table refuses duplicates itself"
         context.run.record("duplicates", spec.name, True, observed)
@@ -49,10 +51,10 @@ def record_duplicates(context: Context, conn: Connection, spec: TableSpec) -> No
 def record_orphans(context: Context, conn: Connection, spec: TableSpec) -> None:
     """Look for rows that point at nothing where triggers stand in for a foreign key."""
     found = state.read_migration(conn, split_name(spec.name))
-    for one in found.detail.references if found.state == state.SWAPPED else ():
-        orphans, examples = count_orphans(conn, context.files, one, split_name(spec.name))
+    for reference in found.detail.references if found.state == state.SWAPPED else ():
+        orphans, examples = count_orphans(conn, context.files, reference, split_name(spec.name))
         observed = f"{orphans} rows point at nothing" + (f", such as {', '.join(examples)}" if orphans else "")
-        context.run.record("orphans", f"{spec.name} {one.label}", orphans == 0, observed, Orphans(orphans))
+        context.run.record("orphans", f"{spec.name} {reference.label}", orphans == 0, observed, Orphans(orphans))
 
 
 def record_parity(context: Context, gate: str, spec: TableSpec, report: ParityReport, *, tested: bool) -> None:

@@ -28,12 +28,12 @@ def require_ready(context: Context, conn: Connection, act: Intent) -> None:
     """
     with told_clearly(f"preflight of {act}"):
         findings = check_act(conn, context.files, context.plan, act, free_bytes=free_bytes(context))
-    blockers = [one for one in findings if one.severity == "blocker"]
+    blockers = [finding for finding in findings if finding.severity == "blocker"]
     seen = f"{len(blockers)} blockers, {len(findings) - len(blockers)} warnings before {act}"
     context.run.record("preflight", str(act), not blockers, seen, Findings(tuple(_kept(found) for found in findings)))
-    for one in findings:
-        if one.severity == "warning":
-            context.run.note(f"warning: {_line(one)}")
+    for finding in findings:
+        if finding.severity == "warning":
+            context.run.note(f"warning: {_line(finding)}")
     if blockers:
         raise PreconditionError(_refusal(act, blockers))
 
@@ -59,5 +59,5 @@ def _line(one: Finding) -> str:
 
 
 def _refusal(act: Intent, blockers: Sequence[Finding]) -> str:
-    lines = "".join(f"\n  {_line(one)}" for one in blockers)
+    lines = "".join(f"\n  {_line(blocker)}" for blocker in blockers)
     return f"{act} is refused before anything is written:{lines}"

@@ -14,7 +14,7 @@ def smoke_all(context: Context, gate: str) -> list[SmokeResult]:
     marker = f"{context.run.name} {context.run.phase} {time.time_ns()}"
     for server in context.env.app_servers:
         results += run_smoke(context.plan, server.url, server.name, run_marker=marker)
-    for one in results:
-        observed = f"{one.status or 'no answer'} in {one.seconds * 1e3:.0f} ms: {one.observed}"
-        context.run.record(gate, f"{one.server} {one.name}", one.passed, observed)
+    for result in results:
+        observed = f"{result.status or 'no answer'} in {result.seconds * 1e3:.0f} ms: {result.observed}"
+        context.run.record(gate, f"{result.server} {result.name}", result.passed, observed)
     return results

@@ -38,13 +38,13 @@ def judge_move(context: Context, *, on: bool) -> None:
 
 def require_flip(context: Context, flip: FlipResult) -> None:
     """Record what a rolling flip did on each server; one that failed was reverted and stops the run."""
-    for one in flip.servers:
-        before, after = one.before.process or "unseen", (one.after.process if one.after else None) or "unseen"
-        how = "restarted" if one.restarted else "not restarted, nothing to change"
-        how = how if one.reverted is None else "put back" if one.reverted else "NOT PUT BACK"
-        observed = f"{before} -> {after}, {how}, {one.seconds:.1f} s" + (f"; {one.error}" if one.error else "")
-        passed = one.error is None and one.reverted is None
-        context.run.record("flags", one.server, passed, observed, Flipped(one.seconds, str(flip.wanted)))
+    for done in flip.servers:
+        before, after = done.before.process or "unseen", (done.after.process if done.after else None) or "unseen"
+        how = "restarted" if done.restarted else "not restarted, nothing to change"
+        how = how if done.reverted is None else "put back" if done.reverted else "NOT PUT BACK"
+        observed = f"{before} -> {after}, {how}, {done.seconds:.1f} s" + (f"; {done.error}" if done.error else "")
+        passed = done.error is None and done.reverted is None
+        context.run.record("flags", done.server, passed, observed, Flipped(done.seconds, str(flip.wanted)))
     for server in flip.untouched:
         context.run.record("flags", server, False, "not touched: the rollout stopped before it")
     if not flip.ok:
@@ -54,7 +54,13 @@ def require_flip(context: Context, flip: FlipResult) -> None:
 
 def check_drift(context: Context, *, expected: bool) -> None:
     """Compare flag file and process on every server: a fleet that disagrees is a NO-GO."""
-    for one in show_flags(context.env, context.plan):
-        agrees = one.process is not None and one.process.reads == one.process.writes == expected and one.drift is False
-        passed = None if one.process is None else agrees
-        context.run.record("flags", f"{one.server} file and process", passed, f"file {one.file}, process {one.process}")
+    for flags in show_flags(context.env, context.plan):
+        agrees = (
+            flags.process is not None
+            and flags.process.reads == flags.process.writes == expected
+            and flags.drift is False
+        )
+        passed = None if flags.process is None else agrees
+        context.run.record(
+            "flags", f"{flags.server} file and process", passed, f"file {flags.file}, process {flags.process}"
+        )

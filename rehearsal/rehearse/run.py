@@ -146,10 +146,10 @@ def run_phases(context: Context, runner: Runner, plan_file: Path | None = None) 
         same,
         f"{now[:16]}, {'as at the start' if same else f'CHANGED since the start: {changed}'}",
     )
-    return write_report(run, context.plan, describe(context.env), context.fingerprint)
+    return write_report(run, context.plan, describe_environment(context.env), context.fingerprint)
 
 
-def describe(env: Environment) -> dict[str, Any]:
+def describe_environment(env: Environment) -> dict[str, Any]:
     """Return what the report shows of an environment; no secret is in it."""
     return {
         "name": env.name,
@@ -161,7 +161,7 @@ def describe(env: Environment) -> dict[str, Any]:
         "migrating role": env.database.user,
         "application role": env.app_database.user,
         "TLS": env.database.sslmode,
-        "app servers": ", ".join(f"{one.name} at {one.url}" for one in env.app_servers),
+        "app servers": ", ".join(f"{server.name} at {server.url}" for server in env.app_servers),
         "backup folder": str(env.backup_folder),
         "admin mail": env.admin_email,
     }

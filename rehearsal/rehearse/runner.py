@@ -85,9 +85,11 @@ class Runner:
         """Say of a phase that failed before and was repeated that it came to its end now."""
         run = self.context.run
         earlier = (
-            one for one in run.evidence() if (one.gate, one.subject, one.phase) == (phase.gate, phase.name, phase.name)
+            item
+            for item in run.evidence()
+            if (item.gate, item.subject, item.phase) == (phase.gate, phase.name, phase.name)
         )
-        if any(one.passed is not True for one in earlier):
+        if any(item.passed is not True for item in earlier):
             run.record(phase.gate, phase.name, True, "the phase was repeated and came to its end")
 
     def _is_finished(self, phase: Phase) -> bool:

@@ -1,6 +1,6 @@
 """The writers of a run: the load that goes on through several phases, and the ledger of what it was acknowledged.
 
-Owns what is said of a load, and when its ledger is settled. Must not know which phase asks.
+Owns what is said of a load, and when its ledger is reconciled. Must not know which phase asks.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from rehearsal.catalog.tables import Name, split_name
 from rehearsal.environment import Environment
-from rehearsal.evidence.data import Errors, Grid, Settled, Stall
+from rehearsal.evidence.data import Errors, Grid, Reconciled, Stall
 from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.lock_waits import VictimSampler
-from rehearsal.load.settlement import Settlement, settle
+from rehearsal.load.reconciliation import Reconciliation, reconcile
 from rehearsal.load.summary import LoadSummary
 from rehearsal.load.tracks import Problem, error_problems, stall_problems, stalls
 from rehearsal.plan.model import Plan, TableSpec
@@ -78,37 +78,39 @@ class Writers:
         if victims:
             victims.stop()
 
-    def settle(self, phase: str, relations: Relations | None = None) -> Settlement:
-        """Settle all acknowledged writes of the run now, under load, and record it.
+    def reconcile(self, phase: str, relations: Relations | None = None) -> Reconciliation:
+        """Reconcile all acknowledged writes of the run now, under load, and record it.
 
         Looks into those relations that must have every write just now, if it is not told others.
         """
         with connect(self._env.database, role="reconcile") as conn:
-            wanted = settled_relations(conn, self._plan) if relations is None else relations
+            wanted = reconciled_relations(conn, self._plan) if relations is None else relations
             tables = {spec.name: list(names) for spec, names in wanted}
-            settled = settle(conn, self._plan, ledger_folder(self._run), tables, self._run.name)
-        total = sum(sum(counts.values()) for counts in settled.acknowledged.values())
+            reconciled = reconcile(conn, self._plan, ledger_folder(self._run), tables, self._run.name)
+        total = sum(sum(counts.values()) for counts in reconciled.acknowledged.values())
         rows = [
-            (table, action, count, *_by_relation(settled, table))
-            for table, counts in settled.acknowledged.items()
+            (table, action, count, *_by_relation(reconciled, table))
+            for table, counts in reconciled.acknowledged.items()
             for action, count in counts.items()
         ]
         self._run.record(
             "ledger",
             phase,
-            settled.is_clean if total else None,
-            f"{settled.lost} of {total:,} acknowledged writes lost, {settled.unknown} with unknown end"
-            + ("" if settled.is_clean else f"; {_worst(settled)}"),
-            Settled(
-                lost=settled.lost,
+            reconciled.is_clean if total else None,
+            f"{reconciled.lost} of {total:,} acknowledged writes lost, {reconciled.unknown} with unknown end"
+            + ("" if reconciled.is_clean else f"; {_worst(reconciled)}"),
+            Reconciled(
+                lost=reconciled.lost,
                 acknowledged=total,
-                by_source=settled.by_source,
-                relations=tuple(one.relation for one in settled.relations),
+                by_source=reconciled.by_source,
+                relations=tuple(relation.relation for relation in reconciled.relations),
                 table=Grid.of(("table", "action", "acknowledged", "lost", "unexplained"), rows),
-                examples=() if settled.is_clean else tuple(dict(one.examples) for one in settled.relations),
+                examples=()
+                if reconciled.is_clean
+                else tuple(dict(relation.examples) for relation in reconciled.relations),
             ),
         )
-        return settled
+        return reconciled
 
     def _judge(self, summary: LoadSummary) -> None:
         run, plan = self._run, self._plan
@@ -141,7 +143,7 @@ class Writers:
 
 def _verdict(within: bool, kinds: Sequence[Problem]) -> bool | None:  # noqa: FBT001
     """Return False if the whole or a kind is over its limit, None if a kind was not seen, else True."""
-    if not within or any(one.passed is False for one in kinds):
+    if not within or any(kind.passed is False for kind in kinds):
         return False
     return None if kinds else True
 
@@ -155,21 +157,24 @@ def _availability(summary: LoadSummary, kinds: Sequence[Problem], limit_ms: floa
 
 def _worst_kinds(problems: Sequence[Problem]) -> str:
     """Name the worst, and how many more there are."""
-    shown = "".join(f"; {one}" for one in problems[:SHOWN])
+    shown = "".join(f"; {problem}" for problem in problems[:SHOWN])
     return shown + (f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
 
 
-def _by_relation(settled: Settlement, table: str) -> tuple[int, int]:
-    of_table = [one for one in settled.relations if one.table == table]
-    lost = sum(one.lost for one in of_table)
-    return lost, sum(sum(one.counts.values()) for one in of_table) - lost
+def _by_relation(reconciled: Reconciliation, table: str) -> tuple[int, int]:
+    of_table = [relation for relation in reconciled.relations if relation.table == table]
+    lost = sum(relation.lost for relation in of_table)
+    return lost, sum(sum(relation.counts.values()) for relation in of_table) - lost
 
 
-def _worst(settled: Settlement) -> str:
+def _worst(reconciled: Reconciliation) -> str:
     found = [
-        f"{kind} {count} in {one.relation}" for one in settled.relations for kind, count in one.counts.items() if count
+        f"{kind} {count} in {relation.relation}"
+        for relation in reconciled.relations
+        for kind, count in relation.counts.items()
+        if count
     ]
-    return ", ".join([*found, *([f"missing {settled.missing}"] if settled.missing else [])])
+    return ", ".join([*found, *([f"missing {reconciled.missing}"] if reconciled.missing else [])])
 
 
 def _classes(summary: LoadSummary) -> Grid:
@@ -177,20 +182,20 @@ def _classes(summary: LoadSummary) -> Grid:
     rows = [
         (
             name,
-            one.offered,
-            one.ok,
-            one.failed,
-            one.unknown,
-            round(one.p50_ms, 1),
-            round(one.p99_ms, 1),
-            round(one.max_ms, 1),
+            track.offered,
+            track.ok,
+            track.failed,
+            track.unknown,
+            round(track.p50_ms, 1),
+            round(track.p99_ms, 1),
+            round(track.max_ms, 1),
         )
-        for name, one in sorted({**summary.operations, **summary.servers, **summary.phases}.items())
+        for name, track in sorted({**summary.operations, **summary.servers, **summary.phases}.items())
     ]
     return Grid.of(columns, rows)
 
 
-def settled_relations(conn: Connection, plan: Plan) -> Relations:
+def reconciled_relations(conn: Connection, plan: Plan) -> Relations:
     """Return the relations that must have every acknowledged write just now."""
     relations: list[tuple[TableSpec, Sequence[Name]]] = []
     for spec in plan.tables:

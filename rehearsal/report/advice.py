@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from rehearsal.evidence.events import LockTaken
 from rehearsal.evidence.run import resume_command
 from rehearsal.plan.model import Plan
-from rehearsal.report.model import Lessons, Number, Span
+from rehearsal.report.model import Lessons, Number, TimeSpan
 from rehearsal.report.numbers import say
-from rehearsal.verdict.decide import GateResult, Outcome, State, Verdict
+from rehearsal.verdict.decide import GateResult, GateState, Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RunFacts:
     """What the sentences are made of."""
 
     run: str
@@ -25,35 +25,37 @@ class Facts:
     kind: str
     verdict: Verdict
     numbers: Sequence[Number]
-    spans: Sequence[Span]
+    spans: Sequence[TimeSpan]
     locks: Sequence[LockTaken]
 
-    def of(self, *states: State) -> list[GateResult]:
+    def of(self, *states: GateState) -> list[GateResult]:
         """Return the gates in these states."""
         return [result for result in self.verdict.gates if result.state in states]
 
 
-def list_issues(facts: Facts) -> list[str]:
+def list_issues(facts: RunFacts) -> list[str]:
     """Return what went wrong or could not be seen, locks that had to be tried again, phases that broke off."""
     seen = [
         f"{result.gate.id} ({result.state}): {item.subject}: {item.observed}"
-        for result in facts.of(State.FAILED, State.UNSEEN)
+        for result in facts.of(GateState.FAILED, GateState.UNSEEN)
         for item in result.evidence
         if item.passed is not True
     ]
-    silent = [f"{result.gate.id} (unseen): {result.reason}" for result in facts.of(State.UNSEEN) if not result.evidence]
+    silent = [
+        f"{result.gate.id} (unseen): {result.reason}" for result in facts.of(GateState.UNSEEN) if not result.evidence
+    ]
     spans = [f"phase {s.phase} {s.state} after {say(s.seconds or 0, 's')}" for s in facts.spans if _broke(s)]
     return [*seen, *silent, *spans, *_retries(facts)]
 
 
-def list_recommendations(facts: Facts) -> list[str]:
+def list_recommendations(facts: RunFacts) -> list[str]:
     """Return what to do about what was seen."""
-    bad = facts.of(State.FAILED, State.UNSEEN)
+    bad = facts.of(GateState.FAILED, GateState.UNSEEN)
     if bad:
         return [f"{result.gate.id}: {result.gate.remedy}" for result in bad]
     limits = facts.plan.gates
     calm = "the quietest hour" if _retries(facts) else "off-peak hours; no lock had to be retried"
-    back = next((one.text for one in facts.numbers if one.id == "rollback"), "not measured")
+    back = next((number.text for number in facts.numbers if number.id == "rollback"), "not measured")
     return [
         _readiness(facts.kind),
         f"deployment window: {calm}",
@@ -62,26 +64,28 @@ def list_recommendations(facts: Facts) -> list[str]:
     ]
 
 
-def learn(facts: Facts, notes: str, estimate: str) -> Lessons:
+def learn(facts: RunFacts, notes: str, estimate: str) -> Lessons:
     """Return the lessons learned, pre-filled from what was seen."""
-    passed = facts.of(State.PASSED)
+    passed = facts.of(GateState.PASSED)
     well = [f"{len(passed)} gates were seen and passed"] if passed else []
     well += [
-        f"{one.title}: {one.text}{f' {one.note}' if one.note else ''}" for one in facts.numbers if one.tone == "good"
+        f"{number.title}: {number.text}{f' {number.note}' if number.note else ''}"
+        for number in facts.numbers
+        if number.tone == "good"
     ]
     wrong = list_issues(facts)
-    adjust = [f"{result.gate.id}: {result.gate.remedy}" for result in facts.of(State.FAILED)]
+    adjust = [f"{result.gate.id}: {result.gate.remedy}" for result in facts.of(GateState.FAILED)]
     if _retries(facts):
         adjust.append("locks had to be retried: choose a quieter hour or end long transactions first")
     return Lessons(well=[*well, f"estimate: {estimate}"], wrong=wrong, adjustments=adjust, notes=notes)
 
 
-def list_next_steps(facts: Facts) -> list[str]:
+def list_next_steps(facts: RunFacts) -> list[str]:
     """Return what comes next, by verdict and environment."""
     outcome = facts.verdict.outcome
     if outcome is Outcome.NO_GO:
         return [
-            f"put right what failed, first reason first: `./inv explain {facts.of(State.FAILED)[0].gate.id}`",
+            f"put right what failed, first reason first: `./inv explain {facts.of(GateState.FAILED)[0].gate.id}`",
             f"go on with {_again(facts)}, or rehearse anew after a change of plan or SQL",
         ]
     if outcome is Outcome.INCONCLUSIVE:
@@ -92,14 +96,14 @@ def list_next_steps(facts: Facts) -> list[str]:
     return _after_go(facts)
 
 
-def _again(facts: Facts) -> str:
+def _again(facts: RunFacts) -> str:
     """Return the command that repeats the earliest phase in which something failed or was not seen, and what follows.
 
     Without `--from`, a phase that came to its end is not repeated, whatever it saw.
     """
     bad = {
         item.phase
-        for result in facts.of(State.FAILED, State.UNSEEN)
+        for result in facts.of(GateState.FAILED, GateState.UNSEEN)
         for item in result.evidence
         if item.passed is not True
     }
@@ -107,7 +111,7 @@ def _again(facts: Facts) -> str:
     return f"`{resume_command(facts.run, facts.plan.name, first)}`"
 
 
-def _after_go(facts: Facts) -> list[str]:
+def _after_go(facts: RunFacts) -> list[str]:
     if facts.kind in {"local", "docker"}:
         further = "docker or staging" if facts.kind == "local" else "staging"
         return [f"rehearse on {further}: the same plan and fingerprint, on other hosts", *_sign(facts)]
@@ -121,7 +125,7 @@ def _after_go(facts: Facts) -> list[str]:
     ]
 
 
-def _sign(facts: Facts) -> list[str]:
+def _sign(facts: RunFacts) -> list[str]:
     return [f"sign this report: `./inv report.sign --run {facts.run} --by NAME`"]
 
 
@@ -139,9 +143,9 @@ def _thresholds(plan: Plan) -> str:
     )
 
 
-def _broke(span: Span) -> bool:
+def _broke(span: TimeSpan) -> bool:
     return span.state in {"failed", "interrupted"}
 
 
-def _retries(facts: Facts) -> list[str]:
+def _retries(facts: RunFacts) -> list[str]:
     return [f"lock {lock.what} took {lock.attempts} attempts" for lock in facts.locks if lock.attempts > 1]

@@ -17,7 +17,7 @@ from rehearsal.evidence.data import Baseline, Grid, Parity
 from rehearsal.evidence.events import FingerprintTaken, LockTaken, ServerSeen
 from rehearsal.evidence.run import Evidence, Run
 from rehearsal.plan.model import Plan
-from rehearsal.report.advice import Facts, learn, list_issues, list_next_steps, list_recommendations
+from rehearsal.report.advice import RunFacts, learn, list_issues, list_next_steps, list_recommendations
 from rehearsal.report.chapters import build_sections
 from rehearsal.report.model import Attachment, Bar, GateRow, Observation, Report, Series, VerdictPart
 from rehearsal.report.numbers import estimate, read_numbers
@@ -38,7 +38,7 @@ def build_report(run: Run, *, plan: Plan, environment: Mapping[str, Any], finger
     counted = [item for result in verdict.gates for item in result.evidence]
     numbers = read_numbers(verdict.gates, history, plan)
     kind = str(environment["kind"])
-    facts = Facts(run.name, plan, kind, verdict, numbers, spans, [lock for _, lock in history.of(LockTaken)])
+    facts = RunFacts(run.name, plan, kind, verdict, numbers, spans, [lock for _, lock in history.of(LockTaken)])
     forecast = estimate(progress, kind)
     report = Report(
         tool_version=rehearsal.__version__,
@@ -57,7 +57,7 @@ def build_report(run: Run, *, plan: Plan, environment: Mapping[str, Any], finger
         sections=build_sections(history),
         timeline=spans,
         latency=read_latency(history),
-        progress=[_scaled(one) for one in progress],
+        progress=[_scaled(series) for series in progress],
         parity=_bars(counted),
         issues=list_issues(facts),
         recommendations=list_recommendations(facts),

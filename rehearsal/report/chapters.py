@@ -15,12 +15,12 @@ from rehearsal.evidence.events import (
     LockTaken,
     Note,
     OperationDone,
-    PaceChanged,
     StepDone,
+    ThrottleChanged,
     WaitsSeen,
 )
-from rehearsal.report.model import Section, Table
-from rehearsal.report.timeline import History, read_rows
+from rehearsal.report.model import ReportTable, Section
+from rehearsal.report.timeline import History, read_row_counts
 
 Chart = Literal["", "timeline", "progress", "parity", "latency"]
 
@@ -84,25 +84,25 @@ CHAPTERS: tuple[Chapter, ...] = (
 
 def build_sections(history: History) -> list[Section]:
     """Return the chapters with the tables that come from events."""
-    tables: Mapping[str, Sequence[Table]] = {
+    tables: Mapping[str, Sequence[ReportTable]] = {
         "timeline": [
             *history.table(HostsDone, "Work on hosts"),
             *history.table(OperationDone, "Operations on hosts"),
             *history.table(Note, "Notes"),
         ],
-        "baseline": read_rows(history),
+        "baseline": read_row_counts(history),
         "flags": history.table(FlagsFlipped, "Rollout, server by server"),
         "load": history.table(WaitsSeen, "Sessions that waited behind a lock"),
         "switchover": [
             *history.table(StepDone, "Steps"),
             *history.table(LockTaken, "Locks that block the application"),
-            *history.table(PaceChanged, "Throttle: slower, paused, and why"),
+            *history.table(ThrottleChanged, "Throttle: slower, paused, and why"),
         ],
     }
     return [_section(chapter, tables.get(chapter.id, ())) for chapter in CHAPTERS]
 
 
-def _section(chapter: Chapter, tables: Sequence[Table]) -> Section:
+def _section(chapter: Chapter, tables: Sequence[ReportTable]) -> Section:
     return Section(
         id=chapter.id,
         title=chapter.title,

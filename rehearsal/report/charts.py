@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from rehearsal.report.model import Bar, Point, Report, Series, Span
+from rehearsal.report.model import Bar, Point, Report, Series, TimeSpan
 from rehearsal.report.numbers import say
 
 WIDTH = 960.0
@@ -48,7 +48,7 @@ def draw(name: str, report: Report) -> Markup:
     return charts[name]() if name in charts else Markup("")
 
 
-def draw_timeline(spans: Sequence[Span]) -> Markup:
+def draw_timeline(spans: Sequence[TimeSpan]) -> Markup:
     """Return the phases as bars over time, one row an attempt."""
     if not spans:
         return Markup("")
@@ -65,18 +65,18 @@ def draw_progress(series: Sequence[Series]) -> Markup:
     """Return the share done over time, one line a work."""
     if not series:
         return Markup("")
-    first, last = min(one.points[0][0] for one in series), max(one.points[-1][0] for one in series)
+    first, last = min(line.points[0][0] for line in series), max(line.points[-1][0] for line in series)
     scale = Scale(first, max(last, first + 0.1), NARROW)
     height = 200.0
     parts = [*_time_axis(scale, height), *_level(scale, height - 30, "0 %"), *_level(scale, 12, "100 %")]
-    for number, one in enumerate(series):
-        points = [(scale.x(at), 12 + (1 - share) * (height - 42)) for at, share in one.points]
+    for number, line in enumerate(series):
+        points = [(scale.x(at), 12 + (1 - share) * (height - 42)) for at, share in line.points]
         parts.append(_line(points, f"s{number % 4}"))
-    legend = [(f"s{number % 4}", f"{one.title}: {one.total:,.0f} {one.unit}") for number, one in enumerate(series)]
+    legend = [(f"s{number % 4}", f"{line.title}: {line.total:,.0f} {line.unit}") for number, line in enumerate(series)]
     return _svg("Share done over time", height, parts) + _legend(legend)
 
 
-def draw_latency(points: Sequence[Point], spans: Sequence[Span]) -> Markup:
+def draw_latency(points: Sequence[Point], spans: Sequence[TimeSpan]) -> Markup:
     """Return p50 and p99 over time on a logarithmic scale, with the phases behind them."""
     seen = [value for point in points for value in (point.p50_ms, point.p99_ms) if value]
     if not seen:
@@ -156,7 +156,7 @@ def _time_axis(scale: Scale, height: float) -> list[Markup]:
 
 def _step(width: float) -> float:
     nice = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
-    return next((float(one) for one in nice if width / one <= 9), 86400.0 * math.ceil(width / 86400 / 9))
+    return next((float(step) for step in nice if width / step <= 9), 86400.0 * math.ceil(width / 86400 / 9))
 
 
 def _clock(second: float, step: float) -> str:
@@ -167,7 +167,7 @@ def _clock(second: float, step: float) -> str:
     return f"{second / 60:.0f} min" if step < 3600 else f"{second / 3600:.0f} h"
 
 
-def _span_row(span: Span, y: float, scale: Scale) -> list[Markup]:
+def _span_row(span: TimeSpan, y: float, scale: Scale) -> list[Markup]:
     start, seconds = scale.x(span.start_s), span.seconds or 0.0
     width = max(scale.x(span.start_s + seconds) - start, 3.0)
     said = span.state if span.state == "skipped" else say(seconds, "s")
@@ -182,7 +182,7 @@ def _span_row(span: Span, y: float, scale: Scale) -> list[Markup]:
     ]
 
 
-def _bands(spans: Sequence[Span], scale: Scale, height: float) -> list[Markup]:
+def _bands(spans: Sequence[TimeSpan], scale: Scale, height: float) -> list[Markup]:
     parts: list[Markup] = []
     ends = [(span, span.start_s + (span.seconds or 0.0)) for span in spans if span.seconds]
     inside = [(span, end) for span, end in ends if span.start_s < scale.last and end > scale.first]

@@ -20,7 +20,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Table(Part):
+class ReportTable(Part):
     """A table of values; `omitted` rows are in evidence.jsonl only."""
 
     title: str
@@ -51,7 +51,7 @@ class GateRow(Part):
     remedy: str
     steps: list[str]
     observations: list[Observation]
-    tables: list[Table]
+    tables: list[ReportTable]
 
 
 class Number(Part):
@@ -66,7 +66,7 @@ class Number(Part):
     tone: Tone
 
 
-class Span(Part):
+class TimeSpan(Part):
     """One attempt of a phase; seconds are counted from the start of the run."""
 
     phase: str
@@ -111,7 +111,7 @@ class Section(Part):
     title: str
     text: list[str] = Field(default_factory=list[str])
     gates: list[str] = Field(default_factory=list[str])
-    tables: list[Table] = Field(default_factory=list[Table])
+    tables: list[ReportTable] = Field(default_factory=list[ReportTable])
     chart: Literal["", "timeline", "progress", "parity", "latency"] = ""
 
 
@@ -159,9 +159,9 @@ class Report(Part):
     verdict: VerdictPart
     numbers: list[Number]
     gates: list[GateRow]
-    settings: Table
+    settings: ReportTable
     sections: list[Section]
-    timeline: list[Span]
+    timeline: list[TimeSpan]
     latency: list[Point]
     progress: list[Series]
     parity: list[Bar]

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rehearsal.evidence.data import Data, Held, Parity, Seconds, Settled, Stall
+from rehearsal.evidence.data import Data, Held, Parity, Reconciled, Seconds, Stall
 from rehearsal.evidence.events import LockTaken
 from rehearsal.evidence.run import Evidence
 from rehearsal.plan.model import Plan
 from rehearsal.report.model import Number, Series, Tone
 from rehearsal.report.timeline import History
-from rehearsal.verdict.decide import GateResult, State
+from rehearsal.verdict.decide import GateResult, GateState
 
 MIN_ROWS = 100_000
 MIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ReadFrom:
     """Where one number is read: gate, what is read of its data, and how values are joined."""
 
     gate: str
@@ -31,11 +31,11 @@ class Source:
 
 
 def _lost(data: Data) -> float | None:
-    return data.lost if isinstance(data, Settled) else None
+    return data.lost if isinstance(data, Reconciled) else None
 
 
 def _acknowledged(data: Data) -> float | None:
-    return data.acknowledged if isinstance(data, Settled) else None
+    return data.acknowledged if isinstance(data, Reconciled) else None
 
 
 def _differing(data: Data) -> float | None:
@@ -58,14 +58,14 @@ def _seconds(data: Data) -> float | None:
     return data.seconds if isinstance(data, Seconds) else None
 
 
-# A settlement is of all writes since the run began: of several in one phase the largest counts, never their sum.
-LOST = Source("ledger", _lost, max)
-ACKNOWLEDGED = Source("ledger", _acknowledged, max)
-DIFFERING = Source("parity-after", _differing, sum)
-COMPARED = Source("parity-after", _compared, sum)
-STALL = Source("availability", _stall_ms, max)
-HOLD = Source("lock-budget", _held_ms, max)
-ROLLBACK = Source("rollback-time", _seconds, max)
+# A reconciliation is of all writes since the run began: of several in one phase the largest counts, never their sum.
+LOST = ReadFrom("ledger", _lost, max)
+ACKNOWLEDGED = ReadFrom("ledger", _acknowledged, max)
+DIFFERING = ReadFrom("parity-after", _differing, sum)
+COMPARED = ReadFrom("parity-after", _compared, sum)
+STALL = ReadFrom("availability", _stall_ms, max)
+HOLD = ReadFrom("lock-budget", _held_ms, max)
+ROLLBACK = ReadFrom("rollback-time", _seconds, max)
 
 
 GATE_OF = {
@@ -77,7 +77,7 @@ GATE_OF = {
 }
 
 
-def measure(evidence: Sequence[Evidence], source: Source) -> float | None:
+def measure(evidence: Sequence[Evidence], source: ReadFrom) -> float | None:
     """Return one number of the evidence that counted, of the worst phase; None when it was not measured."""
     phases: dict[str, list[float]] = {}
     for item in evidence:
@@ -91,7 +91,8 @@ def read_numbers(results: Sequence[GateResult], history: History, plan: Plan) ->
     """Return the five numbers of page one. A number whose gate failed is never shown as good."""
     states = {result.gate.id: result.state for result in results}
     return [
-        _toned(number, states) for number in _read([item for one in results for item in one.evidence], history, plan)
+        _toned(number, states)
+        for number in _read([item for result in results for item in result.evidence], history, plan)
     ]
 
 
@@ -128,11 +129,11 @@ def _whose_stall(evidence: Sequence[Evidence], limit_ms: float) -> str:
 
 def estimate(progress: Sequence[Series], kind: str) -> str:
     """Return the estimate for the copy in production, or the word withheld with the reason."""
-    copies = [one for one in progress if "copy" in one.title.lower() and one.unit in {"row", "rows"}]
+    copies = [line for line in progress if "copy" in line.title.lower() and line.unit in {"row", "rows"}]
     if not copies:
         return "withheld: no copy of rows was measured in this run"
-    rows = sum(one.points[-1][1] - one.points[0][1] for one in copies)
-    seconds = sum(one.points[-1][0] - one.points[0][0] - one.paused_s for one in copies)
+    rows = sum(line.points[-1][1] - line.points[0][1] for line in copies)
+    seconds = sum(line.points[-1][0] - line.points[0][0] - line.paused_s for line in copies)
     if rows < MIN_ROWS or seconds < MIN_SECONDS:
         return f"withheld: {rows:,.0f} rows in {seconds:.1f} s are too few to judge a long copy by"
     minutes = 100_000_000 / (rows / seconds) / 60
@@ -166,7 +167,7 @@ def _number(name: str, title: str, value: float | None, limit: float, unit: str,
     return Number(id=name, title=title, value=value, unit=unit, text=text, note=shown, tone=tone)
 
 
-def _toned(number: Number, states: Mapping[str, State]) -> Number:
+def _toned(number: Number, states: Mapping[str, GateState]) -> Number:
     state = states.get(GATE_OF[number.id])
-    tone: Tone | None = "bad" if state is State.FAILED else "unknown" if state is State.UNSEEN else None
+    tone: Tone | None = "bad" if state is GateState.FAILED else "unknown" if state is GateState.UNSEEN else None
     return number.model_copy(update={"tone": tone}) if tone and number.tone == "good" else number

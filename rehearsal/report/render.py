@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from rehearsal.report.charts import draw
-from rehearsal.report.model import GateRow, Observation, Report, Section, Signature, Table
+from rehearsal.report.model import GateRow, Observation, Report, ReportTable, Section, Signature
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 PLAIN_COLUMNS = re.compile(r"pid|port|id|xid|oid|year|number|status|lsn|version", re.IGNORECASE)
@@ -94,7 +94,7 @@ def group(observations: Sequence[Observation]) -> list[Observation]:
     for item in joined:
         phases.setdefault((item.passed, item.observed, item.subject), []).append(item)
     return [
-        items[0].model_copy(update={"phase": ", ".join(dict.fromkeys(one.phase for one in items))})
+        items[0].model_copy(update={"phase": ", ".join(dict.fromkeys(item.phase for item in items))})
         for items in phases.values()
     ]
 
@@ -110,12 +110,12 @@ def is_long(gate: GateRow) -> bool:
     return gate.state == "passed" and len(group(gate.observations)) > MAX_OPEN_ROWS
 
 
-def is_folded(table: Table) -> bool:
+def is_folded(table: ReportTable) -> bool:
     """Return whether a table is folded away: a long one."""
     return len(table.rows) > MAX_OPEN_ROWS
 
 
-def is_worthy(table: Table, gate: GateRow) -> bool:
+def is_worthy(table: ReportTable, gate: GateRow) -> bool:
     """Return whether a table is shown on a page: plain values of a gate that passed stand in what it observed."""
     return gate.state != "passed" or table.title != "measured"
 

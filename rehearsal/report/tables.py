@@ -17,7 +17,7 @@ from typing import cast
 
 from rehearsal.evidence.data import NOTHING
 from rehearsal.evidence.run import Evidence
-from rehearsal.report.model import Cell, Table
+from rehearsal.report.model import Cell, ReportTable
 
 MAX_ROWS = 300
 MAX_COLUMNS = 8
@@ -26,7 +26,7 @@ SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|dsn|conninfo|private",
 CREDENTIALS = re.compile(r"(\w+://[^/\s:@]*):[^@\s]*@|(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
 
 
-def tables_of(evidence: Sequence[Evidence]) -> list[Table]:
+def tables_of(evidence: Sequence[Evidence]) -> list[ReportTable]:
     """Return the tables of one gate's evidence, in the order in which they were recorded."""
     declared = [table for item in evidence for table in _declared(item)]
     merged = _merge(declared, several=len({subject for subject, _ in declared}) > 1)
@@ -34,19 +34,19 @@ def tables_of(evidence: Sequence[Evidence]) -> list[Table]:
     return [*merged, *plain]
 
 
-def make_table(title: str, rows: Sequence[Mapping[str, object]]) -> Table | None:
+def make_table(title: str, rows: Sequence[Mapping[str, object]]) -> ReportTable | None:
     """Return objects as a table; columns in the order in which they first appear."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if not columns:
         return None
     cells = [[as_cell(row.get(column)) for column in columns] for row in rows]
-    return Table(title=title, columns=columns, rows=cells[:MAX_ROWS], omitted=max(0, len(cells) - MAX_ROWS))
+    return ReportTable(title=title, columns=columns, rows=cells[:MAX_ROWS], omitted=max(0, len(cells) - MAX_ROWS))
 
 
-def settings_table(settings: Mapping[str, object]) -> Table:
+def settings_table(settings: Mapping[str, object]) -> ReportTable:
     """Return settings by name, secrets hidden."""
     rows: list[list[Cell]] = [[name, _as_text(hide(name, value))] for name, value in sorted(_flatten(settings))]
-    return Table(title="", columns=["setting", "value"], rows=rows)
+    return ReportTable(title="", columns=["setting", "value"], rows=rows)
 
 
 def hide(name: str, value: object) -> Cell:
@@ -65,16 +65,16 @@ def as_cell(value: object) -> Cell:
     """Return a value as one cell of a table."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    if _is_list(value) and all(isinstance(one, str | int | float) for one in _list(value)):
-        return ", ".join(str(one) for one in _list(value))
+    if _is_list(value) and all(isinstance(item, str | int | float) for item in _list(value)):
+        return ", ".join(str(item) for item in _list(value))
     if isinstance(value, Mapping):
         pairs = cast("Mapping[str, object]", value)
-        if all(one is None or isinstance(one, str | int | float) for one in pairs.values()):
-            return ", ".join(f"{name} {_short(one)}" for name, one in pairs.items())
+        if all(column is None or isinstance(column, str | int | float) for column in pairs.values()):
+            return ", ".join(f"{name} {_short(value)}" for name, value in pairs.items())
     return json.dumps(value, default=str, sort_keys=True, ensure_ascii=False)
 
 
-def pivot(title: str, rows: Sequence[Mapping[str, object]], *, across: str, value: str) -> Table | None:
+def pivot(title: str, rows: Sequence[Mapping[str, object]], *, across: str, value: str) -> ReportTable | None:
     """Return objects as a table in which the values of one column are the columns; as they are if those are too many.
 
     >>> pivot("", [{"at": 1, "of": "a", "n": 5}, {"at": 1, "of": "b", "n": 7}], across="of", value="n").rows
@@ -111,14 +111,14 @@ def _flatten(settings: Mapping[str, object], prefix: str = "") -> Iterable[tuple
             yield f"{prefix}{name}", value
 
 
-def _declared(item: Evidence) -> Iterable[tuple[str, Table]]:
+def _declared(item: Evidence) -> Iterable[tuple[str, ReportTable]]:
     for key, value in item.data.to_json().items():
         table = _grid(item.subject, value) if key == "table" else _nested(key, value)
         if table is not None:
             yield item.subject, table
 
 
-def _grid(title: str, value: object) -> Table | None:
+def _grid(title: str, value: object) -> ReportTable | None:
     if not (isinstance(value, Mapping) and {"columns", "rows"} <= value.keys()):
         return None
     grid = cast("Mapping[str, object]", value)
@@ -126,28 +126,28 @@ def _grid(title: str, value: object) -> Table | None:
     return make_table(title, [dict(zip(columns, _list(row), strict=False)) for row in _list(grid["rows"])])
 
 
-def _nested(key: str, value: object) -> Table | None:
+def _nested(key: str, value: object) -> ReportTable | None:
     title = key.replace("_", " ")
     if isinstance(value, Mapping):
         pairs = cast("Mapping[str, object]", value)
-        return make_table(title, [{"of": name, "value": one} for name, one in pairs.items()])
+        return make_table(title, [{"of": name, "value": value} for name, value in pairs.items()])
     if _is_list(value) and value and all(isinstance(row, Mapping) for row in _list(value)):
         return make_table(title, cast("Sequence[Mapping[str, object]]", value))
     return None
 
 
-def _merge(declared: Sequence[tuple[str, Table]], *, several: bool) -> list[Table]:
-    groups: dict[tuple[str, ...], list[tuple[str, Table]]] = {}
+def _merge(declared: Sequence[tuple[str, ReportTable]], *, several: bool) -> list[ReportTable]:
+    groups: dict[tuple[str, ...], list[tuple[str, ReportTable]]] = {}
     for subject, table in declared:
         groups.setdefault((*table.columns, "" if subject == table.title else table.title), []).append((subject, table))
     return [_join(group) if several and len(group) > 1 else table for group in groups.values() for table in _one(group)]
 
 
-def _one(group: Sequence[tuple[str, Table]]) -> list[Table]:
+def _one(group: Sequence[tuple[str, ReportTable]]) -> list[ReportTable]:
     return [group[0][1]] if len({subject for subject, _ in group}) > 1 else [table for _, table in group]
 
 
-def _join(group: Sequence[tuple[str, Table]]) -> Table:
+def _join(group: Sequence[tuple[str, ReportTable]]) -> ReportTable:
     rows: list[list[Cell]] = [[subject, *row] for subject, table in group for row in table.rows]
     subject, first = group[0]
     title = "" if subject == first.title else first.title
@@ -156,10 +156,10 @@ def _join(group: Sequence[tuple[str, Table]]) -> Table:
         if (wide := pivot(title, pairs, across="of", value="value")) is not None:
             return wide
     omitted = sum(table.omitted for _, table in group) + max(0, len(rows) - MAX_ROWS)
-    return Table(title=title, columns=["subject", *first.columns], rows=rows[:MAX_ROWS], omitted=omitted)
+    return ReportTable(title=title, columns=["subject", *first.columns], rows=rows[:MAX_ROWS], omitted=omitted)
 
 
-def _plain(evidence: Sequence[Evidence]) -> list[Table]:
+def _plain(evidence: Sequence[Evidence]) -> list[ReportTable]:
     rows = [
         {"subject": item.subject, **{key: value for key, value in item.data.to_json().items() if _is_plain(key, value)}}
         for item in evidence

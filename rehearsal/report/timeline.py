@@ -15,16 +15,16 @@ from typing import Literal, TypeVar
 from rehearsal.evidence.events import (
     Event,
     Happening,
-    PaceChanged,
     PhaseFinished,
     PhaseSkipped,
     PhaseStarted,
     Progress,
     RowsCounted,
     StepDone,
+    ThrottleChanged,
 )
 from rehearsal.evidence.run import Run
-from rehearsal.report.model import Point, Series, Span, Table
+from rehearsal.report.model import Point, ReportTable, Series, TimeSpan
 from rehearsal.report.tables import make_table, pivot
 
 H = TypeVar("H", bound=Happening)
@@ -58,7 +58,7 @@ class History:
         """Return what happened of this kind with its events, oldest first."""
         return [(event, event.what) for event in self.events if isinstance(event.what, kind)]
 
-    def table(self, kind: type[Happening], title: str) -> list[Table]:
+    def table(self, kind: type[Happening], title: str) -> list[ReportTable]:
         """Return what happened of one kind as a table, or nothing; what was left open has no column."""
         rows: list[dict[str, object]] = []
         for event, what in self.of(kind):
@@ -74,9 +74,9 @@ def read_history(run: Run) -> History:
     return History(tuple(run.events()), run.folder)
 
 
-def read_spans(history: History) -> list[Span]:
+def read_spans(history: History) -> list[TimeSpan]:
     """Return every attempt of every phase; one that never ended was interrupted."""
-    spans: list[Span] = []
+    spans: list[TimeSpan] = []
     begun: Begun | None = None
     for event in history.events:
         match event.what:
@@ -100,7 +100,7 @@ def read_progress(history: History) -> list[Series]:
     for event, far in history.of(Progress):
         works.setdefault((event.phase, far.what), []).append((event, far))
     series = [_series(history, phase, what, reached) for (phase, what), reached in works.items()]
-    return [one for one in series if len(one.points) > 1]
+    return [line for line in series if len(line.points) > 1]
 
 
 def read_latency(history: History) -> list[Point]:
@@ -116,7 +116,7 @@ def read_latency(history: History) -> list[Point]:
     return [Point(at_s=at, p50_ms=worst[at]["p50"], p99_ms=worst[at]["p99"]) for at in sorted(worst)]
 
 
-def read_rows(history: History) -> list[Table]:
+def read_row_counts(history: History) -> list[ReportTable]:
     """Return row counts a stage: a row a stage, a column a table (a row a table where there are many tables)."""
     rows: list[dict[str, object]] = []
     for _, counted in history.of(RowsCounted):
@@ -136,18 +136,18 @@ def _span(
     end: str,
     state: Literal["ok", "failed", "interrupted", "skipped"],
     note: str = "",
-) -> Span:
+) -> TimeSpan:
     at, phase = begun
     start = history.second(at)
     took = round(history.second(end) - start, 3)
-    return Span(phase=phase.name, title=phase.title, start_s=start, seconds=took, state=state, note=note)
+    return TimeSpan(phase=phase.name, title=phase.title, start_s=start, seconds=took, state=state, note=note)
 
 
-def _interrupted(history: History, begun: Begun | None, end: str) -> list[Span]:
+def _interrupted(history: History, begun: Begun | None, end: str) -> list[TimeSpan]:
     return [_span(history, begun, end, "interrupted")] if begun else []
 
 
-def _finished(history: History, begun: Begun | None, at: str, phase: PhaseFinished) -> Span:
+def _finished(history: History, begun: Begun | None, at: str, phase: PhaseFinished) -> TimeSpan:
     start = begun if begun is not None and begun[1].name == phase.name else (at, phase)
     return _span(history, start, at, "ok" if phase.ok else "failed")
 
@@ -163,7 +163,7 @@ def _series(history: History, phase: str, what: str, reached: Sequence[tuple[Eve
 def _paused(history: History, what: str, points: Sequence[tuple[float, float]]) -> float:
     """Return the seconds between the first and the last point in which a work was paused by command."""
     total, since = 0.0, None
-    for event, pace in history.of(PaceChanged):
+    for event, pace in history.of(ThrottleChanged):
         if pace.what != what.replace(" ", " of ", 1) or pace.paused is None:
             continue
         at = min(max(history.second(event.at), points[0][0]), points[-1][0])

@@ -36,15 +36,15 @@ def write_report(run: Run, plan: Plan, environment: Mapping[str, Any], fingerpri
     try:
         run.attach("report.json", render_json(report))
         run.attach("report.junit.xml", render_junit(report))
-        write_pages(run.folder, report)
-        write_manifest(run.folder)
+        write_report_pages(run.folder, report)
+        write_checksums(run.folder)
     except OSError as exc:
         message = f"cannot write the report in {run.folder}: {exc.strerror}; free room, then render it again"
         raise PreconditionError(message) from exc
     return verdict
 
 
-def write_pages(folder: Path, report: Report) -> None:
+def write_report_pages(folder: Path, report: Report) -> None:
     """Write report.md and report.html, with the signature that is there."""
     signature, problem = read_signature(folder)
     run = Run(folder)
@@ -66,7 +66,7 @@ def read_signature(folder: Path) -> tuple[Signature | None, str]:
     return signature, ""
 
 
-def write_manifest(folder: Path) -> Path:
+def write_checksums(folder: Path) -> Path:
     """Write the checksum of every file of the run, in the form that `sha256sum --check` reads."""
     lines = [f"{file_sha256(folder / name)}  {name}\n" for name in list_files(folder)]
     return Run(folder).attach(MANIFEST, "".join(lines))

@@ -18,7 +18,7 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover.copy.chunks import Limits
 from rehearsal.switchover.copy.copier import chunk_sql
-from rehearsal.switchover.copy.replay import forward_of, settle_sql
+from rehearsal.switchover.copy.replay import forward_of, purge_sql
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.target.foreign_keys import foreign_key_sql
 from rehearsal.switchover.target.indexes import index_statements
@@ -118,12 +118,12 @@ class CopyProspect:
         per_chunk = Limits.of(copying).most_blocks(self.source.estimated_rows, blocks)
         chunks = -(-blocks // per_chunk)
         chunk = chunk_sql(files, self.shape, names.source, names.target, 0, min(per_chunk, blocks))
-        settle = settle_sql(files, self.shape, names.forward_log, names.target)
+        purge = purge_sql(files, self.shape, names.forward_log, names.target)
         return [
             self.at.act("capture on", files.render("switchover/capture_on.sql.j2", **values), 0.01),
             self.at.act("clear the target", clear_target_sql(files, self.target), 0.05),
             self.at.act(f"copy, the first of {chunks} chunks", chunk, self._time("copy")),
-            self.at.act("purge logged rows", settle, self._time("settle")),
+            self.at.act("purge logged rows", purge, self._time("settle")),
         ]
 
     def _indexes(self) -> list[Act]:
@@ -135,8 +135,8 @@ class CopyProspect:
         return [self.at.act("indexes", text, seconds, lock) for text in texts]
 
     def _replay(self) -> list[Act]:
-        drain = forward_of(self.at.files, self.shape)
-        text = f"{drain.take_sql(self.at.plan.copying.drain_batch).strip()};\n{drain.put_sql().strip()}"
+        replay = forward_of(self.at.files, self.shape)
+        text = f"{replay.take_sql(self.at.plan.copying.drain_batch).strip()};\n{replay.put_sql().strip()}"
         vacuum = ";\n".join(vacuum_sql(leaf.name).as_string(None) for leaf in self.target.partitions)
         vacuum += f";\nanalyze {quote_ident(self.target.name)}"
         lock = "SHARE UPDATE EXCLUSIVE on one leaf: nobody waits"

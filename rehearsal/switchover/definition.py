@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from rehearsal.catalog.definition import Definition, Difference, compare, read_definition
+from rehearsal.catalog.definition import Definition, Difference, differences, read_definition
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Catalog, Table, split_name
 from rehearsal.errors import CannotSee
@@ -28,7 +28,7 @@ def explain_nothing(_wanted: Expected, _before: Definition) -> None:
     """Explain no difference besides those that every partitioned table has."""
 
 
-def judge(
+def judge_definition(
     conn: Connection,
     files: SqlFiles,
     spec: TableSpec,
@@ -45,7 +45,7 @@ def judge(
     key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
     wanted = expect(before, shape, key, spec.method)
     explain(wanted, before)
-    return compare(before, after, wanted.facts, wanted.reasons, spec.accepted, Readback(conn, files, live).same)
+    return differences(before, after, wanted.facts, wanted.reasons, spec.accepted, Readback(conn, files, live).same)
 
 
 def find_leftovers(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[Difference]:
@@ -57,7 +57,7 @@ def find_leftovers(conn: Connection, files: SqlFiles, spec: TableSpec) -> list[D
     name = split_name(spec.name)
     before = remembered(read_migration(conn, name))
     live = Catalog(conn, files).read(name)
-    return compare(before, read_definition(conn, files, live), same=Readback(conn, files, live).same)
+    return differences(before, read_definition(conn, files, live), same=Readback(conn, files, live).same)
 
 
 def remembered(found: Migration) -> Definition:

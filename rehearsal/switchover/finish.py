@@ -8,18 +8,18 @@ from rehearsal.catalog.tables import Name
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.parallel import run_in_sessions
 from rehearsal.postgres.sqlfiles import as_query
-from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.snapshot_fence import SnapshotFence
 from rehearsal.switchover.target.foreign_keys import finish_foreign_keys
 from rehearsal.switchover.work import TableWork
 
 FINISH_KEYS = "foreign-keys"
-LOWER_GUARD = "guard"
+LOWER_FENCE = "guard"
 
 
-def lower_guard(work: TableWork, conn: Connection) -> bool:
-    """Take the snapshot guard off unless an older snapshot needs it still; return whether it was taken off now."""
-    work.begin(LOWER_GUARD)
-    report, old = Guard(work.files, work.names, work.migration(conn).id).lower(conn, work.policy)
+def lower_fence(work: TableWork, conn: Connection) -> bool:
+    """Take the snapshot fence off unless an older snapshot needs it still; return whether it was taken off now."""
+    work.begin(LOWER_FENCE)
+    report, old = SnapshotFence(work.files, work.names, work.migration(conn).id).lower(conn, work.policy)
     if old:
         work.note(
             f"the snapshot fence of {work.spec.name} stays on for snapshots from before the cutover: "

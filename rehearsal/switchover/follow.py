@@ -17,8 +17,8 @@ from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.chunks import Limits
-from rehearsal.switchover.copy.copier import Copier, Progress, plan_chunks
-from rehearsal.switchover.copy.replay import Drain, forward_of, reverse_of, settle_sql
+from rehearsal.switchover.copy.copier import Copier, CopyProgress, plan_chunks
+from rehearsal.switchover.copy.replay import Replay, forward_of, purge_sql, reverse_of
 from rehearsal.switchover.detail import StepDetail
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.names import Names
@@ -68,25 +68,25 @@ class Follow:
         table = work.table(conn, self.plain_name(state.find_migration(conn, work.names.source)))
         return Shape.of(table, work.spec.key, work.names, work.spec.uniques)
 
-    def drain(self, conn: Connection) -> Drain:
-        """Return the drain of the direction in which one table follows the other just now."""
+    def current_replay(self, conn: Connection) -> Replay:
+        """Return the replay of the direction in which one table follows the other just now."""
         swapped = self.work.migration(conn).state == state.SWAPPED
         return (reverse_of if swapped else forward_of)(self.work.files, self.shape(conn))
 
-    def replay(self, conn: Connection, drain: Drain, rest: int | None = None) -> int:
-        """Drain until at most `rest` keys are left, by default as many as the plan says; return how many were taken."""
+    def catch_up(self, conn: Connection, replay: Replay, rest: int | None = None) -> int:
+        """Replay until at most `rest` keys are left, by default what the plan says; return how many were taken."""
         copying = self.work.plan.copying
         rest = copying.drain_until if rest is None else rest
-        return drain.until(conn, rest, copying.drain_batch, self.work.bar("replay", "keys"))
+        return replay.until(conn, rest, copying.drain_batch, self.work.bar("replay", "keys"))
 
-    def between(self, conn: Connection, drain: Drain, watch: Watch) -> Callable[[], None]:
-        """Return what is done before each try of an exchange, with no lock held: look again, drain what can be."""
+    def between(self, conn: Connection, replay: Replay, watch: Watch) -> Callable[[], None]:
+        """Return what is done before each try of an exchange, with no lock held: look again, replay what can be."""
 
         def between() -> None:
             watch.again(conn)
-            self.replay(conn, drain)
-            # What was left is drained without the lock; under it, what came during this one batch.
-            drain.once(conn, self.work.plan.copying.drain_batch)
+            self.catch_up(conn, replay)
+            # What was left is replayed without the lock; under it, what came during this one batch.
+            replay.once(conn, self.work.plan.copying.drain_batch)
 
         return between
 
@@ -121,11 +121,11 @@ class Follow:
         return [
             Step("plan-copy", lambda: self.plan_copy(conn, migration)),
             Step("copy", lambda: self._copy(shape, migration)),
-            Step("settle", lambda: self._settle(conn, shape)),
+            Step("settle", lambda: self._purge(conn, shape)),
             Step("indexes", lambda: self._indexes(shape)),
             Step("carry", lambda: self._carry(conn, shape)),
             *more,
-            Step("drain", lambda: self.replay(conn, self.drain(conn))),
+            Step("drain", lambda: self.catch_up(conn, self.current_replay(conn))),
             Step("statistics", lambda: self._statistics(conn, shape)),
         ]
 
@@ -170,23 +170,23 @@ class Follow:
     def _copy(self, shape: Shape, migration: int) -> dict[str, object]:
         work, copying = self.work, self.work.plan.copying
 
-        def tell(far: Progress) -> None:
+        def tell(far: CopyProgress) -> None:
             blocks = f"{far.blocks}/{far.total_blocks}"
             bar = events.Progress(f"copy {work.spec.name}", far.rows, far.total_rows, "rows", blocks)
             work.run.progress(bar, recorded=far.is_due)
 
-        with work.pacer("copy", shape.primary) as turns:
+        with work.throttle("copy", shape.primary) as turns:
             limits = Limits.of(copying)
             copier = Copier(work.database, work.files, shape, migration, copying.workers, tell, limits, turns)
             return asdict(copier.run())
 
-    def _settle(self, conn: Connection, shape: Shape) -> int:
+    def _purge(self, conn: Connection, shape: Shape) -> int:
         names = self.work.names
-        return conn.execute(as_query(settle_sql(self.work.files, shape, names.forward_log, names.target))).rowcount
+        return conn.execute(as_query(purge_sql(self.work.files, shape, names.forward_log, names.target))).rowcount
 
     def _indexes(self, shape: Shape) -> int:
         work, workers = self.work, self.work.plan.copying.workers
-        with work.pacer("index build", shape.primary) as turns:
+        with work.throttle("index build", shape.primary) as turns:
             tell = work.bar("indexes", "indexes")
             return IndexBuilder(work.database, work.files, shape, workers, tell, turns).run()
 
@@ -200,5 +200,5 @@ class Follow:
     def _statistics(self, conn: Connection, shape: Shape) -> int:
         work = self.work
         target = work.table(conn, work.names.target)
-        with work.pacer("vacuum", shape.primary) as turns:
+        with work.throttle("vacuum", shape.primary) as turns:
             return refresh_statistics(work.database, conn, target, work.plan.copying.workers, turns)

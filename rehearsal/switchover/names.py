@@ -92,7 +92,7 @@ class Names:
         return fit(self.source[1], prefix="rehearsal_capture_back_")
 
     @property
-    def guard_trigger(self) -> str:
+    def fence_trigger(self) -> str:
         """Refuses writes through a snapshot from before an exchange."""
         return fit(self.source[1], prefix="rehearsal_snapshot_guard_")
 

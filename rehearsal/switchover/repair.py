@@ -1,6 +1,6 @@
 """Repairs that are safe at any time: re-sync of differing rows, mirror triggers back on.
 
-Owns nothing of its own: a repair writes keys into the log of the direction in which a table follows, and the drain,
+Owns nothing of its own: a repair writes keys into the log of the direction in which a table follows, and the replay,
 which is exact, does the rest.
 """
 
@@ -15,37 +15,37 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import Quoted, as_query, quote_ident
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import EVERYTHING, Drain
+from rehearsal.switchover.copy.replay import EVERYTHING, Replay
 from rehearsal.switchover.quiet import quiet
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.target import log_columns, records
 
 
-def resync_sql(drain: Drain) -> str:
+def resync_sql(replay: Replay) -> str:
     """Return the statement that logs the keys of all differing rows."""
-    shape = drain.shape
+    shape = replay.shape
     keys = ", ".join(f"coalesce(a.{quote_ident(column)}, f.{quote_ident(column)})" for column in shape.identity)
-    return drain.files.render(
+    return replay.files.render(
         "switchover/resync.sql.j2",
-        log=drain.log,
+        log=replay.log,
         log_columns=Quoted(", ".join(log_columns(shape))),
         keys=Quoted(keys),
-        authority=drain.authority,
-        follower=drain.follower,
-        within=Quoted(drain.within),
-        authority_identity=Quoted(records("a", shape.identity)),
-        follower_identity=Quoted(records("f", shape.identity)),
-        authority_columns=Quoted(records("a", shape.columns)),
-        follower_columns=Quoted(records("f", shape.columns)),
+        source=replay.source,
+        target=replay.target,
+        within=Quoted(replay.within),
+        source_identity=Quoted(records("a", shape.identity)),
+        target_identity=Quoted(records("f", shape.identity)),
+        source_columns=Quoted(records("a", shape.columns)),
+        target_columns=Quoted(records("f", shape.columns)),
     )
 
 
 def resync(conn: Connection, switchover: Switchover, *, target_leads: bool = False) -> int:
-    """Make the follower equal to the authority again; return how many keys were brought.
+    """Make the target equal to the source again; return how many keys were brought.
 
-    The authority is the source, or after a swap the partitioned table. Where both are mirrored synchronously it is the
+    The source is the source, or after a swap the partitioned table. Where both are mirrored synchronously it is the
     table that the application writes: the source, or the target when `target_leads`. There the keys that differ, and
-    those that a killed repair left in the log, are drained under SHARE ROW EXCLUSIVE on both; the comparison itself,
+    those that a killed repair left in the log, are replayed under SHARE ROW EXCLUSIVE on both; the comparison itself,
     which reads everything, takes no lock that anybody waits for. Where the source follows, its rows are changed where
     they stand, unseen by the application's triggers, which saw the target's writes already. A second run finds nothing.
 
@@ -55,20 +55,20 @@ def resync(conn: Connection, switchover: Switchover, *, target_leads: bool = Fal
     found = state.read_migration(conn, switchover.names.source)
     if not switchover.strategy.keeps_two(found):
         return 0
-    drain = switchover.drain(conn)
+    replay = switchover.current_replay(conn)
     if target_leads and found.state == state.MIRRORED:
         names = switchover.names
-        drain = Drain(drain.files, drain.shape, names.reverse_log, names.target, names.source)
-    keys = conn.execute(as_query(resync_sql(drain))).rowcount
+        replay = Replay(replay.files, replay.shape, names.reverse_log, names.target, names.source)
+    keys = conn.execute(as_query(resync_sql(replay))).rowcount
     if found.state == state.MIRRORED:
-        lock = lock_tables(Mode.SHARE_ROW_EXCLUSIVE, drain.authority, drain.follower)
-        title, ours = f"re-sync of {switchover.spec.name}", our_triggers(conn, switchover, drain.follower)
+        lock = lock_tables(Mode.SHARE_ROW_EXCLUSIVE, replay.source, replay.target)
+        title, ours = f"re-sync of {switchover.spec.name}", our_triggers(conn, switchover, replay.target)
 
         def work(held: Connection) -> int:
             if not target_leads:
-                return drain.batch(held, EVERYTHING)
-            with quiet(held, drain.follower, ours):
-                return drain.merge(held)
+                return replay.batch(held, EVERYTHING)
+            with quiet(held, replay.target, ours):
+                return replay.merge(held)
 
         with_lock(conn, title, work, lock=lock, policy=switchover.policy)
     else:

@@ -11,7 +11,7 @@ from rehearsal.catalog.definition import Difference
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.postgres.connection import Connection
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.copy.replay import Replay
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.parity import ParityReport, compare
@@ -89,9 +89,9 @@ class Switchover(TableWork):
         """Return the shape of the table, read from whichever table is the unpartitioned one."""
         return Follow(self).shape(conn)
 
-    def drain(self, conn: Connection) -> Drain:
-        """Return the drain of the direction in which one of two tables follows just now."""
-        return self.strategy.drain(self, conn)
+    def current_replay(self, conn: Connection) -> Replay:
+        """Return the replay of the direction in which one of two tables follows just now."""
+        return self.strategy.current_replay(self, conn)
 
     def keeps_two(self, conn: Connection) -> bool:
         """Return whether rows stand in two tables just now that have to be equal."""

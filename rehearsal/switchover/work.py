@@ -24,7 +24,7 @@ from rehearsal.postgres.connection import Connection, connect, told_clearly
 from rehearsal.postgres.locks import LockPolicy, LockReport, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.throttle import Pacer, make_pacer
+from rehearsal.switchover.copy.throttle import Throttle, make_throttle
 from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
@@ -152,7 +152,7 @@ class TableWork:
 
         return tell
 
-    def pacer(self, what: str, primary: tuple[str, ...]) -> Pacer:
-        """Return the pacer of one work on the table."""
+    def throttle(self, what: str, primary: tuple[str, ...]) -> Throttle:
+        """Return the throttle of one work on the table."""
         what = f"{what} of {self.spec.name}"
-        return make_pacer(what, self.database, self.files, self.plan, self.run, self.names.source, primary)
+        return make_throttle(what, self.database, self.files, self.plan, self.run, self.names.source, primary)

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from psycopg import sql
 
 from rehearsal.errors import PlanError
-from rehearsal.plan.model import Column, DataTable
+from rehearsal.plan.model import DataTable, PlanColumn
 from rehearsal.postgres.sqlfiles import as_query
 
 DEPENDENT = re.compile(r"\{(\w+)\}")
@@ -25,7 +25,7 @@ BITS = 2**53
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Declaration:
     """A table's declaration with what the catalog adds: types, and per parent its first id and number of ids."""
 
     seed: int
@@ -35,7 +35,7 @@ class Source:
     anchor: date
 
 
-def render_insert(source: Source, lower: int, upper: int) -> sql.Composed:
+def render_insert(source: Declaration, lower: int, upper: int) -> sql.Composed:
     """Return the statement that makes rows `lower` to `upper`, both inclusive.
 
     Columns that follow others are worked out one level above them; `offset 0` keeps the planner from folding the
@@ -59,14 +59,14 @@ def render_insert(source: Source, lower: int, upper: int) -> sql.Composed:
     )
 
 
-def _follows(column: Column) -> list[str]:
+def _follows(column: PlanColumn) -> list[str]:
     """Name the columns that this one is worked out from."""
     if column.kind == "offset":
         return [column.column or ""]
     return DEPENDENT.findall(column.sql or "") if column.kind == "expression" else []
 
 
-def _levels(columns: Mapping[str, Column], ready: list[str], waiting: list[str]) -> list[list[str]]:
+def _levels(columns: Mapping[str, PlanColumn], ready: list[str], waiting: list[str]) -> list[list[str]]:
     levels: list[list[str]] = []
     known = set(ready)
     while waiting:
@@ -81,12 +81,12 @@ def _levels(columns: Mapping[str, Column], ready: list[str], waiting: list[str])
     return levels
 
 
-def _items(source: Source, names: list[str]) -> sql.Composed:
+def _items(source: Declaration, names: list[str]) -> sql.Composed:
     items = [sql.SQL("{} as {}").format(_value(source, name), sql.Identifier(name)) for name in names]
     return sql.SQL(", ").join(items)
 
 
-def _value(source: Source, name: str) -> sql.Composable:
+def _value(source: Declaration, name: str) -> sql.Composable:
     """Return the expression of one column, cast to its type."""
     column = source.table.columns[name]
     value = _trusted(f"({_expression(source, name, column)})::{source.types[name]}")
@@ -102,7 +102,7 @@ def _trusted(text: str) -> sql.SQL:
     return as_query(text)
 
 
-def _draw(source: Source, name: str, which: str = "0") -> str:
+def _draw(source: Declaration, name: str, which: str = "0") -> str:
     """Return the SQL of a number from 0 to 1 (exclusive) that depends on the row number alone."""
     text = f"{source.seed}/{source.table.name}/{name}/{which}"
     key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
@@ -114,7 +114,7 @@ def _integer(value: int) -> str:
     return f"'{value}'::bigint"
 
 
-def _expression(source: Source, name: str, column: Column) -> str:  # noqa: PLR0911 -- one return a kind
+def _expression(source: Declaration, name: str, column: PlanColumn) -> str:  # noqa: PLR0911 -- one return a kind
     draw = _draw(source, name)
     low, high = column.min or 0.0, 1.0 if column.max is None else column.max
     match column.kind:
@@ -144,7 +144,7 @@ def _quoted(name: str) -> str:
     return sql.Identifier(name).as_string(None)
 
 
-def _choice(column: Column, draw: str) -> str:
+def _choice(column: PlanColumn, draw: str) -> str:
     values = column.values or [None]
     items = ", ".join(sql.Literal(value).as_string(None) for value in values)
     return f"(array[{items}])[1 + pg_catalog.floor({draw} * {len(values)})::integer]"
@@ -155,7 +155,7 @@ def _text(template: str) -> str:
     return " || n || ".join(parts)
 
 
-def _moment(source: Source, column: Column, draw: str) -> str:
+def _moment(source: Declaration, column: PlanColumn, draw: str) -> str:
     """Spread rows over calendar months evenly: a month that is whole gets as many as any other, long or short."""
     months = month_slices(_months_before(source.anchor, column.start or "12 months"), source.anchor)
     total = sum(weight for _, _, weight in months)

@@ -19,7 +19,7 @@ from rehearsal.errors import PlanError, PreconditionError
 from rehearsal.plan.model import DataTable, Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import as_query
-from rehearsal.synthetic.insert_sql import Source, render_insert
+from rehearsal.synthetic.insert_sql import Declaration, render_insert
 
 Progress = Callable[[str, int, int], None]
 BLOCK_ROWS = 100_000
@@ -98,7 +98,7 @@ def _planned_rows(table: DataTable, scale: float) -> int:
     return round(table.rows * scale) if table.scaled else table.rows
 
 
-def _make_table(source: Source, conn: Connection, rows: int, on_progress: Progress) -> TableData:
+def _make_table(source: Declaration, conn: Connection, rows: int, on_progress: Progress) -> TableData:
     started = time.monotonic()
     name = source.table.name
     if _has_its_rows(conn, source.table, rows):
@@ -195,7 +195,7 @@ select pg_catalog.count(*), coalesce(pg_catalog.min({id}), 0), coalesce(pg_catal
 """
 
 
-def _read_source(conn: Connection, plan: Plan, table: DataTable, anchor: date) -> Source:
+def _read_source(conn: Connection, plan: Plan, table: DataTable, anchor: date) -> Declaration:
     """Read what the declaration leaves to the catalog: types of columns, and ids that references are drawn from."""
     rows = conn.execute(TYPES, [_table(table.name).as_string(conn)]).fetchall()
     types: dict[str, str] = {str(row[0]): str(row[1]) for row in rows}
@@ -204,7 +204,9 @@ def _read_source(conn: Connection, plan: Plan, table: DataTable, anchor: date) -
     if unknown := sorted(set(table.columns) - set(types)):
         raise PlanError(f"data of {table.name}: no column {unknown[0]}; the columns are: {', '.join(types)}")
     parents = {column.table for column in table.columns.values() if column.kind == "reference" and column.table}
-    return Source(plan.data.seed, table, types, {parent: _read_ids(conn, plan, parent) for parent in parents}, anchor)
+    return Declaration(
+        plan.data.seed, table, types, {parent: _read_ids(conn, plan, parent) for parent in parents}, anchor
+    )
 
 
 def _read_ids(conn: Connection, plan: Plan, parent: str) -> tuple[int, int]:

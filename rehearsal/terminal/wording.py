@@ -20,13 +20,13 @@ from rehearsal.evidence.events import (
     LockTaken,
     Note,
     OperationDone,
-    PaceChanged,
     PhaseFinished,
     PhaseSkipped,
     PhaseStarted,
     StepDone,
+    ThrottleChanged,
 )
-from rehearsal.verdict.decide import Outcome, State, Verdict
+from rehearsal.verdict.decide import GateState, Outcome, Verdict
 
 MAX_REASONS = 5
 SHORT_STEP_MS = 100.0
@@ -109,7 +109,7 @@ def is_urgent(what: Happening) -> bool:
             return what.attempts > 1 or bool(what.blockers)
         case OperationDone():
             return not what.ok
-        case HostsDone() | Note() | PaceChanged():
+        case HostsDone() | Note() | ThrottleChanged():
             return True
         case _:
             return False
@@ -200,7 +200,7 @@ def _gate(passed: Sequence[Judged], of: int) -> str:
 
 def explain_verdict(verdict: Verdict) -> list[str]:
     """Return the first reasons and what was not rehearsed, as lines."""
-    passed = sum(result.state is State.PASSED for result in verdict.gates)
+    passed = sum(result.state is GateState.PASSED for result in verdict.gates)
     reasons = list(verdict.reasons[:MAX_REASONS]) or [f"every required gate was seen and passed: {passed} gates"]
     more = len(verdict.reasons) - MAX_REASONS
     absent = ", ".join(line.partition(":")[0] for line in verdict.not_rehearsed)
@@ -267,7 +267,7 @@ def _sentence(what: Happening) -> str | None:
         case HostsDone():
             many, who = _count(what.operations, "operation"), ", ".join(what.hosts) or "no host"
             return f"hosts, {what.of}: {many} on {who}, {what.changed} changed something, {_took(1e3 * what.seconds)}"
-        case Note() | PaceChanged():
+        case Note() | ThrottleChanged():
             return what.text
         case _:
             return None

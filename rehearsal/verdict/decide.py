@@ -26,7 +26,7 @@ class Outcome(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
-class State(StrEnum):
+class GateState(StrEnum):
     """What became of one gate."""
 
     PASSED = "passed"
@@ -41,7 +41,7 @@ class GateResult:
     """One gate, its state, why, and the evidence that counted."""
 
     gate: Gate
-    state: State
+    state: GateState
     reason: str
     evidence: tuple[Evidence, ...]
 
@@ -112,44 +112,44 @@ def decide_run(evidence: Iterable[Evidence], *, kind: str, plan: Plan) -> Verdic
     return decide(GATES, evidence, kind=kind, strategy=plan.strategy, plan=plan)
 
 
-def _judge(gate: Gate, evidence: tuple[Evidence, ...], excuse: tuple[State, str] | None) -> GateResult:
+def _judge(gate: Gate, evidence: tuple[Evidence, ...], excuse: tuple[GateState, str] | None) -> GateResult:
     failed = [item for item in evidence if item.passed is False]
     blind = [item for item in evidence if item.passed is not True]
     if failed:
-        return GateResult(gate, State.FAILED, _say(failed), evidence)
+        return GateResult(gate, GateState.FAILED, _say(failed), evidence)
     if blind:
-        return GateResult(gate, State.UNSEEN, _say(blind), evidence)
+        return GateResult(gate, GateState.UNSEEN, _say(blind), evidence)
     if evidence:
-        return GateResult(gate, State.PASSED, _say(evidence), evidence)
-    state, reason = excuse or (State.UNSEEN, "no evidence was recorded")
+        return GateResult(gate, GateState.PASSED, _say(evidence), evidence)
+    state, reason = excuse or (GateState.UNSEEN, "no evidence was recorded")
     return GateResult(gate, state, reason, ())
 
 
-def _excuse(gate: Gate, kind: str, strategy: str, plan: Plan) -> tuple[State, str] | None:
+def _excuse(gate: Gate, kind: str, strategy: str, plan: Plan) -> tuple[GateState, str] | None:
     if strategy not in gate.strategies:
-        return State.NOT_APPLICABLE, f"not part of the strategy {strategy}"
+        return GateState.NOT_APPLICABLE, f"not part of the strategy {strategy}"
     declared, missing = DECLARED.get(gate.needs, (None, ""))
     if declared is not None and not declared(plan):
-        return State.NOT_APPLICABLE, f"the plan declares {missing}"
+        return GateState.NOT_APPLICABLE, f"the plan declares {missing}"
     if kind not in gate.kinds:
-        return State.NOT_REHEARSED, f"not required in an environment of kind {kind}"
+        return GateState.NOT_REHEARSED, f"not required in an environment of kind {kind}"
     return None
 
 
 def _outcome(results: Sequence[GateResult]) -> Outcome:
     states = {result.state for result in results}
-    if State.FAILED in states:
+    if GateState.FAILED in states:
         return Outcome.NO_GO
-    if State.UNSEEN in states or State.PASSED not in states:
+    if GateState.UNSEEN in states or GateState.PASSED not in states:
         return Outcome.INCONCLUSIVE
     return Outcome.GO
 
 
 def _reasons(results: Sequence[GateResult]) -> tuple[str, ...]:
     """Return why the verdict is no GO: failed before unseen, and lost data before everything else."""
-    bad = [result for result in results if result.state in {State.FAILED, State.UNSEEN}]
-    ordered = sorted(bad, key=lambda result: (result.state is State.UNSEEN, result.gate.id not in DATA_GATES))
-    if not ordered and not any(result.state is State.PASSED for result in results):
+    bad = [result for result in results if result.state in {GateState.FAILED, GateState.UNSEEN}]
+    ordered = sorted(bad, key=lambda result: (result.state is GateState.UNSEEN, result.gate.id not in DATA_GATES))
+    if not ordered and not any(result.state is GateState.PASSED for result in results):
         return ("no gate has evidence",)
     return tuple(f"{result.gate.id}: {shortened(result.reason)}" for result in ordered)
 
@@ -164,7 +164,7 @@ def shortened(text: str) -> str:
 
 
 def _not_rehearsed(results: Sequence[GateResult]) -> tuple[str, ...]:
-    excused = (State.NOT_REHEARSED, State.NOT_APPLICABLE)
+    excused = (GateState.NOT_REHEARSED, GateState.NOT_APPLICABLE)
     return tuple(f"{result.gate.id}: {result.reason}" for result in results if result.state in excused)
 
 

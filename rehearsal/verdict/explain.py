@@ -49,17 +49,17 @@ def explain_gate(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_page(gate: Gate) -> str:
+def render_gate(gate: Gate) -> str:
     """Return the page `docs/gates/<id>.md`."""
     sentences = "\n\n".join(f"**{label}.** {text}." for label, text in _sentences(gate))
     return f"# {gate.id}\n\n{gate.title}.\n\n{sentences}\n"
 
 
-def render_pages() -> dict[str, str]:
+def render_gates() -> dict[str, str]:
     """Return every gate page, and the index, by file name."""
     rows = "".join(f"| [{gate.id}]({gate.id}.md) | {gate.title} | {', '.join(gate.steps)} |\n" for gate in GATES)
     index = f"# Gates\n\n| gate | holds when | playbook steps |\n| --- | --- | --- |\n{rows}"
-    return {"README.md": index} | {f"{gate.id}.md": render_page(gate) for gate in GATES}
+    return {"README.md": index} | {f"{gate.id}.md": render_gate(gate) for gate in GATES}
 
 
 def _sentences(gate: Gate) -> list[tuple[str, str]]:
@@ -86,4 +86,4 @@ def write_pages(folder: Path, pages: Mapping[str, str]) -> list[Path]:
 
 
 if __name__ == "__main__":
-    write_pages(Path(sys.argv[1]), render_pages())
+    write_pages(Path(sys.argv[1]), render_gates())

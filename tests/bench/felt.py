@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rehearsal.catalog.tables import Catalog
 from rehearsal.environment import Database
-from rehearsal.evidence.events import LockTaken, PaceChanged
+from rehearsal.evidence.events import LockTaken, ThrottleChanged
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover.names import Names
@@ -116,7 +116,7 @@ def foreground(world: World, rounds: int) -> list[Figure]:
             spans = {"quiet": (started - QUIET_S + 1, started), "all": (started, ended)} | _spans(database, clock)
             for part, span in spans.items():
                 pooled.setdefault(("" if part == "quiet" else pace, part), []).extend(samples.between(*span))
-            said = [event.what.text for event in work.run.events() if isinstance(event.what, PaceChanged)]
+            said = [event.what.text for event in work.run.events() if isinstance(event.what, ThrottleChanged)]
             print(f"   {pace}: {took[-1]:.2f} s; {'; '.join(said) or 'never slowed'}")
     p99 = {name: percentile(sorted(values), 0.99) for name, values in pooled.items()}
     quiet = p99["", "quiet"]

@@ -114,7 +114,7 @@ def make_ours(world: World, database: Database, *, strategy: str = "swap") -> No
 
 
 def parts(world: World, database: Database) -> None:
-    """Copy, indexes and foreign keys alone, as our steps do them: no capture, drain, vacuum or swap."""
+    """Copy, indexes and foreign keys alone, as our steps do them: no capture, replay, vacuum or swap."""
     plan = make_plan()
     with connect(database) as conn:
         catalog = Catalog(conn, world.files)
@@ -129,7 +129,7 @@ def parts(world: World, database: Database) -> None:
 
 
 def ours(world: World, database: Database, *, strategy: str = "swap", pace: str = "gentle") -> None:
-    """The whole migration: capture, copy, indexes, drain, vacuum and analyze, switch, foreign keys."""
+    """The whole migration: capture, copy, indexes, replay, vacuum and analyze, switch, foreign keys."""
     work = world.switchover(database, make_plan(strategy, pace))
     work.prepare()
     work.switch()

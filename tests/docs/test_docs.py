@@ -18,7 +18,7 @@ from invoke import Argument
 from invoke.collection import Collection
 from invoke.tasks import Task
 
-from rehearsal.cli import main, renamed
+from rehearsal.cli import main, with_todays_verb
 from rehearsal.verdict.gates import GATES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,9 +123,9 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
 
 def test_a_verb_that_was_renamed_answers_to_its_old_name_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     """Witness: today's name gets no note, and what is no verb is left as it is."""
-    assert renamed(["regrain", "--plan", "regrain"]) == ["split", "--plan", "regrain"]
+    assert with_todays_verb(["regrain", "--plan", "regrain"]) == ["split", "--plan", "regrain"]
     assert capsys.readouterr().err == "note: `regrain` is called `split`; the old name ends with the next version\n"
-    assert renamed(["split", "--plan", "regrain"]) == ["split", "--plan", "regrain"]
+    assert with_todays_verb(["split", "--plan", "regrain"]) == ["split", "--plan", "regrain"]
     assert capsys.readouterr().err == ""
 
 

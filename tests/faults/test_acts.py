@@ -37,7 +37,7 @@ def blockers(conn: Connection, files: SqlFiles, plan: Plan, act: Intent) -> list
     return [one for one in check_act(conn, files, plan, act) if one.severity == "blocker"]
 
 
-def settled_digest(conn: Connection, files: SqlFiles) -> str:
+def digest_at_rest(conn: Connection, files: SqlFiles) -> str:
     """Return the digest of catalogs and row counters, once the counters of what was written before are there.
 
     Sessions of the engine that end count their rows then.
@@ -79,14 +79,14 @@ def every_act_asks_in_every_state(
     seen: list[str | None] = []
     for now in walk(conn, database, files, plan, run_):
         seen.append(now)
-        before = settled_digest(conn, files)
+        before = digest_at_rest(conn, files)
         for act in Intent:
             found = blockers(conn, files, plan, act)
             assert found == [], f"{act} in state {now}: {found}"
             for name in filter(Catalog(conn, files).find, places(conn, files, plan)[0].relations):
                 ids = {one.id for one in asked_by_stranger(conn, files, plan, act, name)}
                 assert "row-security" in ids, f"{act} in state {now} does not ask for {name}: {ids}"
-        assert settled_digest(conn, files) == before
+        assert digest_at_rest(conn, files) == before
     return seen
 
 
@@ -224,11 +224,11 @@ def call_without_schema_is_found(conn: Connection, files: SqlFiles, columns: str
     if strategy == "swap":
         conn.execute("create trigger noted after insert or update on public.t for each statement "
                      "execute function public.note()")  # fmt: skip
-    before, drawn = settled_digest(conn, files), "select last_value from public.t_id_seq union all table public.audit"
+    before, drawn = digest_at_rest(conn, files), "select last_value from public.t_id_seq union all table public.audit"
     kept = conn.execute(drawn).fetchall()
     found = blockers(conn, files, plan, Intent.MIGRATE)
     assert [(one.id, "inner_one" in one.condition) for one in found] == [("trial", True)], found
-    assert (settled_digest(conn, files), conn.execute(drawn).fetchall()) == (before, kept)
+    assert (digest_at_rest(conn, files), conn.execute(drawn).fetchall()) == (before, kept)
     for name in ("fits", "twice"):
         conn.execute(as_query(f"alter function public.{name}(int) set search_path = public"))
     assert blockers(conn, files, plan, Intent.MIGRATE) == []

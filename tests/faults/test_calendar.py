@@ -14,7 +14,7 @@ from psycopg import sql
 from rehearsal.catalog import keys
 from rehearsal.catalog.tables import Catalog, split_name
 from rehearsal.checks import inspection
-from rehearsal.checks.inspection import Wanted, inspect
+from rehearsal.checks.inspection import WantedBounds, inspect
 from rehearsal.errors import UsageError
 from rehearsal.evidence import run as evidence
 from rehearsal.evidence.run import Run
@@ -131,10 +131,10 @@ def test_bounds_from_the_moment_of_asking_are_missed(
 ) -> None:
     """The old way: what should be there is computed from the keys and the clock of the moment that looks."""
 
-    def asked_now(conn: Connection, files: SqlFiles, spec: object, source: object, *_: object) -> Wanted:
+    def asked_now(conn: Connection, files: SqlFiles, spec: object, source: object, *_: object) -> WantedBounds:
         asked = night.began + timedelta(minutes=5)
         bounds = keys.plan_bounds(conn, files, spec, source, asked)  # type: ignore[arg-type]
-        return Wanted([one.limits for one in bounds], [])
+        return WantedBounds([one.limits for one in bounds], [])
 
     monkeypatch.setattr(inspection, "expected_bounds", asked_now)
 

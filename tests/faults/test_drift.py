@@ -237,10 +237,10 @@ def test_a_registry_without_what_was_remembered_goes_on(conn: Connection, work: 
 
 @pytest.mark.fault("f04")
 @pytest.mark.parametrize("what", ["add column", "type", "grant on a leaf", "detached", "trigger off"])
-def test_dual_write_refuses_before_its_barrier(
+def test_dual_write_refuses_before_its_cutover(
     database: Database, conn: Connection, sql_files: SqlFiles, run: Run, what: str
 ) -> None:
-    """The same for the barrier."""
+    """The same for the cutover to synchronous triggers."""
     made = follow(database, conn, sql_files, run, "dual-write")
     conn.execute(as_query(BEFORE[what][0]))
     refused(conn, made.switch, BEFORE[what][1])

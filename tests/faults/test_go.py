@@ -20,14 +20,14 @@ from rehearsal.evidence.run import Run
 from rehearsal.plan.file import load_plan
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.report.model import Report
-from rehearsal.report.write import write_manifest
+from rehearsal.report.write import write_checksums
 from tests.fix_production import Production
 from tests.signed import rehearsed
 
 PLAN = Plan(name="managed", strategy="swap", tables=[TableSpec(name="public.t", key="at", interval="1 month")])
 PARTS = {"plan": "a", "sql": "b", "templates": "c", "code": "d", "lock": "e"}
 FINGERPRINT = Fingerprint.of(PARTS)
-WANTED = go.Wanted(PLAN, FINGERPRINT, 15, {"public.t": 1_000_000})
+WANTED = go.Conditions(PLAN, FINGERPRINT, 15, {"public.t": 1_000_000})
 ENOUGH = {"public.t": 100_000}
 BrokenBy = Callable[[Path], object]
 
@@ -38,7 +38,7 @@ def fitting(runs: Path, **odd: Any) -> Path:
     return rehearsed(runs, how.pop("plan", PLAN), how.pop("fingerprint", FINGERPRINT), **how)
 
 
-def refusal(runs: Path, wanted: go.Wanted = WANTED) -> str:
+def refusal(runs: Path, wanted: go.Conditions = WANTED) -> str:
     """Return why nothing stands for production; empty when something does."""
     try:
         go.find_go(runs, wanted)
@@ -312,7 +312,7 @@ def the_evidence_says_otherwise(runs: Path, gate: str, passed: bool | None) -> N
     run = Run(folder)
     run.phase = "load"
     run.record(gate, "added later", passed, "seen after the report was written")
-    write_manifest(folder)
+    write_checksums(folder)
     sign(folder, "K. Sato")
     assert "judged again from its evidence it is" in refusal(runs), "opened by report.json alone"
 
@@ -339,7 +339,7 @@ def test_evidence_that_cannot_be_read_opens_nothing(tmp_path: Path, line: str) -
     folder = fitting(tmp_path / "runs", by="")
     with (folder / "evidence.jsonl").open("a") as file:
         file.write(f"{line}\n")
-    write_manifest(folder)
+    write_checksums(folder)
     sign(folder, "K. Sato")
 
     assert "its evidence cannot be read" in refusal(tmp_path / "runs")

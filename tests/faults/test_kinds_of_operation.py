@@ -26,7 +26,7 @@ from rehearsal.rehearse import writers
 from rehearsal.rehearse.context import Context
 from rehearsal.report.numbers import read_numbers
 from rehearsal.report.timeline import History
-from rehearsal.verdict.decide import GateResult, State
+from rehearsal.verdict.decide import GateResult, GateState
 from rehearsal.verdict.gates import GATES
 from tests.fix_postgres import ROOT
 from tests.load_world import SCHEMA, TABLE, make_environment
@@ -314,7 +314,7 @@ def test_page_one_names_the_kind(run: Run, sql_files: SqlFiles) -> None:
     tell(ledger_folder(run), CASES["one kind, always"][0])
     evidence = tuple(judge(run, sql_files, make_plan()).values())
     gate = next(one for one in GATES if one.id == "availability")
-    results = [GateResult(gate, State.FAILED, "", evidence)]
+    results = [GateResult(gate, GateState.FAILED, "", evidence)]
     numbers = {one.id: one for one in read_numbers(results, History((), run.folder), make_plan())}
     assert numbers["stall"].value == pytest.approx(60_000, abs=10)
     assert numbers["stall"].note == "strike by HTTP; limit 4.0 s"

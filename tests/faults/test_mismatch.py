@@ -22,7 +22,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.rehearse import mismatch
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import StopHere
-from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.copy.replay import Replay
 from rehearsal.switchover.parity import ParityReport, compare
 from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
@@ -203,10 +203,10 @@ def test_a_repair_that_takes_the_row_out_first_is_harm(world: Make, monkeypatch:
     made = world("dual-write")
     made.conn.execute("insert into public.step select n, n from generate_series(1001, 1069) as n")
 
-    def out_and_in(self: Drain, held: Connection) -> int:
+    def out_and_in(self: Replay, held: Connection) -> int:
         return self.batch(held, 10_000)
 
-    monkeypatch.setattr(Drain, "merge", out_and_in)
+    monkeypatch.setattr(Replay, "merge", out_and_in)
 
     with pytest.raises(AssertionError, match=r"rows changed in .*step"):
         harms_nobody(made)
@@ -215,7 +215,7 @@ def test_a_repair_that_takes_the_row_out_first_is_harm(world: Make, monkeypatch:
 def finds_it_beside_a_log(made: World) -> None:
     """All rows of the load were written a moment ago, and no more of them than the log may keep: all keys are there."""
     made.conn.execute("update public.build set v = v + 1 where note like 'lg:%'")
-    assert 0 < made.work.drain(made.conn).pending(made.conn) <= made.context.plan.copying.drain_until
+    assert 0 < made.work.current_replay(made.conn).pending(made.conn) <= made.context.plan.copying.drain_until
     with contextlib.suppress(StopHere):
         made.play()
     (seen,) = [one for one in made.context.run.evidence() if one.gate == "mismatch-found"]
@@ -232,7 +232,7 @@ def test_a_light_load_leaves_rows_to_find(world: Make) -> None:
 @pytest.mark.fault("f19", mutant=True)
 def test_rows_whose_keys_wait_in_the_log_hide_the_mismatch(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is left as it is, as it was, and the first look is the last."""
-    monkeypatch.setattr(Drain, "once", lambda *_: 0)
+    monkeypatch.setattr(Replay, "once", lambda *_: 0)
     monkeypatch.setattr(mismatch, "TRIES", 1)
 
     with pytest.raises(AssertionError, match=r"not seen: .* 0 unexplained"):

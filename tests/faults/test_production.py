@@ -9,7 +9,7 @@ import pytest
 
 from rehearsal import cli
 from rehearsal.approval import production as door
-from rehearsal.approval.acts import ACTS, Act
+from rehearsal.approval.acts import ACTS, Consent
 from rehearsal.approval.approvals import Approval, store_approval
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_production import Production
@@ -17,45 +17,45 @@ from tests.fix_verbs import ROOT
 
 OLD = "0" * 64
 # Every verb of the command line that names an environment, as it is called; some twice, since options decide.
-CALLS: list[tuple[str, Act, tuple[str, ...]]] = [
-    ("verify", Act.READS, ()),
-    ("doctor", Act.READS, ()),
-    ("flags-show", Act.READS, ()),
-    ("plan-new", Act.READS, ("--table", "public.t", "--name", "another")),
-    ("rehearse", Act.READS, ("--dry-run",)),
-    ("provision", Act.READS, ("--dry-run",)),
-    ("migrate", Act.READS, ("--dry-run",)),
-    ("switchover", Act.READS, ("--dry-run",)),
-    ("rehearse", Act.NEVER, ()),
-    ("data", Act.NEVER, ()),
-    ("hosts-up", Act.NEVER, ()),
-    ("hosts-status", Act.NEVER, ()),
-    ("hosts-reset", Act.NEVER, ()),
-    ("hosts-down", Act.NEVER, ()),
-    ("hosts-ssh", Act.NEVER, ()),
-    ("provision", Act.PREPARES, ()),
-    ("migrate", Act.CHANGES, ()),
-    ("switchover", Act.CHANGES, ()),
-    ("doctor", Act.CHANGES, ("--fix",)),
-    ("load", Act.CHANGES, ("--seconds", "0.1")),
-    ("flags-set", Act.CHANGES, ("--reads", "on", "--writes", "on")),
-    ("flags-set", Act.CHANGES, ("--reads", "off", "--writes", "on")),
-    ("flags-set", Act.FOLLOWS, ("--reads", "off", "--writes", "off")),
-    ("pause", Act.ALWAYS, ()),
-    ("resume", Act.ALWAYS, ()),
-    ("split", Act.FOLLOWS, ()),
-    ("cleanup", Act.FOLLOWS, ()),
-    ("rollback", Act.FOLLOWS, ()),
+CALLS: list[tuple[str, Consent, tuple[str, ...]]] = [
+    ("verify", Consent.READS, ()),
+    ("doctor", Consent.READS, ()),
+    ("flags-show", Consent.READS, ()),
+    ("plan-new", Consent.READS, ("--table", "public.t", "--name", "another")),
+    ("rehearse", Consent.READS, ("--dry-run",)),
+    ("provision", Consent.READS, ("--dry-run",)),
+    ("migrate", Consent.READS, ("--dry-run",)),
+    ("switchover", Consent.READS, ("--dry-run",)),
+    ("rehearse", Consent.NEVER, ()),
+    ("data", Consent.NEVER, ()),
+    ("hosts-up", Consent.NEVER, ()),
+    ("hosts-status", Consent.NEVER, ()),
+    ("hosts-reset", Consent.NEVER, ()),
+    ("hosts-down", Consent.NEVER, ()),
+    ("hosts-ssh", Consent.NEVER, ()),
+    ("provision", Consent.PREPARES, ()),
+    ("migrate", Consent.CHANGES, ()),
+    ("switchover", Consent.CHANGES, ()),
+    ("doctor", Consent.CHANGES, ("--fix",)),
+    ("load", Consent.CHANGES, ("--seconds", "0.1")),
+    ("flags-set", Consent.CHANGES, ("--reads", "on", "--writes", "on")),
+    ("flags-set", Consent.CHANGES, ("--reads", "off", "--writes", "on")),
+    ("flags-set", Consent.FOLLOWS, ("--reads", "off", "--writes", "off")),
+    ("pause", Consent.ALWAYS, ()),
+    ("resume", Consent.ALWAYS, ()),
+    ("split", Consent.FOLLOWS, ()),
+    ("cleanup", Consent.FOLLOWS, ()),
+    ("rollback", Consent.FOLLOWS, ()),
 ]
-FREE = {Act.READS, Act.ALWAYS}
+FREE = {Consent.READS, Consent.ALWAYS}
 # To look is free without any GO, so with one as well: seconds each, and asked once.
 ASK_HOSTS = ("provision", "flags-show", "plan-new")
 OPENS = {
     "none": FREE,
     "local": FREE,
     "old": FREE,
-    "stored": FREE | {Act.FOLLOWS},
-    "right": FREE | {Act.FOLLOWS, Act.CHANGES, Act.PREPARES},
+    "stored": FREE | {Consent.FOLLOWS},
+    "right": FREE | {Consent.FOLLOWS, Consent.CHANGES, Consent.PREPARES},
 }
 REFUSAL = "stands for production"
 
@@ -85,7 +85,7 @@ def all_verbs(production: Production, go: str, only: str = "") -> None:
     """Call every verb: those that may run are let in, the others are refused and leave nothing."""
     prepare(production, go)
     for name, act, words in CALLS:
-        if only not in ("", name) or (act is Act.READS and name in ASK_HOSTS and go != "none"):
+        if only not in ("", name) or (act is Consent.READS and name in ASK_HOSTS and go != "none"):
             continue
         before, spoken = production.traces(), f"{name} {' '.join(words)} with GO {go}"
         said = production.call(name, *words)
@@ -93,9 +93,9 @@ def all_verbs(production: Production, go: str, only: str = "") -> None:
             assert REFUSAL not in said.text, f"{spoken} was refused: {said.text}"
             assert "never runs against" not in said.text, spoken
         else:
-            assert said.code == (2 if act is Act.NEVER else 1), f"{spoken} ended with {said.code}: {said.text}"
-            assert act is Act.NEVER or REFUSAL in said.text, f"{spoken} was not refused: {said.text}"
-        if act not in OPENS[go] or act is Act.READS:
+            assert said.code == (2 if act is Consent.NEVER else 1), f"{spoken} ended with {said.code}: {said.text}"
+            assert act is Consent.NEVER or REFUSAL in said.text, f"{spoken} was not refused: {said.text}"
+        if act not in OPENS[go] or act is Consent.READS:
             assert production.traces() == before, f"{spoken} left something"
 
 
@@ -109,7 +109,7 @@ def test_every_verb_that_changes_production_demands_a_go(production: Production,
 @pytest.mark.fault("s02", mutant=True)
 @pytest.mark.parametrize("verb", ["flags-set", "cleanup", "provision", "load", "split"])
 def test_mutant_a_verb_that_nobody_asks(production: Production, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
-    monkeypatch.setitem(ACTS, verb, Act.READS)
+    monkeypatch.setitem(ACTS, verb, Consent.READS)
 
     with pytest.raises(AssertionError, match=f"{verb}.*(was not refused|ended with)"):
         all_verbs(production, "none", only=verb)
@@ -130,7 +130,7 @@ def test_every_verb_has_a_class_and_every_class_is_right_about_the_environment()
     named = {name for name, parser in found.items() if "--env" in parser.format_help()}
 
     assert set(found) == set(ACTS)
-    assert named == {name for name, act in ACTS.items() if act is not Act.HARMLESS}
+    assert named == {name for name, act in ACTS.items() if act is not Consent.HARMLESS}
     assert named == {name for name, _, _ in CALLS}
 
 

@@ -37,7 +37,7 @@ WAITING = """
 select count(*) from pg_catalog.pg_stat_activity
 where datname = current_database() and application_name like 'pg-rehearsal%' and wait_event_type = 'Lock'
 """
-ACTS = ["swap", "swap back", "barrier", "attach back", "split"]
+ACTS = ["swap", "swap back", "synchronous", "attach back", "split"]
 
 
 def set_for(conn: Connection, whose: str, settings: dict[str, str]) -> None:
@@ -81,12 +81,12 @@ class World:
 
     def act(self, what: str) -> tuple[Callable[[], object], datetime]:
         """Bring the table to where the act is due; return the act, and the key of the row that is written meanwhile."""
-        strategy = {"swap": "swap", "swap back": "swap", "barrier": "dual-write"}.get(what, "attach")
+        strategy = {"swap": "swap", "swap back": "swap", "synchronous": "dual-write"}.get(what, "attach")
         plan = make_plan(strategy, locks=PATIENT)
         deploy(self.conn, self.files, plan)
         work = make_switchover(self.database, self.files, plan, self.run)
         work.prepare()
-        if what in ("swap", "barrier"):
+        if what in ("swap", "synchronous"):
             return work.switch, datetime(2026, 1, 20, tzinfo=UTC)
         work.switch()
         if what == "swap back":

@@ -1,4 +1,4 @@
-"""A guard is not lowered by a role that cannot see who needs it: it lacks pg_read_all_stats, as an owner often does."""
+"""A snapshot fence stays where the role cannot see who needs it: as an owner often does, it lacks pg_read_all_stats."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from psycopg import IsolationLevel, errors, sql
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import as_query
-from rehearsal.switchover import snapshot_guard as guard
+from rehearsal.switchover import snapshot_fence as fence
 from tests.fix_verbs import Managed
 
 
 def a_snapshot_that_is_not_seen_is_waited_for(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise AssertionError unless the write through a snapshot from before the swap is refused."""
-    monkeypatch.setattr(guard, "MAX_WAIT_S", 0.5)
+    monkeypatch.setattr(fence, "MAX_WAIT_S", 0.5)
     managed.setup(rows=200)
     with connect(managed.superuser) as conn:
         for right in ("pg_monitor", "pg_read_all_stats"):
@@ -39,13 +39,13 @@ def old_snapshot(database: Database) -> Connection:
 
 @pytest.mark.fault("f02")
 def test_a_snapshot_that_is_not_seen_is_waited_for(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The role sees that somebody is in a transaction, and no more: until it has ended the guard stays."""
+    """The role sees that somebody is in a transaction, and no more: until it has ended the fence stays."""
     a_snapshot_that_is_not_seen_is_waited_for(managed, monkeypatch)
 
 
 @pytest.mark.fault("f02", mutant=True)
-def test_a_guard_that_looks_only_at_what_it_sees_is_caught(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fence_that_looks_only_at_what_it_sees_is_caught(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant: nothing is seen, so nobody is waited for."""
-    monkeypatch.setattr(guard, "UNSEEN_TRANSACTIONS", "select ''::text, ''::text where false")
+    monkeypatch.setattr(fence, "UNSEEN_TRANSACTIONS", "select ''::text, ''::text where false")
     with pytest.raises(AssertionError, match="touched 0 rows of the new table"):
         a_snapshot_that_is_not_seen_is_waited_for(managed, monkeypatch)

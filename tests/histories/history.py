@@ -204,7 +204,7 @@ class History:
                 work.follow()
         except StepFailed as exc:
             # A row that stands where it should not may stop the log before the tables can be compared.
-            self.told.problems.append(f"the log cannot be drained: {exc}")
+            self.told.problems.append(f"the log cannot be replayed: {exc}")
             return
         names = work.names
         pair = (ITEMS, names.target) if self.strategy == "dual-write" else (ITEMS, names.retired)

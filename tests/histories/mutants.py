@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import as_query
-from rehearsal.switchover.copy.replay import Drain
-from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.copy.replay import Replay
+from rehearsal.switchover.snapshot_fence import SnapshotFence
 
 
 def _nothing(_conn: Connection) -> None:
@@ -31,22 +31,22 @@ def only_new_keys(conn: Connection) -> None:
 
 
 def keep_what_is_there() -> None:
-    """The drain brings new rows and leaves those that the follower has."""
-    plain = Drain.put_sql
-    Drain.put_sql = lambda self: plain(self) + "\non conflict do nothing"  # type: ignore[method-assign]
-    take = Drain.take_sql
-    Drain.take_sql = lambda self, limit: take(self, limit).replace(  # type: ignore[method-assign]
+    """The replay brings new rows and leaves those that the target has."""
+    plain = Replay.put_sql
+    Replay.put_sql = lambda self: plain(self) + "\non conflict do nothing"  # type: ignore[method-assign]
+    take = Replay.take_sql
+    Replay.take_sql = lambda self, limit: take(self, limit).replace(  # type: ignore[method-assign]
         "as t using keys as l where", "as t using keys as l where false and"
     )
 
 
-def no_guard() -> None:
+def no_fence() -> None:
     """Nobody is refused whose snapshot is older than the swap."""
-    Guard.on_sql = lambda *_: "select 1"  # type: ignore[method-assign]
+    SnapshotFence.on_sql = lambda *_: "select 1"  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Mutant] = {
     "only-new-keys": Mutant(in_database=only_new_keys),
     "keep-what-is-there": Mutant(keep_what_is_there),
-    "no-guard": Mutant(no_guard),
+    "no-guard": Mutant(no_fence),
 }

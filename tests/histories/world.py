@@ -14,7 +14,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.locks import with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
-from rehearsal.switchover import snapshot_guard as guard
+from rehearsal.switchover import snapshot_fence as fence
 from rehearsal.switchover.names import Names
 from tests.fix_postgres import ROOT
 from tests.fix_tables import deploy
@@ -53,7 +53,7 @@ def target_of() -> Name:
 
 def hurry() -> None:
     """Take the pauses out of the engine: in a history time does not pass, statements do."""
-    guard.POLL_S = 0.0
+    fence.POLL_S = 0.0
     assert with_lock.__kwdefaults__ is not None
     with_lock.__kwdefaults__["pause"] = lambda _seconds: None
 

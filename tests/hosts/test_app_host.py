@@ -7,7 +7,7 @@ import socket
 import httpx
 import pytest
 
-from rehearsal.application.monitoring import look
+from rehearsal.application.monitoring import ask_prometheus
 from tests.hosts.conftest import Hosts
 from tests.waiting import eventually
 
@@ -78,13 +78,13 @@ def test_only_who_needs_a_port_reaches_it(hosts: Hosts) -> None:
 def test_the_gate_of_monitoring_sees_a_target_that_is_down(hosts: Hosts) -> None:
     """A real Prometheus: everything is up; then an exporter is stopped, which must show; then it is well again."""
     url = str(hosts.env.settings["monitor_url"])
-    eventually(lambda: look(url), WITHIN_S, that=lambda found: found.passed is True)
+    eventually(lambda: ask_prometheus(url), WITHIN_S, that=lambda found: found.passed is True)
     hosts.on("app1").check_output("systemctl stop prometheus-node-exporter")
     try:
-        seen = eventually(lambda: look(url), WITHIN_S, that=lambda found: found.passed is False)
+        seen = eventually(lambda: ask_prometheus(url), WITHIN_S, that=lambda found: found.passed is False)
         assert f"hosts {hosts.layout.find('app1').address}:9100 is down" in seen.observed
     finally:
         hosts.on("app1").check_output("systemctl start prometheus-node-exporter")
-    eventually(lambda: look(url), WITHIN_S, that=lambda found: found.passed is True)
-    assert look(url, ("NoSuchRule",)).observed.endswith("rule NoSuchRule is missing")
-    assert look("http://127.0.0.1:1").passed is None
+    eventually(lambda: ask_prometheus(url), WITHIN_S, that=lambda found: found.passed is True)
+    assert ask_prometheus(url, ("NoSuchRule",)).observed.endswith("rule NoSuchRule is missing")
+    assert ask_prometheus("http://127.0.0.1:1").passed is None

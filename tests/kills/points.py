@@ -35,7 +35,7 @@ class Position:
         return self.order[self.read()[0]]
 
     def enter(self, step: str) -> None:
-        """A step begins; one that is begun again later, such as a drain, belongs to the step that needs it."""
+        """A step begins; one that is begun again later, such as a replay, belongs to the step that needs it."""
         if step in self.order:
             rank, counts = self.read()
             self._write(max(rank, self.order.index(step)), counts)

@@ -5,7 +5,7 @@
 Unlike those of `tests/writing.py` they live on when the driver's process forks and is killed, come back when the server
 does, and know what became of a commit whose answer they did not get; those end with the block or with the first error.
 
-A commit whose answer never came is settled by reading: a row has one writer, and each write leaves a note of its own.
+A commit whose answer never came is decided by reading: a row has one writer, and each write leaves a note of its own.
 pg_xact_status is asked as well, and cannot be trusted after a crash: a transaction of which nothing reached the disk
 leaves its number to another, and the server answers for that one. How often that was seen is counted.
 """
@@ -94,7 +94,7 @@ class Writer:
             self.counts[f"refused {exc.sqlstate}"] += 1
             return
         except psycopg.Error:
-            self._settle(action, int(found[0]), note, found[1])
+            self._purge(action, int(found[0]), note, found[1])
             raise
         self._acknowledge(action, int(found[0]), note)
 
@@ -102,7 +102,7 @@ class Writer:
         self.counts[action] += 1
         self.rows[row] = None if action == "delete" else note
 
-    def _settle(self, action: str, row: int, note: str, xid: str) -> None:
+    def _purge(self, action: str, row: int, note: str, xid: str) -> None:
         """Look, once the server is up again and nothing of the old session is left."""
         status, have = eventually(lambda: self._look(row, xid), PATIENCE_S, pause=PAUSE_S)
         is_done = have is None if action == "delete" else have == note

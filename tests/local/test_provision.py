@@ -20,7 +20,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import HostsFailed, PreconditionError
 from rehearsal.hosts.inventory import load_environment
 from rehearsal.hosts.manifest import Change, write_manifest
-from rehearsal.hosts.pyinfra import run_pyinfra, values_of
+from rehearsal.hosts.pyinfra import plan_values, run_pyinfra
 from rehearsal.postgres.connection import connect, scalar
 from tests.local.conftest import INVENTORY, PLAN, ROOT, Local
 
@@ -91,7 +91,7 @@ def test_no_password_is_in_a_command_while_roles_are_made(place: Local) -> None:
     with connect(admin) as conn:
         conn.execute("alter role app password 'another'")
     # As the engine says it: the plan of these tests has no file to be read from.
-    data = [f"--data={key}={json.dumps(value)}" for key, value in {"phase": "roles", **values_of(PLAN)}.items()]
+    data = [f"--data={key}={json.dumps(value)}" for key, value in {"phase": "roles", **plan_values(PLAN)}.items()]
 
     done = subprocess.run(
         [

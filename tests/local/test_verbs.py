@@ -137,7 +137,7 @@ def switch(at: Place) -> None:
 
 
 def use(at: Place) -> None:
-    """Flags go on once, load runs and settles, and the legacy tables are not dropped yet."""
+    """Flags go on once, load runs and is reconciled, and the legacy tables are not dropped yet."""
     assert at.verb("flags-show")[1].count(LEGACY) == len(at.env.app_servers)
     if at.plan.strategy == "dual-write":
         code, said = at.verb("flags-set", "--reads", "on", "--writes", "on")
@@ -171,15 +171,15 @@ def put_troubles_in(at: Place) -> str:
     swapped = at.plan.strategy == "swap"
     names = at.names
     trigger = names.reverse_capture_trigger if swapped else names.sync_trigger
-    follower = names.retired if swapped else names.target
+    lagging = names.retired if swapped else names.target
     with connect(at.env.database) as conn, conn.transaction():
         conn.execute(
             sql.SQL("alter table {} disable trigger {}").format(sql.Identifier(*names.source), sql.Identifier(trigger))
         )
         conn.execute("set local session_replication_role = replica")
-        primary = Catalog(conn, SqlFiles(ROOT / "sql")).read(follower).primary_key[0]
+        primary = Catalog(conn, SqlFiles(ROOT / "sql")).read(lagging).primary_key[0]
         gone = sql.SQL("delete from {0} where {1} = (select min({1}) from {0})")
-        table = sql.Identifier(*follower)
+        table = sql.Identifier(*lagging)
         back = None if swapped else names.reverse_sync_trigger
         if back:
             conn.execute(sql.SQL("alter table {} disable trigger {}").format(table, sql.Identifier(back)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from rehearsal.verdict.decide import Outcome, State
+from rehearsal.verdict.decide import GateState, Outcome
 from rehearsal.verdict.gates import GATES
 from tests.mutants import defects
 from tests.mutants.defects import READINGS, REFUSE, RETIRED, REVENUES, SLOW, SWALLOW, Defect
@@ -347,7 +347,7 @@ PARAMETERS = [pytest.param(one, id=one.name.replace(" ", "-"), marks=marks_of(on
 @pytest.mark.parametrize("mutant", PARAMETERS)
 def test_a_defect_is_no_go_and_the_report_names_its_gate(worlds: Worlds, mutant: Mutant) -> None:
     """Without the defect the gate passes in the same phase; with it the gate fails, and so does the run."""
-    assert worlds.witness(mutant.scene)[mutant.gate] is State.PASSED
+    assert worlds.witness(mutant.scene)[mutant.gate] is GateState.PASSED
 
     scene = Scene(**{**vars(mutant.scene), "edits": (*mutant.scene.edits, *mutant.edits)})
     with worlds.open(scene) as world, mutant.defect(world):
@@ -355,7 +355,7 @@ def test_a_defect_is_no_go_and_the_report_names_its_gate(worlds: Worlds, mutant:
         report = world.report
 
     found = {one.gate.id: one for one in verdict.gates}[mutant.gate]
-    wanted = State.FAILED if mutant.outcome is Outcome.NO_GO else State.UNSEEN
+    wanted = GateState.FAILED if mutant.outcome is Outcome.NO_GO else GateState.UNSEEN
     assert found.state is wanted, (found.reason, verdict.reasons)
     assert verdict.outcome is not Outcome.GO
     assert mutant.outcome is UNSEEN or verdict.outcome is Outcome.NO_GO

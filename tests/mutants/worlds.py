@@ -21,7 +21,7 @@ from rehearsal.rehearse.order import PHASES
 from rehearsal.rehearse.phase import choose
 from rehearsal.rehearse.run import run_phases
 from rehearsal.rehearse.runner import Runner
-from rehearsal.verdict.decide import Outcome, State, Verdict
+from rehearsal.verdict.decide import GateState, Outcome, Verdict
 from tests.fix_app import AppServer as RunningApp
 from tests.fix_app import running_app
 from tests.fix_tables import deploy
@@ -138,10 +138,10 @@ class Worlds:
     folder: Path
     template: str
     _stages: dict[tuple[str, str], tuple[str, Path]] = field(default_factory=dict)
-    _witnesses: dict[Scene, dict[str, State]] = field(default_factory=dict)
+    _witnesses: dict[Scene, dict[str, GateState]] = field(default_factory=dict)
     _number: int = 0
 
-    def witness(self, scene: Scene) -> dict[str, State]:
+    def witness(self, scene: Scene) -> dict[str, GateState]:
         """Return the state of each gate after the phase without a defect."""
         if scene not in self._witnesses:
             with self.open(scene) as world:

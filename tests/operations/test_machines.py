@@ -63,11 +63,11 @@ def test_access_rules_are_sent_beside_the_old_ones_and_tried(fake: Fake) -> None
 def test_a_server_takes_in_what_it_has_not_yet(fake: Fake, pending: str | list[str]) -> None:
     """It is asked about each file; a restart is left to what a reload finds out."""
     values: dict[str, Any] = {"major": 15, "files": ["/a b.conf", "/c"]}
-    settled = fake.run("debian.settled", {}, **values)
-    other = fake.run("debian.settled", {"pg_conf_load_time": pending}, **values)
+    converged = fake.run("debian.converged", {}, **values)
+    other = fake.run("debian.converged", {"pg_conf_load_time": pending}, **values)
 
-    assert settled.noop == "the server runs with its present settings"
-    assert "sh postgresql@15-main '/a b.conf' /c" in settled.lines[0]
+    assert converged.noop == "the server runs with its present settings"
+    assert "sh postgresql@15-main '/a b.conf' /c" in converged.lines[0]
     assert other.only.words[-2:] == ["sh", "postgresql@15-main"]
     assert 'systemctl reload "$1"' in other.only.words[2]
 

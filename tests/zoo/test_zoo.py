@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from psycopg import sql
 
-from rehearsal.catalog.definition import compare, read_definition
+from rehearsal.catalog.definition import differences, read_definition
 from rehearsal.checks.preflight import Intent, check_act
 from rehearsal.environment import Database
 from rehearsal.evidence.run import Run
@@ -93,9 +93,9 @@ def forward(zoo: Zoo) -> None:
     """Switch, twice; the definition is what it was but for what the strategy says of it, and the rows are equal."""
     mirrored = zoo.mirrored
     assert zoo.work.switch() is not mirrored
-    settled = zoo.digest()
+    applied = zoo.digest()
     assert not zoo.work.switch()
-    assert zoo.digest() == settled
+    assert zoo.digest() == applied
     assert zoo.unwanted() == []
     assert len(zoo.judged()) >= 1, "the table is not partitioned"
     assert zoo.misshapen() == []
@@ -113,7 +113,7 @@ def back(zoo: Zoo) -> None:
     assert not zoo.work.roll_back()
     source = zoo.read(zoo.name)
     assert source.kind == "r"
-    assert [one.id for one in compare(zoo.original, read_definition(zoo.conn, zoo.files, source))] == []
+    assert [one.id for one in differences(zoo.original, read_definition(zoo.conn, zoo.files, source))] == []
     zoo.write()
     zoo.rows_are_equal()
     zoo.holds()

@@ -116,7 +116,7 @@ class Zoo:
         return [row[0] for row in self.conn.execute(query)]
 
     def rows_are_equal(self) -> None:
-        """Drain, then compare both tables: by an EXCEPT of our own, and by the engine's parity."""
+        """Replay, then compare both tables: by an EXCEPT of our own, and by the engine's parity."""
         self.work.follow()
         keylog, other = self.work.log_now(self.conn), self.other
         source, target = (other, self.name) if other == self.names.retired else (self.name, other)

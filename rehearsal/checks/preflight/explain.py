@@ -39,14 +39,14 @@ def explain_finding(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_page(entry: Entry) -> str:
+def render_finding(entry: Entry) -> str:
     """Return the page `docs/findings/<id>.md`."""
     sentences = "".join(f"**{label}.** {_whole(_filled(text, '*{}*'))}\n\n" for label, text in _sentences(entry))
     shown = "".join(f"{line}\n" for line in _shown(entry.example)) if isinstance(entry.example, Example) else ""
     return f"# {entry.id}\n\n{entry.title}.\n\n{sentences}{shown}".rstrip("\n") + "\n"
 
 
-def render_pages() -> dict[str, str]:
+def render_findings() -> dict[str, str]:
     """Return every page of a finding, and the index, by file name."""
     accepted = "".join(f"- [{entry.id}]({entry.id}.md)\n" for entry in ENTRIES if entry.may_accept)
     rows = "".join(
@@ -55,7 +55,7 @@ def render_pages() -> dict[str, str]:
     )
     index = f"| finding | means | severity | a plan may accept it |\n| --- | --- | --- | --- |\n{rows}"
     return {"README.md": f"# Findings\n\n{COMMENT}\n{accepted}\n{index}"} | {
-        f"{entry.id}.md": render_page(entry) for entry in ENTRIES
+        f"{entry.id}.md": render_finding(entry) for entry in ENTRIES
     }
 
 

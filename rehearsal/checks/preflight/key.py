@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
-from rehearsal.catalog.bounds import INTEGERS
 from rehearsal.catalog.findings import Facts, Finding
 from rehearsal.catalog.keys import FINITE, WRITABLE, Key, objection, plan_bounds, read_key, read_key_range, spell_values
+from rehearsal.catalog.keytypes import place_of
 from rehearsal.catalog.tables import Column, Table
 from rehearsal.checks.preflight.catalogue import finding
 from rehearsal.errors import PlanError, PreconditionError
@@ -80,8 +80,8 @@ def _strange(values: Values) -> Iterator[Finding]:
         return
     elif key.is_time:
         yield from _infinite(values)
-    elif key.base == "uuid":
-        yield from _not_v7(values)
+    elif key.tells_time and key.clock.misfit:
+        yield from _misfits(values)
     elif key.spec.epoch:
         yield from _wrong_epoch(values)
 
@@ -132,16 +132,18 @@ def _infinite(values: Values) -> Iterator[Finding]:
         yield finding("key-outlier", values.subject, rows=strange)
 
 
-def _not_v7(values: Values) -> Iterator[Finding]:
-    version = sql.SQL("pg_catalog.get_byte(pg_catalog.uuid_send({}), 6) >> 4 <> 7").format(values.column)
-    if others := values.count(version):
+def _misfits(values: Values) -> Iterator[Finding]:
+    """Look for keys that tell no time, else for those whose time is out of all reason."""
+    clock, now = values.key.clock, datetime.now(UTC)
+    if others := values.count(as_query(clock.misfit).format(values.column)):
         yield finding("key-not-v7", values.subject, rows=others)
         return
-    clock, now = values.key.clock, datetime.now(UTC)
     lower, upper = clock.text(EARLIEST), clock.text(now + AHEAD)
-    strange = sql.SQL("({0} < {1}::uuid or {0} >= {2}::uuid)").format(values.column, lower, upper)
+    strange = sql.SQL("({0} < {1}::{3} or {0} >= {2}::{3})").format(
+        values.column, lower, upper, as_query(values.key.type)
+    )
     if count := values.count(strange):
-        yield finding("key-outlier", values.subject, "uuid", rows=count)
+        yield finding("key-outlier", values.subject, "identifier", rows=count)
 
 
 def _wrong_epoch(values: Values) -> Iterator[Finding]:
@@ -209,7 +211,7 @@ def _outside(values: Values) -> str:
 
 def _histogram(values: Values) -> Sequence[int]:
     """Count the keys in equal parts of their range."""
-    place = as_query(PLACES["time" if values.key.is_time else values.key.base]).format(values.column)
+    place = as_query(place_of(values.key.base)).format(values.column)
     query = sql.SQL(
         "with p as (select {place} as at from {table}), e as (select min(at) as low, max(at) as high from p) "
         "select least(pg_catalog.width_bucket(at, low, high, {parts}), {parts}), count(*) "
@@ -220,10 +222,3 @@ def _histogram(values: Values) -> Sequence[int]:
     for part, count in rows:
         counts[part - 1] = count
     return counts if rows else ()
-
-
-PLACES = {
-    "time": "case when pg_catalog.isfinite({0}) then pg_catalog.date_part('epoch', {0}) end",
-    "uuid": "('x' || pg_catalog.left(pg_catalog.replace({0}::text, '-', ''), 12))::bit(48)::bigint::float8",
-    **dict.fromkeys(INTEGERS, "{0}::float8"),
-}

@@ -32,7 +32,7 @@ OURS = re.compile(r"rehearsal|overriding system value", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenStatements:
     """The statements of this database, and what was not seen of them."""
 
     texts: tuple[str, ...]
@@ -40,7 +40,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class RiskyUse:
     """One way of naming a table that partitioning changes; `is_used` gets the words and the partition key."""
 
     id: str
@@ -82,11 +82,11 @@ def _uses(words: Sequence[Word], text: str, spec: TableSpec) -> Iterator[Finding
             yield replace(found, remedy="accepted in the plan") if is_accepted else found
 
 
-def read_statements(conn: Connection, headers: frozenset[str]) -> Seen:
+def read_statements(conn: Connection, headers: frozenset[str]) -> SeenStatements:
     """Read pg_stat_statements as far as it is there and may be read; `headers` are those of statements of ours."""
     view = statements_view(conn)
     if view is None:
-        return Seen((), ("it is not loaded (shared_preload_libraries), or not created in this database",))
+        return SeenStatements((), ("it is not loaded (shared_preload_libraries), or not created in this database",))
     query = sql.SQL(
         "select distinct query from {} "
         "where dbid = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())"
@@ -98,8 +98,8 @@ def read_statements(conn: Connection, headers: frozenset[str]) -> Seen:
             texts = tuple(text for (text,) in conn.execute(query) if text and not _is_ours(text, headers))
             counts = [scalar(conn, statement) for statement in (hidden, forgotten)]
     except psycopg.Error as exc:
-        return Seen((), (f"it cannot be read: {exc.sqlstate}: {exc.diag.message_primary}",))
-    return Seen(texts, tuple(_unseen(*counts)))
+        return SeenStatements((), (f"it cannot be read: {exc.sqlstate}: {exc.diag.message_primary}",))
+    return SeenStatements(texts, tuple(_unseen(*counts)))
 
 
 def _is_ours(text: str, headers: frozenset[str]) -> bool:
@@ -147,20 +147,20 @@ def _copies_out(words: Sequence[Word], _key: str) -> bool:
     return words[:1] == (Word("copy"),) and words[1:2] != (Word("("),) and has_run(words, "to") > 0
 
 
-USES: tuple[Use, ...] = (
-    Use("on-conflict-target", _target_lacks_key, of_insert=True),
-    Use("on-conflict-any", _without_target, of_insert=True),
-    Use(
+USES: tuple[RiskyUse, ...] = (
+    RiskyUse("on-conflict-target", _target_lacks_key, of_insert=True),
+    RiskyUse("on-conflict-any", _without_target, of_insert=True),
+    RiskyUse(
         "on-conflict-constraint",
         lambda words, _: has_run(words, "on", "conflict", "on", "constraint") > 0,
         of_insert=True,
     ),
-    Use("ctid-write", lambda words, _: has_word(words, "ctid") and _changes(words)),
-    Use("ctid-read", lambda words, _: has_word(words, "ctid") and not _changes(words)),
-    Use("system-column", lambda words, _: has_word(words, *SYSTEM_COLUMNS)),
-    Use("copy-to", _copies_out),
-    Use("only", lambda words, _: has_word(words, "only") and _only(words)),
-    Use("tableoid", lambda words, _: has_word(words, "tableoid")),
+    RiskyUse("ctid-write", lambda words, _: has_word(words, "ctid") and _changes(words)),
+    RiskyUse("ctid-read", lambda words, _: has_word(words, "ctid") and not _changes(words)),
+    RiskyUse("system-column", lambda words, _: has_word(words, *SYSTEM_COLUMNS)),
+    RiskyUse("copy-to", _copies_out),
+    RiskyUse("only", lambda words, _: has_word(words, "only") and _only(words)),
+    RiskyUse("tableoid", lambda words, _: has_word(words, "tableoid")),
 )
 
 

@@ -1,6 +1,6 @@
 """Preflight by trial: what will run within the application's writes runs once, on a scratch table of the same shape.
 
-Triggers, copy and drain see no schema but pg_catalog, so a check that calls a function without its schema, a type
+Triggers, copy and replay see no schema but pg_catalog, so a check that calls a function without its schema, a type
 whose operators lie elsewhere, a missing right, would make every write of the application fail. One transaction, rolled
 back whatever happens: some rows of the table are written, changed and deleted in a pair beside it. No trigger, default
 or sequence of the application takes part.
@@ -18,7 +18,7 @@ from rehearsal.catalog.tables import Table
 from rehearsal.checks.preflight.catalogue import finding
 from rehearsal.checks.preflight.place import Place
 from rehearsal.postgres.sqlfiles import as_query
-from rehearsal.switchover.copy.replay import EVERYTHING, Drain, settle_sql
+from rehearsal.switchover.copy.replay import EVERYTHING, Replay, purge_sql
 from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.target.target import Shape, mirror_values_of
 
@@ -73,7 +73,7 @@ def _try(place: Place, table: Table, step: list[str]) -> None:
 
 
 def _writes(place: Place) -> Iterator[tuple[str, str | None]]:
-    """Yield each write with what it is; None stands for the drain of the log."""
+    """Yield each write with what it is; None stands for the replay of the log."""
     insert = "insert into {s} ({c}) overriding system value select {c} from only {live} limit {n}"
     yield "an insert", insert
     yield "an update", "update {s} set {x} = {x}"
@@ -100,8 +100,8 @@ def _make_triggers(place: Place, shape: Shape) -> None:
 
 def _replay(place: Place, shape: Shape) -> None:
     names = shape.names
-    place.conn.execute(as_query(settle_sql(place.files, shape, names.forward_log, names.target)))
-    Drain(place.files, shape, names.forward_log, names.source, names.target).batch(place.conn, EVERYTHING)
+    place.conn.execute(as_query(purge_sql(place.files, shape, names.forward_log, names.target)))
+    Replay(place.files, shape, names.forward_log, names.source, names.target).batch(place.conn, EVERYTHING)
 
 
 PAIR = (

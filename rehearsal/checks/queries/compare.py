@@ -6,19 +6,18 @@ against leaves expected, which are computed from the bounds in the catalog). Rea
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from rehearsal.catalog.bounds import Epoch
+from rehearsal.catalog.keytypes import Epoch
 from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.queries.plans import QueryPlan, read_query_plan
 from rehearsal.checks.queries.ranges import Range, expected_leaves, key_of, read_range
@@ -35,7 +34,7 @@ Tables = Mapping[str, tuple[Table, Table]]
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class Confidence:
     """A figure with its 95 % interval."""
 
     value: float
@@ -57,8 +56,8 @@ class QueryResult:
     runs: int
     before_ms: float
     after_ms: float
-    speedup: Interval
-    slower_ms: Interval
+    speedup: Confidence
+    slower_ms: Confidence
     before: QueryPlan
     after: QueryPlan
     leaves: int
@@ -69,11 +68,6 @@ class QueryResult:
     speed_ok: bool | None
     speed_asked: bool
     key: str | None = None
-
-    def as_data(self) -> dict[str, Any]:
-        """Return the result as JSON values."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self), default=sorted))
-        return data
 
 
 def compare_queries(
@@ -170,7 +164,7 @@ def has_limit(query: Query) -> bool:
     return query.min_speedup is not None or query.max_slowdown is not None
 
 
-def is_fast(query: Query, speedup: Interval, slower_ms: Interval) -> bool | None:
+def is_fast(query: Query, speedup: Confidence, slower_ms: Confidence) -> bool | None:
     """Judge a speed: True if the worse ends of the intervals hold, False if not even the better ones do.
 
     None in between: the runs were too few or the machine too noisy to tell. Also None if the plan has no limit.
@@ -187,12 +181,12 @@ def _holds(query: Query, speedup: float, slower_ms: float) -> bool:
     return enough and (query.max_slowdown is None or -speedup <= query.max_slowdown or slower_ms <= query.slack_ms)
 
 
-def speed_text(speedup: Interval, slower_ms: Interval, slack_ms: float) -> str:
+def speed_text(speedup: Confidence, slower_ms: Confidence, slack_ms: float) -> str:
     """Say how a speed changed; a slow-down in milliseconds, since three times nearly nothing is nearly nothing.
 
-    >>> speed_text(Interval(0.5, 0.4, 0.6), Interval(-2, -3, -1), 1)
+    >>> speed_text(Confidence(0.5, 0.4, 0.6), Confidence(-2, -3, -1), 1)
     'speed-up 50% (95 % interval 40% to 60%)'
-    >>> speed_text(Interval(-1.65, -1.78, -1.47), Interval(0.49, 0.45, 0.53), 1)
+    >>> speed_text(Confidence(-1.65, -1.78, -1.47), Confidence(0.49, 0.45, 0.53), 1)
     'slower by 0.49 ms (95 % interval 0.45 to 0.53 ms); the plan lets less than 1 ms pass'
     """
     if speedup.value >= 0:
@@ -201,7 +195,7 @@ def speed_text(speedup: Interval, slower_ms: Interval, slack_ms: float) -> str:
     return f"{text}; the plan lets less than {slack_ms:g} ms pass" if slower_ms.high <= slack_ms else text
 
 
-def intervals(before: Sequence[float], after: Sequence[float], dice: random.Random) -> tuple[Interval, Interval]:
+def intervals(before: Sequence[float], after: Sequence[float], dice: random.Random) -> tuple[Confidence, Confidence]:
     """Return speed-up and milliseconds lost, each with its 95 % percentile bootstrap interval.
 
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; runs that were made one after the
@@ -210,7 +204,7 @@ def intervals(before: Sequence[float], after: Sequence[float], dice: random.Rand
     pairs = list(zip(before, after, strict=True))
     draws = [_figures(dice.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES)]
     return tuple(  # type: ignore[return-value]  # two figures, hence two intervals
-        Interval(value, *_middle(sorted(draw[n] for draw in draws))) for n, value in enumerate(_figures(pairs))
+        Confidence(value, *_middle(sorted(draw[n] for draw in draws))) for n, value in enumerate(_figures(pairs))
     )
 
 

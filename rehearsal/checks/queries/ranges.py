@@ -6,7 +6,6 @@ Owns the way from a plan's window, month or key to values of the key's type. Rea
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,14 +13,15 @@ from typing import Any
 
 import psycopg
 
-from rehearsal.catalog.bounds import INTEGERS, TIMES, Clock, Epoch, Interval
+from rehearsal.catalog.bounds import Interval
 from rehearsal.catalog.keys import read_key, read_key_range
+from rehearsal.catalog.keytypes import INTEGERS, TIMES, Epoch, KeyType, find_type
 from rehearsal.catalog.tables import Partition, Table, dotted
 from rehearsal.errors import CannotSee, PlanError
 from rehearsal.plan.model import Query, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.switchover.parity.pair import Span, rank_bounds, read_pair
+from rehearsal.switchover.parity.pair import KeySpan, rank_bounds, read_pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +110,16 @@ WINDOW = "select %(newest)s::timestamptz - %(window)s::interval, %(newest)s::tim
 def _range_of_others(
     conn: Connection, query: Query, key: str, kind: str, newest: Any, epoch: Epoch | None
 ) -> tuple[Any, Any]:
-    """Return the range of a key that is a number or a uuid of version 7."""
+    """Return the range of a key that is a number, or tells the time without being one."""
     if kind in INTEGERS and epoch is None:
         if query.window is None or not query.window.isdigit():
             message = f"query {query.name}: {key} is a number; write its window as one, as '100000'"
             raise PlanError(message)
         return newest - Interval.parse(query.window).values, newest
-    if kind != "uuid" and epoch is None:
+    clock = find_type(kind, epoch)
+    if clock is None:
         message = f"query {query.name}: {key} ({kind}) has no window or month; use %(key)s"
         raise PlanError(message)
-    clock = Clock(kind, epoch)
     values = {"newest": clock.instant(newest), "window": query.window, "month": query.month}
     try:
         row = conn.execute(WINDOW if query.window is not None else MONTHS, values).fetchone()
@@ -130,12 +130,12 @@ def _range_of_others(
     return ends[0], ends[1]
 
 
-def _key_at(clock: Clock, moment: datetime) -> Any:
+def _key_at(clock: KeyType, moment: datetime) -> Any:
     text = clock.text(moment)
     if text is None:
-        message = f"{moment} is beyond what {clock.key_type} can hold; ask for another window or month"
+        message = f"{moment} is beyond what {clock.base} can hold; ask for another window or month"
         raise PlanError(message)
-    return uuid.UUID(text) if clock.key_type == "uuid" else int(text)
+    return clock.read(text)
 
 
 def expected_leaves(
@@ -146,7 +146,7 @@ def expected_leaves(
         return frozenset({_home(conn, files, source, target, key, asked.key_text)})
     if not (target.partition_key or "").startswith("RANGE"):
         return frozenset(part.name[1] for part in target.partitions)
-    wanted = Span(asked.lower_text, asked.upper_text)
+    wanted = KeySpan(asked.lower_text, asked.upper_text)
     parts = [part for part in target.partitions if not part.is_default]
     ranks = rank_bounds(conn, files, [*parts, wanted], target.column(key).type)
     first, end = _ends(wanted, ranks)
@@ -165,7 +165,7 @@ def _home(conn: Connection, files: SqlFiles, source: Table, target: Table, key: 
     return next((leaf.name[1] for leaf in pair.leaves if leaf.oid == oid), "")
 
 
-def _ends(span: Partition | Span, ranks: Mapping[str, int]) -> tuple[int, int]:
+def _ends(span: Partition | KeySpan, ranks: Mapping[str, int]) -> tuple[int, int]:
     """Return the range's ends as numbers: 0 is before every bound, the last one behind every bound."""
     last = max(ranks.values(), default=0) + 1
     return (

@@ -26,7 +26,10 @@ def back_up(context: Context) -> None:
         bool(made.content),
         f"{len(made.content)} tables, {made.bytes / 1e6:.0f} MB in {made.seconds:.1f} s, checksums "
         "written, made just now",
-        Dump(folder.name, Grid.of(("table", "rows"), [(dotted(name), one.rows) for name, one in made.content.items()])),
+        Dump(
+            folder.name,
+            Grid.of(("table", "rows"), [(dotted(name), table.rows) for name, table in made.content.items()]),
+        ),
     )
     name = scratch_name(context.plan.name)
     try:

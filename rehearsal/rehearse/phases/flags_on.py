@@ -13,7 +13,7 @@ def flags_on(context: Context) -> None:
     context.writers.ensure("flags-on")
     route(context, on=True)
     check_drift(context, expected=True)
-    context.writers.settle("flags-on")
+    context.writers.reconcile("flags-on")
 
 
 PHASE = Phase("flags-on", "Routing flags on", "flags", flags_on, DUAL_WRITE)

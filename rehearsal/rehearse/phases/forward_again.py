@@ -27,25 +27,25 @@ def forward_again(context: Context) -> None:
     check_definition(context, "forward again")
     results = smoke_all(context, "forward-again")
     check_triggers(context)
-    settled = context.writers.settle("forward-again")
+    reconciled = context.writers.reconcile("forward-again")
     context.writers.stop()
     equal = proof.compare("forward again")
-    good = equal and settled.is_clean and all(one.passed for one in results)
-    said += [f"{settled.lost} acknowledged writes lost", f"content {'equal' if equal else 'DIFFERS'}"]
+    good = equal and reconciled.is_clean and all(result.passed for result in results)
+    said += [f"{reconciled.lost} acknowledged writes lost", f"content {'equal' if equal else 'DIFFERS'}"]
     context.run.record("forward-again", "service", good, ", ".join(said))
-    final_settlement(context)
+    final_reconciliation(context)
 
 
-def final_settlement(context: Context) -> None:
-    """Settle once more when no writer is left, in every table that must have each write, the lagging one drained."""
+def final_reconciliation(context: Context) -> None:
+    """Reconcile once more when no writer is left, in every table that must have each write, with the log replayed."""
     with context.session() as conn:
         relations = [(spec, brought_level(context, conn, spec)) for spec in context.plan.tables]
-    context.writers.settle("at the end", relations)
+    context.writers.reconcile("at the end", relations)
     context.row_counts("at the end")
 
 
 def brought_level(context: Context, conn: Connection, spec: TableSpec) -> list[Name]:
-    """Drain what lags; return the table and, where there is one, the other that has the same rows."""
+    """Replay what lags; return the table and, where there is one, the other that has the same rows."""
     names, work = Names(split_name(spec.name)), context.switchover(spec)
     if work.log_now(conn) is not None:
         work.follow()

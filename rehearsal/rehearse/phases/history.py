@@ -28,7 +28,7 @@ def unchanged(context: Context) -> None:
                 check_default(context, conn, spec)
     check_definition(context, "after the cutover")
     context.row_counts("history unchanged")
-    context.writers.settle("history")
+    context.writers.reconcile("history")
     if not same:
         raise StopHere
 

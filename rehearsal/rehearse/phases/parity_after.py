@@ -29,7 +29,7 @@ def parity_after(context: Context) -> None:
             compare_figures(context, conn, spec, target)
     check_definition(context, "after the switchover")
     context.row_counts("parity after")
-    context.writers.settle("parity-after")
+    context.writers.reconcile("parity-after")
     if any(report.unexplained for report in reports):
         raise StopHere
 

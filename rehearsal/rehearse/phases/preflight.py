@@ -28,10 +28,10 @@ def preflight(context: Context) -> None:
         findings = run_preflight(conn, context.files, context.plan, free_bytes=free, trial=True)
         findings += check_drill(conn, replace(context.env.database, name=scratch_name(context.plan.name)))
     check_review(context)
-    for one in findings:
-        if one.id in OF_THE_DRILL:
-            context.run.note(f"warning: {one.condition}; {one.effect}; {one.remedy}")
-    blockers = [one for one in findings if one.severity == "blocker"]
+    for finding in findings:
+        if finding.id in OF_THE_DRILL:
+            context.run.note(f"warning: {finding.condition}; {finding.effect}; {finding.remedy}")
+    blockers = [finding for finding in findings if finding.severity == "blocker"]
     context.run.record(
         "preflight",
         "plan",
@@ -57,7 +57,10 @@ def check_review(context: Context) -> None:
 def findings_table(findings: list[Finding]) -> Grid:
     """Return findings as a table of the report."""
     columns = ("finding", "severity", "subject", "condition", "effect", "remedy")
-    rows = [(one.id, one.severity, one.subject, one.condition, one.effect, one.remedy) for one in findings]
+    rows = [
+        (finding.id, finding.severity, finding.subject, finding.condition, finding.effect, finding.remedy)
+        for finding in findings
+    ]
     return Grid.of(columns, rows)
 
 

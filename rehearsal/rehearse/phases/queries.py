@@ -31,8 +31,8 @@ def compare_speed(context: Context) -> None:
     specs = context.plan.tables
     results = compare_queries(context.env.database, context.files, context.plan.queries, tables, specs=specs)
     context.run.attach("performance_results.txt", performance_results_text(results))
-    for one in results:
-        record_query(context, one)
+    for result in results:
+        record_query(context, result)
 
 
 def record_query(context: Context, one: QueryResult) -> None:

@@ -57,11 +57,13 @@ def record_restore_time(context: Context, limit: float) -> None:
 
 
 def record_service(context: Context, results: Sequence[SmokeResult], *, injected_s: float) -> None:
-    """Settle in the old tables alone, and record whether the application is served from them as before."""
-    settled = context.writers.settle("rollback", [(spec, [split_name(spec.name)]) for spec in context.plan.tables])
-    good = settled.is_clean and all(one.passed for one in results)
-    answered = f"{sum(one.passed is True for one in results)} of {len(results)} requests answered well"
-    observed = f"{settled.lost} acknowledged writes lost, {answered}"
+    """Reconcile in the old tables alone, and record whether the application is served from them as before."""
+    reconciled = context.writers.reconcile(
+        "rollback", [(spec, [split_name(spec.name)]) for spec in context.plan.tables]
+    )
+    good = reconciled.is_clean and all(result.passed for result in results)
+    answered = f"{sum(result.passed is True for result in results)} of {len(results)} requests answered well"
+    observed = f"{reconciled.lost} acknowledged writes lost, {answered}"
     context.run.record("rollback", "service", good, observed, Injected(injected_s))
 
 

@@ -63,7 +63,7 @@ def log_errors(context: Context, sizes: dict[str, int]) -> dict[str, list[str] |
     if sizes:
         data = {"log_sizes": sizes}
         reports = try_pyinfra(context.env.inventory, "app-log", plan=context.plan, data=data).reports
-    seen = {name: one["errors"] for name, one in reports.items() if one["size"] is not None and name in sizes}
+    seen = {name: report["errors"] for name, report in reports.items() if report["size"] is not None and name in sizes}
     return {name: seen.get(name) for name in servers}
 
 
@@ -112,7 +112,9 @@ def look_at_monitoring(context: Context) -> None:
     """Ask the Prometheus that the inventory names whether it sees everything and has the rules for partitions."""
     settings = context.env.settings
     if settings.get("monitor_url"):
-        watch = monitoring.look(str(settings["monitor_url"]), tuple(settings.get("monitor_rules") or monitoring.RULES))
+        watch = monitoring.ask_prometheus(
+            str(settings["monitor_url"]), tuple(settings.get("monitor_rules") or monitoring.RULES)
+        )
         targets = Listed(Grid.of(("job", "target", "health"), watch.targets))
         context.run.record("monitoring", "Prometheus", watch.passed, watch.observed, targets)
 
@@ -123,7 +125,7 @@ def list_source(context: Context) -> None:
     if not scan.paths:
         return
     uses = scan_source(context.root, scan.paths, scan.patterns)
-    rows = [(one.file, one.line, one.text.strip()[:120]) for one in uses]
+    rows = [(use.file, use.line, use.text.strip()[:120]) for use in uses]
     places = Listed(Grid.of(("file", "line", "text"), rows))
     context.run.record("source-scan", "code", bool(uses), f"{len(uses)} places use the tables", places)
     with context.session("statements") as conn:
@@ -131,7 +133,10 @@ def list_source(context: Context) -> None:
     if statements is None:
         context.run.note("pg_stat_statements is not installed: statements of the application were not listed")
         return
-    told = [(one.table, one.calls, round(one.mean_ms, 2), one.query[:160]) for one in statements]
+    told = [
+        (statement.table, statement.calls, round(statement.mean_ms, 2), statement.query[:160])
+        for statement in statements
+    ]
     listed = Listed(Grid.of(("table", "calls", "mean ms", "statement"), told))
     context.run.record("source-scan", "statements", True, f"{len(told)} statements seen on the server", listed)
 
@@ -141,20 +146,20 @@ def check_sync(context: Context, results: list[SmokeResult]) -> None:
     with context.session("sync") as conn:
         for spec in context.plan.tables:
             source, target = context.pair(conn, spec)
-            for one in results:
-                if one.table == spec.name and one.created_id is not None:
-                    left, right = (read_row(conn, table, spec.key, one.created_id) for table in (source, target))
+            for result in results:
+                if result.table == spec.name and result.created_id is not None:
+                    left, right = (read_row(conn, table, spec.key, result.created_id) for table in (source, target))
                     passed = left is not None and left == right
                     observed = "SYNCED: in both tables, equal" if passed else f"OUT OF SYNC: {left} and {right}"
                     context.run.record(
-                        "sync", f"{one.server} {one.name} {spec.name} {one.created_id}", passed, observed
+                        "sync", f"{result.server} {result.name} {spec.name} {result.created_id}", passed, observed
                     )
 
 
 def read_row(conn: Connection, table: Table, key: str, row: object) -> dict[str, Any] | None:
     """Return a row by the column that tells rows apart, as text values; None if there is none."""
     columns = [column.name for column in table.columns]
-    listed = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in columns)
+    listed = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns)
     query = sql.SQL("select {} from {} where {}::text = %s").format(
         listed, sql.Identifier(*table.name), sql.Identifier(row_column(table, key))
     )

@@ -16,7 +16,7 @@ from rehearsal.switchover.strategies.registry import strategy_of
 
 
 def switch_over(context: Context) -> None:
-    """Copy, follow and switch every table while writers are at work; settle their ledger."""
+    """Copy, follow and switch every table while writers are at work; reconcile their ledger."""
     ask_first(context, Intent.SWITCHOVER)
     context.writers.ensure("switchover")
     context.row_counts("before the copy")
@@ -31,7 +31,7 @@ def switch_over(context: Context) -> None:
             record_state(context, conn, spec)
     judge_locks(context)
     check_triggers(context)
-    context.writers.settle("switchover")
+    context.writers.reconcile("switchover")
 
 
 def record_state(context: Context, conn: Connection, spec: TableSpec) -> None:

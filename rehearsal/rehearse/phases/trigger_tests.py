@@ -17,10 +17,10 @@ def test_triggers(context: Context) -> None:
             application = context.env.app_database.user
             found = run_trigger_tests(conn, context.files, context.plan, spec, source.name, application=application)
             results += found
-            for one in found:
-                context.run.record("trigger-tests", f"{spec.name} {one.name}", one.passed, one.observed)
+            for result in found:
+                context.run.record("trigger-tests", f"{spec.name} {result.name}", result.passed, result.observed)
     context.run.attach("trigger_test_results.txt", results_text(results))
-    if any(one.passed is False for one in results):
+    if any(result.passed is False for result in results):
         raise StopHere
 
 

@@ -17,7 +17,7 @@ def make_targets(context: Context) -> None:
     ask_first(context, Intent.MIGRATE)
     with context.session("render") as conn:
         rendered = render_changes(conn, context.files, context.plan, context.run.began)
-    changes = [Change(one.name, one.body) for one in rendered]
+    changes = [Change(change.name, change.body) for change in rendered]
     first = apply_changes(context, changes)
     second = apply_changes(context, changes)
     context.run.record(

@@ -77,7 +77,7 @@ class CopyResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class CopyProgress:
     """How far a copy is, of all its runs together."""
 
     rows: int
@@ -127,7 +127,7 @@ class Copier:
     shape: Shape
     migration: int
     workers: int
-    on_progress: Callable[[Progress], None]
+    on_progress: Callable[[CopyProgress], None]
     limits: Limits = field(default_factory=Limits)
     turns: Turns = FREE
 
@@ -142,7 +142,7 @@ class Copier:
         with connect(self.database, role="copy ledger") as conn:
             blocks, total, rows, most = conn.execute(DONE, [self.migration]).fetchone() or (0, 0, 0, 1)
             wide = self._wide_columns(conn)
-        told = _Told(Progress(rows, blocks, total), self.on_progress)
+        told = _Told(CopyProgress(rows, blocks, total), self.on_progress)
         size = ChunkSize(most, self.limits.seconds)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="copy") as pool:
             futures = [
@@ -258,7 +258,7 @@ class Worker:
 class _Told:
     """Counts what the workers did, and tells."""
 
-    def __init__(self, before: Progress, tell: Callable[[Progress], None]) -> None:
+    def __init__(self, before: CopyProgress, tell: Callable[[CopyProgress], None]) -> None:
         self._before, self._tell = before, tell
         self._recorded = -math.inf
         self.rows = self.chunks = self._blocks = 0
@@ -273,4 +273,4 @@ class _Told:
             done, now = self._before.blocks + self._blocks, time.monotonic()
             is_due = done == total or now - self._recorded >= RECORD_EVERY_S
             self._recorded = now if is_due else self._recorded
-            self._tell(Progress(self._before.rows + self.rows, done, total, is_due))
+            self._tell(CopyProgress(self._before.rows + self.rows, done, total, is_due))

@@ -26,38 +26,38 @@ MAX_KEYS_IN_BATCH = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class Replay:
     """Where keys come from and which table follows which.
 
-    `within`: the condition of the authority's rows that are followed, as SQL; empty: all of them are.
+    `within`: the condition of the source's rows that are followed, as SQL; empty: all of them are.
     """
 
     files: SqlFiles
     shape: Shape
     log: Name
-    authority: Name
-    follower: Name
+    source: Name
+    target: Name
     within: str = ""
 
     def take_sql(self, limit: int) -> str:
-        """Return the statement that takes keys off the log and their rows out of the follower."""
+        """Return the statement that takes keys off the log and their rows out of the target."""
         columns = log_columns(self.shape)
         values = {**self._values(), "stay": False, "limit": limit}
-        return self.files.render("switchover/copy/drain_take.sql.j2", **values) if columns else ""
+        return self.files.render("switchover/copy/replay_take.sql.j2", **values) if columns else ""
 
     def put_sql(self) -> str:
-        """Return the statement that brings the authority's rows; its parameters are arrays of keys as text."""
-        return _with_arrays(self.files.render("switchover/copy/drain_put.sql.j2", **self._values(), primary=()))
+        """Return the statement that brings the source's rows; its parameters are arrays of keys as text."""
+        return _with_arrays(self.files.render("switchover/copy/replay_put.sql.j2", **self._values(), primary=()))
 
     def _values(self) -> dict[str, Any]:
         columns = log_columns(self.shape)
         typed = zip(columns, self.shape.log_types, strict=True)
         return {
             "log": self.log,
-            "follower": self.follower,
-            "authority": self.authority,
+            "target": self.target,
+            "source": self.source,
             "columns": self.shape.columns,
-            "authority_columns": records("t", self.shape.columns),
+            "source_columns": records("t", self.shape.columns),
             "log_columns": ", ".join(columns),
             "log_record": ", ".join(f"l.{column}" for column in columns),
             "log_identity": ", ".join(f"l.{column}" for column in columns),
@@ -68,7 +68,7 @@ class Drain:
         }
 
     def batch(self, conn: Connection, limit: int) -> int:
-        """Drain up to `limit` log rows in the caller's transaction; return how many were taken."""
+        """Replay up to `limit` log rows in the caller's transaction; return how many were taken."""
         conn.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
         row = conn.execute(as_query(self.take_sql(limit))).fetchone()
         *arrays, taken = row or (0,)
@@ -78,15 +78,15 @@ class Drain:
         return int(taken)
 
     def merge(self, conn: Connection) -> int:
-        """Drain everything into a source that is mirrored; return how many keys were taken. The caller holds the lock.
+        """Replay everything into a source that is mirrored; return how many keys were taken. The caller holds the lock.
 
         Rows are changed where they stand: others may point at them, and a row that goes out takes its children along.
         """
         shape, values = self.shape, self._values()
         fixed = (column for column in shape.columns if column not in shape.always)
         merged = {"primary": shape.primary, "assignments": assignments(fixed)}
-        take = self.files.render("switchover/copy/drain_take.sql.j2", **values, stay=True, limit=EVERYTHING)
-        put = self.files.render("switchover/copy/drain_put.sql.j2", **values, **merged)
+        take = self.files.render("switchover/copy/replay_take.sql.j2", **values, stay=True, limit=EVERYTHING)
+        put = self.files.render("switchover/copy/replay_put.sql.j2", **values, **merged)
         conn.execute("select pg_catalog.set_config('rehearsal.applying', 'on', true)")
         *arrays, taken = conn.execute(as_query(take)).fetchone() or (0,)
         for text in (_with_arrays(put), self.surplus_sql()) if taken else ():
@@ -95,11 +95,11 @@ class Drain:
         return int(taken)
 
     def surplus_sql(self) -> str:
-        """Return the statement that takes rows out of the follower which the authority has no more; as `put_sql`."""
+        """Return the statement that takes rows out of the target which the source has no more; as `put_sql`."""
         identity = records("a", self.shape.identity)
         values = self._values()
         return _with_arrays(
-            self.files.render("switchover/copy/drain_surplus.sql.j2", **values, authority_identity=identity)
+            self.files.render("switchover/copy/replay_surplus.sql.j2", **values, source_identity=identity)
         )
 
     def pending(self, conn: Connection) -> int:
@@ -109,14 +109,14 @@ class Drain:
     def until(
         self, conn: Connection, rest: int, batch: int, on_progress: Callable[[int, int], None] | None = None
     ) -> int:
-        """Drain in short transactions until at most `rest` rows are left; return how many were taken.
+        """Replay in short transactions until at most `rest` rows are left; return how many were taken.
 
         A batch grows while the log does not become shorter, up to a bound.
 
         A batch that meets a unique value which another batch is about to free is repeated as one batch of everything.
 
         Raises:
-            StepFailed: even one batch of everything violates a unique constraint of the follower.
+            StepFailed: even one batch of everything violates a unique constraint of the target.
         """
         done = 0
         before: int | None = None
@@ -130,7 +130,7 @@ class Drain:
         return done
 
     def once(self, conn: Connection, batch: int) -> int:
-        """Drain one batch in a transaction of its own, however short the log is; return how many were taken.
+        """Replay one batch in a transaction of its own, however short the log is; return how many were taken.
 
         Raises:
             StepFailed: see `until`.
@@ -142,7 +142,7 @@ class Drain:
             with conn.transaction():
                 return self.batch(conn, batch)
         except errors.DeadlockDetected:
-            # Between the barrier's locks the mirrors write the follower too; they have gone on, so the next try may.
+            # Between the cutover's locks the mirrors write the target too; they have gone on, so the next try may.
             return 0
         except errors.UniqueViolation:
             pass
@@ -158,48 +158,48 @@ def _with_arrays(text: str) -> str:
     return text.replace("%", "%%").replace("\0", "%s")
 
 
-def forward_of(files: SqlFiles, shape: Shape) -> Drain:
-    """Return the drain from the source to its target, before the exchange of a swap or while both are mirrored."""
+def forward_of(files: SqlFiles, shape: Shape) -> Replay:
+    """Return the replay from the source to its target, before the exchange of a swap or while both are mirrored."""
     names = shape.names
-    return Drain(files, shape, names.forward_log, names.source, names.target)
+    return Replay(files, shape, names.forward_log, names.source, names.target)
 
 
-def reverse_of(files: SqlFiles, shape: Shape) -> Drain:
-    """Return the drain from the partitioned table, which has the name of the source, to the retired one."""
+def reverse_of(files: SqlFiles, shape: Shape) -> Replay:
+    """Return the replay from the partitioned table, which has the name of the source, to the retired one."""
     names = shape.names
-    return Drain(files, shape, names.reverse_log, names.source, names.retired)
+    return Replay(files, shape, names.reverse_log, names.source, names.retired)
 
 
-def drain_to_zero(drain: Drain, conn: Connection) -> None:
-    """Drain everything under the lock, or give the lock back if that is too much.
+def replay_to_zero(replay: Replay, conn: Connection) -> None:
+    """Replay everything under the lock, or give the lock back if that is too much.
 
     Raises:
-        TryAgain: the log has more keys than should be drained while the application waits.
-        StepFailed: the authority has two rows where a unique index of the follower has room for one.
+        TryAgain: the log has more keys than should be replayed while the application waits.
+        StepFailed: the source has two rows where a unique index of the target has room for one.
     """
-    if (left := drain.pending(conn)) > MAX_KEYS_UNDER_LOCK:
+    if (left := replay.pending(conn)) > MAX_KEYS_UNDER_LOCK:
         message = f"{left} keys are left in the log, more than {MAX_KEYS_UNDER_LOCK}"
         raise TryAgain(message)
     if not left:
         return
     try:
-        drain.batch(conn, EVERYTHING)
+        replay.batch(conn, EVERYTHING)
     except errors.UniqueViolation as exc:
-        raise StepFailed(_unique_message(drain, exc)) from exc
+        raise StepFailed(_unique_message(replay, exc)) from exc
 
 
-def _unique_message(drain: Drain, exc: errors.UniqueViolation) -> str:
+def _unique_message(replay: Replay, exc: errors.UniqueViolation) -> str:
     return (
-        f"replay of {'.'.join(drain.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `invoke db.verify` "
-        f"lists the values that repeat in {'.'.join(drain.authority)}: delete or renumber one of each"
+        f"replay of {'.'.join(replay.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `invoke db.verify` "
+        f"lists the values that repeat in {'.'.join(replay.source)}: delete or renumber one of each"
     )
 
 
-def settle_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:
+def purge_sql(files: SqlFiles, shape: Shape, log: Name, target: Name) -> str:
     """Return the statement that takes logged rows out of the freshly copied target, before it has an index."""
     columns = log_columns(shape)
     return files.render(
-        "switchover/copy/settle.sql.j2",
+        "switchover/copy/purge.sql.j2",
         target=target,
         log=log,
         log_columns=Quoted(", ".join(columns)),

@@ -55,7 +55,7 @@ class Signals:
     """A session that reads the signals of one server and probes one table."""
 
     def __init__(self, database: Database, files: SqlFiles, source: Name, key: tuple[str, ...]) -> None:
-        self._conn = connect(database, role="pace")
+        self._conn = connect(database, role="throttle")
         self._queries = {
             name: files.query(f"switchover/copy/{name}.sql") for name in ("signals", "busy", "others", "rights")
         }

@@ -18,12 +18,12 @@ from rehearsal.environment import Database
 from rehearsal.errors import CannotSee
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.parity.digest import Sums, digest_pair, open_snapshot
-from rehearsal.switchover.parity.drill import Difference, look_closer
+from rehearsal.switchover.parity.drill import RowDifference, look_closer
 from rehearsal.switchover.parity.pair import Leaf, Pair, read_pair
 from rehearsal.switchover.parity.report import LeafParity, ParityReport, parity_text
 from rehearsal.switchover.parity.selftest import run_self_test
 
-__all__ = ["Difference", "LeafParity", "ParityReport", "compare", "parity_text"]
+__all__ = ["LeafParity", "ParityReport", "RowDifference", "compare", "parity_text"]
 
 
 def compare(

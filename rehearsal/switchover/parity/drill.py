@@ -29,7 +29,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RowDifference:
     """A row that differs. Images are by column name; None where there is no such row."""
 
     kind: str
@@ -47,7 +47,7 @@ class Drilled:
     counts: dict[str, int] = field(default_factory=dict[str, int])
     explained: int = 0
     unexplained: int = 0
-    examples: list[Difference] = field(default_factory=list[Difference])
+    examples: list[RowDifference] = field(default_factory=list[RowDifference])
 
 
 def look_closer(
@@ -108,8 +108,8 @@ def _collect(rows: list[dict[str, Any]], names: dict[int, str], max_examples: in
     return found
 
 
-def _difference(row: dict[str, Any], names: dict[int, str]) -> Difference:
-    return Difference(
+def _difference(row: dict[str, Any], names: dict[int, str]) -> RowDifference:
+    return RowDifference(
         row["kind"],
         tuple(row["identity"]),
         names[row["leaf"]],

@@ -36,7 +36,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class KeySpan:
     """Keys: a range [lower, upper), those of some buckets, or those that are null."""
 
     lower: str | None = None
@@ -93,11 +93,6 @@ class Pair:
         return primary if self.key in primary else (*primary, self.key)
 
     @property
-    def column_names(self) -> tuple[str, ...]:
-        """Names of all columns that are compared."""
-        return tuple(column.name for column in self.columns)
-
-    @property
     def oids(self) -> tuple[int, ...]:
         """For each bucket the leaf that its keys belong to."""
         by_bucket = {bucket: leaf.oid for leaf in self.leaves for bucket in leaf.buckets}
@@ -108,23 +103,23 @@ class Pair:
         """The leaf of keys that are null: DEFAULT if there is one."""
         return next((leaf.oid for leaf in self.leaves if None in leaf.buckets), 0)
 
-    def spans(self, leaves: Sequence[Leaf]) -> tuple[Span, ...]:
+    def spans(self, leaves: Sequence[Leaf]) -> tuple[KeySpan, ...]:
         """Return the keys that belong to the leaves, neighbouring ranges joined."""
         buckets = sorted(bucket for leaf in leaves for bucket in leaf.buckets if bucket is not None)
-        null = [Span(is_null=True)] if any(None in leaf.buckets for leaf in leaves) else []
+        null = [KeySpan(is_null=True)] if any(None in leaf.buckets for leaf in leaves) else []
         if self.method == "range":
             return (*self._ranges(buckets), *null)
-        return (*([Span(buckets=tuple(buckets))] if buckets else []), *null)
+        return (*([KeySpan(buckets=tuple(buckets))] if buckets else []), *null)
 
-    def _ranges(self, buckets: Sequence[int]) -> list[Span]:
-        spans: list[Span] = []
+    def _ranges(self, buckets: Sequence[int]) -> list[KeySpan]:
+        spans: list[KeySpan] = []
         for bucket in buckets:
             lower = self.bounds[bucket - 1] if bucket else None
             upper = self.bounds[bucket] if bucket < len(self.bounds) else None
             if spans and bucket and bucket - 1 in buckets:
-                spans[-1] = Span(spans[-1].lower, upper)
+                spans[-1] = KeySpan(spans[-1].lower, upper)
             else:
-                spans.append(Span(lower, upper))
+                spans.append(KeySpan(lower, upper))
         return spans
 
 
@@ -245,7 +240,9 @@ def _hash_function(conn: Connection, files: SqlFiles, target: Table) -> Name:
     return row[0], row[1]
 
 
-def rank_bounds(conn: Connection, files: SqlFiles, parts: Iterable[Partition | Span], key_type: str) -> dict[str, int]:
+def rank_bounds(
+    conn: Connection, files: SqlFiles, parts: Iterable[Partition | KeySpan], key_type: str
+) -> dict[str, int]:
     """Number the bounds in the order of their type; equal ones alike."""
     given = sorted({bound for part in parts for bound in (part.lower, part.upper) if bound is not None})
     query = files.query("switchover/parity/bounds.sql.j2", bounds=given, key_type=key_type)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rehearsal.catalog.tables import Name, dotted
-from rehearsal.switchover.parity.drill import KINDS, Difference
+from rehearsal.switchover.parity.drill import KINDS, RowDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ParityReport:
     differences: dict[str, int]
     explained: int
     unexplained: int
-    examples: tuple[Difference, ...]
+    examples: tuple[RowDifference, ...]
     in_default: int
     null_keys: int
     self_test: bool | None
@@ -106,7 +106,7 @@ def _said(passed: bool | None) -> str:  # noqa: FBT001 -- a value that is shown,
     return {True: "PASS", False: "FAIL", None: "NOT DONE"}[passed]
 
 
-def _examples(examples: Iterable[Difference]) -> Iterator[str]:
+def _examples(examples: Iterable[RowDifference]) -> Iterator[str]:
     for difference in examples:
         explained = ", in the change log" if difference.explained else ""
         identity = ", ".join(str(value) for value in difference.identity)

@@ -61,7 +61,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ScratchColumn:
     """A column of scratch rows: its type below all domains, and its collation if it has one of its own."""
 
     name: str
@@ -135,7 +135,7 @@ def stage(files: SqlFiles, pair: Pair, origin: Origin, scene: Scene) -> str:
     """Return the expressions that hold a scene."""
     types = typed(pair)
     columns = [
-        Column(column.name, types[column.name].base_type, column.collation)
+        ScratchColumn(column.name, types[column.name].base_type, column.collation)
         for column in pair.source.columns
         if column.name in types
     ]

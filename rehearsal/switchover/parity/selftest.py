@@ -35,7 +35,7 @@ Expected = set[tuple[str, Identity, bool]]
 
 
 @dataclass(slots=True)
-class Findings:
+class Caught:
     """Classes that were seen, corruption that was not, and columns for which there is no other value."""
 
     seen: set[str] = field(default_factory=set[str])
@@ -73,7 +73,7 @@ def _attempt(database: Database, files: SqlFiles, pair: Pair, sums: tuple[Sums, 
                 conn.rollback()
 
 
-def _judge(findings: Findings, scratch: Scratch) -> tuple[bool | None, str]:
+def _judge(findings: Caught, scratch: Scratch) -> tuple[bool | None, str]:
     where = "made-up rows" if scratch.origin.made else scratch.origin.relation[1]
     if findings.unseen:
         return False, f"corruption of scratch rows ({where}) was not seen: {', '.join(findings.unseen)}"
@@ -88,7 +88,7 @@ def _judge(findings: Findings, scratch: Scratch) -> tuple[bool | None, str]:
     return True, f"corruption was seen: {_said(findings)}{', in made-up rows' if scratch.origin.made else ''}{left}"
 
 
-def _said(findings: Findings) -> str:
+def _said(findings: Caught) -> str:
     return ", ".join(sorted(findings.seen)) or "none"
 
 
@@ -119,9 +119,9 @@ class _Examiner:
     files: SqlFiles
     pair: Pair
     scratch: Scratch
-    findings: Findings = field(default_factory=Findings)
+    findings: Caught = field(default_factory=Caught)
 
-    def examine(self) -> Findings:
+    def examine(self) -> Caught:
         """Return what was seen and what was not."""
         if not self._takes_equal_for_equal():
             self.findings.unseen.append("equal rows were taken for different ones")

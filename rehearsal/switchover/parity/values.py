@@ -53,6 +53,16 @@ MADE: dict[str, str] = {
     "bytea": "pg_catalog.decode(pg_catalog.md5(n::text), 'hex')",
 }
 
+# A value that no row has, by the type's name; {own} is the column, {top} its greatest value, {n} a row's number.
+FRESH = {
+    **dict.fromkeys(("int2", "int4", "int8", "numeric", "float8"), "{top} + {n}"),
+    **dict.fromkeys(("text", "varchar"), "{own} || '~' || {n}"),
+    "bpchar": "left(md5({own} || {n}), 6)",
+    "bytea": "sha256({own} || {n}::text::bytea)",
+    # The first 15 characters of a version 7 hold the time, so the partition stays.
+    "uuid": "(left({own}::text, 15) || substr(gen_random_uuid()::text, 16))::uuid",
+}
+
 
 def other_values(column: Encoded, rows: str, *, nullable: bool) -> Iterator[Quoted]:
     """Yield expressions for another value of a column than `x` has; `rows` is where other rows' values are found."""

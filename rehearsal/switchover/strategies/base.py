@@ -17,7 +17,7 @@ from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.acts import Act, Prospect
-from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.copy.replay import Replay
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
@@ -26,7 +26,7 @@ from rehearsal.switchover.work import TableWork
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class NamedPair:
     """The unpartitioned and the partitioned table, by the names that they have just now.
 
     `leaves`: the partitions that hold the rows of the unpartitioned one; None: all of them do.
@@ -106,7 +106,7 @@ class Strategy(Protocol):
         """Return whether rows stand in two tables just now that have to be equal."""
         ...
 
-    def drain(self, work: TableWork, conn: Connection, /) -> Drain:
+    def current_replay(self, work: TableWork, conn: Connection, /) -> Replay:
         """Return how one table follows the other, where a table keeps two."""
         ...
 
@@ -114,7 +114,7 @@ class Strategy(Protocol):
         """Return the log that the lagging table follows just now; None where nothing lags."""
         ...
 
-    def pair(self, names: Names, found: Migration, /) -> Pair:
+    def pair(self, names: Names, found: Migration, /) -> NamedPair:
         """Return both tables by the names that they have just now."""
         ...
 

@@ -14,12 +14,12 @@ from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.copy.replay import Replay
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
-from rehearsal.switchover.strategies.base import Pair
+from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.target.removal import give_up
 from rehearsal.switchover.trigger_states import TriggerState, Wanted, read_trigger_states
 from rehearsal.switchover.watches import copy_watch
@@ -47,7 +47,7 @@ class Copied(ABC):
         return (self.goal,)
 
     @abstractmethod
-    def pair(self, names: Names, found: Migration, /) -> Pair:
+    def pair(self, names: Names, found: Migration, /) -> NamedPair:
         """Return both tables by the names that they have just now."""
 
     @abstractmethod
@@ -138,21 +138,21 @@ class Copied(ABC):
             if work.migration(conn).state == state.MIRRORED:
                 return 0
             follow = Follow(work)
-            return follow.replay(conn, follow.drain(conn), rest)
+            return follow.catch_up(conn, follow.current_replay(conn), rest)
 
     def keeps_two(self, found: Migration) -> bool:
         """Return whether the copy has ended, so that both tables have to be equal but for what is logged."""
         return found.state not in (state.PREPARED, state.COPYING)
 
-    def drain(self, work: TableWork, conn: Connection) -> Drain:
-        """Return the drain of the direction in which one table follows the other just now."""
-        return Follow(work).drain(conn)
+    def current_replay(self, work: TableWork, conn: Connection) -> Replay:
+        """Return the replay of the direction in which one table follows the other just now."""
+        return Follow(work).current_replay(conn)
 
     def change_log(self, work: TableWork, conn: Connection) -> Name | None:
         """Return the log that the lagging table follows just now; None where both are mirrored synchronously."""
         if self.nothing_lags(work.migration(conn)):
             return None
-        return Follow(work).drain(conn).log
+        return Follow(work).current_replay(conn).log
 
     def nothing_lags(self, _found: Migration) -> bool:
         """Return whether both tables are mirrored synchronously."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.switchover.parity import compare
-from rehearsal.switchover.strategies.base import Pair, Strategy
+from rehearsal.switchover.strategies.base import NamedPair, Strategy
 from rehearsal.switchover.work import TableWork
 
 
@@ -33,7 +33,7 @@ def _minute(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def require_equal(work: TableWork, conn: Connection, strategy: Strategy, pair: Pair) -> None:
+def require_equal(work: TableWork, conn: Connection, strategy: Strategy, pair: NamedPair) -> None:
     """Let the lagging table follow, and compare the pair exactly.
 
     Raises:

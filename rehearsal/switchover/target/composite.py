@@ -22,10 +22,10 @@ from rehearsal.switchover.state import SWAPPED, Migration, find_migration, prepa
 from rehearsal.switchover.target.references import (
     Reference,
     composite_column,
+    key_values,
     read_references,
     require_decided,
     validate_references,
-    values_of,
 )
 
 BLOCKS = 200
@@ -58,7 +58,7 @@ class Composite:
     def _values(self) -> dict[str, Any]:
         reference = self.reference
         base = f"{reference.table}_{reference.name}"
-        return values_of(reference, self.parent) | {
+        return key_values(reference, self.parent) | {
             "key": self.key,
             "column": composite_column(reference, self.key),
             "fill": (STATE_SCHEMA, fit(f"{reference.schema}_{base}", prefix="reference_fill_")),

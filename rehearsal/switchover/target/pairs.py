@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from psycopg import sql
 
-from rehearsal.catalog.definition import Definition, Difference, compare, read_facts
+from rehearsal.catalog.definition import Definition, Difference, differences, read_facts
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Table
 from rehearsal.plan.model import TableSpec
@@ -63,7 +63,7 @@ def compare_pair(
     after = renamed(read_facts(conn, files, parted[0]), parted[1])
     key = scalar(conn, sql.SQL("select pg_catalog.quote_ident({})").format(sql.Literal(spec.key)))
     wanted = expect(before, Shape.of(plain[0], spec.key), key, spec.method)
-    found = compare(wanted.facts, after, accepted=spec.accepted, same=Readback(conn, files, plain[0]).same)
+    found = differences(wanted.facts, after, accepted=spec.accepted, same=Readback(conn, files, plain[0]).same)
     return [
         difference
         for difference in found

@@ -123,7 +123,7 @@ def unknown_references(found: References, spec: TableSpec) -> list[str]:
     return [name for name in spec.references if name not in {reference.name for reference in found}]
 
 
-def values_of(reference: Reference, parent: Name) -> dict[str, Any]:
+def key_values(reference: Reference, parent: Name) -> dict[str, Any]:
     """Return what the templates of a loosened foreign key are filled with."""
     base = f"{reference.table}_{reference.name}"
     return {
@@ -196,7 +196,7 @@ def require_prepared(found: References, key: str) -> None:
 
 def _replacement(files: SqlFiles, reference: Reference, parent: Name, key: str) -> str:
     if reference.decision == "loose":
-        return files.render("switchover/target/loosen.sql.j2", **values_of(reference, parent))
+        return files.render("switchover/target/loosen.sql.j2", **key_values(reference, parent))
     columns = quote_idents([*reference.columns, composite_column(reference, key)])
     referenced = f"{quote_ident(parent)} ({quote_idents([*reference.referenced, key])})"
     # The key of a referenced row may change, whatever may become of the rest: so always ON UPDATE CASCADE.
@@ -208,10 +208,10 @@ def _replacement(files: SqlFiles, reference: Reference, parent: Name, key: str) 
     )
 
 
-def restore(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
+def restore_keys(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
     """Return the statements of the rollback: what replaced a key goes before the renames, the key comes after them."""
     before = [
-        files.render("switchover/target/loose_off.sql.j2", **values_of(reference, parent))
+        files.render("switchover/target/loose_off.sql.j2", **key_values(reference, parent))
         if reference.decision == "loose"
         else f"alter table {quote_ident(reference.child)} drop constraint {quote_ident(reference.name)}"
         for reference in found
@@ -252,6 +252,6 @@ def validate_references(conn: Connection, files: SqlFiles, oid: int, wanted: Seq
 
 def count_orphans(conn: Connection, files: SqlFiles, reference: Reference, parent: Name) -> tuple[int, list[str]]:
     """Return how many rows of the referencing table point at nothing, and some of what they point at."""
-    row = conn.execute(files.query("switchover/target/orphans.sql.j2", **values_of(reference, parent))).fetchone()
+    row = conn.execute(files.query("switchover/target/orphans.sql.j2", **key_values(reference, parent))).fetchone()
     orphans, examples = row or (0, None)
     return int(orphans), list(examples or ())

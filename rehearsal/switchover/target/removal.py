@@ -14,7 +14,7 @@ from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.finish import lower_guard
+from rehearsal.switchover.finish import lower_fence
 from rehearsal.switchover.names import change_name, trigger_names
 from rehearsal.switchover.sightings import Sight, changed_partitions, read_remembered
 from rehearsal.switchover.state import Migration
@@ -33,7 +33,7 @@ def removal_sql(work: TableWork) -> str:
         source=names.source,
         source_text=dotted(names.source),
         target=names.target,
-        triggers=[*trigger_names(names), names.guard_trigger],
+        triggers=[*trigger_names(names), names.fence_trigger],
         functions=[names.function(role) for role in ROLES],
         forward_log=names.forward_log,
         reverse_log=names.reverse_log,
@@ -49,7 +49,7 @@ def require_no_fence(work: TableWork, conn: Connection) -> None:
     Raises:
         PreconditionError: a snapshot from before the last cutover is left.
     """
-    lower_guard(work, conn)
+    lower_fence(work, conn)
     if work.migration(conn).detail.guard:
         message = (
             f"the snapshot fence of {work.spec.name} is on for snapshots from before the last cutover, whose writes "

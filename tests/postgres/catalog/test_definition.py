@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.catalog.definition import Difference, compare, read_definition
+from rehearsal.catalog.definition import Difference, differences, read_definition
 from rehearsal.catalog.tables import Catalog
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
@@ -127,16 +127,16 @@ def look(conn: Connection, files: SqlFiles) -> dict[str, dict[str, str]]:
 def test_every_change_is_named(conn: Connection, sql_files: SqlFiles) -> None:
     """Without a change there is no difference; each change shows the one that belongs to it, and can be accepted."""
     before = look(conn, sql_files)
-    assert compare(before, look(conn, sql_files)) == []
+    assert differences(before, look(conn, sql_files)) == []
     missed: list[tuple[str, list[str]]] = []
     for change, said in MUTANTS.items():
         with conn.transaction(force_rollback=True):
             conn.execute(change.encode())
             after = look(conn, sql_files)
-        found = [one.id for one in compare(before, after)]
+        found = [one.id for one in differences(before, after)]
         if not any(one.startswith(said) for one in found):
             missed.append((change, found))
-        accepted = compare(before, after, accepted=found)
+        accepted = differences(before, after, accepted=found)
         assert {one.reason for one in accepted} == {"accepted in the plan"}
     assert missed == []
 
@@ -147,13 +147,13 @@ def test_a_difference_is_expected_only_if_it_leads_where_the_strategy_said() -> 
     wanted = {"index x": {"definition": "btree (id, at)", "comment": "old"}}
     reasons = {"index x": "holds the key"}
 
-    good = compare(before, {"index x": {"definition": "btree (id, at)", "comment": "old"}}, wanted, reasons)
-    other = compare(before, {"index x": {"definition": "btree (at)", "comment": "old"}}, wanted, reasons)
-    more = compare(before, {"index x": {"definition": "btree (id, at)"}}, wanted, reasons)
+    good = differences(before, {"index x": {"definition": "btree (id, at)", "comment": "old"}}, wanted, reasons)
+    other = differences(before, {"index x": {"definition": "btree (at)", "comment": "old"}}, wanted, reasons)
+    more = differences(before, {"index x": {"definition": "btree (id, at)"}}, wanted, reasons)
 
     assert [one.reason for one in good] == ["holds the key"]
     assert [one.reason for one in other] == [None]
     assert [(one.facet, one.reason) for one in more] == [("comment", None), ("definition", "holds the key")]
     # And a change that the strategy promised but did not make is a difference too.
-    missing = compare(before, before, wanted, reasons)
+    missing = differences(before, before, wanted, reasons)
     assert missing == [Difference("index x", "definition", "btree (id, at)", "btree (id)", None)]

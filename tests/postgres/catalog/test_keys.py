@@ -78,7 +78,7 @@ def test_each_method_and_type_of_key_is_switched_exactly(
 def test_each_type_of_primary_key_is_switched_exactly(
     database: Database, conn: Connection, sql_files: SqlFiles, specimen: Specimen, run: Run
 ) -> None:
-    """Logs, drains and parity tell rows apart as the primary key does."""
+    """Logs, replay and parity tell rows apart as the primary key does."""
     plan = specimen.plan("swap")
     deploy_now(conn, sql_files, plan)
     there_and_back(database, conn, make_switchover(database, sql_files, plan, run), specimen)

@@ -73,7 +73,6 @@ def test_window_is_pruned_to_the_leaves_that_the_bounds_expect(
     assert (got.leaves, got.runs) == (5, 15)
     assert 2 <= got.locked <= 6  # parent and one leaf with two indexes each: no other leaf
     assert got.speedup.low <= got.speedup.value <= got.speedup.high
-    assert got.as_data()["expected"] == ["readings_4"]
     assert "1 of 5 partitions expected, 1 planned" in performance_results_text([got])
 
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import pytest
 
 from rehearsal.catalog.tables import Catalog
-from rehearsal.checks.stats import changed_stats, read_stats, row_counts_text
+from rehearsal.checks.stats import TableStats, read_stats
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
+
+
+def content(stats: TableStats) -> dict[str, object]:
+    """Return the figures that do not depend on how the rows are stored."""
+    return {
+        "rows": stats.rows,
+        "oldest": stats.oldest,
+        "newest": stats.newest,
+        "null keys": stats.null_keys,
+        "distinct": stats.distinct,
+    }
 
 
 def test_figures_are_exact_and_changes_are_named(conn: Connection, sql_files: SqlFiles) -> None:
@@ -32,10 +43,9 @@ def test_figures_are_exact_and_changes_are_named(conn: Connection, sql_files: Sq
     assert before.bytes > 0
     assert before.index_bytes > 0
     assert after.bytes > 0  # of the leaf: the parent has none
-    assert changed_stats(before, after) == {}
+    assert content(before) == content(after)
     conn.execute("delete from public.twin where id = 60")
-    changed = changed_stats(before, read_stats(conn, sql_files, twin, "At", ["unit"]))
-    assert changed == {"rows": (61, 60), "newest": ("2026-03-02", "2026-03-01")}
-    assert "table public.Posts, key At\n  rows: 61\n" in row_counts_text([before])
+    left = read_stats(conn, sql_files, twin, "At", ["unit"])
+    assert content(left) == content(before) | {"rows": 60, "newest": "2026-03-01"}
     with pytest.raises(PreconditionError, match="no column units; it has: id, At, unit"):
         read_stats(conn, sql_files, source, "At", ["units"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rehearsal.catalog.tables import Catalog
-from rehearsal.checks.structure import Finding, check_structure
+from rehearsal.checks.structure import StructureCheck, check_structure
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 
@@ -31,7 +31,7 @@ comment on table public.twin is 'Posts';
 BOUNDS = [("2026-01-01", "2026-02-01"), ("2026-02-01", "2026-03-01")]
 
 
-def look(conn: Connection, files: SqlFiles) -> dict[str, Finding]:
+def look(conn: Connection, files: SqlFiles) -> dict[str, StructureCheck]:
     """Check the twin as it is now."""
     catalog = Catalog(conn, files)
     target = catalog.read(("public", "twin"))

@@ -19,7 +19,7 @@ from rehearsal.environment import AppServer, Database
 from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.ledger import Ledger
-from rehearsal.load.settlement import settle
+from rehearsal.load.reconciliation import reconcile
 from rehearsal.postgres.connection import Connection
 from tests.load_world import (
     BOTH,
@@ -155,20 +155,20 @@ def servers(tmp_path: Path, database: Database, conn: Connection) -> Iterator[Se
     made.stop()
 
 
-def test_load_by_http_and_sql_is_settled_through_errors_and_the_death_of_a_server(
+def test_load_by_http_and_sql_is_reconciled_through_errors_and_the_death_of_a_server(
     database: Database, conn: Connection, servers: Servers, tmp_path: Path
 ) -> None:
-    """5xx is unknown and settles either way; a refused connection is failed; each server has its own figures."""
+    """5xx is unknown and is reconciled either way; a refused connection is failed; each server has its own figures."""
     run = Run.create(tmp_path, "local", "small")
     with LoadProcess(make_environment(database, *servers.servers), PLAN, run, "mixed") as load:
         eventually(lambda: count_marked(conn) > 40, 20.0)
-        assert settle(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
+        assert reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
         servers.children[1].kill()
         servers.children[1].wait()
         count = count_marked(conn)
         eventually(lambda: count_marked(conn) > count + 15, 20.0)
         summary = load.stop()
-    got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
+    got = reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name)
 
     assert got.is_clean, got.to_dict()
     for writes in Ledger(ledger_folder(run)).read().by_subject().values():
@@ -185,7 +185,7 @@ def test_load_by_http_and_sql_is_settled_through_errors_and_the_death_of_a_serve
     assert ended_well(summary), summary.reasons
 
     conn.execute("delete from public.posts where id = (select max(id) from public.posts where body like 'lg:%')")
-    assert not settle(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
+    assert not reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
 
 
 def test_failover_spares_the_writers_a_server_that_is_down(
@@ -200,7 +200,7 @@ def test_failover_spares_the_writers_a_server_that_is_down(
         summary = load.stop()
 
     assert "ConnectError" not in summary.writes.errors
-    assert settle(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
+    assert reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
 
 
 def _resets(summary: Any) -> int:

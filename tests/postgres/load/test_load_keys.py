@@ -1,4 +1,4 @@
-"""Load on keys that are no instants: written, settled to the last write, and refused where no key can be made."""
+"""Load on keys that are no instants: written, reconciled to the last write, and refused where no key can be made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rehearsal.errors import PreconditionError
 from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
 from rehearsal.load.keyranges import read_key_ranges
-from rehearsal.load.settlement import settle
+from rehearsal.load.reconciliation import reconcile
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
@@ -63,7 +63,7 @@ def plan_of(specimen: Specimen) -> Plan:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_write_is_settled(database: Database, conn: Connection, tmp_path: Path, name: str) -> None:
+def test_every_write_is_reconciled(database: Database, conn: Connection, tmp_path: Path, name: str) -> None:
     """Each action was acknowledged, and the rows are as the ledger says, keys included."""
     specimen = make(conn, name)
     plan, run = plan_of(specimen), Run.create(tmp_path, "local", "keys")
@@ -72,7 +72,7 @@ def test_every_write_is_settled(database: Database, conn: Connection, tmp_path: 
         eventually(lambda: scalar(conn, marked) > 25)
         summary = load.stop()
 
-    got = settle(conn, plan, ledger_folder(run), {".".join(TABLE): [TABLE]}, run.name)
+    got = reconcile(conn, plan, ledger_folder(run), {".".join(TABLE): [TABLE]}, run.name)
     assert got.is_clean, got.to_dict()
     assert got.short_of(1, plan) == ()
     assert ended_well(summary), summary.reasons

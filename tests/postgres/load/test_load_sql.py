@@ -16,7 +16,7 @@ from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
 from rehearsal.evidence.run import Run
 from rehearsal.load.driver import LoadProcess, ledger_folder
-from rehearsal.load.settlement import settle
+from rehearsal.load.reconciliation import reconcile
 from rehearsal.load.summary import summarize
 from rehearsal.postgres.connection import Connection, connect, connect_as_application
 from tests.load_world import (
@@ -43,20 +43,20 @@ def run(tmp_path: Path, conn: Connection) -> Run:
     return Run.create(tmp_path, "local", "small")
 
 
-def test_settlement_in_the_middle_of_running_load_is_clean(database: Database, conn: Connection, run: Run) -> None:
+def test_reconciliation_in_the_middle_of_running_load_is_clean(database: Database, conn: Connection, run: Run) -> None:
     """Five times in a row, in source and twin, with every action acknowledged; writes end while rows are read."""
     conn.execute("create view public.slow as select * from public.posts where (select true from pg_sleep(0.2))")
     relations = {TABLE: [("public", "slow"), *BOTH[TABLE]]}
     with LoadProcess(make_environment(database), PLAN, run, "steady") as load:
         eventually(lambda: count_marked(conn) > 40)
         for _ in range(5):
-            got = settle(conn, PLAN, ledger_folder(run), relations, run.name)
+            got = reconcile(conn, PLAN, ledger_folder(run), relations, run.name)
             assert got.is_clean, got.to_dict()
         load.mark("later")
         eventually(lambda: count_marked(conn) > 80)
         summary = load.stop()
 
-    got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
+    got = reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name)
     assert got.is_clean
     assert got.short_of(5, PLAN) == ()
     assert got.unknown == got.failed == 0
@@ -106,7 +106,7 @@ def test_killed_generator_leaves_unknown_writes_and_nothing_lost(
             os.kill(load.pid or 0, signal.SIGKILL)
             eventually(lambda: not load.is_alive())
             summary = load.stop()
-    got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
+    got = reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name)
     assert not summary.honest
     assert any("did not come to its end" in one for one in summary.reasons)
     assert got.is_clean, got.to_dict()
@@ -117,7 +117,7 @@ def test_killed_generator_leaves_unknown_writes_and_nothing_lost(
         count = count_marked(conn)
         eventually(lambda: count_marked(conn) > count + 20)
         load.stop()
-    got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
+    got = reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name)
     assert got.is_clean, got.to_dict()
     assert set(got.by_segment) == {"first", "second"}
     lines = [json.loads(line) for line in (load.ledger_path or Path()).read_text().splitlines()]
@@ -125,7 +125,7 @@ def test_killed_generator_leaves_unknown_writes_and_nothing_lost(
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_connection_lost_during_commit_is_settled_by_transaction_id(
+def test_connection_lost_during_commit_is_decided_by_transaction_id(
     database: Database, server: Database, conn: Connection, run: Run, *, committed: bool
 ) -> None:
     """The server knows whether the COMMIT that nobody answered was done."""
@@ -157,15 +157,15 @@ def test_connection_lost_during_commit_is_settled_by_transaction_id(
         eventually(lambda: _count(conn, "usename = 'writer'") == 0)
     finally:
         _let_commits_go(server)
-    got = settle(conn, plan, ledger_folder(run), BOTH, run.name)
+    got = reconcile(conn, plan, ledger_folder(run), BOTH, run.name)
 
     assert got.is_clean, got.to_dict()
-    assert got.settled >= 4
+    assert got.reconciled >= 4
     assert got.unknown == 0
     assert (count_marked(conn) >= 4) is committed
     if committed:
         conn.execute("delete from public.posts where body like 'lg:%' and id = (select max(id) from public.posts)")
-        assert settle(conn, plan, ledger_folder(run), BOTH, run.name).relations[0].counts["lost_inserts"] == 1
+        assert reconcile(conn, plan, ledger_folder(run), BOTH, run.name).relations[0].counts["lost_inserts"] == 1
     conn.execute("drop role writer")
 
 
@@ -200,7 +200,7 @@ def test_load_stops_when_its_parent_dies(database: Database, conn: Connection, r
         os.kill(child, signal.SIGKILL)
         raise
 
-    assert settle(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
+    assert reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
     assert ended_well(summarize(ledger_folder(run))), "it came to its end in good order"
     secret = database.password.encode()
     assert not any(secret in path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
@@ -226,7 +226,7 @@ def test_refused_statement_is_failed_with_its_sqlstate(database: Database, conn:
         eventually(lambda: not load.is_alive())
         summary = load.stop()
     assert ended_well(summary), "SIGTERM is an end in good order"
-    got = settle(conn, PLAN, ledger_folder(run), BOTH, run.name)
+    got = reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name)
 
     assert summary.writes.errors.get(psycopg.errors.CheckViolation.sqlstate or "", 0) > 0
     assert summary.writes.error_rate > 0
@@ -254,7 +254,7 @@ def test_full_disk_ends_the_load_with_its_reason(
 
     assert not summary.honest
     assert any("File too large" in one or "only a part of a line" in one for one in summary.reasons), summary.reasons
-    assert settle(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
+    assert reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
 
 
 def _waiting(conn: Connection) -> int:

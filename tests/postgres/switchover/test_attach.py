@@ -16,7 +16,7 @@ from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
-from rehearsal.switchover import snapshot_guard as guard
+from rehearsal.switchover import snapshot_fence as fence
 from rehearsal.switchover import state
 from rehearsal.switchover.detail import Split
 from rehearsal.switchover.drift import Watch
@@ -275,11 +275,11 @@ def test_a_missing_index_is_never_built_under_the_lock(
     assert Catalog(conn, work.files).read(events).kind == "r"
 
 
-def test_the_guard_stays_for_an_old_snapshot_and_goes_with_it(
+def test_the_fence_stays_for_an_old_snapshot_and_goes_with_it(
     database: Database, conn: Connection, events: Name, work: Switchover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A snapshot from before that has not touched the table fails at its first write, and only it does."""
-    monkeypatch.setattr(guard, "MAX_WAIT_S", 0.1)
+    monkeypatch.setattr(fence, "MAX_WAIT_S", 0.1)
     work.prepare()
     work.switch()
     update = 'update public."We""ird Events" set note = %s where id = 7'

@@ -16,7 +16,7 @@ from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.detail import Split
-from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.snapshot_fence import SnapshotFence
 from rehearsal.switchover.table import Switchover
 from tests.fix_tables import Prepared, deploy, difference, make_plan, names_of
 from tests.waiting import eventually
@@ -35,7 +35,7 @@ ENGINE_WAITS = """
 select exists (select from pg_catalog.pg_stat_activity where datname = current_database()
                and application_name = 'pg-rehearsal engine' and pg_catalog.cardinality(pg_blocking_pids(pid)) > 0)
 """
-GUARDS = "select count(*) from pg_catalog.pg_trigger where tgname like 'rehearsal_snapshot_guard_%'"
+FENCES = "select count(*) from pg_catalog.pg_trigger where tgname like 'rehearsal_snapshot_guard_%'"
 
 
 # An exchange writes the new state last; the gate is a lock that this takes.
@@ -114,7 +114,7 @@ def test_a_write_that_waits_for_an_exchange_is_done_or_refused(
     names = names_of(events)
     assert difference(conn, events, names.retired if turn == "switch" else names.target) == (0, 0)
     assert not work.switch() if turn == "switch" else not work.roll_back()
-    assert scalar(conn, GUARDS) == 0
+    assert scalar(conn, FENCES) == 0
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -137,7 +137,7 @@ def test_a_write_that_waits_for_attach_is_done_or_refused(
     assert not work.switch() if turn == "switch" else not work.roll_back()
     after = {"update": 0, "delete": -1, "insert": 1}[write]
     assert scalar(conn, as_query(f"select count(*) from {TABLE}")) == before + after
-    assert scalar(conn, GUARDS) == 0
+    assert scalar(conn, FENCES) == 0
 
 
 def test_read_committed_is_let_in_though_its_snapshot_may_be_older(
@@ -161,8 +161,8 @@ def test_read_committed_is_let_in_though_its_snapshot_may_be_older(
 
 
 @pytest.mark.usefixtures("events")
-def test_the_guard_stays_as_long_as_it_is_needed(database: Database, conn: Connection, prepared: Prepared) -> None:
-    """A snapshot that is busy elsewhere during the swap: refused when it comes; the next run ends the guard."""
+def test_the_fence_stays_as_long_as_it_is_needed(database: Database, conn: Connection, prepared: Prepared) -> None:
+    """A snapshot that is busy elsewhere during the swap: refused when it comes; the next run ends the fence."""
     work = prepared(make_plan("swap", locks={"budget_s": 2.0}))
     row = scalar(conn, as_query(ADD))
 
@@ -172,7 +172,7 @@ def test_the_guard_stays_as_long_as_it_is_needed(database: Database, conn: Conne
         busy = pool.submit(app.execute, "select pg_advisory_xact_lock(7)")
         eventually(lambda: scalar(conn, WAITS, [app.info.backend_pid]), 60, unless=busy.done)
         assert work.switch()
-        assert scalar(conn, GUARDS) == 1
+        assert scalar(conn, FENCES) == 1
         conn.execute("select pg_advisory_unlock(7)")
         busy.result()
         with pytest.raises(errors.SerializationFailure, match="was exchanged"):
@@ -180,16 +180,16 @@ def test_the_guard_stays_as_long_as_it_is_needed(database: Database, conn: Conne
 
     assert work.switch()
     assert not work.switch()
-    assert scalar(conn, GUARDS) == 0
+    assert scalar(conn, FENCES) == 0
 
 
-def test_a_guard_that_was_restored_from_a_backup_lets_everybody_in(
+def test_a_fence_that_was_restored_from_a_backup_lets_everybody_in(
     conn: Connection, sql_files: SqlFiles, events: Name
 ) -> None:
     """Its number is of another cluster: no snapshot here has seen it, and none needs to."""
     deploy(conn, sql_files, make_plan("swap"))
-    guard = Guard(sql_files, names_of(events), 1)
-    conn.execute(as_query(guard.on_sql(str(2**40))))
+    fence = SnapshotFence(sql_files, names_of(events), 1)
+    conn.execute(as_query(fence.on_sql(str(2**40))))
 
     conn.execute("begin isolation level repeatable read")
     assert conn.execute(as_query(WRITES["update"]), [7]).rowcount == 1
@@ -197,12 +197,12 @@ def test_a_guard_that_was_restored_from_a_backup_lets_everybody_in(
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_the_barrier_keeps_the_key_log_for_snapshots_from_before(
+def test_the_cutover_keeps_the_change_log_for_snapshots_from_before(
     database: Database, conn: Connection, events: Name, monkeypatch: pytest.MonkeyPatch, waits: bool, prepared: Prepared
 ) -> None:
     """Its delete does not see the twin's row, which came later; the key log brings it. The mutant differs."""
     if not waits:
-        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.barrier.older_snapshots", lambda *_: ())
+        monkeypatch.setattr("rehearsal.switchover.strategies.dual_write.cutover.older_snapshots", lambda *_: ())
     work = prepared(make_plan("dual-write", locks={"budget_s": 1.0}))
     row = scalar(conn, as_query(ADD))
 

@@ -8,7 +8,7 @@ import pytest
 
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
-from rehearsal.evidence.events import Event, PaceChanged, Progress
+from rehearsal.evidence.events import Event, Progress, ThrottleChanged
 from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
@@ -41,7 +41,7 @@ def test_paused_copy_waits_and_goes_on(
 
     def hear(event: Event) -> None:
         nonlocal progress
-        if isinstance(event.what, PaceChanged) and event.what.paused:
+        if isinstance(event.what, ThrottleChanged) and event.what.paused:
             paused.set()
         elif isinstance(event.what, Progress) and "copy" in event.what.what:
             progress += 1
@@ -70,6 +70,6 @@ def test_paused_copy_waits_and_goes_on(
     make_switchover(database, sql_files, plan, run).follow()
     assert difference(conn, events, names.target) == (0, 0)
     told = [event.what for event in run.events()]
-    said = [what.text for what in told if isinstance(what, PaceChanged) and what.paused is not None]
+    said = [what.text for what in told if isinstance(what, ThrottleChanged) and what.paused is not None]
     assert "db.resume" in said[0]
     assert said[-1].endswith("goes on after the pause")

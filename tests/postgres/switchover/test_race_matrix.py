@@ -103,10 +103,10 @@ def race(database: Database, conn: Connection) -> Iterator[Race]:
 
 
 @pytest.mark.parametrize("strategy", ["dual-write", "swap"])
-def test_key_log_and_drain_are_exact_in_every_cell(
+def test_change_log_and_replay_are_exact_in_every_cell(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run, race: Race, strategy: str
 ) -> None:
-    """12 cells, no write refused, 0 divergences; the witness: without the drain they do diverge."""
+    """12 cells, no write refused, 0 divergences; the witness: without the replay they do diverge."""
     plan, names = make_plan(strategy), names_of(events)
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)

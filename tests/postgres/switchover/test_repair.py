@@ -16,7 +16,7 @@ from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.repair import enable_triggers, resync, target_leads
-from rehearsal.switchover.strategies.dual_write.barrier import Barrier
+from rehearsal.switchover.strategies.dual_write.cutover import Cutover
 from rehearsal.switchover.table import Switchover
 from tests.fix_app import StartApp
 from tests.fix_tables import Prepared, deploy, difference, make_plan, make_switchover, names_of
@@ -35,15 +35,15 @@ def mirrored(conn: Connection, events: Name, prepared: Prepared) -> Switchover:
     return work
 
 
-def test_triggers_are_left_as_they_are_between_the_two_locks_of_the_barrier(
+def test_triggers_are_left_as_they_are_between_the_two_locks_of_the_cutover(
     conn: Connection, sql_files: SqlFiles, events: Name, prepared: Prepared
 ) -> None:
     """A switch killed there has both mirrors and the key log on; to take the mirrors off would lose writes later."""
     plan, names = make_plan("dual-write"), names_of(events)
     work = prepared(plan)
     migration = state.read_migration(conn, events).id
-    barrier = Barrier(sql_files, work.shape(conn), migration)
-    barrier.raise_sync(conn, work.policy, lambda: None)
+    cutover = Cutover(sql_files, work.shape(conn), migration)
+    cutover.raise_sync(conn, work.policy, lambda: None)
 
     assert enable_triggers(conn, work) == []
     assert work.switch()
@@ -76,10 +76,10 @@ def test_resync_goes_from_the_table_that_the_application_writes(
     assert resync(conn, mirrored, target_leads=leads == "twin") == 0
 
 
-def test_a_log_left_behind_is_not_drained_while_mirrors_are_on(
+def test_a_log_left_behind_is_not_replayed_while_mirrors_are_on(
     conn: Connection, events: Name, mirrored: Switchover
 ) -> None:
-    """A drain without a lock beside the mirrors could bring back a row that is being deleted."""
+    """A replay without a lock beside the mirrors could bring back a row that is being deleted."""
     log = quote_ident(names_of(events).forward_log)
     conn.execute(as_query(f'insert into {log} (k1, k2) select id, "Created At" from {SOURCE} where id = 5'))
 
@@ -173,12 +173,12 @@ def test_clearing_the_twin_is_bounded_and_names_who_reads_it(
 def test_a_swap_waits_for_snapshots_from_before(
     database: Database, conn: Connection, turn: str, prepared: Prepared
 ) -> None:
-    """A transaction with such a snapshot would not see what is drained into the other table, and lose its update."""
+    """A transaction with such a snapshot would not see what is replayed into the other table, and lose its update."""
     work = prepared(make_plan("swap", locks={"timeout_ms": 50, "attempts": 3}))
     if turn == "swap back":
         work.switch()
     go = work.switch if turn == "swap" else work.roll_back
-    conn.execute(f"update {SOURCE} set note = 'drained late' where id = 5")
+    conn.execute(f"update {SOURCE} set note = 'replayed late' where id = 5")
     with connect(database, autocommit=False, role="app") as old:
         old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         old.execute("select 1")

@@ -16,7 +16,7 @@ from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover.changes import render_changes
 from rehearsal.switchover.copy.copier import chunk_sql
-from rehearsal.switchover.copy.replay import Drain, forward_of, settle_sql
+from rehearsal.switchover.copy.replay import Replay, forward_of, purge_sql
 from rehearsal.switchover.detail import Split
 from rehearsal.switchover.dryrun import catalog_digest
 from rehearsal.switchover.outdated import Outdated
@@ -24,12 +24,12 @@ from rehearsal.switchover.repair import resync_sql
 from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack
-from rehearsal.switchover.strategies.dual_write.barrier import Barrier
+from rehearsal.switchover.strategies.dual_write.cutover import Cutover
 from rehearsal.switchover.strategies.swap.exchange import Exchange
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.composite import Composite
 from rehearsal.switchover.target.indexes import carry_sql
-from rehearsal.switchover.target.references import Reference, values_of
+from rehearsal.switchover.target.references import Reference, key_values
 from rehearsal.switchover.target.removal import removal_sql
 from rehearsal.switchover.target.target import clear_target_sql, mirror_values_of
 from tests.fix_tables import NOW, deploy, make_plan, make_switchover, names_of
@@ -66,9 +66,9 @@ def claims(step: str, *nouns: str) -> str | None:
     return found[0] if found else None
 
 
-def arrays(conn: Connection, drain: Drain) -> list[list[str]]:
-    """Return keys as the drain hands them on."""
-    row = conn.execute(as_query(drain.take_sql(10))).fetchone()
+def arrays(conn: Connection, replay: Replay) -> list[list[str]]:
+    """Return keys as the replay hands them on."""
+    row = conn.execute(as_query(replay.take_sql(10))).fetchone()
     assert row
     return list(row[:-1])
 
@@ -110,8 +110,8 @@ def _loose(step: str) -> Render:
         first = scalar(conn, "select to_regclass('public.child') is null")
         conn.execute("create table if not exists public.child (event bigint)")
         if step == "loose_off" and first:
-            conn.execute(as_query(work.files.render("switchover/target/loosen.sql.j2", **values_of(CHILD, source))))
-        return work.files.render(f"switchover/target/{step}.sql.j2", **values_of(CHILD, source))
+            conn.execute(as_query(work.files.render("switchover/target/loosen.sql.j2", **key_values(CHILD, source))))
+        return work.files.render(f"switchover/target/{step}.sql.j2", **key_values(CHILD, source))
 
     return render
 
@@ -166,28 +166,28 @@ CASES: dict[str, tuple[str, str, Render]] = {
         "deployed",
         lambda work, conn: chunk_sql(work.files, work.shape(conn), work.names.source, work.names.target, 0, 1),
     ),
-    "drain_take": ("source", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).take_sql(10)),
-    "drain_put": ("source", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).put_sql()),
-    "drain_surplus": (
+    "replay_take": ("source", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).take_sql(10)),
+    "replay_put": ("source", "deployed", lambda work, conn: forward_of(work.files, work.shape(conn)).put_sql()),
+    "replay_surplus": (
         "source",
         "deployed",
         lambda work, conn: forward_of(work.files, work.shape(conn)).surplus_sql(),
     ),
     "refresh_target": ("source", "deployed", lambda work, conn: _outdated(work).refresh_sql(conn)),
     "remove_target": ("source", "deployed", lambda work, _: removal_sql(work)),
-    "settle": (
+    "purge": (
         "source",
         "deployed",
-        lambda work, conn: settle_sql(work.files, work.shape(conn), work.names.forward_log, work.names.target),
+        lambda work, conn: purge_sql(work.files, work.shape(conn), work.names.forward_log, work.names.target),
     ),
     "resync": ("both tables", "deployed", lambda work, conn: resync_sql(forward_of(work.files, work.shape(conn)))),
     "carry": ("source", "following", _carry),
     "swap": ("source", "following", _swap),
-    "guard_on": ("fenced table", "following", lambda work, conn: _exchange(work, conn).guard.on_sql("1")),
-    "guard_off": (
+    "fence_on": ("fenced table", "following", lambda work, conn: _exchange(work, conn).fence.on_sql("1")),
+    "fence_off": (
         "fenced table",
-        "guarded",
-        lambda work, conn: _exchange(work, conn).guard.off_sql(work.names.source),
+        "fenced",
+        lambda work, conn: _exchange(work, conn).fence.off_sql(work.names.source),
     ),
     "swap_back": ("partitioned table", "swapped", _swap_back),
     "loosen": ("referenced", "deployed", _loose("loosen")),
@@ -198,7 +198,7 @@ CASES: dict[str, tuple[str, str, Render]] = {
     "sync_on": (
         "source",
         "deployed",
-        lambda work, conn: Barrier(work.files, work.shape(conn), 1).sync_on_sql(),
+        lambda work, conn: Cutover(work.files, work.shape(conn), 1).sync_on_sql(),
     ),
 }
 
@@ -259,7 +259,7 @@ OUTSIDE_TRANSACTIONS = {"attach_index"}
 def work(database: Database, sql_files: SqlFiles, run: Run, request: pytest.FixtureRequest) -> Switchover:
     """The switchover that the step belongs to."""
     step: str = request.param
-    swaps = "swap" in step or "guard" in step
+    swaps = "swap" in step or "fence" in step
     strategy = "attach" if step.startswith(("attach", "split")) else "swap" if swaps else "dual-write"
     return make_switchover(database, sql_files, make_plan(strategy), run)
 
@@ -270,8 +270,8 @@ def bring(work: Switchover, conn: Connection, wanted: str) -> None:
         conn.execute(as_query(_registry("target")(work, conn)))
     elif wanted != "bare":
         deploy(conn, work.files, work.plan)
-    if wanted == "guarded":
-        conn.execute(as_query(_exchange(work, conn).guard.on_sql("1")))
+    if wanted == "fenced":
+        conn.execute(as_query(_exchange(work, conn).fence.on_sql("1")))
     if not work.plan.traits.copies:
         bring_to_history(work, conn, wanted)
     if wanted in ("following", "swapped"):
@@ -317,7 +317,7 @@ def test_header_names_the_strongest_lock_on_the_source(
     noun, wanted, render = CASES[step]
     bring(work, conn, wanted)
     text, names = render(work, conn), names_of(events)
-    keys = arrays(conn, forward_of(work.files, work.shape(conn))) if step in {"drain_put", "drain_surplus"} else None
+    keys = arrays(conn, forward_of(work.files, work.shape(conn))) if step in {"replay_put", "replay_surplus"} else None
 
     source = scalar(conn, "select to_regclass(%s)::oid", [quote_ident(names.source)])
 

@@ -17,7 +17,7 @@ from tests.fix_tables import Prepared, deploy, difference, make_plan, make_switc
 def test_dual_write_loses_nothing_under_writers(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
 ) -> None:
-    """After the barrier both tables are equal, whichever of the two is written."""
+    """After the cutover both tables are equal, whichever of the two is written."""
     plan, names = make_plan("dual-write"), names_of(events)
     deploy(conn, sql_files, plan)
     work = make_switchover(database, sql_files, plan, run)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.approval.signature import sign, verify
+from rehearsal.approval.signature import sign, verify_signature
 from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.evidence.run import Run
 from rehearsal.report import write_report
@@ -37,7 +37,7 @@ def refused(tmp_path: Path) -> Path:
 def test_signed_report_verifies_and_shows_name_date_and_fingerprint(folder: Path) -> None:
     signature = sign(folder, "K. Sato", WHEN)
 
-    assert verify(folder) == []
+    assert verify_signature(folder) == []
     assert signature.fingerprint == FINGERPRINT
     for page in ("report.md", "report.html"):
         text = (folder / page).read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def test_rendering_again_keeps_the_signature(folder: Path) -> None:
     write_report(Run(folder), PLAN, ENVIRONMENT, FINGERPRINT)
 
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert verify(folder) == []
+    assert verify_signature(folder) == []
 
 
 def test_one_flipped_bit_in_any_file_is_found(folder: Path) -> None:
@@ -68,9 +68,9 @@ def test_one_flipped_bit_in_any_file_is_found(folder: Path) -> None:
         good = path.read_bytes()
         for place in {0, len(good) // 2, len(good) - 1}:
             path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
-            assert verify(folder), f"{path.name} at {place}"
+            assert verify_signature(folder), f"{path.name} at {place}"
         path.write_bytes(good)
-    assert verify(folder) == []
+    assert verify_signature(folder) == []
 
 
 @pytest.mark.parametrize("field", ["by", "at", "fingerprint", "outcome", "accept"])
@@ -80,14 +80,14 @@ def test_well_formed_lie_in_the_signature_is_found(folder: Path, field: str) -> 
     lie = json.loads(path.read_text(encoding="utf-8")) | {field: "NO-GO"}
     path.write_text(json.dumps(lie), encoding="utf-8")
 
-    assert "signature.json was edited" in verify(folder)
+    assert "signature.json was edited" in verify_signature(folder)
 
 
 def test_removed_and_added_files_are_found(folder: Path) -> None:
     sign(folder, "K. Sato", WHEN)
     (folder / "dry_run.log").rename(folder / "dry_run.txt")
 
-    assert verify(folder) == ["dry_run.log is missing", "dry_run.txt was added"]
+    assert verify_signature(folder) == ["dry_run.log is missing", "dry_run.txt was added"]
 
 
 def test_changed_evidence_takes_the_signature_off_the_page(folder: Path) -> None:
@@ -99,7 +99,7 @@ def test_changed_evidence_takes_the_signature_off_the_page(folder: Path) -> None
     write_report(run, PLAN, ENVIRONMENT, FINGERPRINT)
 
     assert "this signature does not hold" in (folder / "report.md").read_text(encoding="utf-8")
-    assert "report.json was edited" in verify(folder)
+    assert "report.json was edited" in verify_signature(folder)
     with pytest.raises(UsageError, match=r"move .* away"):
         sign(folder, "A. Other", WHEN)
 
@@ -111,7 +111,7 @@ def test_only_a_go_is_signed_unless_a_reason_is_printed(refused: Path) -> None:
 
     sign(refused, "K. Sato", WHEN, accept="known defect 17, no writes on Sundays")
 
-    assert verify(refused) == []
+    assert verify_signature(refused) == []
     assert "known defect 17" in (refused / "report.md").read_text(encoding="utf-8")
 
 
@@ -137,9 +137,9 @@ def test_second_signature_is_refused(folder: Path) -> None:
 
 
 def test_unsigned_and_empty_folders_are_named(folder: Path, tmp_path: Path) -> None:
-    assert verify(folder) == [f"{folder.name} is not signed, its files are as they were written"]
+    assert verify_signature(folder) == [f"{folder.name} is not signed, its files are as they were written"]
     (folder / "row_counts.log").write_text("other\n")
-    assert verify(folder)[0] == f"{folder.name} is not signed"
-    assert [one.rpartition(" was ")[0] for one in verify(folder)[1:]] == ["row_counts.log"]
+    assert verify_signature(folder)[0] == f"{folder.name} is not signed"
+    assert [one.rpartition(" was ")[0] for one in verify_signature(folder)[1:]] == ["row_counts.log"]
     with pytest.raises(PreconditionError, match="render it first"):
         sign(tmp_path, "K. Sato", WHEN)

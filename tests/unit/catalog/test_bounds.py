@@ -11,19 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rehearsal.catalog.bounds import (
-    INTEGERS,
-    MAX_LEAVES,
-    PER_SECOND,
-    Bound,
-    Clock,
-    Epoch,
-    Interval,
-    Value,
-    hash_bounds,
-    list_bounds,
-    make_bounds,
-)
+from rehearsal.catalog.bounds import MAX_LEAVES, Bound, Interval, hash_bounds, list_bounds, make_bounds
+from rehearsal.catalog.keytypes import INTEGERS, PER_SECOND, Epoch, Value, time_type
 from rehearsal.errors import PlanError, PreconditionError
 
 NOW = datetime(2026, 3, 15, 12, 30, tzinfo=UTC)
@@ -128,7 +117,7 @@ def test_names_and_literals_are_as_people_expect() -> None:
     (march,) = make_bounds(Interval.parse("1 month"), "uuid", None, None, now=NOW, premake=0)
     assert (march.suffix, march.lower) == ("y2026m03", "019ca6b1-dc00-0000-0000-000000000000")
     assert march.lower is not None
-    assert Clock("uuid").instant(uuid.UUID(march.lower)) == datetime(2026, 3, 1, tzinfo=UTC)
+    assert time_type("uuid").instant(uuid.UUID(march.lower)) == datetime(2026, 3, 1, tzinfo=UTC)
     assert [one.sql for one in list_bounds({"eu": ["o'neill", "de"]})] == ["in ('o''neill', 'de')"]
     assert [(one.suffix, one.sql) for one in hash_bounds(11)[-2:]] == [
         ("h09", "with (modulus 11, remainder 9)"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.checks.preflight.catalogue import ENTRIES, ENTRY, Entry, Example, Shown, finding
-from rehearsal.checks.preflight.explain import explain_finding, render_pages
+from rehearsal.checks.preflight.explain import explain_finding, render_findings
 from rehearsal.commands.explain import explain
 from rehearsal.errors import UsageError
 from rehearsal.plan.model import Plan
@@ -69,7 +69,7 @@ def _ids(node: ast.expr, module: ast.Module) -> Iterator[str]:
         case ast.Subscript(value=ast.Name(id=name)):
             yield from chain.from_iterable(_ids(one, module) for one in _table(name, module))
         case ast.Attribute(value=ast.Name(id="use"), attr="id"):
-            yield from chain.from_iterable(_ids(call.args[0], module) for call in _calls(module, "Use"))
+            yield from chain.from_iterable(_ids(call.args[0], module) for call in _calls(module, "RiskyUse"))
         case _:
             return
 
@@ -94,7 +94,7 @@ def test_what_the_code_can_say_is_the_catalogue() -> None:
         ('finding("a", "t")', {"a"}),
         ('finding("a" if x else "b", "t")', {"a", "b"}),
         ('TABLE = {"one": "a", "two": "b"}\nfinding(TABLE[kind], "t")', {"a", "b"}),
-        ('USES = (Use("a", f), Use("b", g))\nfinding(use.id, "t")', {"a", "b"}),
+        ('USES = (RiskyUse("a", f), RiskyUse("b", g))\nfinding(use.id, "t")', {"a", "b"}),
     ],
 )
 def test_ids_are_read_out_of_code(tmp_path: Path, text: str, found: set[str]) -> None:
@@ -177,11 +177,11 @@ def test_every_finding_has_a_current_page_and_no_page_is_left_over() -> None:
     """The pages are what the catalogue renders (mutant: change a word in a page)."""
     got = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
 
-    assert got == render_pages(), "render them again: python -m rehearsal.commands.explain docs/findings"
+    assert got == render_findings(), "render them again: python -m rehearsal.commands.explain docs/findings"
 
 
 def test_the_index_lists_what_a_plan_may_accept() -> None:
-    index = render_pages()["README.md"]
+    index = render_findings()["README.md"]
 
     assert set(re.findall(r"^- \[([a-z-]+)\]", index, re.MULTILINE)) == ACCEPTED
     assert set(re.findall(r"^\| \[([a-z0-9-]+)\]", index, re.MULTILINE)) == set(ENTRY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rehearsal.checks.queries.compare import Interval, is_fast
+from rehearsal.checks.queries.compare import Confidence, is_fast
 from rehearsal.plan.model import Query
 
 
@@ -19,7 +19,7 @@ def _query(**limits: float | None) -> Query:
 )
 def test_speed_up_is_judged_by_both_ends(low: float, high: float, want: bool | None) -> None:
     """Half the time at least: proven by the lower end, refuted by the upper one."""
-    got = is_fast(_query(min_speedup=0.5), Interval((low + high) / 2, low, high), Interval(0, -5, 5))
+    got = is_fast(_query(min_speedup=0.5), Confidence((low + high) / 2, low, high), Confidence(0, -5, 5))
 
     assert got is want
 
@@ -38,11 +38,11 @@ def test_slowdown_is_judged_by_both_ends(
     low: float, high: float, slower: tuple[float, float], want: bool | None
 ) -> None:
     """Half as long again at most, and a loss below the slack never counts."""
-    got = is_fast(_query(max_slowdown=0.5), Interval((low + high) / 2, low, high), Interval(1, *slower))
+    got = is_fast(_query(max_slowdown=0.5), Confidence((low + high) / 2, low, high), Confidence(1, *slower))
 
     assert got is want
 
 
 def test_no_limit_is_no_judgement() -> None:
     """Without a limit there is nothing to say."""
-    assert is_fast(_query(), Interval(0, -1, 1), Interval(0, -1, 1)) is None
+    assert is_fast(_query(), Confidence(0, -1, 1), Confidence(0, -1, 1)) is None

@@ -123,7 +123,9 @@ def test_the_table_of_the_readme_is_written_from_the_verbs() -> None:
 
 @pytest.mark.parametrize("verb", VERBS, ids=NAMES)
 def test_a_verb_answers_to_both_its_names(verb: Verb) -> None:
-    assert cli.renamed([verb.name, "--x"]) == cli.renamed([verb.command, "--x"]) == [verb.command, "--x"]
+    assert (
+        cli.with_todays_verb([verb.name, "--x"]) == cli.with_todays_verb([verb.command, "--x"]) == [verb.command, "--x"]
+    )
 
 
 @pytest.mark.parametrize("name", [name for _, name in TASKS])

@@ -34,13 +34,13 @@ from rehearsal.evidence.data import (
     Printed,
     Problems,
     Reached,
+    Reconciled,
     Repeated,
     RestoreSeconds,
     Seconds,
-    Settled,
     Stall,
     Taken,
-    TriggerState,
+    TriggerFound,
     Unread,
     read_data,
 )
@@ -82,7 +82,7 @@ LINES: list[tuple[str, Data, str]] = [
     ),
     ("target-structure", Problems(("no index",)), '{"problems": ["no index"]}'),
     ("target-structure", Changes(6), '{"changes": 6}'),
-    ("triggers-enabled", TriggerState(None), '{"state": null}'),
+    ("triggers-enabled", TriggerFound(None), '{"state": null}'),
     ("parity-before", Differences({"stale": 1}), '{"differences": {"stale": 1}}'),
     (
         "dry-run",
@@ -119,7 +119,7 @@ LINES: list[tuple[str, Data, str]] = [
     ),
     (
         "ledger",
-        Settled(1, 9, {"sql": 9}, ("public.t",), GRID, ({"missing": [{"id": 4}]},)),
+        Reconciled(1, 9, {"sql": 9}, ("public.t",), GRID, ({"missing": [{"id": 4}]},)),
         (
             '{"lost": 1, "acknowledged": 9, "by_source": {"sql": 9}, "relations": ["public.t"], '
             '"table": {"columns": ["table", "rows"], "rows": [["public.t", 3]]}, '
@@ -159,7 +159,7 @@ def test_every_class_has_its_line() -> None:
 def test_a_later_version_and_an_earlier_one_are_read_as_far_as_known() -> None:
     """Keys that came later are left out; a line that lacks what was measured is kept as it is and measures nothing."""
     assert read_data("lock-budget", {"held_ms": 3, "mode": "x"}) == Held(3)
-    assert read_data("ledger", {"lost": 0, "acknowledged": 4}) == Settled(0, 4)
+    assert read_data("ledger", {"lost": 0, "acknowledged": 4}) == Reconciled(0, 4)
     assert read_data("lock-budget", {"hold_ms": 3}) == Unread({"hold_ms": 3})
     assert read_data("gone", {"n": 1}) == Unread({"n": 1})
     assert read_data("gone", {}) is NOTHING

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.changes import find_refusals, read_changes
 from rehearsal.errors import SqlFileError
-from rehearsal.hosts.manifest import Change, find_transaction_control, read_manifest, write_manifest
+from rehearsal.hosts.manifest import Change, find_transaction_control, write_manifest
 
 CHANGES = [
     Change("plan/001_schema", "create table a ();\r\nselect 'ä';"),
@@ -17,14 +17,13 @@ CHANGES = [
 ]
 
 
-def test_both_sides_read_what_was_written(tmp_path: Path) -> None:
+def test_the_hosts_read_what_was_written(tmp_path: Path) -> None:
     """The engine and the hosts see the same names, bodies and checksums, line ends included."""
     path = write_manifest(tmp_path, "plan_local", CHANGES)
 
-    database, changes = read_manifest(path)
     other = read_changes(path)
 
-    assert (database, list(changes)) == ("plan_local", CHANGES)
+    assert json.loads(path.read_text())["database"] == "plan_local"
     assert [(one.name, one.body, one.checksum) for one in other] == [
         (one.name, one.body, one.checksum) for one in CHANGES
     ]
@@ -41,8 +40,6 @@ def test_every_edited_or_missing_file_is_refused(tmp_path: Path) -> None:
     reasons = find_refusals(read_changes(path), {})
 
     assert [reason.split(":")[0] for reason in reasons] == ["change plan/001_schema", "change plan/002"]
-    with pytest.raises(SqlFileError, match="differs from the manifest"):
-        read_manifest(path)
 
 
 def test_an_edited_applied_change_is_refused(tmp_path: Path) -> None:
@@ -86,12 +83,3 @@ def test_a_bad_manifest_is_not_written(tmp_path: Path, changes: list[Change], me
     with pytest.raises(SqlFileError, match=message):
         write_manifest(tmp_path, "plan_local", changes)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
-    """The message says what to do."""
-    path = tmp_path / "manifest.json"
-    path.write_text(json.dumps({"version": 2, "database": "a", "changes": []}))
-
-    with pytest.raises(SqlFileError, match="version 2, not 1; render it again"):
-        read_manifest(path)

@@ -1,8 +1,14 @@
-"""What a loop goes over is called what it is: a reader of `for index in table.indexes` need not look for the type."""
+"""A thing is called what it is, and by one name.
+
+A reader of `for index in table.indexes` need not look for the type, one of `Watch` need not look at the import, and
+what stands in a module is used by another, or by that one.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +20,14 @@ ROOMS = (
     "approval",
     "catalog",
     "checks",
+    "commands",
+    "evidence",
     "hosts",
     "load",
     "plan",
     "postgres",
+    "rehearse",
+    "report",
     "switchover",
     "synthetic",
     "terminal",
@@ -74,3 +84,62 @@ one = 1
     (room / "things.py").write_text(text)
     (tmp_path / "elsewhere.py").write_text(text)
     assert sorted(nameless(tmp_path, "room")) == ["room/things.py:1", "room/things.py:3", "room/things.py:5"]
+
+
+def classes(root: Path) -> dict[str, list[str]]:
+    """Return where each class on the top level of a module stands, by its name."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(root.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(path.relative_to(root).as_posix())
+    return found
+
+
+def test_a_class_has_its_name_for_itself() -> None:
+    """Two classes of one name are told apart by their imports alone."""
+    assert {name: places for name, places in classes(ROOT).items() if len(places) > 1} == {}
+
+
+def test_two_classes_of_one_name_are_found(tmp_path: Path) -> None:
+    """The witness; one that is private to its module may share its name."""
+    (tmp_path / "first.py").write_text("class Watch: ...\nclass _Tally: ...\n")
+    (tmp_path / "second.py").write_text("class Watch: ...\nclass _Tally: ...\n")
+    assert classes(tmp_path) == {"Watch": ["first.py", "second.py"]}
+
+
+PRODUCT = ("rehearsal", "fleet", "tasks", "example_app")
+# Used by tests alone, and why.
+KEPT = {
+    "connect_as_application": "tests play the application with it, as the load does with `as_application`",
+    "leaf_statements": "whoever makes a leaf later asks for it; no verb of ours makes one yet",
+}
+
+
+def unused(root: Path) -> set[str]:
+    """Return the functions and classes of the engine that nothing in the product names but their definition."""
+    texts = {
+        path: path.read_text(encoding="utf-8") for folder in PRODUCT for path in root.joinpath(folder).rglob("*.py")
+    }
+    texts |= {path: path.read_text(encoding="utf-8") for path in root.glob("*.py")}
+    words = Counter(word for text in texts.values() for word in re.findall(r"\w+", text))
+    return {
+        node.name
+        for path, text in texts.items()
+        if path.is_relative_to(root / "rehearsal")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("__") and words[node.name] == 1
+    }
+
+
+def test_nothing_is_there_for_tests_alone() -> None:
+    """What only a test calls is maintained for nobody; what is kept all the same has its reason above."""
+    assert unused(ROOT.parent) == set(KEPT)
+
+
+def test_dead_wood_is_found(tmp_path: Path) -> None:
+    """The witness: a function that nobody names is found, one that another calls is not."""
+    tmp_path.joinpath("rehearsal").mkdir()
+    (tmp_path / "rehearsal" / "things.py").write_text("def dead() -> None: ...\ndef alive() -> None: ...\n")
+    (tmp_path / "tasks.py").write_text("alive()\n")
+    assert unused(tmp_path) == {"dead"}

@@ -15,10 +15,10 @@ import pytest
 from rehearsal.errors import UsageError
 from rehearsal.load.__main__ import Controls, main, obey
 from rehearsal.load.arrivals import KeyChooser, merged
-from rehearsal.load.clients import find_id, judge
+from rehearsal.load.clients import find_id, judge_answer
 from rehearsal.load.config import KeyRange, LoadConfig, load_config
 from rehearsal.load.histogram import Histogram, bucket_of, upper_of
-from rehearsal.load.ledger import LedgerWriter, State, Write, allowed_states, finished_files
+from rehearsal.load.ledger import LedgerWriter, RowState, Write, allowed_states, finished_files
 from rehearsal.load.record import Demand, OpClass, Recorder
 from rehearsal.load.summary import summarize
 from rehearsal.plan.model import Operation
@@ -43,7 +43,7 @@ def test_arrivals_follow_the_seed_and_the_rate() -> None:
 def test_keys_stay_in_their_range_and_visit_the_edges_of_months(key_type: str, wanted: type) -> None:
     """Month starts and the moments before are where a wrong bound shows."""
     lower = datetime.now(UTC) - timedelta(days=100)
-    chooser = KeyChooser(KeyRange.model_validate({"type": key_type, "lower": lower}), random.Random(1))
+    chooser = KeyChooser(KeyRange.model_validate({"base": key_type, "lower": lower}), random.Random(1))
     drawn = [chooser.draw() for _ in range(300)]
     keys = [key for key in drawn if isinstance(key, date)]
 
@@ -58,7 +58,7 @@ def test_keys_stay_in_their_range_and_visit_the_edges_of_months(key_type: str, w
 def test_move_finds_another_key_where_there_is_only_one() -> None:
     """A range of a single day still lets a row move, within the range if it can."""
     now = datetime.now(UTC)
-    chooser = KeyChooser(KeyRange(type="date", lower=now.replace(hour=0)), random.Random(1))
+    chooser = KeyChooser(KeyRange(base="date", lower=now.replace(hour=0)), random.Random(1))
     key = chooser.draw()
 
     assert chooser.draw(other_than=key) != key
@@ -145,7 +145,7 @@ def test_late_generator_is_not_honest(tmp_path: Path) -> None:
 )
 def test_what_an_answer_proves(status: int, action: str, outcome: str, *, missing: bool) -> None:
     operation = INSERT.model_copy(update={"action": action})
-    got = judge(operation, httpx.Response(status, json={"id": 5}))
+    got = judge_answer(operation, httpx.Response(status, json={"id": 5}))
     assert (got.outcome, got.missing) == (outcome, missing)
 
 
@@ -185,11 +185,11 @@ def write(version: int, action: str, outcome: str | None, key: str = "k") -> Wri
 def test_model_allows_the_last_certain_state_and_what_may_have_followed() -> None:
     """Acknowledged is certain; later writes under way may or may not be there; refused ones may not."""
     history = [write(1, "insert", "ok"), write(2, "update", "failed"), write(3, "move", "ok", "m")]
-    assert allowed_states(history, {(1, 1), (1, 3)}).states == (State(3, "m"),)
-    assert allowed_states([*history, write(4, "delete", None)], {(1, 1), (1, 3)}).states == (State(3, "m"), None)
-    assert allowed_states(history, {(1, 1)}).states == (State(1, "k"), State(3, "m"))
-    assert allowed_states(history, {(1, 1)}, {(1, 3)}).states == (State(1, "k"),)
-    assert allowed_states([write(1, "insert", "unknown")], set()).states == (None, State(1, "k"))
+    assert allowed_states(history, {(1, 1), (1, 3)}).states == (RowState(3, "m"),)
+    assert allowed_states([*history, write(4, "delete", None)], {(1, 1), (1, 3)}).states == (RowState(3, "m"), None)
+    assert allowed_states(history, {(1, 1)}).states == (RowState(1, "k"), RowState(3, "m"))
+    assert allowed_states(history, {(1, 1)}, {(1, 3)}).states == (RowState(1, "k"),)
+    assert allowed_states([write(1, "insert", "unknown")], set()).states == (None, RowState(1, "k"))
 
 
 def test_lock_on_a_ledger_tells_whether_its_writer_lives(tmp_path: Path) -> None:
@@ -265,10 +265,10 @@ def test_keys_that_tell_no_time_are_drawn_from_those_that_have_a_place() -> None
         return {chooser.draw() for _ in range(200)}
 
     lower = datetime.now(UTC) - timedelta(days=100)
-    assert draw(type="number", numbers=(-1, 2)) == {-1, 0, 1, 2}
-    assert draw(type="choice", choices=("de", "fr")) == {"de", "fr"}
-    assert {uuid.UUID(str(key)).version for key in draw(type="uuid")} == {4}
-    v7 = draw(type="uuid7", lower=lower)
+    assert draw(how="number", base="int8", numbers=(-1, 2)) == {-1, 0, 1, 2}
+    assert draw(how="choice", base="text", choices=("de", "fr")) == {"de", "fr"}
+    assert {uuid.UUID(str(key)).version for key in draw(how="fresh", base="uuid")} == {4}
+    v7 = draw(base="uuid", lower=lower)
     assert {uuid.UUID(str(key)).int >> 76 & 0xF for key in v7} == {7}
     assert min(uuid.UUID(str(key)).int >> 80 for key in v7) >= lower.timestamp() * 1_000
-    assert min(map(str, draw(type="epoch", lower=lower, per_second=1_000))) >= str(int(lower.timestamp() * 1_000))
+    assert min(map(str, draw(base="int8", epoch="ms", lower=lower))) >= str(int(lower.timestamp() * 1_000))

@@ -103,7 +103,7 @@ def test_number_of_a_gate_that_did_not_pass_is_never_good(tmp_path: Path, passed
     assert number(report, "lost") == (0, tone)
 
 
-def test_lost_writes_are_those_of_the_worst_settlement(tmp_path: Path) -> None:
+def test_lost_writes_are_those_of_the_worst_reconciliation(tmp_path: Path) -> None:
     player = Player(tmp_path / "run")
     for phase, lost in (("load", 0), ("rollback", 3)):
         with player.phase(phase, phase, 1):

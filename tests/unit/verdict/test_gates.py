@@ -10,7 +10,7 @@ import pytest
 from rehearsal.errors import UsageError
 from rehearsal.plan.strategies import STRATEGIES
 from rehearsal.verdict.decide import DECLARED
-from rehearsal.verdict.explain import explain_gate, find_gate, list_gates, render_pages
+from rehearsal.verdict.explain import explain_gate, find_gate, list_gates, render_gates
 from rehearsal.verdict.gates import GATES, KINDS
 
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "gates"
@@ -35,7 +35,7 @@ def test_every_gate_has_a_current_page_and_no_page_is_left_over() -> None:
     """The pages are what the catalogue renders (mutant: change a word in a page)."""
     got = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
 
-    assert got == render_pages(), "render them again: python -m rehearsal.verdict.explain docs/gates"
+    assert got == render_gates(), "render them again: python -m rehearsal.verdict.explain docs/gates"
 
 
 def test_list_has_one_line_a_gate() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rehearsal.evidence.run import Evidence
 from rehearsal.plan.model import Plan, SourceScan, TableSpec
-from rehearsal.verdict.decide import Outcome, State, Verdict, decide, decide_run
+from rehearsal.verdict.decide import GateState, Outcome, Verdict, decide, decide_run
 from rehearsal.verdict.gates import GATES, Gate
 
 PLAN = Plan(
@@ -153,4 +153,4 @@ def test_go_exactly_when_all_are_seen_and_passed(evidence: list[Evidence]) -> No
 
     assert verdict.outcome is want
     assert (verdict.exit_code == 0) == (want is Outcome.GO)
-    assert len(verdict.reasons) == sum(result.state in {State.FAILED, State.UNSEEN} for result in verdict.gates)
+    assert len(verdict.reasons) == sum(result.state in {GateState.FAILED, GateState.UNSEEN} for result in verdict.gates)

@@ -88,7 +88,7 @@ KEY_ENTRIES: tuple[Entry, ...] = (
         Says("{rows} rows have a key before the year 1 or after 9999", "no bound can be made for them", REAL_KEY),
         Example("update public.message set at = '20000-01-01' where id = 1;", BACK),
         otherwise={
-            "uuid": Says(
+            "identifier": Says(
                 "{rows} rows have a uuid from before 1990 or more than ten years ahead",
                 "somebody's clock was wrong, or they are no real version 7",
                 REAL_KEY,

@@ -21,7 +21,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.drift import Watch
-from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
+from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.target.carry import key_comments
 from rehearsal.switchover.target.foreign_keys import lock_referenced
@@ -208,7 +208,7 @@ class Attached:
             held.execute(as_query(self.roll_back_sql(held, parent)))
             state.forget_steps(held, migration)
             state.set_state(
-                held, migration, state.PREPARED, Detail(guard=Guard(self.files, names, migration).move(held))
+                held, migration, state.PREPARED, Detail(guard=SnapshotFence(self.files, names, migration).move(held))
             )
 
         try:

@@ -10,7 +10,7 @@ from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
-from rehearsal.switchover.definition import find_leftovers, judge, remembered
+from rehearsal.switchover.definition import find_leftovers, judge_definition, remembered
 from rehearsal.switchover.detail import Split
 from rehearsal.switchover.target.target import Shape
 
@@ -28,4 +28,4 @@ def find_differences(conn: Connection, files: SqlFiles, spec: TableSpec) -> list
     live = Catalog(conn, files).read(name)
     # History has the new primary key as well, so what it was before is read from what was decided then.
     shape = replace(Shape.of(live, spec.key), primary=tuple(Split.of_detail(found.detail).primary.columns))
-    return judge(conn, files, spec, live, shape, remembered(found), read_definition(conn, files, live))
+    return judge_definition(conn, files, spec, live, shape, remembered(found), read_definition(conn, files, live))

@@ -10,7 +10,7 @@ from rehearsal.catalog.tables import Catalog, Name, dotted, split_name
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident, quote_literal
-from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.copy.replay import Replay
 from rehearsal.switchover.detail import Split
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
@@ -34,8 +34,8 @@ def wanted_of_kept(conn: Connection, files: SqlFiles, names: Names, found: Migra
     return [(name, trigger, wanted) for name in fine for trigger, wanted in triggers]
 
 
-def drain_of_kept(work: TableWork, conn: Connection) -> Drain:
-    """Return the drain by which history follows its partitions.
+def replay_of_kept(work: TableWork, conn: Connection) -> Replay:
+    """Return the replay by which history follows its partitions.
 
     Raises:
         PreconditionError: one of them was detached: its rows are gone from the table only for now, and a replay would
@@ -46,7 +46,7 @@ def drain_of_kept(work: TableWork, conn: Connection) -> Drain:
     shape = Shape.of(work.table(conn, history.source), work.spec.key, history)
     # The table has later partitions too, and history is to follow none of those.
     within = f"{quote_ident(work.spec.key)} < {quote_literal(split.until)}::{split.key_type}"
-    return Drain(work.files, shape, history.reverse_log, work.names.source, history.source, within)
+    return Replay(work.files, shape, history.reverse_log, work.names.source, history.source, within)
 
 
 def _refuse_detached(work: TableWork, conn: Connection) -> None:

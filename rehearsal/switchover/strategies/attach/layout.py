@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rehearsal.catalog.bounds import TIMES, Bound, Interval, as_utc, key_text, make_bounds
+from rehearsal.catalog.bounds import Bound, Interval, make_bounds
+from rehearsal.catalog.keytypes import TIMES, as_utc, key_text
 from rehearsal.catalog.tables import Name, Table
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import TableSpec

@@ -88,7 +88,7 @@ class Preparation:
 
     def _build_parent(self, conn: Connection, migration: int) -> str:
         work = self.work
-        split = decide(conn, work.files, work.spec)
+        split = decide_split(conn, work.files, work.spec)
         texts = parent_sql(conn, work.files, work.plan, work.spec, split)
         source = work.table(conn)
         definition = read_definition(conn, work.files, source)
@@ -215,7 +215,7 @@ def ensure_index(conn: Connection, statements: Statements, table: Name, name: st
     return True
 
 
-def decide(conn: Connection, files: SqlFiles, spec: TableSpec) -> Split:
+def decide_split(conn: Connection, files: SqlFiles, spec: TableSpec) -> Split:
     """Decide the split for this moment; reads the newest key, an index scan where the key has an index."""
     names = Names(split_name(spec.name))
     table = plain(Catalog(conn, files).read(names.source), HistoryNames(names))

@@ -1,7 +1,7 @@
 """Split: the history partition is split into the plan's partitions while writers are at work.
 
 History is a table like any other, so the engine of a swap does the work: keys are captured, rows copied, the log
-drained. Only the end differs: instead of a name, partitions are exchanged. Owns that exchange and the way to it.
+replayed. Only the end differs: instead of a name, partitions are exchanged. Owns that exchange and the way to it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, drop_index, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import drain_to_zero, forward_of
+from rehearsal.switchover.copy.replay import forward_of, replay_to_zero
 from rehearsal.switchover.detail import Detail, Split
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.sightings import Sight
-from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
+from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, fine_bounds
 from rehearsal.switchover.strategies.attach.unsplit import finish_split
 from rehearsal.switchover.target.foreign_keys import kept_key, lock_referenced, weak_keys
@@ -175,23 +175,23 @@ class HistorySplit:
     def _exchange(self, conn: Connection, migration: int) -> None:
         work, follow, history = self.work, self.copying, self.history
         sub = state.read_migration(conn, history.source)
-        drain = forward_of(work.files, follow.shape(conn))
+        replay = forward_of(work.files, follow.shape(conn))
         watch = follow.watch(sub)
         watch.look(conn)
-        between = follow.between(conn, drain, watch)
+        between = follow.between(conn, replay, watch)
 
         def exchange(held: Connection) -> None:
             watch.hold(held)
             refuse_old_snapshots(held)
-            drain_to_zero(drain, held)
+            replay_to_zero(replay, held)
             parent = work.table(held)
             lock_referenced(held, parent.foreign_keys)
             leaves = [leaf.name for leaf in self.fine(held)]
             self._swap_partitions(held)
             keys = tuple(map(kept_key, parent.foreign_keys))
             fine = tuple(dotted(leaf) for leaf in leaves)
-            guard = Guard(work.files, work.names, migration).move(held)
-            state.set_state(held, migration, state.SPLIT, Detail(foreign_keys=keys, fine=fine, guard=guard))
+            fence = SnapshotFence(work.files, work.names, migration).move(held)
+            state.set_state(held, migration, state.SPLIT, Detail(foreign_keys=keys, fine=fine, guard=fence))
             state.set_state(held, sub.id, state.SWAPPED)
             Sight(work.files, history, history.source, work.names.source).remember(held, work.names.source)
 
@@ -220,7 +220,7 @@ class HistorySplit:
             raise StepFailed(message)
 
     def _finish(self, conn: Connection) -> bool:
-        """Validate the foreign keys and let the parent adopt them; take the guard off; statistics of the parent."""
+        """Validate the foreign keys and let the parent adopt them; take the fence off; statistics of the parent."""
         work = self.work
         work.begin("split done")
         done = finish_split(work, conn)

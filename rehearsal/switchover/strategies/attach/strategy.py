@@ -16,20 +16,20 @@ from rehearsal.postgres.locks import Mode, drop_index, lock_tables
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import REFERENCED, ROWS_PER_SECOND, UNIQUE_PER_SECOND, Act, Prospect
-from rehearsal.switchover.copy.replay import Drain
+from rehearsal.switchover.copy.replay import Replay
 from rehearsal.switchover.detail import Split
 from rehearsal.switchover.drift import Watch
-from rehearsal.switchover.finish import lower_guard
+from rehearsal.switchover.finish import lower_fence
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.cutover import Attached
 from rehearsal.switchover.strategies.attach.definition import find_differences
-from rehearsal.switchover.strategies.attach.history import drain_of_kept, fine_partitions, wanted_of_kept
+from rehearsal.switchover.strategies.attach.history import fine_partitions, replay_of_kept, wanted_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
-from rehearsal.switchover.strategies.attach.prepare import Preparation, decide, parent_sql
+from rehearsal.switchover.strategies.attach.prepare import Preparation, decide_split, parent_sql
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack, finish_split, forget_copy, undo_split
 from rehearsal.switchover.strategies.attach.watches import attach_watch, attached_watch, split_watch
-from rehearsal.switchover.strategies.base import Pair
+from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.target.foreign_keys import lock_referenced
 from rehearsal.switchover.target.removal import require_no_fence
@@ -62,7 +62,7 @@ class Attach:
             if found.state in (state.READY, *self.switched):
                 return False
             preparation = Preparation(work)
-            lower_guard(work, conn)
+            lower_fence(work, conn)
             preparation.drop_outdated(conn, found)
             for step in preparation.steps(conn, found.id):
                 work.step(conn, found.id, step)
@@ -112,8 +112,8 @@ class Attach:
         with work.session("rollback") as conn:
             found = work.migration(conn)
             if found.state not in self.switched:
-                guarded = lower_guard(work, conn)
-                return Preparation(work).undo(conn, found) or guarded
+                lowered = lower_fence(work, conn)
+                return Preparation(work).undo(conn, found) or lowered
             watch = self.watch(work, found)
             watch.look(conn)
             if found.state == state.SPLIT:
@@ -140,7 +140,7 @@ class Attach:
         watch.look(conn)
         work.begin("rollback")
         work.tell_lock(attached.roll_back(conn, work.policy, found.id, watch))
-        lower_guard(work, conn)
+        lower_fence(work, conn)
 
     def looks(self, found: Migration, *, leaving: bool) -> bool:
         """Return whether an exchange is to come from this state."""
@@ -157,26 +157,26 @@ class Attach:
         with work.session("replay", "follow") as conn:
             if not self.keeps_two(work.migration(conn)):
                 return 0
-            return self.drain(work, conn).until(conn, rest, work.plan.copying.drain_batch)
+            return self.current_replay(work, conn).until(conn, rest, work.plan.copying.drain_batch)
 
     def keeps_two(self, found: Migration) -> bool:
         """Return whether history was split, and is kept beside the partitions that hold its rows."""
         return found.state == state.SPLIT
 
-    def drain(self, work: TableWork, conn: Connection) -> Drain:
-        """Return the drain by which history that was split follows its partitions."""
-        return drain_of_kept(work, conn)
+    def current_replay(self, work: TableWork, conn: Connection) -> Replay:
+        """Return the replay by which history that was split follows its partitions."""
+        return replay_of_kept(work, conn)
 
     def change_log(self, work: TableWork, conn: Connection) -> Name | None:
         """Return the log that history follows once it was split; before there is nothing that could lag."""
-        return self.drain(work, conn).log if self.keeps_two(work.migration(conn)) else None
+        return self.current_replay(work, conn).log if self.keeps_two(work.migration(conn)) else None
 
-    def pair(self, names: Names, found: Migration) -> Pair:
+    def pair(self, names: Names, found: Migration) -> NamedPair:
         """Return both tables; once it is attached, the unpartitioned one is history: every row but later ones."""
         if found.state in self.switched:
             leaves = fine_partitions(found) if self.keeps_two(found) else None
-            return Pair(HistoryNames(names).history, names.source, leaves)
-        return Pair(names.source, names.target)
+            return NamedPair(HistoryNames(names).history, names.source, leaves)
+        return NamedPair(names.source, names.target)
 
     def trigger_states(self, conn: Connection, files: SqlFiles, names: Names, found: Migration) -> list[TriggerState]:
         """Return those by which history that was split follows; before nothing is captured."""
@@ -192,7 +192,7 @@ class Attach:
         """Return the acts of a table whose rows stay where they are; the end of history is the one of this moment."""
         source, found = at.source, at.found
         done = found is not None and state.is_done(at.conn, found.id, "parent")
-        split = Split.of_detail(found.detail) if found and done else decide(at.conn, at.files, at.spec)
+        split = Split.of_detail(found.detail) if found and done else decide_split(at.conn, at.files, at.spec)
         work = Attached(at.files, at.spec, Statements(at.files, Shape.of(source, at.spec.key), split))
         statements, names, rows = work.statements, work.extra, source.estimated_rows
         parent = ";\n".join(parent_sql(at.conn, at.files, at.plan, at.spec, split))

@@ -1,7 +1,7 @@
 """The rollback of a split of history, before its exchange and after it, and what both exchanges end with.
 
 Before the exchange nothing but capture and copies is there, and they are dropped. After it history follows its fine
-partitions by a change log: it is drained to zero under the lock and attached again. Must not know how a split is made.
+partitions by a change log: it is replayed to zero under the lock and attached again. Must not know how a split is made.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import drain_to_zero
+from rehearsal.switchover.copy.replay import replay_to_zero
 from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.drift import Watch
-from rehearsal.switchover.finish import finish_keys, lower_guard
+from rehearsal.switchover.finish import finish_keys, lower_fence
 from rehearsal.switchover.names import Names
-from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
-from rehearsal.switchover.strategies.attach.history import drain_of_kept, fine_partitions
+from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
+from rehearsal.switchover.strategies.attach.history import fine_partitions, replay_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.target.foreign_keys import comment_sql, lock_referenced, weak_keys
 from rehearsal.switchover.work import TableWork
@@ -76,27 +76,27 @@ class SplitBack:
     def go(self, conn: Connection, migration: int, watch: Watch) -> None:
         """Make history a partition again, with every row that was written since. Afterwards the table is attached.
 
-        Locks: ACCESS EXCLUSIVE on the partitioned table for the last drain and the exchange.
+        Locks: ACCESS EXCLUSIVE on the partitioned table for the last replay and the exchange.
 
         Raises:
             LockNotAcquired: the lock was not granted within its budget; history goes on following.
         """
         sub = state.read_migration(conn, self.history.source)
-        drain, copying = drain_of_kept(self.work, conn), self.work.plan.copying
+        replay, copying = replay_of_kept(self.work, conn), self.work.plan.copying
 
         def between() -> None:
             watch.again(conn)
-            drain.until(conn, copying.drain_until, copying.drain_batch)
+            replay.until(conn, copying.drain_until, copying.drain_batch)
 
         def exchange(held: Connection) -> None:
             watch.hold(held)
             refuse_old_snapshots(held)
-            drain_to_zero(drain, held)
+            replay_to_zero(replay, held)
             parent = self.work.table(held)
             lock_referenced(held, parent.foreign_keys)
             held.execute(as_query(self.sql(held, parent)))
-            guard = Guard(self.work.files, self.work.names, migration).move(held)
-            state.set_state(held, migration, state.ATTACHED, Detail(guard=guard))
+            fence = SnapshotFence(self.work.files, self.work.names, migration).move(held)
+            state.set_state(held, migration, state.ATTACHED, Detail(guard=fence))
             forget_copy(held, self.history, sub.id)
 
         self.prove_bound(conn)
@@ -134,9 +134,9 @@ class SplitBack:
 
 
 def finish_split(work: TableWork, conn: Connection) -> int:
-    """Take the guard off, validate the foreign keys of the leaves, let the parent adopt them; return how many acts.
+    """Take the fence off, validate the foreign keys of the leaves, let the parent adopt them; return how many acts.
 
     Locks: SHARE UPDATE EXCLUSIVE on each leaf while it is validated, SHARE ROW EXCLUSIVE for the adoption (ms).
     """
-    lowered = lower_guard(work, conn)
+    lowered = lower_fence(work, conn)
     return finish_keys(work, conn, work.names.source) + lowered

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rehearsal.catalog.definition import Difference, compare, read_facts
+from rehearsal.catalog.definition import Difference, differences, read_facts
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Table, dotted, split_name
 from rehearsal.plan.model import TableSpec
@@ -41,11 +41,11 @@ def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
     """Return the watch of a cutover of attach: the table and its parent are what they were when that was made."""
     names = Names(split_name(spec.name))
 
-    def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
+    def compare(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         remembered = found.detail.definition or {}
         same = Readback(conn, files, ours).same
         now = read_facts(conn, files, ours)
-        since = compare(remembered, now, accepted=spec.accepted, same=same) if remembered else []
+        since = differences(remembered, now, accepted=spec.accepted, same=same) if remembered else []
         # The cutover gives the parent's statistics the names of the table's.
         named = target_statistics(read_carried(conn, files, ours.oid)["statistics"])
         parent = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, named), early=True)
@@ -57,7 +57,7 @@ def attach_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
         ]
 
     sight = Sight(files, names, names.source, names.target)
-    return Watch(sight, found.id, spec.accepted, differences, _nothing, PREPARED)
+    return Watch(sight, found.id, spec.accepted, compare, _nothing, PREPARED)
 
 
 def _own_subjects(names: Names, spec: TableSpec) -> set[tuple[str, str]]:
@@ -75,7 +75,7 @@ def attached_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
     """
     names = Names(split_name(spec.name))
 
-    def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
+    def compare(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         gone = found.state == state.ATTACHED and ours.oid not in {leaf.oid for leaf in theirs.partitions}
         lost = [Difference(f"partition {dotted(ours.name)}", "", "history", None)] if gone else []
         if found.detail.definition is not None:
@@ -87,7 +87,7 @@ def attached_watch(files: SqlFiles, spec: TableSpec, found: Migration) -> Watch:
 
     sight = Sight(files, names, HistoryNames(names).history, names.source)
     remedy = f"Take it off {spec.name}, and put it on again after going back"
-    return Watch(sight, 0, spec.accepted, differences, _nothing, remedy, back=True)
+    return Watch(sight, 0, spec.accepted, compare, _nothing, remedy, back=True)
 
 
 def _own_triggers(seen: Seen, history: Table) -> list[Difference]:
@@ -118,7 +118,7 @@ def split_watch(work: TableWork, found: Migration) -> Watch:
     history = Names(HistoryNames(names).history)
     sight = Sight(files, history, history.source, names.source)
 
-    def differences(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
+    def compare(conn: Connection, ours: Table, theirs: Table) -> list[Difference]:
         wanted = wanted_of_kept(conn, files, names, found)
         require_triggers(names.source, read_trigger_states(conn, files, wanted))
         found_ = compare_pair(conn, files, spec, (ours, AS_IS), (theirs, AS_IS), early=True)
@@ -133,4 +133,4 @@ def split_watch(work: TableWork, found: Migration) -> Watch:
     fine = fine_partitions(found)
     prove = prove_rows(work.database, files, spec, history.source, names.source, history.reverse_log, fine)
     remedy = f"Bring {dotted(history.source)} up to date by the same statements, or take it off {spec.name}"
-    return Watch(sight, found.id, spec.accepted, differences, prove, remedy, back=True, premade=True)
+    return Watch(sight, found.id, spec.accepted, compare, prove, remedy, back=True, premade=True)

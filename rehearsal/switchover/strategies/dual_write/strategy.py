@@ -17,14 +17,14 @@ from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import Act, Prospect
 from rehearsal.switchover.copy.replay import forward_of
-from rehearsal.switchover.definition import judge
-from rehearsal.switchover.finish import finish_keys, lower_guard
+from rehearsal.switchover.definition import judge_definition
+from rehearsal.switchover.finish import finish_keys, lower_fence
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
-from rehearsal.switchover.strategies.base import Pair
+from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.strategies.copied import Copied
-from rehearsal.switchover.strategies.dual_write.barrier import Barrier
+from rehearsal.switchover.strategies.dual_write.cutover import Cutover
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.expected import Expected, names_of_target, renamed
 from rehearsal.switchover.target.foreign_keys import add_weak_keys
@@ -44,9 +44,9 @@ class DualWrite(Copied):
     locks = "SHARE ROW EXCLUSIVE for milliseconds, three times (capture, cutover, end of capture)"
     goal = state.MIRRORED
 
-    def pair(self, names: Names, _found: Migration) -> Pair:
+    def pair(self, names: Names, _found: Migration) -> NamedPair:
         """Return both tables; their names never change."""
-        return Pair(names.source, names.target)
+        return NamedPair(names.source, names.target)
 
     def nothing_lags(self, found: Migration) -> bool:
         """Return whether both are mirrored: a target is from the start on, though it lacks what was there before."""
@@ -67,7 +67,7 @@ class DualWrite(Copied):
     def exchange(self, work: TableWork, conn: Connection, follow: Follow, found: Migration) -> None:
         """Let both tables be equal in every snapshot, under two short locks."""
         shape = follow.shape(conn)
-        barrier = Barrier(work.files, shape, found.id)
+        cutover = Cutover(work.files, shape, found.id)
         watch = self.watch(work, found)
         watch.look(conn)
         between = follow.between(conn, forward_of(work.files, shape), watch)
@@ -75,10 +75,10 @@ class DualWrite(Copied):
         between()
         if not state.is_done(conn, found.id, "sync-on"):
             work.begin("cutover")
-            work.tell_lock(barrier.raise_sync(conn, work.policy, between, watch))
+            work.tell_lock(cutover.raise_sync(conn, work.policy, between, watch))
             watch.look(conn)  # the triggers that went on are another number
         work.begin("end of capture")
-        work.tell_lock(barrier.end_capture(conn, work.policy, between, watch))
+        work.tell_lock(cutover.end_capture(conn, work.policy, between, watch))
         self._weak_keys(work, conn)
 
     def _weak_keys(self, work: TableWork, conn: Connection) -> None:
@@ -90,7 +90,7 @@ class DualWrite(Copied):
         found = work.migration(conn)
         if found.state == state.MIRRORED and found.detail.foreign_keys is None:
             self._weak_keys(work, conn)
-        return finish_keys(work, conn, work.names.target) + lower_guard(work, conn)
+        return finish_keys(work, conn, work.names.target) + lower_fence(work, conn)
 
     def go_back(self, _work: TableWork, _conn: Connection, _found: Migration) -> bool:
         """Do nothing: both tables are equal, and the flags decide."""
@@ -104,16 +104,16 @@ class DualWrite(Copied):
         mapping = names_of_target(source, target, Shape.of(source, spec.key, names), statistics)
         after = renamed(read_definition(conn, files, target), mapping)
         before = read_definition(conn, files, source)
-        return judge(conn, files, spec, source, Shape.of(source, spec.key), before, after, explain)
+        return judge_definition(conn, files, spec, source, Shape.of(source, spec.key), before, after, explain_mirrored)
 
     def acts(self, at: Prospect) -> list[Act]:
         """Return what the switchover is going to do, in order."""
         coming = at.copied()
-        barrier = Barrier(at.files, coming.shape, at.migration)
+        cutover = Cutover(at.files, coming.shape, at.migration)
         return [
             *coming.following(),
-            at.act("cutover to synchronous triggers", barrier.sync_on_sql(), 0.05),
-            at.act("end of capture", barrier.capture_off_sql(), 0.01),
+            at.act("cutover to synchronous triggers", cutover.sync_on_sql(), 0.05),
+            at.act("end of capture", cutover.capture_off_sql(), 0.01),
             *coming.weak_keys(),
             *coming.finishing(),
         ]
@@ -139,7 +139,7 @@ class DualWrite(Copied):
         self.require_end(work, conn)
 
 
-def explain(wanted: Expected, before: Definition) -> None:
+def explain_mirrored(wanted: Expected, before: Definition) -> None:
     """Explain what goes on pointing at the source, since it stays and is mirrored."""
     for subject, facts in before.items():
         if subject.startswith("sequence of column "):

@@ -21,7 +21,7 @@ from rehearsal.switchover.target.references import (
     read_references,
     replace_keys,
     require_decided,
-    restore,
+    restore_keys,
 )
 
 
@@ -63,7 +63,7 @@ def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live:
     dependents = require_movable(read_dependents(conn, files, live.oid, spec.key), table)
     if live.kind == "p":
         references = state.read_migration(conn, table).detail.references
-        before, after = restore(files, references, table)
+        before, after = restore_keys(files, references, table)
     else:
         found = read_references(conn, files, live.oid)
         references = require_decided(found, plan, spec, conn.info.server_version)

@@ -1,6 +1,6 @@
 """Swap of names and its rollback, each in one short transaction under lock.
 
-Owns what moves with the name: indexes, sequences, foreign keys, capture. Under the lock the log is drained to zero,
+Owns what moves with the name: indexes, sequences, foreign keys, capture. Under the lock the log is replayed to zero,
 so the table that takes the name has every acknowledged write; after the commit the other one follows by the log of
 the opposite direction, so that the rollback loses nothing.
 """
@@ -17,13 +17,13 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import drain_to_zero, forward_of, reverse_of
+from rehearsal.switchover.copy.replay import forward_of, replay_to_zero, reverse_of
 from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.kept import IndexNames, StatisticsNames
 from rehearsal.switchover.names import fit
 from rehearsal.switchover.sightings import Sight
-from rehearsal.switchover.snapshot_guard import Guard, refuse_old_snapshots
+from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.swap.dependents import Moves, read_moves
 from rehearsal.switchover.target.carry import exchange_values, read_carried, statistics_names
 from rehearsal.switchover.target.foreign_keys import kept_key, leaf_keys, lock_referenced, weak_keys
@@ -42,9 +42,9 @@ class Exchange:
     migration: int
 
     @property
-    def guard(self) -> Guard:
-        """Guard against snapshots from before the exchange."""
-        return Guard(self.files, self.shape.names, self.migration)
+    def fence(self) -> SnapshotFence:
+        """Fence against snapshots from before the exchange."""
+        return SnapshotFence(self.files, self.shape.names, self.migration)
 
     def swap_sql(self, conn: Connection, source: Table, target: Table, moved: Moves) -> str:
         """Return the statements of the swap; `moved` goes along."""
@@ -102,7 +102,7 @@ class Exchange:
         `watch` has looked; what was altered since gives the lock back.
 
         Locks: ACCESS EXCLUSIVE on views, rules' and policies' tables that point at the source, then on the source,
-        for the final drain and the renames; the referenced tables for milliseconds.
+        for the final replay and the renames; the referenced tables for milliseconds.
 
         Raises:
             LockNotAcquired: the budget is spent; nothing changed.
@@ -114,7 +114,7 @@ class Exchange:
 
         def work(held: Connection) -> None:
             watch.hold(held)
-            drain_to_zero(forward_of(self.files, self.shape), held)
+            replay_to_zero(forward_of(self.files, self.shape), held)
             source = Catalog(held, self.files).read(self.shape.names.source)
             moved = self.moves(held, source)
             require_prepared(moved.references, self.shape.key)
@@ -127,7 +127,7 @@ class Exchange:
                 indexes=tuple(self._index_names(source)),
                 statistics=tuple(statistics),
                 references=moved.references,
-                guard=self.guard.move(held, self.shape.names.retired),
+                guard=self.fence.move(held, self.shape.names.retired),
             )
             state.set_state(held, self.migration, state.SWAPPED, kept)
             watch.remember(held, self._sight(swapped=True))
@@ -142,14 +142,14 @@ class Exchange:
 
         def work(held: Connection) -> None:
             watch.hold(held)
-            drain_to_zero(reverse_of(self.files, self.shape), held)
+            replay_to_zero(reverse_of(self.files, self.shape), held)
             catalog, names = Catalog(held, self.files), self.shape.names
             parted, retired = catalog.read(names.source), catalog.read(names.retired)
             moved = self.moves(held, parted)
             lock_referenced(held, parted.foreign_keys)
             held.execute(as_query(self.roll_back_sql(held, moved)))
             moved.check(held, self.files, parted, retired)
-            kept = Detail(guard=self.guard.move(held, names.target), rolled_back=True)
+            kept = Detail(guard=self.fence.move(held, names.target), rolled_back=True)
             state.set_state(held, self.migration, state.FOLLOWING, kept)
             watch.remember(held, self._sight(swapped=False))
 
@@ -179,9 +179,9 @@ class Exchange:
         lock = as_query(";\n".join([*self.moves(conn, live).locks, tables]))
         title = f"{what} of {'.'.join(self.shape.names.source)}"
 
-        def guarded(held: Connection) -> None:
+        def fenced(held: Connection) -> None:
             refuse_old_snapshots(held)
             work(held)
 
-        _, report = with_lock(conn, title, guarded, lock=lock, policy=policy, between=between)
+        _, report = with_lock(conn, title, fenced, lock=lock, policy=policy, between=between)
         return report

@@ -17,13 +17,13 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import Act, CopyProspect, Prospect
 from rehearsal.switchover.copy.replay import forward_of, reverse_of
-from rehearsal.switchover.definition import find_leftovers, judge, remembered
-from rehearsal.switchover.finish import finish_keys, lower_guard
+from rehearsal.switchover.definition import find_leftovers, judge_definition, remembered
+from rehearsal.switchover.finish import finish_keys, lower_fence
 from rehearsal.switchover.follow import Follow, capture_triggers
 from rehearsal.switchover.names import Names
-from rehearsal.switchover.snapshot_guard import Guard
+from rehearsal.switchover.snapshot_fence import SnapshotFence
 from rehearsal.switchover.state import Migration
-from rehearsal.switchover.strategies.base import Pair
+from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.strategies.copied import Copied, is_rolled_back
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.strategies.swap.exchange import Exchange
@@ -41,10 +41,10 @@ class Swap(Copied):
     locks = "SHARE ROW EXCLUSIVE for milliseconds (capture on), then ACCESS EXCLUSIVE for milliseconds (the swap)"
     goal = state.SWAPPED
 
-    def pair(self, names: Names, found: Migration) -> Pair:
+    def pair(self, names: Names, found: Migration) -> NamedPair:
         """Return both tables; after the swap the unpartitioned one is retired."""
         swapped = found.state == state.SWAPPED
-        return Pair(names.retired, names.source) if swapped else Pair(names.source, names.target)
+        return NamedPair(names.retired, names.source) if swapped else NamedPair(names.source, names.target)
 
     def wanted_triggers(self, _conn: Connection, names: Names, found: Migration) -> list[Wanted]:
         """Return every trigger of ours and the state that it must have just now."""
@@ -81,12 +81,12 @@ class Swap(Copied):
         return True
 
     def finish(self, work: TableWork, conn: Connection) -> int:
-        """Validate foreign keys, the table's and those that point at it; take the snapshot guard off."""
+        """Validate foreign keys, the table's and those that point at it; take the snapshot fence off."""
         done = finish_keys(work, conn, work.names.source)
         started, composites = time.monotonic(), Composites(work.files, work.plan, work.spec)
         if pointing := composites.finish(conn, work.migration(conn)):
             work.tell_step("keys of other tables", started, pointing)
-        return done + pointing + lower_guard(work, conn)
+        return done + pointing + lower_fence(work, conn)
 
     def differences(self, conn: Connection, files: SqlFiles, _plan: Plan, spec: TableSpec) -> list[Difference]:
         """Return what the table is not any more; while it is not swapped, what the rollback has left.
@@ -99,18 +99,18 @@ class Swap(Copied):
         if found.state != state.SWAPPED:
             return find_leftovers(conn, files, spec)
         live, shape = catalog.read(names.source), Shape.of(catalog.read(names.retired), spec.key)
-        return judge(conn, files, spec, live, shape, remembered(found), read_definition(conn, files, live))
+        return judge_definition(conn, files, spec, live, shape, remembered(found), read_definition(conn, files, live))
 
     def acts(self, at: Prospect) -> list[Act]:
         """Return what the switchover is going to do, in order."""
         coming = at.copied()
         exchange = Exchange(at.files, at.plan, coming.shape, at.migration)
-        guard = exchange.guard
+        fence = exchange.fence
         return [
             *coming.following(*_composites(at, coming, exchange)),
             at.act("swap", _swap_sql(at, coming, exchange), 0.05),
-            at.act("snapshot fence, within the swap, with its transaction's number", guard.on_sql("0"), 0.01),
-            at.act("end of the snapshot fence", guard.off_sql(coming.shape.names.source), 0.01),
+            at.act("snapshot fence, within the swap, with its transaction's number", fence.on_sql("0"), 0.01),
+            at.act("end of the snapshot fence", fence.off_sql(coming.shape.names.source), 0.01),
             *coming.finishing(),
         ]
 
@@ -140,7 +140,7 @@ class Swap(Copied):
             for trigger in (names.reverse_capture_trigger, names.truncate_trigger):
                 statement = sql.SQL("drop trigger {} on {}")
                 held.execute(statement.format(sql.Identifier(trigger), sql.Identifier(*names.source)))
-            held.execute(as_query(Guard(work.files, names, found.id).off_sql(names.source)))
+            held.execute(as_query(SnapshotFence(work.files, names, found.id).off_sql(names.source)))
             for name in (names.retired, names.forward_log, names.reverse_log):
                 held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
             for role in ("capture_forward", "capture_reverse", "refuse_truncate"):

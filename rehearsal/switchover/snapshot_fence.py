@@ -1,10 +1,10 @@
-"""Guard of an exchange: nobody writes the table through a snapshot that is older than the exchange.
+"""Snapshot fence of an exchange: nobody writes the table through a snapshot that is older than the exchange.
 
 A transaction takes its snapshot before it waits for a lock. One of REPEATABLE READ that waited for the exchange, or
-that read elsewhere before, goes on with the other table and does not see the rows that were drained into it last: its
+that read elsewhere before, goes on with the other table and does not see the rows that were replayed into it last: its
 UPDATE or DELETE would find nothing and say so without an error. While such a snapshot may exist, a statement trigger
 refuses it with 40001, which these transactions must expect anyway. READ COMMITTED takes a snapshot for each
-statement, after the wait, and does not notice the guard. A plain SELECT fires no trigger: see decision 0010.
+statement, after the wait, and does not notice the fence. A plain SELECT fires no trigger: see decision 0010.
 """
 
 from __future__ import annotations
@@ -65,23 +65,23 @@ def _left(conn: Connection, unseen: Mapping[str, str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
-    """The guard of one table's exchanges; it stands on whichever table has the name."""
+class SnapshotFence:
+    """The fence of one table's exchanges; it stands on whichever table has the name."""
 
     files: SqlFiles
     names: Names
     migration: int
 
     def on_sql(self, xid: str) -> str:
-        """Return the statements that raise the guard; `xid` is the transaction of the exchange."""
-        return self.files.render("switchover/guard_on.sql.j2", **self._values(self.names.source), xid=xid)
+        """Return the statements that raise the fence; `xid` is the transaction of the exchange."""
+        return self.files.render("switchover/fence_on.sql.j2", **self._values(self.names.source), xid=xid)
 
     def off_sql(self, table: Name) -> str:
-        """Return the statements that take the guard off a table."""
-        return self.files.render("switchover/guard_off.sql.j2", **self._values(table))
+        """Return the statements that take the fence off a table."""
+        return self.files.render("switchover/fence_off.sql.j2", **self._values(table))
 
     def _values(self, table: Name) -> dict[str, Any]:
-        trigger, function = self.names.guard_trigger, self.names.function("snapshot_guard")
+        trigger, function = self.names.fence_trigger, self.names.function("snapshot_guard")
         return {"table": table, "trigger": trigger, "function": function}
 
     def move(self, held: Connection, before: Name | None = None) -> str:
@@ -96,13 +96,13 @@ class Guard:
         return xid
 
     def lower(self, conn: Connection, policy: LockPolicy) -> tuple[LockReport | None, tuple[str, ...]]:
-        """Take the guard off once nobody needs it; return the lock's report, and who needs it still.
+        """Take the fence off once nobody needs it; return the lock's report, and who needs it still.
 
         It stays while an older snapshot does, for a few seconds waited for; then the next run, the next exchange or
         the clean-up takes it off. A second run finds none and takes no lock.
 
         Raises:
-            LockNotAcquired: the table was in use for longer than the budget; the guard stays.
+            LockNotAcquired: the table was in use for longer than the budget; the fence stays.
         """
         xid = self._xid(conn)
         if xid is None:
@@ -137,7 +137,7 @@ where datname = current_database() and pid <> pg_backend_pid() and backend_xmin 
 def refuse_old_snapshots(conn: Connection) -> None:
     """Refuse an exchange while a transaction that has not touched the table keeps a snapshot from before.
 
-    Under REPEATABLE READ it would work on the other table after the exchange and not see what was drained into it
+    Under REPEATABLE READ it would work on the other table after the exchange and not see what was replayed into it
     since: its UPDATE or DELETE of such a row would find nothing and say so without an error. Under READ
     COMMITTED an idle transaction keeps no snapshot.
 

@@ -16,14 +16,14 @@ from fleet.cluster import Cluster
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
-from rehearsal.evidence.events import Event, PaceChanged
+from rehearsal.evidence.events import Event, ThrottleChanged
 from rehearsal.evidence.run import Run
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.signals import Signals
-from rehearsal.switchover.copy.throttle import Pacer, make_pacer
+from rehearsal.switchover.copy.throttle import Throttle, make_throttle
 from tests.fix_postgres import burning
 from tests.fix_tables import deploy, difference, make_plan, make_switchover, names_of
 from tests.waiting import eventually
@@ -41,7 +41,7 @@ class Heard:
 
     def __call__(self, event: Event) -> None:
         """Take in an event."""
-        if isinstance(event.what, PaceChanged):
+        if isinstance(event.what, ThrottleChanged):
             with self._change:
                 self._texts.append(event.what.text)
                 self._change.notify_all()
@@ -66,9 +66,9 @@ class Waited(threading.Condition):
         return super().wait(timeout)
 
 
-def pacer(database: Database, files: SqlFiles, plan: Plan, run: Run, table: Name) -> Pacer:
-    """Return the pacer of a copy of the events table."""
-    return make_pacer("copy of events", database, files, plan, run, table, ("id",))
+def throttled(database: Database, files: SqlFiles, plan: Plan, run: Run, table: Name) -> Throttle:
+    """Return the throttle of a copy of the events table."""
+    return make_throttle("copy of events", database, files, plan, run, table, ("id",))
 
 
 def test_copy_is_slowed_for_busy_sessions_and_says_why(
@@ -77,23 +77,23 @@ def test_copy_is_slowed_for_busy_sessions_and_says_why(
     """One session at work on one core is enough; when it ends, the copy comes back to its full pace and says so."""
     heard = Heard(run)
     plan = make_plan("swap", pace={"cores": 1, "probe_floor_ms": 10_000})
-    with pacer(database, sql_files, plan, run, events) as turns:
+    with throttled(database, sql_files, plan, run, events) as turns:
         with burning(database):
             text = heard.wait("slowed")
             assert "1 session at work on 1 core" in text
-            assert turns.places < plan.copying.workers
+            assert turns.permits < plan.copying.workers
         heard.wait("full speed again")
-        assert turns.places == plan.copying.workers
+        assert turns.permits == plan.copying.workers
 
 
 def test_full_pace_is_never_slowed(database: Database, sql_files: SqlFiles, events: Name, run: Run) -> None:
     """The same busy session: the reading shows it, and the places stay."""
     plan = make_plan("swap", pace={"cores": 1, "mode": "full"})
-    with burning(database), pacer(database, sql_files, plan, run, events) as turns:
+    with burning(database), throttled(database, sql_files, plan, run, events) as turns:
         seen, stop = Signals(database, sql_files, events, ("id",)), threading.Event()
         eventually(lambda: seen.read(stop, 0.05), 60, that=lambda reading: (reading.busy or 0) >= 1)
         seen.close()
-        assert turns.places == plan.copying.workers
+        assert turns.permits == plan.copying.workers
 
 
 def test_a_core_is_left_to_others_and_chunks_are_short_for_them(
@@ -102,13 +102,13 @@ def test_a_core_is_left_to_others_and_chunks_are_short_for_them(
     """An application that is hardly busy counts as well; our own sessions do not, and without others all is taken."""
     heard = Heard(run)
     plan = make_plan("swap", copy={"workers": 3}, pace={"cores": 3, "busy": 100, "probe_floor_ms": 10_000})
-    with pacer(database, sql_files, plan, run, events) as turns:
-        assert (turns.places, turns.shared) == (3, False)
+    with throttled(database, sql_files, plan, run, events) as turns:
+        assert (turns.permits, turns.shared) == (3, False)
         with burning(database):
             assert "others are at work; one of 3 cores is theirs" in heard.wait("slowed")
-            assert (turns.places, turns.shared) == (2, True)
+            assert (turns.permits, turns.shared) == (2, True)
         heard.wait("full speed again")
-        assert (turns.places, turns.shared) == (3, False)
+        assert (turns.permits, turns.shared) == (3, False)
 
 
 def test_lookup_that_waits_slows_the_copy(
@@ -117,7 +117,7 @@ def test_lookup_that_waits_slows_the_copy(
     """Somebody holds a lock on the table: the application feels it, and so does the probe."""
     heard = Heard(run)
     plan = make_plan("swap", pace={"cores": 64, "probe_floor_ms": 600})
-    with pacer(database, sql_files, plan, run, events):
+    with throttled(database, sql_files, plan, run, events):
         with conn.transaction():
             conn.execute(as_query('lock table public."We""ird Events" in access exclusive mode'))
             heard.wait("a lookup takes")
@@ -130,14 +130,14 @@ def test_no_more_workers_than_places(database: Database, sql_files: SqlFiles, ev
     stop, order = threading.Event(), list[str]()
     with (
         ThreadPoolExecutor(1) as pool,
-        pacer(database, sql_files, plan, run, events) as turns,
+        throttled(database, sql_files, plan, run, events) as turns,
         connect(database) as one,
         connect(database) as two,
     ):
         assert turns._thread is not None
         turns._stop.set()
         turns._thread.join()
-        turns.places = 1.0
+        turns.permits = 1.0
         turns._change = change = Waited()
 
         def second() -> None:
@@ -190,19 +190,19 @@ def test_what_cannot_be_seen_is_said_once(
     database: Database, conn: Connection, sql_files: SqlFiles, events: Name, run: Run
 ) -> None:
     """A role without rights copies all the same; each blind spot names its remedy, once a run."""
-    conn.execute("drop role if exists plain_pacer")
-    conn.execute("create role plain_pacer login password 'plain'")
-    conn.execute(as_query('grant select on public."We""ird Events" to plain_pacer'))
-    conn.execute("grant usage on schema rehearsal to plain_pacer; grant select on rehearsal.pause to plain_pacer")
-    plain = Database(database.host, database.port, database.name, "plain_pacer", "plain")
+    conn.execute("drop role if exists plain_role")
+    conn.execute("create role plain_role login password 'plain'")
+    conn.execute(as_query('grant select on public."We""ird Events" to plain_role'))
+    conn.execute("grant usage on schema rehearsal to plain_role; grant select on rehearsal.pause to plain_role")
+    plain = Database(database.host, database.port, database.name, "plain_role", "plain")
     try:
         for _ in range(2):
-            with pacer(plain, sql_files, make_plan("swap"), run, events):
+            with throttled(plain, sql_files, make_plan("swap"), run, events):
                 pass
     finally:
-        conn.execute("drop owned by plain_pacer; drop role plain_pacer")
+        conn.execute("drop owned by plain_role; drop role plain_role")
 
-    told = [event.what.text for event in run.events() if isinstance(event.what, PaceChanged)]
+    told = [event.what.text for event in run.events() if isinstance(event.what, ThrottleChanged)]
     assert len(told) == len(set(told)) == 3
     assert any("grant pg_monitor" in text for text in told)
     assert any("pace.cores" in text for text in told)
@@ -222,7 +222,7 @@ def test_archive_that_does_not_keep_up_slows_the_copy(sql_files: SqlFiles, run: 
             conn.execute(sql_files.query("registry.sql"))
             conn.execute("create table public.posts (id int primary key); insert into public.posts values (1)")
             plan = make_plan("swap", pace={"max_archive_queue": 2, "stop_archive_queue": 6})
-            with pacer(server, sql_files, plan, run, ("public", "posts")) as turns:
+            with throttled(server, sql_files, plan, run, ("public", "posts")) as turns:
                 for _ in range(4):
                     conn.execute("select pg_catalog.pg_logical_emit_message(false, 'pace', 'x'), pg_switch_wal()")
                 heard.wait("WAL files wait to be archived")
@@ -244,5 +244,5 @@ def test_table_that_is_locked_when_the_copy_begins_slows_it_and_does_not_end_it(
     plan = make_plan("swap", pace={"cores": 64, "probe_floor_ms": 600})
     with conn.transaction(force_rollback=True):
         conn.execute(as_query('truncate public."We""ird Events" cascade'))
-        with pacer(database, sql_files, plan, run, events):
+        with throttled(database, sql_files, plan, run, events):
             heard.wait("a lookup takes")

@@ -1,4 +1,4 @@
-"""Settlement: every acknowledged write is looked for in the rows, exactly, while the load goes on.
+"""Reconciliation: every acknowledged write is looked for in the rows, exactly, while the load goes on.
 
 The ledger is read, then one snapshot of the rows, then the ledger again: what was acknowledged before the snapshot
 must be in it, what was sent before the second reading may be. Must not know how writes are made.
@@ -22,11 +22,11 @@ from rehearsal.load.ledger import (
     Action,
     Allowed,
     Ledger,
-    State,
+    RowState,
     Uid,
     Write,
     allowed_states,
-    key_text,
+    canonical_key,
     marker_prefix,
     parse_marker,
 )
@@ -36,11 +36,11 @@ from rehearsal.postgres.connection import Connection
 ACTIONS: tuple[Action, ...] = ("insert", "update", "delete", "move")
 EXAMPLES = 20
 LOSSES = ("lost_inserts", "lost_updates", "lost_deletes", "lost_moves")
-Found = Mapping[int, Sequence[State]]
+Found = Mapping[int, Sequence[RowState]]
 
 
 @dataclass(frozen=True, slots=True)
-class RelationSettlement:
+class RelationReconciliation:
     """What one relation shows: `counts` and first `examples` by kind of finding.
 
     `verified` counts the subjects that agree, by the action of the write that they prove.
@@ -66,7 +66,7 @@ class RelationSettlement:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class Reconciliation:
     """What became of the writes of a run.
 
     `acknowledged` counts by planned table and action, `by_source` by way (`sql`, or the app server), `by_segment` by
@@ -81,10 +81,10 @@ class Settlement:
     by_segment: dict[str, dict[str, int]]
     failed: int
     unknown: int
-    settled: int
+    reconciled: int
     missing: int
     missing_examples: list[dict[str, Any]]
-    relations: tuple[RelationSettlement, ...]
+    relations: tuple[RelationReconciliation, ...]
 
     @property
     def lost(self) -> int:
@@ -111,17 +111,17 @@ class Settlement:
         return {**asdict(self), "lost": self.lost, "is_clean": self.is_clean}
 
 
-def settle(
+def reconcile(
     conn: Connection,
     plan: Plan,
     ledger_folder: Path,
     tables: Mapping[str, Sequence[tuple[str, str]]],
     run_name: str,
-) -> Settlement:
-    """Settle the writes of a run in the relations of each planned table, in one snapshot; takes no blocking lock.
+) -> Reconciliation:
+    """Reconcile the writes of a run in the relations of each planned table, in one snapshot; takes no blocking lock.
 
     The connection must be idle and in autocommit mode. Relations that may lag are not to be passed. Writes whose end
-    is unknown are settled by their transaction id where that is known.
+    is unknown are reconciled by their transaction id where that is known.
 
     Raises:
         PreconditionError: a table has no marker, or a relation cannot be read.
@@ -129,7 +129,7 @@ def settle(
     specs = {spec.name: spec for spec in plan.tables if spec.name in tables}
     _require_markers(plan, tables, specs)
     ledger = Ledger(ledger_folder).read()
-    committed, refuted = _settle_unknown(conn, list(ledger.writes.values()))
+    committed, refuted = _reconcile_unknown(conn, list(ledger.writes.values()))
     certain = ledger.certain() | committed
     acknowledged = [write for write in ledger.writes.values() if write.uid in certain and write.table in specs]
     found = _read_rows(conn, specs, tables, run_name)
@@ -142,7 +142,7 @@ def settle(
         for (table, relation), (rows, strange) in found.items()
     ]
     missing = [write for write in ledger.writes.values() if write.missing and write.table in specs]
-    return Settlement(
+    return Reconciliation(
         run=run_name,
         at=utc_now(),
         acknowledged=_counted(acknowledged, "table"),
@@ -153,7 +153,7 @@ def settle(
             not write.is_void and write.outcome != "ok" and write.uid not in certain and write.uid not in refuted
             for write in ledger.writes.values()
         ),
-        settled=len(committed) + len(refuted),
+        reconciled=len(committed) + len(refuted),
         missing=len(missing),
         missing_examples=[_example(write, None) for write in missing[:EXAMPLES]],
         relations=tuple(relations),
@@ -169,7 +169,7 @@ def _require_markers(plan: Plan, tables: Mapping[str, Any], specs: Mapping[str, 
             raise PreconditionError(message)
 
 
-def _settle_unknown(conn: Connection, writes: Sequence[Write]) -> tuple[set[Uid], set[Uid]]:
+def _reconcile_unknown(conn: Connection, writes: Sequence[Write]) -> tuple[set[Uid], set[Uid]]:
     """Return the writes of unknown end that were committed, and those that were not, before any snapshot is taken."""
     committed: set[Uid] = set()
     refuted: set[Uid] = set()
@@ -214,8 +214,8 @@ def _read_rows(
     specs: Mapping[str, TableSpec],
     tables: Mapping[str, Sequence[tuple[str, str]]],
     run_name: str,
-) -> dict[tuple[str, str], tuple[dict[int, list[State]], list[str]]]:
-    found: dict[tuple[str, str], tuple[dict[int, list[State]], list[str]]] = {}
+) -> dict[tuple[str, str], tuple[dict[int, list[RowState]], list[str]]]:
+    found: dict[tuple[str, str], tuple[dict[int, list[RowState]], list[str]]] = {}
     with conn.transaction():
         conn.execute("set transaction isolation level repeatable read, read only")
         for table, relations in tables.items():
@@ -226,12 +226,12 @@ def _read_rows(
 
 def _read_relation(
     conn: Connection, spec: TableSpec, relation: tuple[str, str], run_name: str
-) -> tuple[dict[int, list[State]], list[str]]:
+) -> tuple[dict[int, list[RowState]], list[str]]:
     """Return the marked rows by subject, and the marks that are none of the generator's."""
     query = sql.SQL(
         "select {marker}::text, {key} from {relation} where pg_catalog.starts_with({marker}::text, %s)"
     ).format(marker=sql.Identifier(spec.marker or ""), key=sql.Identifier(spec.key), relation=sql.Identifier(*relation))
-    rows: dict[int, list[State]] = {}
+    rows: dict[int, list[RowState]] = {}
     strange: list[str] = []
     try:
         cursor = conn.execute(query, [marker_prefix(run_name)])
@@ -243,7 +243,7 @@ def _read_relation(
         if mark is None or key is None:
             strange.append(text)
         else:
-            rows.setdefault(mark[0], []).append(State(mark[1], key_text(key)))
+            rows.setdefault(mark[0], []).append(RowState(mark[1], canonical_key(key)))
     return rows, strange
 
 
@@ -273,7 +273,7 @@ def _compare(
     subjects: Mapping[int, tuple[list[Write], Allowed]],
     rows: Found,
     strange: Collection[str],
-) -> RelationSettlement:
+) -> RelationReconciliation:
     findings = _Findings()
     verified: Counter[str] = Counter()
     for text in strange:
@@ -291,10 +291,10 @@ def _compare(
             verified[allowed.base.action] += 1
     counted = {kind: findings.counts[kind] for kind in (*LOSSES, "duplicates", "foreign")}
     total = sum(len(states) for states in rows.values()) + len(strange)
-    return RelationSettlement(table, relation, total, len(subjects), counted, dict(verified), findings.examples)
+    return RelationReconciliation(table, relation, total, len(subjects), counted, dict(verified), findings.examples)
 
 
-def _judge(writes: Sequence[Write], allowed: Allowed, rows: Sequence[State]) -> str | None:
+def _judge(writes: Sequence[Write], allowed: Allowed, rows: Sequence[RowState]) -> str | None:
     """Return what is wrong with the rows of one subject, if anything."""
     if len(rows) > 1:
         return "duplicates"
@@ -306,7 +306,7 @@ def _judge(writes: Sequence[Write], allowed: Allowed, rows: Sequence[State]) -> 
     return _judge_row(writes, allowed, there)
 
 
-def _judge_row(writes: Sequence[Write], allowed: Allowed, there: State) -> str:
+def _judge_row(writes: Sequence[Write], allowed: Allowed, there: RowState) -> str:
     """Return what is wrong with a row that is there and must not be, or not like this."""
     base = allowed.base
     sent = {write.version for write in writes if not write.is_void}

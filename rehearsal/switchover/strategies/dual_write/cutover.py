@@ -1,8 +1,8 @@
 """Cutover of a dual-write switchover: from following by the change log to synchronous mirrors both ways.
 
-Two short locks. Under the first the log is drained to zero and the synchronous triggers go on; the change log stays on,
-since a transaction with a snapshot from before would not see rows that the copy brought, and its delete would miss
-them. When the last such transaction has ended, the second lock drains once more and ends the capture.
+Two short locks. Under the first the log is replayed to zero and the synchronous triggers go on; the change log stays
+on, since a transaction with a snapshot from before would not see rows that the copy brought, and its delete would miss
+them. When the last such transaction has ended, the second lock replays once more and ends the capture.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
-from rehearsal.switchover.copy.replay import Drain, drain_to_zero, forward_of
+from rehearsal.switchover.copy.replay import Replay, forward_of, replay_to_zero
 from rehearsal.switchover.detail import StepDetail
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.sightings import Sight
-from rehearsal.switchover.snapshot_guard import older_snapshots
+from rehearsal.switchover.snapshot_fence import older_snapshots
 from rehearsal.switchover.target.target import Shape, mirror_values_of
 
 
 @dataclass(frozen=True, slots=True)
-class Barrier:
+class Cutover:
     """The switch of one table from change log to synchronous mirrors."""
 
     files: SqlFiles
@@ -32,7 +32,7 @@ class Barrier:
     migration: int
 
     @property
-    def drain(self) -> Drain:
+    def replay(self) -> Replay:
         """Source to target."""
         return forward_of(self.files, self.shape)
 
@@ -56,7 +56,7 @@ class Barrier:
     def raise_sync(
         self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None
     ) -> LockReport:
-        """Switch the synchronous mirrors on, the log drained to zero in the same transaction.
+        """Switch the synchronous mirrors on, the log replayed to zero in the same transaction.
 
         `watch` has looked; what was altered since gives the lock back.
         Locks: SHARE ROW EXCLUSIVE on the source (writers wait, readers do not).
@@ -65,21 +65,21 @@ class Barrier:
         def work(held: Connection) -> None:
             if watch:
                 watch.hold(held)
-            drain_to_zero(self.drain, held)
+            replay_to_zero(self.replay, held)
             held.execute(as_query(self.sync_on_sql()))
             self._remember(held, watch)
-            barrier = scalar(held, "select pg_catalog.pg_current_xact_id()::xid::text")
-            state.mark_done(held, self.migration, "sync-on", detail=StepDetail(barrier=barrier))
+            started = scalar(held, "select pg_catalog.pg_current_xact_id()::xid::text")
+            state.mark_done(held, self.migration, "sync-on", detail=StepDetail(barrier=started))
 
         return self._locked(conn, "cutover to synchronous triggers", work, policy, between)
 
     def end_capture(
         self, conn: Connection, policy: LockPolicy, between: Callable[[], None], watch: Watch | None = None
     ) -> LockReport:
-        """Wait for older snapshots to end, then drain to zero and end the capture.
+        """Wait for older snapshots to end, then replay to zero and end the capture.
 
         Raises:
-            LockNotAcquired: a transaction from before the barrier does not end; names it. Nothing is lost: both
+            LockNotAcquired: a transaction from before the cutover does not end; names it. Nothing is lost: both
                 tables go on being mirrored, and the next run waits again.
         """
         self._wait_for_old_snapshots(conn, policy.budget_s)
@@ -87,7 +87,7 @@ class Barrier:
         def work(held: Connection) -> None:
             if watch:
                 watch.hold(held)
-            drain_to_zero(self.drain, held)
+            replay_to_zero(self.replay, held)
             held.execute(as_query(self.capture_off_sql()))
             self._remember(held, watch)
             state.mark_done(held, self.migration, "capture-off")
@@ -102,12 +102,12 @@ class Barrier:
             self._sight.remember(held)
 
     def _wait_for_old_snapshots(self, conn: Connection, budget_s: float) -> None:
-        barrier = scalar(
+        started = scalar(
             conn,
             "select detail ->> 'barrier' from rehearsal.step where migration = %s and name = 'sync-on'",
             [self.migration],
         )
-        if old := older_snapshots(conn, barrier, budget_s):
+        if old := older_snapshots(conn, started, budget_s):
             message = (
                 f"transactions from before the cutover to synchronous triggers are still open after "
                 f"{budget_s:.0f} s: {'; '.join(old[:3])}"

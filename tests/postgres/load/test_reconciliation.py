@@ -1,4 +1,4 @@
-"""Settlement finds each defect that is put in, names it, and is silent otherwise."""
+"""Reconciliation finds each defect that is put in, names it, and is silent otherwise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rehearsal.errors import PreconditionError
-from rehearsal.load.ledger import LedgerWriter, key_text, marker
-from rehearsal.load.settlement import Settlement, settle
+from rehearsal.load.ledger import LedgerWriter, canonical_key, marker
+from rehearsal.load.reconciliation import Reconciliation, reconcile
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection
 from tests.load_world import BOTH, SCHEMA, SOURCE, TABLE, TWIN, make_plan
@@ -83,7 +83,7 @@ class Author:
             server="app1" if via == "http" else None,
             table=TABLE,
             version=version,
-            key=key_text(key),
+            key=canonical_key(key),
             scheduled=0.0,
             started=time.time() if started is None else started,
         )
@@ -107,15 +107,15 @@ def author(conn: Connection, tmp_path: Path) -> Iterator[Author]:
     author.ledger.close()
 
 
-def settled(conn: Connection, folder: Path, plan: Plan = PLAN) -> Settlement:
-    return settle(conn, plan, folder, BOTH, RUN)
+def reconciled(conn: Connection, folder: Path, plan: Plan = PLAN) -> Reconciliation:
+    return reconcile(conn, plan, folder, BOTH, RUN)
 
 
-def test_settlement_of_a_good_history_is_clean_and_says_what_it_saw(
+def test_reconciliation_of_a_good_history_is_clean_and_says_what_it_saw(
     conn: Connection, author: Author, tmp_path: Path
 ) -> None:
     """Clean, with a witness for each action; coverage that is too thin is named."""
-    got = settled(conn, tmp_path)
+    got = reconciled(conn, tmp_path)
 
     assert got.is_clean, got.to_dict()
     assert got.lost == 0
@@ -152,7 +152,7 @@ def test_each_defect_is_found_and_named(conn: Connection, author: Author, tmp_pa
         mutation = text.replace("{}", relation).replace("overriding system value ", overriding)
         assert conn.execute(mutation.encode()).rowcount == 1, author
 
-        found = {one.relation: one for one in settled(conn, tmp_path).relations}
+        found = {one.relation: one for one in reconciled(conn, tmp_path).relations}
 
         hit, spared = found.pop(relation), found.popitem()[1]
         assert {name: count for name, count in hit.counts.items() if count} == {kind: 1}
@@ -162,7 +162,7 @@ def test_each_defect_is_found_and_named(conn: Connection, author: Author, tmp_pa
         assert spared.is_clean
         conn.execute(f"delete from {relation}".encode())
         conn.execute(f"insert into {relation} {overriding}table public.good".encode())
-        assert settled(conn, tmp_path).is_clean
+        assert reconciled(conn, tmp_path).is_clean
 
 
 def test_old_version_of_a_moved_row_is_a_lost_move(conn: Connection, author: Author, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_old_version_of_a_moved_row_is_a_lost_move(conn: Connection, author: Aut
     query = "update public.posts set at = %s, body = replace(body, ':4:2', ':4:1') where body like '%%:4:2'"
     assert conn.execute(query, [NOW]).rowcount == 1, author
 
-    got = settled(conn, tmp_path).relations[0]
+    got = reconciled(conn, tmp_path).relations[0]
 
     assert got.counts["lost_moves"] == 1
     assert got.lost == 1
@@ -182,7 +182,7 @@ def test_write_that_found_no_row_is_a_witness_of_a_loss(conn: Connection, author
     conn.execute("delete from public.posts where body like '%:5:1'")
     author.update(5)
 
-    got = settled(conn, tmp_path)
+    got = reconciled(conn, tmp_path)
 
     assert got.missing == 1
     assert not got.is_clean
@@ -193,10 +193,10 @@ def test_write_that_found_no_row_is_a_witness_of_a_loss(conn: Connection, author
 def test_failed_write_that_is_there_is_unexplained(conn: Connection, author: Author, tmp_path: Path) -> None:
     """Refused but done: the client may do it again."""
     author.promise(7, "failed")
-    assert settled(conn, tmp_path).is_clean
+    assert reconciled(conn, tmp_path).is_clean
     conn.execute("insert into public.posts (at, body) values (%s, %s)", [NOW, marker(RUN, "s1", 7, 1)])
 
-    got = settled(conn, tmp_path)
+    got = reconciled(conn, tmp_path)
 
     assert [one.counts["foreign"] for one in got.relations] == [1, 1]
 
@@ -207,9 +207,9 @@ def test_unknown_write_may_be_there_or_not(
 ) -> None:
     """By HTTP only the rows can tell, and both are right; it is counted as unknown."""
     author.promise(8, outcome)
-    before = settled(conn, tmp_path)
+    before = reconciled(conn, tmp_path)
     conn.execute("insert into public.posts (at, body) values (%s, %s)", [NOW, marker(RUN, "s1", 8, 1)])
-    after = settled(conn, tmp_path)
+    after = reconciled(conn, tmp_path)
 
     assert before.is_clean
     assert after.is_clean
@@ -221,14 +221,14 @@ def test_write_by_sql_that_never_asked_to_commit_must_not_be_there(
 ) -> None:
     """Its transaction id would be in the ledger."""
     author.promise(9, None, via="sql")
-    assert settled(conn, tmp_path).is_clean
+    assert reconciled(conn, tmp_path).is_clean
     conn.execute("insert into public.posts (at, body) values (%s, %s)", [NOW, marker(RUN, "s1", 9, 1)])
 
-    assert settled(conn, tmp_path).relations[0].counts["foreign"] == 1
+    assert reconciled(conn, tmp_path).relations[0].counts["foreign"] == 1
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_transaction_id_settles_what_nobody_answered(
+def test_transaction_id_decides_what_nobody_answered(
     conn: Connection, author: Author, tmp_path: Path, *, committed: bool
 ) -> None:
     """Committed: the row must be there. Rolled back: it must not."""
@@ -238,14 +238,14 @@ def test_transaction_id_settles_what_nobody_answered(
         row = conn.execute("select pg_current_xact_id()::text").fetchone()
         assert row is not None
         author.ledger.commit(seq, row[0])
-    assert settled(conn, tmp_path).is_clean
-    assert settled(conn, tmp_path).settled == 1
+    assert reconciled(conn, tmp_path).is_clean
+    assert reconciled(conn, tmp_path).reconciled == 1
     if committed:
         conn.execute("delete from public.posts where body like '%:10:1'")
     else:
         conn.execute("insert into public.posts (at, body) values (%s, %s)", [NOW, marker(RUN, "s1", 10, 1)])
 
-    got = settled(conn, tmp_path).relations[0]
+    got = reconciled(conn, tmp_path).relations[0]
 
     assert got.counts["lost_inserts" if committed else "foreign"] == 1
 
@@ -253,30 +253,30 @@ def test_transaction_id_settles_what_nobody_answered(
 def test_transaction_id_from_before_a_crash_may_be_another_ones(
     conn: Connection, author: Author, tmp_path: Path
 ) -> None:
-    """Sent before the server came up, with the number of what is a committed transaction now: it settles nothing."""
+    """Sent before the server came up, with the number of what is a committed transaction now: it decides nothing."""
     row = conn.execute("select pg_current_xact_id()::text").fetchone()
     assert row is not None
     earlier = author.promise(12, "unknown", via="sql", started=0.0)
     author.ledger.commit(earlier, row[0])
-    got = settled(conn, tmp_path)
-    assert (got.is_clean, got.settled, got.unknown) == (True, 0, 1)
+    got = reconciled(conn, tmp_path)
+    assert (got.is_clean, got.reconciled, got.unknown) == (True, 0, 1)
 
     # The witness: sent since, the same number says that the write must be there, and it is not.
     later = author.promise(13, "unknown", via="sql")
     author.ledger.commit(later, row[0])
-    got = settled(conn, tmp_path)
-    assert (got.settled, got.relations[0].counts["lost_inserts"]) == (1, 1)
+    got = reconciled(conn, tmp_path)
+    assert (got.reconciled, got.relations[0].counts["lost_inserts"]) == (1, 1)
 
 
-def test_transaction_id_of_another_history_settles_nothing(conn: Connection, author: Author, tmp_path: Path) -> None:
+def test_transaction_id_of_another_history_decides_nothing(conn: Connection, author: Author, tmp_path: Path) -> None:
     """After a restore the server does not know it: unknown, and no error."""
     seq = author.promise(11, "unknown", via="sql")
     author.ledger.commit(seq, "4000000000")
 
-    got = settled(conn, tmp_path)
+    got = reconciled(conn, tmp_path)
 
     assert got.is_clean
-    assert (got.settled, got.unknown) == (0, 1)
+    assert (got.reconciled, got.unknown) == (0, 1)
 
 
 def test_torn_last_line_is_not_read_until_it_is_whole(conn: Connection, author: Author, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_torn_last_line_is_not_read_until_it_is_whole(conn: Connection, author: 
     with author.ledger.path.open("a") as file:
         file.write('{"t": "intent", "seq": 99, "subj')
 
-    assert settled(conn, tmp_path).is_clean
+    assert reconciled(conn, tmp_path).is_clean
 
 
 def test_rows_of_another_run_are_left_alone(conn: Connection, author: Author, tmp_path: Path) -> None:
@@ -292,15 +292,15 @@ def test_rows_of_another_run_are_left_alone(conn: Connection, author: Author, tm
     other = marker(RUN.replace("_", "x"), "s1", 1, 1)
     conn.execute("insert into public.posts (at, body) values (%s, %s)", [NOW, other])
 
-    assert settled(conn, tmp_path).is_clean, author
+    assert reconciled(conn, tmp_path).is_clean, author
 
 
 def test_table_without_a_marker_is_refused(conn: Connection, author: Author, tmp_path: Path) -> None:
-    """Its writes could not be told, so there is nothing to settle by."""
+    """Its writes could not be told, so there is nothing to reconcile by."""
     bare = PLAN.model_copy(update={"tables": [PLAN.tables[0].model_copy(update={"marker": None})]})
 
     with pytest.raises(PreconditionError, match="no marker"):
-        settled(conn, tmp_path, bare)
+        reconciled(conn, tmp_path, bare)
     with pytest.raises(PreconditionError, match="cannot reconcile"):
-        settle(conn, PLAN, tmp_path, {TABLE: [("public", "nowhere")]}, RUN)
-    assert settled(conn, tmp_path).is_clean, author
+        reconcile(conn, PLAN, tmp_path, {TABLE: [("public", "nowhere")]}, RUN)
+    assert reconciled(conn, tmp_path).is_clean, author
