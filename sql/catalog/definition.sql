@@ -130,8 +130,10 @@ with it as (
         ('place', c.place::text),
         ('type', pg_catalog.format_type(c.atttypid, c.atttypmod)),
         ('collation', pg_catalog.quote_ident(ln.nspname) || '.' || pg_catalog.quote_ident(l.collname)),
-        ('default', case when c.attgenerated = '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end),
-        ('generated', case c.attgenerated when 's' then 'stored ' when 'v' then 'virtual ' end || pg_catalog.pg_get_expr(d.adbin, d.adrelid)),
+        -- A default names no column, and to print one by its table takes as long as the table is wide.
+        ('default', case when c.attgenerated = '' then pg_catalog.pg_get_expr(d.adbin, 0) end),
+        ('generated', case c.attgenerated when 's' then 'stored ' || pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+                                          when 'v' then 'virtual ' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) end),
         ('identity', case c.attidentity when 'a' then 'always' when 'd' then 'by default' end),
         ('not null', case when c.attnotnull then 'yes' end),
         ('storage', (select string_agg(distinct a.attstorage::text, ' | ') from pg_catalog.pg_attribute as a

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from psycopg import sql
 
 from rehearsal.catalog.definition import differences, read_definition
 from rehearsal.checks.preflight import Intent, check_act
-from rehearsal.environment import Database
-from rehearsal.evidence.run import Run
-from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from tests.fix_tables import deploy
-from tests.zoo.world import ROLES, SPECIMENS, Specimen, Zoo
+from tests.zoo.world import SPECIMENS, Zoo
 
-BUILT_WITH = "select setting like %s from pg_catalog.pg_config where name = 'CONFIGURE'"
 # By both strategies in CI: what mirrors of dual-write do in a way of their own with names, types, numbers, lists, rules
 # and generated columns. The others go by their first strategy there, by their second in `./inv test --long`.
 BY_BOTH = {
@@ -37,31 +33,6 @@ PARAMETERS = [
     )
     for one, strategy in CASES
 ]
-
-
-@pytest.fixture(scope="session")
-def zoo_roles(server: Database) -> None:
-    """Roles and a tablespace that specimens speak of; they belong to the cluster, not to a database."""
-    with connect(server) as conn:
-        for role in ROLES:
-            conn.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
-        if conn.info.server_version >= 150000:
-            conn.execute("set allow_in_place_tablespaces = on")
-            conn.execute("create tablespace \"zoo space\" location ''")
-
-
-@pytest.fixture
-def zoo(
-    database: Database, conn: Connection, sql_files: SqlFiles, run: Run, zoo_roles: None, request: pytest.FixtureRequest
-) -> Zoo:
-    """The specimen of the test, made on a database of its own."""
-    specimen: Specimen
-    specimen, strategy = request.param
-    if conn.info.server_version < specimen.since * 10_000:
-        pytest.skip(f"needs PostgreSQL {specimen.since}")
-    if specimen.built_with and not scalar(conn, BUILT_WITH, [f"%--with-{specimen.built_with}%"]):
-        pytest.skip(f"needs a server that is built with {specimen.built_with}")
-    return Zoo(database, conn, sql_files, specimen, strategy, run)
 
 
 def test_there_are_at_least_forty() -> None:

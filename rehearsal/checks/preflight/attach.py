@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rehearsal.catalog.findings import Facts, Finding
+from rehearsal.catalog.keytypes import TIMES
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Table
 from rehearsal.checks.preflight.catalogue import concerns, finding
@@ -25,6 +26,8 @@ def _refusals(spec: TableSpec, table: Table, readback: Readback) -> Iterator[Fin
     yield from _otherwise(spec, table, readback)
     if spec.method != "range":
         yield finding("attach-method", spec.name, method=spec.method)
+    elif (kind := table.column(spec.key).type_name) not in TIMES:
+        yield finding("attach-key-type", f"{spec.name}.{spec.key}", type=kind)
     for constraint in table.constraints:
         if constraint.is_own and not constraint.is_validated:
             yield finding("attach-not-valid", f"{spec.name}.{constraint.name}", name=constraint.name)

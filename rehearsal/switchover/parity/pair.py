@@ -93,6 +93,11 @@ class Pair:
         return primary if self.key in primary else (*primary, self.key)
 
     @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of all columns that are compared."""
+        return tuple(column.name for column in self.columns)
+
+    @property
     def oids(self) -> tuple[int, ...]:
         """For each bucket the leaf that its keys belong to."""
         by_bucket = {bucket: leaf.oid for leaf in self.leaves for bucket in leaf.buckets}

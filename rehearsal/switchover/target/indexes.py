@@ -105,6 +105,17 @@ def _constraint_sql(index: Index, columns: tuple[str, ...]) -> str:
     return " ".join(filter(None, parts))
 
 
+def index_rest(index: Index, columns: tuple[str, ...]) -> str:
+    """Return the definition of a unique index like another one over other columns, from USING on."""
+    parts = [
+        f"using btree ({quote_idents(columns)})",
+        f"include ({quote_idents(index.included)})" if index.included else "",
+        f"with ({quote_options(index.options)})" if index.options else "",
+        f"tablespace {quote_ident(index.tablespace)}" if index.tablespace else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
 def index_statements(source: Table, target: Table, shape: Shape) -> list[tuple[list[str], str]]:
     """Return what is missing: for each index the statements of the leaves, then that of the parent, if it gets one."""
     work: list[tuple[list[str], str]] = []

@@ -235,7 +235,8 @@ def _unique_index(work: Switchover, conn: Connection) -> str:
 def _split_back(work: Switchover, conn: Connection) -> str:
     back = SplitBack(work, Preparation(work).statements(conn))
     back.prove_bound(conn)
-    return back.sql(conn, Catalog(conn, work.files).read(work.names.source))
+    parent = Catalog(conn, work.files).read(work.names.source)
+    return back.sql(parent, back.fine(conn, parent))
 
 
 CASES |= {
@@ -247,7 +248,6 @@ CASES |= {
     "attach": ("source", "ready", _cut_over),
     "attach_undo": ("source", "ready", _attach("attach_undo")),
     "attach_back": ("partitioned table", "attached", _way_back),
-    "split_older": ("source", "fine", lambda work, conn: _split_of(work).target_sql(conn, _split(work, conn))[1]),
     "split_check": ("source", "fine", _check),
     "split_back": ("partitioned table", "regrained", _split_back),
     "split": ("partitioned table", "split", lambda work, conn: _split_of(work).exchange_sql(conn)),

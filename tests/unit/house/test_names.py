@@ -108,7 +108,7 @@ def test_two_classes_of_one_name_are_found(tmp_path: Path) -> None:
     assert classes(tmp_path) == {"Watch": ["first.py", "second.py"]}
 
 
-PRODUCT = ("rehearsal", "fleet", "tasks", "example_app")
+PRODUCT = ("rehearsal", "fleet", "tasks", "example_app", "sql", "templates")
 # Used by tests alone, and why.
 KEPT = {
     "connect_as_application": "tests play the application with it, as the load does with `as_application`",
@@ -118,15 +118,14 @@ KEPT = {
 
 def unused(root: Path) -> set[str]:
     """Return the functions and classes of the engine that nothing in the product names but their definition."""
-    texts = {
-        path: path.read_text(encoding="utf-8") for folder in PRODUCT for path in root.joinpath(folder).rglob("*.py")
-    }
-    texts |= {path: path.read_text(encoding="utf-8") for path in root.glob("*.py")}
+    paths = [*root.glob("*.py")]
+    paths += [path for folder in PRODUCT for path in root.joinpath(folder).rglob("*") if path.suffix in (".py", ".j2")]
+    texts = {path: path.read_text(encoding="utf-8") for path in paths}
     words = Counter(word for text in texts.values() for word in re.findall(r"\w+", text))
     return {
         node.name
         for path, text in texts.items()
-        if path.is_relative_to(root / "rehearsal")
+        if path.suffix == ".py" and path.is_relative_to(root / "rehearsal")
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("__") and words[node.name] == 1
     }

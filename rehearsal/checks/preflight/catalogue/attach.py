@@ -26,6 +26,22 @@ ATTACH_ENTRIES: tuple[Entry, ...] = (
         strategies=ATTACH,
     ),
     Entry(
+        "attach-key-type",
+        "The plan attaches history, and its key is no instant and no day",
+        Says(
+            "a key of type {type}",
+            "the end of history cannot be bounded",
+            "choose the strategy swap or dual-write, or a key of type timestamptz, timestamp or date",
+        ),
+        Example(
+            "alter table public.message alter at type bigint using extract(epoch from at);",
+            "alter table public.message alter at type timestamptz using to_timestamp(at);",
+            spec={"epoch": "s"},
+            strategy="attach",
+        ),
+        strategies=ATTACH,
+    ),
+    Entry(
         "attach-not-valid",
         "A constraint of the table is not validated",
         Says(

@@ -16,10 +16,10 @@ from rehearsal.catalog.keytypes import TIMES, as_utc, key_text
 from rehearsal.catalog.tables import Name, Table
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import TableSpec
-from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident, quote_literal
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident, quote_idents, quote_literal
 from rehearsal.switchover.detail import HistoryIndex, HistoryPrimary, LaterLeaf, Split
 from rehearsal.switchover.names import Names, fit
-from rehearsal.switchover.target.indexes import plan_indexes
+from rehearsal.switchover.target.indexes import IndexPlan, index_rest, plan_indexes
 from rehearsal.switchover.target.target import Shape
 
 # From the validation on, a row at or after the end of history is refused until the cutover: keep well away from it.
@@ -127,9 +127,10 @@ def _primary(table: Table, shape: Shape, extra: HistoryNames) -> HistoryPrimary:
         history=fit(extra.history[1], "_pkey"),
         key_index=extra.key_index,
         back_index=extra.back_index,
-        rest=found.definition[found.definition.index(" USING ") + 1 :],
+        rest=index_rest(found, shape.primary),
         columns=list(shape.primary),
         identity=list(shape.identity),
+        key_rest=index_rest(found, shape.identity),
     )
 
 
@@ -153,6 +154,17 @@ def plain(table: Table, extra: HistoryNames) -> Table:
     )
 
 
+def _index_statements(plan: IndexPlan, target: Name) -> list[str]:
+    """Return what makes an index on the parent; its primary key is there already, with nothing but its columns."""
+    name = plan.parent_name(target)
+    made = plan.sql(target, name)
+    if not plan.is_primary:
+        return [made]
+    if plan.constraint_sql == f"primary key ({quote_idents(plan.columns)})":
+        return []
+    return [f"alter table {quote_ident(target)} drop constraint {quote_ident(name)}", made]
+
+
 def parent_statements(table: Table, shape: Shape) -> list[str]:
     """Return what the parent needs beside its own definition: indexes and foreign keys, as the table has them.
 
@@ -160,7 +172,7 @@ def parent_statements(table: Table, shape: Shape) -> list[str]:
     """
     target = shape.names.target
     plans = plan_indexes(plain(table, HistoryNames(shape.names)), shape)
-    texts = [plan.sql(target, plan.parent_name(target)) for plan in plans if not plan.is_primary]
+    texts = [text for plan in plans for text in _index_statements(plan, target)]
     for key in table.foreign_keys:
         name, place = quote_ident(key.name), quote_ident(target)
         texts.append(f"alter table {place} add constraint {name} {key.definition}")
@@ -184,8 +196,8 @@ class Statements:
     def unique_index(self, table: Name, name: str) -> str:
         """Return the statement that builds the unique index of the new primary key, or the copy of the old one."""
         own = name == self.split.primary.key_index
-        columns = ", ".join(quote_ident(column) for column in self.split.primary.identity)
-        rest = f"using btree ({columns})" if own else self.split.primary.rest
+        primary = self.split.primary
+        rest = (primary.key_rest or f"using btree ({quote_idents(primary.identity)})") if own else primary.rest
         return self.files.render("switchover/strategies/attach/attach_index.sql.j2", index=name, table=table, rest=rest)
 
     def _values(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from psycopg import errors, sql
 
+from rehearsal.catalog.bounds import Bound
 from rehearsal.catalog.keys import read_key_range
 from rehearsal.catalog.tables import Name, dotted
 from rehearsal.errors import PreconditionError, StepFailed
@@ -25,7 +26,7 @@ from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, fine_bounds
-from rehearsal.switchover.strategies.attach.unsplit import finish_split
+from rehearsal.switchover.strategies.attach.unsplit import drop_detached, finish_split
 from rehearsal.switchover.target.foreign_keys import kept_key, lock_referenced, weak_keys
 from rehearsal.switchover.target.target import Shape, placed, target_values
 from rehearsal.switchover.work import TableWork
@@ -79,6 +80,7 @@ class HistorySplit:
                 split = Split.of_detail(found.detail)
                 if state.find_migration(conn, self.history.source) is None:
                     work.begin("split target")
+                    drop_detached(work, conn)
                     self.make_target(conn, split)
                 self.copy()
                 self.check_bounds(conn, split)
@@ -119,14 +121,15 @@ class HistorySplit:
         values = target_values(conn, work.files, copied.plan, copied.spec, datetime.now(UTC))
         oldest, _ = read_key_range(conn, history.source, work.spec.key)
         bounds = fine_bounds(work.spec, split, oldest)
+        if bounds[0].lower is not None:
+            # One more for rows that are older than every one that was there: none is too old to be written.
+            bounds = (Bound("older", upper=bounds[0].lower), *bounds)
         leaves = [{"name": work.names.leaf(bound.suffix), "bound": bound.sql} for bound in bounds]
         shape = Shape.of(work.table(conn, history.source), work.spec.key, history)
-        older = {"older": work.names.leaf("older"), "target": history.target, "first": bounds[0].lower}
         return [
             work.files.render(
                 "switchover/target/target.sql.j2", **{**values, **placed(leaves, values["default_leaf"])}
             ),
-            work.files.render("switchover/strategies/attach/split_older.sql.j2", **older),
             work.files.render("switchover/target/mirror.sql.j2", **self.copying.values(shape)),
         ]
 

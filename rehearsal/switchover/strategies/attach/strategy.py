@@ -27,7 +27,13 @@ from rehearsal.switchover.strategies.attach.definition import find_differences
 from rehearsal.switchover.strategies.attach.history import fine_partitions, replay_of_kept, wanted_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.strategies.attach.prepare import Preparation, decide_split, parent_sql
-from rehearsal.switchover.strategies.attach.unsplit import SplitBack, finish_split, forget_copy, undo_split
+from rehearsal.switchover.strategies.attach.unsplit import (
+    SplitBack,
+    drop_detached,
+    finish_split,
+    forget_copy,
+    undo_split,
+)
 from rehearsal.switchover.strategies.attach.watches import attach_watch, attached_watch, split_watch
 from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
@@ -132,6 +138,7 @@ class Attach:
     def _detach(self, work: TableWork, conn: Connection, found: Migration, watch: Watch) -> None:
         preparation = Preparation(work)
         finish_split(work, conn)
+        drop_detached(work, conn)
         attached = preparation.attached(conn)
         attached.refuse_duplicates(conn)
         attached.refuse_many(conn, work.policy)
@@ -241,6 +248,7 @@ class Attach:
                 state.forget_table(conn, found)
             return f"{found.source} is no longer registered; it is as it was before `invoke db.migrate`"
         drop_index(conn, (extra.history[0], extra.back_index), work.policy.budget_s)
+        drop_detached(work, conn)
         if found.state == state.SPLIT:
             self._end_split(work, conn, found)
         else:
