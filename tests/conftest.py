@@ -12,6 +12,7 @@ from xdist.scheduler import LoadFileScheduling
 pytest_plugins = [
     "tests.fix_app",
     "tests.fix_fleet",
+    "tests.fix_parity",
     "tests.fix_postgres",
     "tests.fix_tables",
     "tests.fix_verbs",
