@@ -111,7 +111,7 @@ class Manager:
             message = f"cannot restart {program}: {exc.faultString}; look in {self.folder / 'supervisord.log'}"
             raise LocalError(message) from exc
         except OSError as exc:
-            message = f"the process manager in {self.folder} is down; start it with `invoke db.provision`"
+            message = f"the process manager in {self.folder} is down; start it with `./inv db.provision`"
             raise LocalError(message) from exc
         self._wait(started.exists, f"{program} does not start")
 

@@ -199,7 +199,7 @@ def marked(session: Session, kind: str) -> Commands:
         return
     reason = literal(
         f"database {session.database} is not marked {kind}, which is what the inventory says; "
-        "nothing was written; mark it with `invoke db.provision`, or use the inventory that belongs to it"
+        "nothing was written; mark it with `./inv db.provision`, or use the inventory that belongs to it"
     )
     # On the server, so that a server that cannot be reached says that instead.
     yield session.run(f"do $$ begin raise exception using message = {reason}; end $$;")

@@ -61,7 +61,7 @@ def _from_file(path: str) -> str:
     try:
         return Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as exc:
-        message = f"cannot read the password file {path}: {exc.strerror}; make it, or run `invoke db.provision` first"
+        message = f"cannot read the password file {path}: {exc.strerror}; make it, or run `./inv db.provision` first"
         raise PasswordError(message) from exc
 
 

@@ -26,7 +26,7 @@ def phase_of(data: Any, phases: Collection[str]) -> str | None:
     """
     phase: str | None = data.get("phase")
     if phase is None and data.get("env_kind") == "production":
-        message = "production is changed by `invoke db.provision`, which asks for a GO; nothing was done"
+        message = "production is changed by `./inv db.provision`, which asks for a GO; nothing was done"
         raise PyinfraError(message)
     if phase is not None and phase not in phases:
         message = f"unknown phase {phase!r}; there are {', '.join(phases)}, or leave it out: hosts in the wanted state"
@@ -66,7 +66,7 @@ def read_plan(name: str) -> dict[str, Any]:
         flags = {**FLAGS, **plan.get("flags", {})}
         tables, strategy = [table["name"] for table in plan["tables"]], plan["strategy"]
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as exc:
-        message = f"the plan {path} cannot be read: {exc!r}; `invoke plan.check` says more"
+        message = f"the plan {path} cannot be read: {exc!r}; `./inv plan.check` says more"
         raise PyinfraError(message) from exc
     named = {"flag_reads": flags["reads"], "flag_writes": flags["writes"]}
     return {**named, "tables": tables, "strategy": strategy}

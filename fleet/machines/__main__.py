@@ -44,7 +44,7 @@ def _ssh(layout: Layout, host: str, command: list[str]) -> None:
     layout.find(host)
     config = layout.base / "ssh" / "config"
     if not config.exists():
-        message = "there are no hosts yet; make them with `invoke hosts.up --env docker`"
+        message = "there are no hosts yet; make them with `./inv hosts.up --env docker`"
         raise MachineError(message)
     words = ["ssh", "-F", str(config), host, *command]
     try:

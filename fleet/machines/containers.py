@@ -307,6 +307,6 @@ def _answers(address: str) -> bool:
 def _until(holds: Any, deadline: float, message: str) -> None:
     while not holds():
         if time.monotonic() > deadline:
-            text = f"{message} within {READY_S:.0f} s; look with `docker logs` and `invoke hosts.status`"
+            text = f"{message} within {READY_S:.0f} s; look with `docker logs` and `./inv hosts.status`"
             raise MachineError(text)
         time.sleep(POLL_S)  # neither systemd in a container nor a port can be waited for from outside

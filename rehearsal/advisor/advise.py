@@ -207,7 +207,7 @@ def _strategy(facts: TableFacts, choice: Choice) -> tuple[StrategyName, tuple[st
     if stands := no_attach(facts, choice):
         return "swap", (f"attach would spare the copy ({reason}), but {stands}", "swap: so room must be made first")
     return "attach", (f"attach: {reason}; no row is copied, the table becomes the history partition",
-                      "its rows can be split into partitions later (`invoke db.split`)")  # fmt: skip
+                      "its rows can be split into partitions later (`./inv db.split`)")  # fmt: skip
 
 
 def no_attach(facts: TableFacts, choice: Choice) -> str | None:

@@ -26,7 +26,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 
 FREE = (Consent.HARMLESS, Consent.READS, Consent.ALWAYS)
 NAMED = 5
-WAY_OUT = "; in an emergency `invoke db.rollback --emergency REASON` needs none, and is recorded"
+WAY_OUT = "; in an emergency `./inv db.rollback --emergency REASON` needs none, and is recorded"
 
 
 class Asked(Protocol):

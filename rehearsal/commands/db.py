@@ -133,8 +133,8 @@ def roll_back_table(work: Switchover, conn: Connection) -> str:
     after = state.find_migration(conn, work.names.source)
     if after is not None and after.state == state.FOLLOWING:
         return (
-            "names are back; its target goes on following, so that `invoke db.switchover` need not copy again. "
-            "`invoke db.cleanup` ends that"
+            "names are back; its target goes on following, so that `./inv db.switchover` need not copy again. "
+            "`./inv db.cleanup` ends that"
         )
     return "names are back"
 
@@ -220,6 +220,6 @@ def judge_rows(context: Context, table: str, found: str, report: ParityReport) -
     if report.self_test is False or (not report.has_explanation if copied else wrong):
         return FAILED
     if not copied:
-        text = f"{table} is {found}: its target may lack rows until `invoke db.switchover` has copied them"
+        text = f"{table} is {found}: its target may lack rows until `./inv db.switchover` has copied them"
         context.run.note(text)
     return UNSEEN if report.self_test is None or not copied else DONE

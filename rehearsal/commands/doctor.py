@@ -46,16 +46,16 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
     if found is None and state.is_ended(conn, split_name(spec.name)):
         return []
     if found is None:
-        return [Trouble(spec.name, "no partitioned target", "run `invoke db.migrate`")]
+        return [Trouble(spec.name, "no partitioned target", "run `./inv db.migrate`")]
     work = context.switchover(spec)
     troubles = _triggers(conn, work, fix=fix)
     if found.state == state.PREPARED:
         return troubles
     if found.state == state.COPYING:
-        remedy = "run `invoke db.switchover`, which goes on, or `invoke db.rollback`"
+        remedy = "run `./inv db.switchover`, which goes on, or `./inv db.rollback`"
         return [*troubles, Trouble(spec.name, "the copy is half way", remedy)]
     if found.state == state.READY:
-        remedy = "run `invoke db.switchover`, which cuts over, or `invoke db.rollback`"
+        remedy = "run `./inv db.switchover`, which cuts over, or `./inv db.rollback`"
         return [*troubles, Trouble(spec.name, "prepared: a row at or after the end of history is refused", remedy)]
     if work.keeps_two(conn):
         troubles += _rows(context, conn, work, fix=fix)
@@ -70,7 +70,7 @@ def _triggers(conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]
         Trouble(
             ".".join(trigger.table),
             f"trigger {trigger.name} is {trigger.found or 'missing'}, wanted {trigger.wanted}",
-            "put it into that state" if trigger.found else "make it again: `invoke db.migrate` on a fresh target",
+            "put it into that state" if trigger.found else "make it again: `./inv db.migrate` on a fresh target",
             trigger.name in mended,
         )
         for trigger in wrong
@@ -90,7 +90,7 @@ def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) ->
             f"{report.unexplained} rows differ ({kinds})",
             "re-sync them from the table that leads"
             if leads is not None
-            else "app servers differ or do not say where they write: set one routing first (`invoke flags.set`)",
+            else "app servers differ or do not say where they write: set one routing first (`./inv flags.set`)",
             brought > 0,
         )
     ]

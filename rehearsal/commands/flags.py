@@ -42,7 +42,7 @@ def show_routing(target: Target) -> int:
     print_servers(servers)
     if found := disagreements(servers):
         print("\n".join(found))
-        print("`invoke flags.set` brings file, process and fleet together")
+        print("`./inv flags.set` brings file, process and fleet together")
         return FAILED
     return DONE if all(server.file and server.process for server in servers) else UNSEEN
 
@@ -82,7 +82,7 @@ def require_mirrored(context: Context, conn: Connection) -> None:
         if found != state.MIRRORED:
             message = (
                 f"{spec.name} is {found}: its partitioned table may lack rows, so nothing may be routed there; "
-                "run `invoke db.switchover` first"
+                "run `./inv db.switchover` first"
             )
             raise PreconditionError(message)
         context.switchover(spec).require_fit(conn)
@@ -100,9 +100,7 @@ def tell_rollout(flip: FlipResult, again: str) -> int:
         print(f"the rollback failed on {', '.join(left)}: look there first", file=sys.stderr)
     else:
         print("every server that was touched has its flags back", file=sys.stderr)
-    print(
-        f"mend the server and run `invoke flags.set {again}` again: it changes what is not there yet", file=sys.stderr
-    )
+    print(f"mend the server and run `./inv flags.set {again}` again: it changes what is not there yet", file=sys.stderr)
     return FAILED
 
 
@@ -111,7 +109,7 @@ def tell_interrupted(context: Context, rollout: Rollout, again: str) -> int:
     print("interrupted; looking at the servers", file=sys.stderr)
     chosen = [server for batch in rollout.batches(context.env.app_servers) for server in batch]
     print_servers(show_flags(context.env, context.plan, chosen))
-    print(f"to finish: `invoke flags.set {again}`, which changes what is not there yet", file=sys.stderr)
+    print(f"to finish: `./inv flags.set {again}`, which changes what is not there yet", file=sys.stderr)
     print("to go back: the same with the flags as they were", file=sys.stderr)
     return UNSEEN
 

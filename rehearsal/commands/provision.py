@@ -29,7 +29,7 @@ from rehearsal.rehearse.rows import make_rows
 from rehearsal.switchover import state
 from rehearsal.terminal.views import make_terminal
 
-NEXT = ". Rows: `invoke db.data`; to stop: `invoke hosts.down`"
+NEXT = ". Rows: `./inv db.data`; to stop: `./inv hosts.down`"
 
 
 def provision(target: Target, *, dry: bool = False, fresh: bool = False) -> int:
@@ -137,7 +137,7 @@ def refuse_rows_after_target(conn: Connection, table: str) -> None:
     empty = sql.SQL("select not exists (select from {})").format(sql.Identifier(*name))
     if state.find_migration(conn, name) and scalar(conn, empty):
         message = (
-            f"{table} has a partitioned target with partitions for no rows; rows are made before `invoke db.migrate`, "
-            "and `invoke db.provision --fresh` begins anew"
+            f"{table} has a partitioned target with partitions for no rows; rows are made before `./inv db.migrate`, "
+            "and `./inv db.provision --fresh` begins anew"
         )
         raise PreconditionError(message)

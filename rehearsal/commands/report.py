@@ -65,6 +65,6 @@ def newest(runs: Path) -> Path:
     """
     folders = sorted((path for path in runs.glob("*-*-*") if (path / "report.html").exists()), key=lambda one: one.name)
     if not folders:
-        message = f"no report in {runs}; make one with `invoke rehearse`"
+        message = f"no report in {runs}; make one with `./inv rehearse`"
         raise UsageError(message)
     return folders[-1]

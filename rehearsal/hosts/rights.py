@@ -19,7 +19,7 @@ NEEDED_KINDS = ("right", "owner")
 BY = "as whoever administers the server, connected to the database {database}, run"
 NEEDED = f"needed: {BY}"
 WANTED = f"wanted: a rehearsal does without, but does not see or do everything; {BY}"
-GIVEN = "given by `invoke db.provision`, as the superuser of the inventory"
+GIVEN = "given by `./inv db.provision`, as the superuser of the inventory"
 
 
 def bring_roles(inventory: Path, plan: Plan, run: Run, *, dry: bool = False) -> HostsResult:

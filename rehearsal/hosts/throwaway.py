@@ -29,7 +29,7 @@ def require_docker(env: Environment) -> None:
     if env.kind == "docker":
         return
     instead = {
-        "local": "everything runs on this machine: `invoke db.provision` starts it, `invoke hosts.down` stops it",
+        "local": "everything runs on this machine: `./inv db.provision` starts it, `./inv hosts.down` stops it",
     }.get(env.kind, "its hosts are yours; log in as you always do")
     message = f"environment {env.name} is of kind {env.kind}: {instead}. Only hosts of kind docker are made here"
     raise UsageError(message)
@@ -80,7 +80,7 @@ def stand_up(env: Environment, plan: Plan, run: Run) -> int:
     fresh = done.reports.get(env.database_host, {}).get("databases") == []
     if env.kind == "docker" and fresh and (done.changed or not all(host["snapshot"] for host in made["hosts"])):
         manage("snapshot")
-        run.note("hosts: kept as they are now for `invoke hosts.reset`")
+        run.note("hosts: kept as they are now for `./inv hosts.reset`")
     return len(made["changed"]) + done.changed
 
 

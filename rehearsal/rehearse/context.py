@@ -115,7 +115,7 @@ def require_mark(context: Context, conn: Connection) -> None:
         )
         message = (
             f"database {context.env.database.name} is {f'marked {have!r}' if have else 'not marked'}, and environment "
-            f"{context.env.name} is of kind {kind!r}; mark it by `invoke db.provision --env "
+            f"{context.env.name} is of kind {kind!r}; mark it by `./inv db.provision --env "
             f"{context.env.name}` if it is the right one"
         )
         raise PreconditionError(message)

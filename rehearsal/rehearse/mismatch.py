@@ -272,7 +272,7 @@ def found_in(report: ParityReport) -> set[Identity]:
 
 
 def mend(context: Context, conn: Connection, work: Switchover, unread: UnreadTable) -> None:
-    """Repair the pair as `invoke doctor --fix` does."""
+    """Repair the pair as `./inv doctor --fix` does."""
     brought = resync(conn, work, target_leads=unread.target_leads)
     context.run.tell(MismatchMoved(work.spec.name, "repaired", brought))
 

@@ -58,7 +58,7 @@ def rehearse(root: Path, plan_name: str, request: Request) -> int:
             index_of(phases, name)
     env = load_environment(request.env, plan.name, root, secrets=False)
     if env.kind == "production":
-        message = "a rehearsal never runs against production; `invoke db.switchover --env production` is the real thing"
+        message = "a rehearsal never runs against production; `./inv db.switchover --env production` is the real thing"
         raise UsageError(message)
     require_limits(env)
     run = open_run(root, plan, request)

@@ -95,7 +95,7 @@ class Split:
             PreconditionError: nothing was decided yet.
         """
         if detail.attach is None:
-            message = "this table's history has no end yet; run `invoke db.switchover` first"
+            message = "this table's history has no end yet; run `./inv db.switchover` first"
             raise PreconditionError(message)
         return detail.attach
 

@@ -131,7 +131,7 @@ class Watch:
         if differing := self.prove():
             message = (
                 f"{_listed(found)} since {dotted(self.sight.names.source)} was last seen right, and {differing}: "
-                f"{self._lost()}. `invoke db.verify` lists them, `invoke doctor --fix` brings them; nothing was changed"
+                f"{self._lost()}. `./inv db.verify` lists them, `./inv doctor --fix` brings them; nothing was changed"
             )
             raise PreconditionError(message)
         with conn.transaction():

@@ -104,7 +104,7 @@ class Outdated:
     def _remove(self, conn: Connection, why: str) -> str:
         remove_target(self.work, conn)
         text = f"the target of {self.work.spec.name} did not fit any more ({why})"
-        return f"{text}: it is made anew, `invoke db.switchover` fills it"
+        return f"{text}: it is made anew, `./inv db.switchover` fills it"
 
 
 def _is_light(difference: Difference) -> bool:

@@ -83,12 +83,12 @@ def read_migration(conn: Connection, source: Name) -> Migration:
     migration = find_migration(conn, source)
     if migration is None and is_ended(conn, source):
         message = (
-            f"table {dotted(source)} is partitioned, and no switchover of it is under way: `invoke db.cleanup` ended "
+            f"table {dotted(source)} is partitioned, and no switchover of it is under way: `./inv db.cleanup` ended "
             "it, or somebody else partitioned it. There is nothing to do"
         )
         raise PreconditionError(message)
     if migration is None:
-        message = f"table {dotted(source)} has no partitioned target yet; run `invoke db.migrate` first"
+        message = f"table {dotted(source)} has no partitioned target yet; run `./inv db.migrate` first"
         raise PreconditionError(message)
     return migration
 

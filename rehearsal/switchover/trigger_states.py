@@ -51,7 +51,7 @@ def require_triggers(source: Name, states: Iterable[TriggerState]) -> None:
             f"trigger {trigger.name} of {dotted(trigger.table)} is {SAID.get(trigger.found, 'on')}" for trigger in wrong
         )
         message = (
-            f"{dotted(source)}: {told}, so writes may have passed unseen. `invoke doctor --fix` puts it right "
+            f"{dotted(source)}: {told}, so writes may have passed unseen. `./inv doctor --fix` puts it right "
             "and brings what was missed; nothing was changed"
         )
         raise PreconditionError(message)

@@ -23,7 +23,7 @@ from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import TriggerState, require_triggers
 from rehearsal.switchover.work import TableWork
 
-MIGRATE = "Run `invoke db.migrate`: it brings the target up to date, or makes it anew"
+MIGRATE = "Run `./inv db.migrate`: it brings the target up to date, or makes it anew"
 BACK = (
     "Bring {retired} up to date by the same statements, values by an UPDATE of {live} that sets them to what they are, "
     "which the retired table then follows; or take it off {live}"

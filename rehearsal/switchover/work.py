@@ -72,7 +72,7 @@ class TableWork:
             message = (
                 f"{found.source} is {found.state} by plan {found.plan} with the strategy {found.strategy}; this is "
                 f"plan {self.plan.name} with the strategy {self.plan.strategy}. Use that plan, or take its switchover "
-                "back by `invoke db.rollback` and end it by `invoke db.cleanup` first; nothing was changed"
+                "back by `./inv db.rollback` and end it by `./inv db.cleanup` first; nothing was changed"
             )
             raise PreconditionError(message)
         return found

@@ -74,7 +74,7 @@ def test_a_deploy_file_that_wants_a_phase_is_caught(folder: Path) -> None:
     ("words", "said"),
     [
         (["--data", "phase=roels"], "unknown phase 'roels'; there are hosts, cluster, roles, "),
-        (["--data", "env_kind=production"], "production is changed by `invoke db.provision`"),
+        (["--data", "env_kind=production"], "production is changed by `./inv db.provision`"),
         pytest.param(
             ["--data", "plan=../../x"],
             "no plan '../../x'; there are hospitality, sensor_readings",

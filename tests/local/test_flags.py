@@ -134,7 +134,7 @@ def test_two_flips_at_once_and_one_that_is_interrupted(flags: Local, project: Pa
         r"^@process/app1 +reads partitioned, writes partitioned +reads partitioned, writes part", out, re.MULTILINE
     )
     assert re.search(r"^@process/app2 +reads partitioned, writes partitioned +unseen ", out, re.MULTILINE), out
-    assert "to finish: `invoke flags.set --reads on --writes on`" in err
+    assert "to finish: `./inv flags.set --reads on --writes on`" in err
 
     third = command(project, *words)
     out, err = third.communicate()

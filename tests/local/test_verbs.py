@@ -113,12 +113,12 @@ def look_before(at: Place) -> None:
     code, said = at.verb("data", "--rows", "30000")
     assert (code, "as many rows as last time" in said) == (1, True)
     code, said = at.verb("verify")
-    assert (code, "run `invoke db.migrate` first" in said) == (1, True)
+    assert (code, "run `./inv db.migrate` first" in said) == (1, True)
 
     assert "changes applied" in at.verb("migrate")[1]
     assert "no change" in at.verb("migrate")[1]
     code, said = at.verb("verify")
-    assert (code, "until `invoke db.switchover`" in said) == (3, True)
+    assert (code, "until `./inv db.switchover`" in said) == (3, True)
     code, said = at.verb("switchover", "--dry-run")
     assert code == 0
     assert "nothing was changed: the transaction was read only" in said
@@ -205,7 +205,7 @@ def test_rows_are_not_made_behind_a_twin_and_hosts_go_down_once(folder: Path, ca
     assert call("provision", "--fresh", plan="hospitality")[0] == 0
     assert call("migrate", plan="hospitality")[0] == 0
     code, said = call("data", "--rows", ROWS, plan="hospitality")
-    assert (code, "before `invoke db.migrate`" in said) == (1, True), said
+    assert (code, "before `./inv db.migrate`" in said) == (1, True), said
 
     with connect(load_environment("local", "hospitality").database) as conn:
         assert scalar(conn, "select count(*) from public.revenues") == 0

@@ -202,7 +202,7 @@ def test_a_database_without_the_inventory_s_mark_is_not_written_to(fake: Fake, m
     assert right.noop == "database finance is marked staging"
     said = said_to_psql(wrong)
     assert said.startswith("do $$ begin raise exception using message = 'database finance is not marked staging, ")
-    assert "nothing was written; mark it with `invoke db.provision`" in said
+    assert "nothing was written; mark it with `./inv db.provision`" in said
 
 
 def test_an_edited_change_is_refused_with_every_reason(fake: Fake) -> None:

@@ -34,7 +34,7 @@ WRONG: list[tuple[str, tuple[str, ...], int, str]] = [
     ("rows", ("rehearse", *PLAN, "--rows", "10"), USAGE, r"at least 1000 rows"),
     ("gate", ("explain", "parity-aftr"), USAGE, r"no gate 'parity-aftr'; did you mean 'parity-after'"),
     ("no server", ("verify", *PLAN), FAILED, r"error: .*(superuser|rehearsal)\.password"),
-    ("no report", ("report-open",), USAGE, r"no report in .*; make one with `invoke rehearse`"),
+    ("no report", ("report-open",), USAGE, r"no report in .*; make one with `./inv rehearse`"),
 ]
 
 

@@ -190,7 +190,7 @@ def replay_to_zero(replay: Replay, conn: Connection) -> None:
 
 def _unique_message(replay: Replay, exc: errors.UniqueViolation) -> str:
     return (
-        f"replay of {'.'.join(replay.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `invoke db.verify` "
+        f"replay of {'.'.join(replay.log)}: {exc.diag.message_primary}: {exc.diag.message_detail}; `./inv db.verify` "
         f"lists the values that repeat in {'.'.join(replay.source)}: delete or renumber one of each"
     )
 

@@ -102,7 +102,7 @@ class Copied(ABC):
             if found.state not in (state.FOLLOWING, self.goal):
                 message = (
                     f"table {work.spec.name} is {found.state}; it can be switched once it follows: run "
-                    "`invoke db.switchover`"
+                    "`./inv db.switchover`"
                 )
                 raise PreconditionError(message)
             if found.state == state.FOLLOWING:

@@ -45,7 +45,7 @@ def require_equal(work: TableWork, conn: Connection, strategy: Strategy, pair: N
     report = compare(work.database, work.files, plain, parted, work.spec.key, keylog=log, leaves=pair.leaves)
     if report.unexplained:
         message = (
-            f"{work.spec.name}: {report.unexplained} rows differ; nothing was dropped. `invoke db.verify` lists them, "
-            "`invoke doctor --fix` brings what was missed"
+            f"{work.spec.name}: {report.unexplained} rows differ; nothing was dropped. `./inv db.verify` lists them, "
+            "`./inv doctor --fix` brings what was missed"
         )
         raise PreconditionError(message)

@@ -127,7 +127,7 @@ def test_hosts_are_made_for_docker_only(env: str) -> None:
     command = [sys.executable, "-m", "rehearsal", "hosts-up", "--plan", "hospitality", "--env", env]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "`invoke db.provision` starts it" in done.stderr
+    assert "`./inv db.provision` starts it" in done.stderr
 
 
 def test_logging_in_before_there_is_a_host_says_so(tmp_path: Path) -> None:
@@ -139,4 +139,4 @@ def test_logging_in_before_there_is_a_host_says_so(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, "invoke hosts.up" in done.stderr) == (1, True)
+    assert (done.returncode, "./inv hosts.up" in done.stderr) == (1, True)

@@ -122,7 +122,7 @@ def test_a_row_of_another_version_is_read_as_far_as_known() -> None:
 
 def test_a_split_that_is_not_decided_says_what_comes_first() -> None:
     """Not an error of a key."""
-    with pytest.raises(PreconditionError, match=r"history has no end yet; run `invoke db\.switchover` first"):
+    with pytest.raises(PreconditionError, match=r"history has no end yet; run `./inv db\.switchover` first"):
         Split.of_detail(Detail())
 
 

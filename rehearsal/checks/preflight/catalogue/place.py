@@ -41,7 +41,7 @@ PLACE_ENTRIES: tuple[Entry, ...] = (
         Says(
             "{log} is missing",
             "keys that were written are not known, so the other table lacks those writes",
-            "make it again from the registry, then `invoke doctor --fix`",
+            "make it again from the registry, then `./inv doctor --fix`",
         ),
         Shown("A switchover under way, and `drop table` or `rename` of its change log", ONLY_THEN),
     ),
@@ -51,7 +51,7 @@ PLACE_ENTRIES: tuple[Entry, ...] = (
         Says(
             "trigger {name} is {found}, wanted A",
             "writes since then are in one table only, and would be lost",
-            "`invoke doctor --fix` turns it on and brings what is missing",
+            "`./inv doctor --fix` turns it on and brings what is missing",
         ),
         Shown("A switchover under way, and `alter table … disable trigger user`", ONLY_THEN),
     ),

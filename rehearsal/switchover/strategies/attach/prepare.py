@@ -166,7 +166,7 @@ class Preparation:
         if is_near(split, datetime.now(UTC)):
             message = (
                 f"history of {self.work.spec.name} ends at {split.until}, which is too near: rows would be refused "
-                "before the cutover. Take the preparation back by `invoke db.rollback` and run again: a later end is "
+                "before the cutover. Take the preparation back by `./inv db.rollback` and run again: a later end is "
                 "chosen"
             )
             raise PreconditionError(message)

@@ -63,7 +63,7 @@ class HistorySplit:
     def split(self) -> bool:
         """Split history into partitions of the plan's interval. Returns whether anything was done.
 
-        The old history table is kept, detached, and follows until `invoke db.cleanup`. Resumes after any kill.
+        The old history table is kept, detached, and follows until `./inv db.cleanup`. Resumes after any kill.
         Locks: SHARE ROW EXCLUSIVE on history for milliseconds, then ACCESS EXCLUSIVE on the table for the exchange.
 
         Raises:

@@ -88,7 +88,7 @@ class Attach:
             if found.state not in (state.READY, *self.switched):
                 message = (
                     f"table {work.spec.name} is {found.state}; it can be switched once it is ready: run "
-                    "`invoke db.switchover`"
+                    "`./inv db.switchover`"
                 )
                 raise PreconditionError(message)
             if found.state == state.READY:
@@ -232,7 +232,7 @@ class Attach:
             require_equal(work, conn, self, self.pair(work.names, found))
         split = state.find_migration(conn, HistoryNames(work.names).history)
         if split and split.state != state.SWAPPED:
-            message = f"the history of {work.spec.name} is being split; `invoke db.split` goes on with it"
+            message = f"the history of {work.spec.name} is being split; `./inv db.split` goes on with it"
             raise PreconditionError(message)
 
     def end(self, work: TableWork, conn: Connection) -> str:
@@ -246,7 +246,7 @@ class Attach:
             require_no_fence(work, conn)
             with conn.transaction():
                 state.forget_table(conn, found)
-            return f"{found.source} is no longer registered; it is as it was before `invoke db.migrate`"
+            return f"{found.source} is no longer registered; it is as it was before `./inv db.migrate`"
         drop_index(conn, (extra.history[0], extra.back_index), work.policy.budget_s)
         drop_detached(work, conn)
         if found.state == state.SPLIT:

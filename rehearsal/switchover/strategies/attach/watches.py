@@ -28,7 +28,7 @@ from rehearsal.switchover.trigger_states import read_trigger_states, require_tri
 from rehearsal.switchover.watches import prove_rows
 from rehearsal.switchover.work import TableWork
 
-PREPARED = "Take the preparation back by `invoke db.rollback` and run `invoke db.switchover` again"
+PREPARED = "Take the preparation back by `./inv db.rollback` and run `./inv db.switchover` again"
 # What ALTER TABLE of the partitioned table brings to history as well, so that it stays when history is detached.
 RECURSES = ("column ", "check ", "index ", "primary key ", "unique constraint ", "exclusion constraint ", "not null ")
 # Refused by the rollback itself, or carried by it.

@@ -134,7 +134,7 @@ class Swap(Copied):
         names, found = work.names, work.migration(conn)
         if is_rolled_back(found):
             give_up(work, conn)
-            return f"{found.source} stays as it was before `invoke db.migrate`; its target is removed"
+            return f"{found.source} stays as it was before `./inv db.migrate`; its target is removed"
 
         def drop(held: Connection) -> None:
             for trigger in (names.reverse_capture_trigger, names.truncate_trigger):
