@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -10,7 +9,6 @@ import sys
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from invoke.tasks import Task
 
 from rehearsal.cli import main, with_todays_verb
 from rehearsal.verdict.gates import GATES
+from tests.tasks_file import tasks_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
@@ -27,17 +26,6 @@ COMMAND = re.compile(r"(?:\./inv|invoke) ([a-z][a-z.-]*)([^\n`#;&|]*)")
 OPTION = re.compile(r"(?<!\S)--([a-z][a-z-]*)")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 HELP = Path(__file__).with_name("help.txt")
-
-
-@cache
-def tasks_file() -> ModuleType:
-    """Return the module of tasks.py."""
-    spec = importlib.util.spec_from_file_location("the_tasks_file", ROOT / "tasks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -172,26 +173,45 @@ def test_a_partition_that_somebody_added_is_not_dropped(small: Small) -> None:
     assert small.work.roll_back()
 
 
-def test_a_fence_that_is_needed_stays_on(small: Small) -> None:
+@contextmanager
+def snapshot_from_before(small: Small) -> Generator[None]:
+    """Hold a snapshot, busy elsewhere, for the block; it ends with it."""
+    with connect(small.database, autocommit=False, role="application") as old, ThreadPoolExecutor() as pool:
+        old.execute("set transaction isolation level repeatable read")
+        old.execute("select 1")
+        report = pool.submit(old.execute, "select pg_catalog.pg_sleep(600)")
+        try:
+            eventually(lambda: scalar(small.conn, ASLEEP))
+            yield
+        finally:
+            old.cancel_safe()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            report.result()
+
+
+def clean_up_with_a_snapshot_from_before(small: Small) -> None:
     """A snapshot from before the rollback would update a row that it cannot see, and be told of no row."""
     small.setup()
     small.switch()
     small.run_sql("update t set v = 5 where id = 9")
-    with connect(small.database, autocommit=False, role="application") as old:
-        old.execute("set transaction isolation level repeatable read")
-        old.execute("select 1")
-        with ThreadPoolExecutor() as pool:
-            report = pool.submit(old.execute, "select pg_catalog.pg_sleep(600)")
-            eventually(lambda: scalar(small.conn, ASLEEP))
-            assert small.work.roll_back()
-            with pytest.raises(PreconditionError, match="snapshot fence"):
-                small.clean_up()
-            old.cancel_safe()
-            with pytest.raises(psycopg.errors.QueryCanceled):
-                report.result()
-        old.rollback()
+    with snapshot_from_before(small):
+        assert small.work.roll_back()
+        with pytest.raises(PreconditionError, match="snapshot fence"):
+            small.clean_up()
+
+
+def test_a_fence_that_is_needed_stays_on(small: Small) -> None:
+    """Once the snapshot has ended, the clean-up takes it off."""
+    clean_up_with_a_snapshot_from_before(small)
     small.clean_up()
     assert small.conn.execute(LEFT).fetchall() == []
+
+
+def test_mutant_a_clean_up_that_asks_nobody(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drops the fence under the snapshot that needs it."""
+    monkeypatch.setattr("rehearsal.switchover.target.removal.require_no_fence", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        clean_up_with_a_snapshot_from_before(small)
 
 
 def test_a_rollback_by_an_earlier_version_is_one(small: Small) -> None:

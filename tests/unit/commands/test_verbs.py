@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import io
 import os
 import subprocess
@@ -12,9 +11,7 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from invoke import Argument
@@ -24,6 +21,7 @@ from rehearsal.approval.acts import ACTS
 from rehearsal.verbs.readme import BEGIN, END, render_table, written
 from rehearsal.verbs.table import AS_TYPED, RENAMED, VERBS
 from rehearsal.verbs.verb import Kind, Option, Verb
+from tests.tasks_file import tasks_file
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = [verb.name for verb in VERBS]
@@ -240,17 +238,6 @@ def test_a_usage_line_of_the_engine_names_the_engine(tmp_path: Path) -> None:
 
 
 # ---- helpers -----------------------------------------------------------------------------------------------------
-
-
-@cache
-def tasks_file() -> ModuleType:
-    """Return the module of tasks.py."""
-    spec = importlib.util.spec_from_file_location("the_tasks_of_inv", ROOT / "tasks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass
