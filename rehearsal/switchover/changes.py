@@ -34,9 +34,9 @@ SAYS_THE_SAME = {
     # had other words in its comments
     "d0b1dce24205e48cb4df50b1f46a71176a8d860ae884a68f97969b6601ae8861": MIRROR,
     "149f9c4238e5af44642c0584ee7bea8b412b33a470b7c83db1adf5e8756c4e96": TARGET,
-    # did not write down what partitions and triggers were then; who looks finds nothing remembered, and goes by the rest
+    # did not write down what partitions and triggers were then; who looks goes by the rest
     "28f4948ed346e4aba147acf3b17e3d6ea874eda0a5330f904affb3e600655a24": MIRROR,
-    # did not write down on which moment and keys the partitions were decided; so they are judged by the present
+    # did not write down for which moment the partitions were decided; so they are judged by the present
     "654d985151ad1aedfc130d649ec9f1b545afed3e83701f0c5355870624575b35": TARGET,
 }
 
