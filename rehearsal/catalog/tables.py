@@ -68,6 +68,7 @@ class Index:
     options: tuple[str, ...]
     tablespace: str | None
     deferrable: str
+    is_clustered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

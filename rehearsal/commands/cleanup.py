@@ -37,7 +37,7 @@ def cleanup(target: Target) -> int:
         PreconditionError: too early, not switched, or the tables differ; then nothing was dropped.
     """
     with opened(target, "cleanup") as context:
-        confirm(context.env, context.plan, yes=target.yes)
+        confirm(context.env, context.plan, yes=target.yes, what="cleaned up: there is no rollback afterwards")
         with alone(context) as conn:
             if not any(find_migration(conn, split_name(spec.name)) for spec in context.plan.tables):
                 context.run.note("no change: no switchover is under way, and nothing is kept for a rollback")

@@ -106,7 +106,7 @@ def resume(target: Target) -> int:
 def roll_back(target: Target) -> int:
     """Take the switchover back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
     with opened(target, "rollback") as context:
-        confirm(context.env, context.plan, yes=target.yes)
+        confirm(context.env, context.plan, yes=target.yes, what="rolled back")
         with alone(context) as conn:
             require_ready(context, conn, Intent.ROLLBACK)
             for spec in context.plan.tables:
@@ -159,7 +159,7 @@ def split(target: Target) -> int:
         PreconditionError: a table is not attached.
     """
     with opened(target, "split") as context:
-        confirm(context.env, context.plan, yes=target.yes)
+        confirm(context.env, context.plan, yes=target.yes, what="split")
         with alone(context) as conn:
             require_ready(context, conn, Intent.SPLIT)
             for spec in context.plan.tables:

@@ -52,7 +52,7 @@ class HistoryPrimary:
     """The primary key of a table that becomes history, and what replaces it; `swapped`: the partition key joins it.
 
     `rest` and `key_rest`: the old one and the new one, from USING on. An earlier version left the second empty, and the
-    new key then has no options, no included columns and the default tablespace.
+    new key then has no options, no included columns and the default tablespace. `clustered`: CLUSTER goes by the old.
     """
 
     swapped: bool
@@ -64,6 +64,7 @@ class HistoryPrimary:
     columns: list[str]
     identity: list[str]
     key_rest: str = ""
+    clustered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,8 @@ class Detail(Kept):
     """What a migration remembers: how its target was decided, what the table was, what a cutover took off or renamed.
 
     `guard` is the transaction of the last cutover while its snapshot fence is on; `fine` are the partitions that
-    history was split into; `detached` those that the rollback of a split took off the table and that are still to be
-    dropped; `rolled_back`: what follows was the table once. A row without a version was written before there was one,
-    and has the same keys.
+    history was split into; `rolled_back`: what follows was the table once. A row without a version was written before
+    there was one, and has the same keys.
     """
 
     version: int = VERSION
@@ -119,7 +119,6 @@ class Detail(Kept):
     references: tuple[Reference, ...] = ()
     guard: str | None = None
     fine: tuple[str, ...] = ()
-    detached: tuple[str, ...] = ()
     rolled_back: bool = False
 
     def to_json(self) -> dict[str, object]:

@@ -23,7 +23,8 @@ select i.relname as name, pg_catalog.pg_get_indexdef(x.indexrelid) as definition
            order by k.position
        ) as included,
        coalesce(i.reloptions, '{}') as options, s.spcname as tablespace,
-       case when con.condeferred then 'deferrable initially deferred' when con.condeferrable then 'deferrable' else '' end as deferrable
+       case when con.condeferred then 'deferrable initially deferred' when con.condeferrable then 'deferrable' else '' end as deferrable,
+       x.indisclustered as is_clustered
 from pg_catalog.pg_index as x
 join pg_catalog.pg_class as i on i.oid = x.indexrelid
 join pg_catalog.pg_am as am on am.oid = i.relam

@@ -15,7 +15,7 @@ from rehearsal.postgres.connection import Connection
 
 # Not the engine's work: the actors, and the sessions that look for blockers and for what the application feels, which
 # only read, in threads of their own.
-ASIDE = ("pg-rehearsal app", "pg-rehearsal judge", "pg-rehearsal blockers", "pg-rehearsal pace")
+ASIDE = ("pg-rehearsal app", "pg-rehearsal judge", "pg-rehearsal blockers", "pg-rehearsal throttle")
 STEP_S = 0.01
 PATIENCE_S = 20.0
 

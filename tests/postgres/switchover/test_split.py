@@ -142,48 +142,6 @@ def test_history_that_was_split_follows_its_partitions(conn: Connection, events:
     assert scalar(conn, 'select count(*) from public."We""ird Events"') == 3999
 
 
-LEFT_OVER = r"""select count(*) from pg_catalog.pg_class where relkind = 'r' and not relispartition
-                and relnamespace = 'public'::regnamespace and relname ~ '_(y\d+m\d+|older)$'"""
-
-
-class Stopped(Exception):
-    """The engine was killed here."""
-
-
-@pytest.mark.parametrize("way_on", ["roll back", "split", "clean up"])
-def test_partitions_that_the_rollback_of_a_split_took_off_are_dropped_by_whatever_comes_next(
-    conn: Connection, attached: HistorySplit, monkeypatch: pytest.MonkeyPatch, way_on: str
-) -> None:
-    """Killed between the exchange and the drops: they stand beside the table, know no writer, and lose nobody a row."""
-    attached.split()
-    work = attached.work
-    assert isinstance(work, Switchover)
-
-    def stop(*_: object) -> int:
-        raise Stopped
-
-    monkeypatch.setattr("rehearsal.switchover.strategies.attach.strategy.drop_detached", stop)
-    with pytest.raises(Stopped):
-        work.roll_back()
-    monkeypatch.undo()
-    assert work.migration(conn).state == state.ATTACHED
-    assert len(work.migration(conn).detail.detached) == scalar(conn, LEFT_OVER) > 1
-
-    if way_on == "roll back":
-        assert work.roll_back()
-    elif way_on == "split":
-        assert attached.split()
-    else:
-        conn.execute("update rehearsal.migration set changed_at = now() - interval '30 days'")
-        work.strategy.require_end(work, conn)
-        work.strategy.end(work, conn)
-
-    assert scalar(conn, LEFT_OVER) == 0
-    assert scalar(conn, 'select count(*) from public."We""ird Events"') == 4000
-    if way_on != "clean up":
-        assert work.migration(conn).detail.detached == ()
-
-
 @pytest.mark.usefixtures("events")
 def test_a_table_that_is_not_attached_is_refused(
     database: Database, conn: Connection, sql_files: SqlFiles, run: Run

@@ -44,7 +44,7 @@ def test_each_leaf_is_analyzed_once_and_the_parent_as_well(
 
 
 def test_a_turn_is_one_process(database: Database, conn: Connection) -> None:
-    """Index builds and vacuums get no parallel workers: a place of the pace counts as one core."""
+    """Index builds and vacuums get no parallel workers: a permit of the throttle counts as one core."""
     conn.execute("create table public.seen (workers text)")
     look = sql.SQL("insert into public.seen select current_setting('max_parallel_maintenance_workers')")
 

@@ -1,4 +1,4 @@
-"""The pace of the copy: it steps back for the application with a reason, and stops before it does harm."""
+"""The throttle of the copy: it steps back for the application with a reason, and stops before it does harm."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAIT_S = 60.0
 
 
 class Heard:
-    """What the pace said, and a way to wait for a word."""
+    """What the throttle said, and a way to wait for a word."""
 
     def __init__(self, run: Run) -> None:
         self._texts: list[str] = []
@@ -74,7 +74,7 @@ def throttled(database: Database, files: SqlFiles, plan: Plan, run: Run, table: 
 def test_copy_is_slowed_for_busy_sessions_and_says_why(
     database: Database, sql_files: SqlFiles, events: Name, run: Run
 ) -> None:
-    """One session at work on one core is enough; when it ends, the copy comes back to its full pace and says so."""
+    """One session at work on one core is enough; when it ends, the copy comes back to full speed and says so."""
     heard = Heard(run)
     plan = make_plan("swap", pace={"cores": 1, "probe_floor_ms": 10_000})
     with throttled(database, sql_files, plan, run, events) as turns:

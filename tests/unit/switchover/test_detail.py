@@ -31,7 +31,7 @@ ATTACH = (
     '{"until": "2027-01-01", "key_type": "timestamptz", "nullable": false, '
     '"leaves": [{"suffix": "y2027m01", "lower": "a", "upper": "b"}], '
     '"primary": {"swapped": true, "source": "t_pkey", "history": "h_pkey", "key_index": "k", "back_index": "b", '
-    '"rest": "using btree (id)", "columns": ["id"], "identity": ["id", "at"], "key_rest": "using btree (id, at)"}, '
+    '"rest": "using btree (id)", "columns": ["id"], "identity": ["id", "at"], "key_rest": "using btree (id, at)", "clustered": false}, '
     '"indexes": [{"source": "i", "target": "i_p", "history": "i_h", "is_primary": ""}], "columns": ["id", "at"], '
     '"statistics": [{"source": ["s", "a"], "target": ["s", "b"], "retired": ["s", "c"], "history": ["s", "d"]}]}'
 )
@@ -52,7 +52,6 @@ PARTS: list[tuple[Detail, str]] = [
     ),
     (Detail(references=(Reference(**json.loads(REFERENCE)),)), f'{{"references": [{REFERENCE}]}}'),
     (Detail(fine=("public.t_y2026m01",)), '{"fine": ["public.t_y2026m01"]}'),
-    (Detail(detached=("public.t_older",)), '{"detached": ["public.t_older"]}'),
     (Detail(guard="7", rolled_back=True), '{"guard": "7", "rolled_back": true}'),
     (
         Detail(
@@ -92,7 +91,7 @@ def test_a_row_has_the_keys_it_always_had(part: Detail, stored: str) -> None:
 def test_a_split_of_before_has_no_definition_of_the_new_key() -> None:
     """An earlier version kept none: it is made from its columns alone."""
     stored = json.loads(f'{{"attach": {ATTACH}}}')
-    del stored["attach"]["primary"]["key_rest"]
+    del stored["attach"]["primary"]["key_rest"], stored["attach"]["primary"]["clustered"]
     kept = Detail.model_validate(stored).attach
     assert kept is not None
     assert kept.primary.key_rest == ""

@@ -21,6 +21,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover import state
 from rehearsal.switchover.detail import Detail
 from rehearsal.switchover.drift import Watch
+from rehearsal.switchover.kept import StatisticsNames
 from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.target.carry import key_comments
@@ -50,9 +51,37 @@ class Attached:
         return self.statements.render("attach", sequences=_sequences(source))
 
     def roll_back_sql(self, conn: Connection, parent: Table) -> str:
-        """Return the statements of the rollback; comments on the primary key are those that the parent has now."""
-        comments = key_comments(conn, self.files, parent)
-        return self.statements.render("attach_back", sequences=_sequences(parent), comments=comments)
+        """Return the statements of the rollback as the table is now: columns, names of indexes, comments on the key.
+
+        Since the cutover columns may have come and gone, and indexes may have other names, or be others.
+        """
+        return self.statements.render(
+            "attach_back",
+            sequences=_sequences(parent),
+            comments=key_comments(conn, self.files, parent),
+            columns=[column.name for column in parent.columns if not column.generated],
+            indexes=self._index_pairs(conn),
+            statistics=self._statistics(conn),
+        )
+
+    def _index_pairs(self, conn: Connection) -> list[dict[str, Name | str | None]]:
+        """Return the indexes of history, the names that they get, and comments; a key that changes gets its own."""
+        schema, history = self.extra.history[0], Catalog(conn, self.files).read(self.extra.history)
+        query = self.files.query("switchover/strategies/attach/index_pairs.sql")
+        return [
+            {"source": (schema, parent), "history": (schema, child), "comment": comment}
+            for parent, child, is_primary, comment in conn.execute(query, {"history": history.oid})
+            if not (is_primary and self.statements.split.primary.swapped)
+        ]
+
+    def _statistics(self, conn: Connection) -> list[StatisticsNames]:
+        """Return the extended statistics of history that are there still: they go with their columns."""
+        query = "select to_regnamespace(quote_ident(%s)) = stxnamespace from pg_statistic_ext where stxname = %s"
+        return [
+            pair
+            for pair in self.statements.split.statistics
+            if any(same for (same,) in conn.execute(query, pair.history or ("", "")))
+        ]
 
     def cut_over(self, conn: Connection, policy: LockPolicy, migration: int, watch: Watch) -> LockReport:
         """Make the table a partition and give its name to the parent. Second run: see `rehearsal.migration.state`.

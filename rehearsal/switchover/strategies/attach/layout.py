@@ -131,6 +131,7 @@ def _primary(table: Table, shape: Shape, extra: HistoryNames) -> HistoryPrimary:
         columns=list(shape.primary),
         identity=list(shape.identity),
         key_rest=index_rest(found, shape.identity),
+        clustered=found.is_clustered,
     )
 
 

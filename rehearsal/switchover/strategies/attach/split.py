@@ -26,7 +26,7 @@ from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, fine_bounds
-from rehearsal.switchover.strategies.attach.unsplit import drop_detached, finish_split
+from rehearsal.switchover.strategies.attach.unsplit import finish_split, undo_split
 from rehearsal.switchover.target.foreign_keys import kept_key, lock_referenced, weak_keys
 from rehearsal.switchover.target.target import Shape, placed, target_values
 from rehearsal.switchover.work import TableWork
@@ -78,9 +78,9 @@ class HistorySplit:
                 raise PreconditionError(message)
             if found.state == state.ATTACHED:
                 split = Split.of_detail(found.detail)
+                self._give_up_outdated(conn)
                 if state.find_migration(conn, self.history.source) is None:
                     work.begin("split target")
-                    drop_detached(work, conn)
                     self.make_target(conn, split)
                 self.copy()
                 self.check_bounds(conn, split)
@@ -88,6 +88,13 @@ class HistorySplit:
                 self._exchange(conn, found.id)
             finished = self._finish(conn)
             return found.state == state.ATTACHED or finished
+
+    def _give_up_outdated(self, conn: Connection) -> None:
+        """Take a split back that broke off before its exchange, if the table was altered since: it begins anew."""
+        begun = state.find_migration(conn, self.history.source)
+        if begun is not None and begun.state != state.SWAPPED and self.copying.watch(begun).find(conn):
+            self.work.run.note(f"{self.work.spec.name} was altered since its split began: the split begins anew")
+            undo_split(self.work, conn)
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 

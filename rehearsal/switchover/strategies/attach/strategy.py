@@ -29,7 +29,6 @@ from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statemen
 from rehearsal.switchover.strategies.attach.prepare import Preparation, decide_split, parent_sql
 from rehearsal.switchover.strategies.attach.unsplit import (
     SplitBack,
-    drop_detached,
     finish_split,
     forget_copy,
     undo_split,
@@ -138,7 +137,6 @@ class Attach:
     def _detach(self, work: TableWork, conn: Connection, found: Migration, watch: Watch) -> None:
         preparation = Preparation(work)
         finish_split(work, conn)
-        drop_detached(work, conn)
         attached = preparation.attached(conn)
         attached.refuse_duplicates(conn)
         attached.refuse_many(conn, work.policy)
@@ -248,7 +246,6 @@ class Attach:
                 state.forget_table(conn, found)
             return f"{found.source} is no longer registered; it is as it was before `./inv db.migrate`"
         drop_index(conn, (extra.history[0], extra.back_index), work.policy.budget_s)
-        drop_detached(work, conn)
         if found.state == state.SPLIT:
             self._end_split(work, conn, found)
         else:

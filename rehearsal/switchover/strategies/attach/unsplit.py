@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from rehearsal.catalog.tables import Name, Table, dotted, split_name
+from rehearsal.catalog.tables import Index, Name, Table, dotted
+from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
@@ -22,7 +23,6 @@ from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import finish_keys, lower_fence
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
-from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.history import fine_partitions, replay_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
 from rehearsal.switchover.target.foreign_keys import comment_sql, lock_referenced, weak_keys
@@ -97,18 +97,73 @@ class SplitBack:
             parent = self.work.table(held)
             lock_referenced(held, parent.foreign_keys)
             fine = self.fine(held, parent)
+            self._require_unneeded(held, parent)
             held.execute(as_query(self.sql(parent, fine)))
             fence = SnapshotFence(self.work.files, self.work.names, migration).move(held)
-            detached = tuple(dotted(leaf) for leaf in fine)
-            state.set_state(held, migration, state.ATTACHED, Detail(guard=fence, detached=detached))
+            state.set_state(held, migration, state.ATTACHED, Detail(guard=fence))
             forget_copy(held, self.history, sub.id)
 
         self.prove_bound(conn)
         watch.look(conn)
+        parent = self.work.table(conn)
+        self._require_indexes(conn, parent)
+        self._require_unneeded(conn, parent)
+        self._drop_indexes(conn, parent)
         between()
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, self.history.source, self.work.names.source)
         title = f"rollback of the split of {self.work.spec.name}"
         self.work.locked(conn, title, exchange, lock=lock, between=between)
+
+    def _require_indexes(self, conn: Connection, parent: Table) -> None:
+        """Refuse where the exchange would build an index of history, which reads its rows under the lock.
+
+        Raises:
+            PreconditionError: the table has an index that history has not; says how to make it.
+        """
+        there = {_like(index) for index in self.work.table(conn, self.history.source).indexes}
+        for index in parent.indexes:
+            if _like(index) not in there:
+                kind, kept = "unique index" if index.is_unique else "index", dotted(self.history.source)
+                message = (
+                    f"{kind} {index.name} of {self.work.spec.name} was made since its history was split, and the "
+                    f"rollback would build it under the lock: make it on {kept} first (create {kind} concurrently), "
+                    "or drop it, then run again. Nothing was changed"
+                )
+                raise PreconditionError(message)
+
+    def _drop_indexes(self, conn: Connection, parent: Table) -> None:
+        """Drop the indexes of history that the application dropped from the table since: else they would come back."""
+        there = {_like(index) for index in parent.indexes}
+        for index in self.work.table(conn, self.history.source).indexes:
+            if index.is_primary or _like(index) in there or index.name == HistoryNames(self.work.names).back_index:
+                continue
+            place = sql.Identifier(*self.history.source)
+            text = sql.SQL("drop index {}").format(sql.Identifier(self.history.source[0], index.name))
+            if index.constraint_name:
+                text = sql.SQL("alter table {} drop constraint {}").format(place, sql.Identifier(index.constraint_name))
+            self._without(conn, index.name, text)
+
+    def _without(self, conn: Connection, name: str, text: sql.Composed) -> None:
+        def drop(held: Connection) -> None:
+            held.execute(text)
+
+        self.work.locked(conn, f"drop of {name}", drop, lock=lock_tables(Mode.ACCESS_EXCLUSIVE, self.history.source))
+
+    def _require_unneeded(self, conn: Connection, parent: Table) -> None:
+        """Refuse while something else needs a partition that the rollback takes off: it would go on with a dead table.
+
+        Raises:
+            PreconditionError: names all of it.
+        """
+        fine = self.fine(conn, parent)
+        leaves = [leaf.oid for leaf in parent.partitions if leaf.name in fine]
+        query = self.work.files.query("switchover/strategies/attach/needed_by.sql")
+        if found := [row[0] for row in conn.execute(query, {"leaves": leaves})]:
+            message = (
+                f"rollback of the split of {self.work.spec.name}: {', '.join(found)}: these partitions go. Drop what "
+                f"needs them, or make it on {self.work.spec.name}, then run again. Nothing was changed"
+            )
+            raise PreconditionError(message)
 
     def prove_bound(self, conn: Connection) -> None:
         """Prove the bound of history, which nobody uses, so that the exchange need not read its rows."""
@@ -139,29 +194,9 @@ class SplitBack:
         )
 
 
-def drop_detached(work: TableWork, conn: Connection) -> int:
-    """Drop the partitions that the rollback of a split took off the table; return how many. Second run: none.
-
-    Not within that exchange: to drop a table of 300 columns takes 0.15 s, to detach it a twentieth of that.
-    Locks: ACCESS EXCLUSIVE on each of them, which nobody uses any more; a transaction each.
-
-    Raises:
-        LockNotAcquired: somebody reads one by its name; the others are gone, and the next run drops it.
-    """
-    found = work.migration(conn)
-    left = list(found.detail.detached)
-    for name in found.detail.detached:
-        left.remove(name)
-        _drop_one(work, conn, found, split_name(name), tuple(left))
-    return len(found.detail.detached)
-
-
-def _drop_one(work: TableWork, conn: Connection, found: Migration, leaf: Name, left: tuple[str, ...]) -> None:
-    def drop(held: Connection) -> None:
-        held.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(*leaf)))
-        state.set_state(held, found.id, found.state, Detail(detached=left))
-
-    work.locked(conn, f"drop of {dotted(leaf)}", drop)
+def _like(index: Index) -> tuple[object, ...]:
+    """Return what makes two indexes of two tables the same one to the server."""
+    return index.is_unique, index.method, index.tail.split(" WITH (")[0], index.predicate
 
 
 def finish_split(work: TableWork, conn: Connection) -> int:

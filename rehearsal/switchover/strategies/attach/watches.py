@@ -101,7 +101,7 @@ def _own_triggers(seen: Seen, history: Table) -> list[Difference]:
 
 def _is_lost_with_parent(difference: Difference) -> bool:
     if difference.subject.startswith("column "):
-        return difference.facet in STAYS_BEHIND
+        return difference.facet in (*STAYS_BEHIND, "identity")
     return not difference.subject.startswith(RECURSES + ELSEWHERE)
 
 
