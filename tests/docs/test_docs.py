@@ -18,9 +18,10 @@ from invoke.tasks import Task
 
 from rehearsal.cli import main, with_todays_verb
 from rehearsal.verdict.gates import GATES
-from tests.tasks_file import tasks_file
+from tests.tasks_file import load_tasks_file
 
 ROOT = Path(__file__).resolve().parents[2]
+tasks_file = cache(load_tasks_file)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 COMMAND = re.compile(r"(?:\./inv|invoke) ([a-z][a-z.-]*)([^\n`#;&|]*)")
 OPTION = re.compile(r"(?<!\S)--([a-z][a-z-]*)")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ from rehearsal.approval.acts import ACTS
 from rehearsal.verbs.readme import BEGIN, END, render_table, written
 from rehearsal.verbs.table import AS_TYPED, RENAMED, VERBS
 from rehearsal.verbs.verb import Kind, Option, Verb
-from tests.tasks_file import tasks_file
+from tests.tasks_file import load_tasks_file
 
 ROOT = Path(__file__).resolve().parents[3]
+tasks_file = cache(load_tasks_file)
 NAMES = [verb.name for verb in VERBS]
 TASKS = [(verb, name) for verb in VERBS for name in (verb.name, verb.also) if name]
 SAID = {Kind.TEXT: "said", Kind.NAME: "said", Kind.WORD: "said", Kind.WHOLE: "7", Kind.NUMBER: "0.5"}

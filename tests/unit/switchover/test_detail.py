@@ -31,7 +31,8 @@ ATTACH = (
     '{"until": "2027-01-01", "key_type": "timestamptz", "nullable": false, '
     '"leaves": [{"suffix": "y2027m01", "lower": "a", "upper": "b"}], '
     '"primary": {"swapped": true, "source": "t_pkey", "history": "h_pkey", "key_index": "k", "back_index": "b", '
-    '"rest": "using btree (id)", "columns": ["id"], "identity": ["id", "at"], "key_rest": "using btree (id, at)", "clustered": false}, '
+    '"rest": "using btree (id)", "columns": ["id"], "identity": ["id", "at"], '
+    '"key_rest": "using btree (id, at)", "clustered": false}, '
     '"indexes": [{"source": "i", "target": "i_p", "history": "i_h", "is_primary": ""}], "columns": ["id", "at"], '
     '"statistics": [{"source": ["s", "a"], "target": ["s", "b"], "retired": ["s", "c"], "history": ["s", "d"]}]}'
 )
