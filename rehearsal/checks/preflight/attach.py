@@ -24,10 +24,11 @@ def check_attach(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Fi
 
 def _refusals(spec: TableSpec, table: Table, readback: Readback) -> Iterator[Finding]:
     yield from _otherwise(spec, table, readback)
+    kinds = {column.name: column.type_name for column in table.columns}
     if spec.method != "range":
         yield finding("attach-method", spec.name, method=spec.method)
-    elif (kind := table.column(spec.key).type_name) not in TIMES:
-        yield finding("attach-key-type", f"{spec.name}.{spec.key}", type=kind)
+    elif spec.key in kinds and kinds[spec.key] not in TIMES:
+        yield finding("attach-key-type", f"{spec.name}.{spec.key}", type=kinds[spec.key])
     for constraint in table.constraints:
         if constraint.is_own and not constraint.is_validated:
             yield finding("attach-not-valid", f"{spec.name}.{constraint.name}", name=constraint.name)

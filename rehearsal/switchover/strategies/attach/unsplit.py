@@ -132,10 +132,16 @@ class SplitBack:
                 raise PreconditionError(message)
 
     def _drop_indexes(self, conn: Connection, parent: Table) -> None:
-        """Drop the indexes of history that the application dropped from the table since: else they would come back."""
-        there = {_like(index) for index in parent.indexes}
+        """Drop the indexes of history that the application dropped from the table since: else they would come back.
+
+        Only those that the table had when it was attached: what somebody made on history alone is left alone.
+        """
+        there, known = (
+            {_like(index) for index in parent.indexes},
+            {each.history for each in self.statements.split.indexes},
+        )
         for index in self.work.table(conn, self.history.source).indexes:
-            if index.is_primary or _like(index) in there or index.name == HistoryNames(self.work.names).back_index:
+            if index.is_primary or _like(index) in there or index.name not in known:
                 continue
             place = sql.Identifier(*self.history.source)
             text = sql.SQL("drop index {}").format(sql.Identifier(self.history.source[0], index.name))
