@@ -214,6 +214,20 @@ def test_mutant_a_clean_up_that_asks_nobody(small: Small, monkeypatch: pytest.Mo
         clean_up_with_a_snapshot_from_before(small)
 
 
+def test_a_row_that_somebody_wrote_into_a_partition_since_the_rollback_is_not_dropped(small: Small) -> None:
+    """A job that knows the partition by its name was told that the row is written."""
+    small.setup()
+    small.switch()
+    assert small.work.roll_back()
+    small.run_sql("insert into t_y2026m01 (id, at, v) values (900001, '2026-01-05', 5)")
+    with pytest.raises(PreconditionError, match="1 rows differ; nothing was dropped"):
+        small.clean_up()
+    assert scalar(small.conn, "select count(*) from public.t_y2026m01 where id = 900001") == 1
+    small.run_sql("delete from t_y2026m01 where id = 900001")
+    small.clean_up()
+    assert small.conn.execute(LEFT).fetchall() == []
+
+
 def test_a_rollback_by_an_earlier_version_is_one(small: Small) -> None:
     """It wrote nothing of it down; the second run still changes nothing."""
     small.setup()

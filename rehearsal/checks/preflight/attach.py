@@ -63,4 +63,5 @@ def _stays_on_history(facts: Facts) -> Iterator[Finding]:
     if table.row_security:
         yield finding("not-carried-policy", name, "own", what="row security")
     if table.replica_identity != "d":
-        yield finding("not-carried-replica-identity", name, name="not the primary key")
+        kind = {"f": "full", "n": "nothing"}.get(table.replica_identity, "an index")
+        yield finding("not-carried-replica-identity", name, name=kind)

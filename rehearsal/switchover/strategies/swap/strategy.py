@@ -115,13 +115,16 @@ class Swap(Copied):
         ]
 
     def require_end(self, work: TableWork, conn: Connection) -> None:
-        """Refuse to drop the retired table too early, or while a row differs; after a rollback there is none.
+        """Refuse to drop the retired table too early, or while a row differs; after a rollback, the target.
+
+        Its partitions were the table's: a job that writes one by its name goes on doing so, and nobody else sees it.
 
         Raises:
             PreconditionError: says why.
         """
         if is_rolled_back(work.migration(conn)):
             self.finish(work, conn)
+            require_equal(work, conn, self, self.pair(work.names, work.migration(conn)))
             return
         require_stable(work, conn, self)
         require_equal(work, conn, self, self.pair(work.names, work.migration(conn)))
