@@ -37,6 +37,7 @@ ATTACH_ENTRIES: tuple[Entry, ...] = (
             "alter table public.message alter at type bigint using extract(epoch from at);",
             "alter table public.message alter at type timestamptz using to_timestamp(at);",
             spec={"epoch": "s"},
+            good_spec={},
             strategy="attach",
         ),
         strategies=ATTACH,
