@@ -75,8 +75,14 @@ class KeyType(ABC):
         return True
 
     def fresh(self, rng: random.Random) -> Drawn:
-        """Return a key that no row has, whatever its time; only where `makes_fresh`."""
-        raise NotImplementedError(self.base)
+        """Return a key that no row has, whatever its time.
+
+        Raises:
+            PreconditionError: chance alone cannot make one of this type.
+        """
+        del rng
+        message = f"chance alone cannot make a key of type {self.base} that no row has"
+        raise PreconditionError(message)
 
 
 class Moment(KeyType):

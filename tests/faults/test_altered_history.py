@@ -15,6 +15,7 @@ from rehearsal.switchover.detail import Split
 from rehearsal.switchover.strategies.attach.cutover import Attached
 from rehearsal.switchover.strategies.attach.layout import Statements
 from rehearsal.switchover.strategies.attach.split import HistorySplit
+from rehearsal.switchover.strategies.attach.unsplit import SplitBack
 from tests.faults.small import TABLE, Small
 
 INDEXED = TABLE + "create index t_v on t (v); create index t_at on t (at) include (v);"
@@ -43,6 +44,18 @@ CHANGES = {
     "index dropped": Change("drop index t_v"),
     "index renamed": Change("alter index t_v rename to t_vv"),
     "index made": Change("create index t_new on t (v, id)", "create index concurrently on t_history (v, id)", "t_new"),
+    "check made": Change(
+        "alter table t add constraint few check (v < 1000)",
+        "alter table t_history add constraint few check (v < 1000)",
+    ),
+    "unique constraint made": Change(
+        "alter table t add constraint t_once unique (v, id, at)",
+        "create unique index concurrently on t_history (v, id, at)",
+        "t_once",
+    ),
+    "column of the primary key renamed": Change(
+        "alter table t rename column id to number", "alter table t_history rename column id to number"
+    ),
     "generated column": Change(
         "alter table t add column g int generated always as (id::int * 2) stored",
         "alter table t_history add column g int generated always as (id::int * 2) stored",
@@ -52,7 +65,7 @@ CHANGES = {
 
 def rows(small: Small) -> list[str]:
     """Return all rows, by the names of their columns."""
-    text = "select (to_jsonb(r))::text from public.t as r order by r.id"
+    text = "select (to_jsonb(r))::text from public.t as r order by 1"
     return [row[0] for row in small.conn.execute(text)]
 
 
@@ -147,6 +160,41 @@ def test_what_needs_a_partition_of_a_split_is_named_before_it_goes(small: Small,
     small.run_sql(drop)
     small.roll_back()
     assert rows(small) == before
+
+
+@pytest.mark.parametrize(
+    ("check", "change"), [("_require_unneeded", NEEDS["view"][0]), ("_require_indexes", CHANGES["index made"].text)]
+)
+def test_mutant_a_rollback_of_a_split_that_does_not_look_before(
+    small: Small, monkeypatch: pytest.MonkeyPatch, check: str, change: str
+) -> None:
+    """A raw error of the server under the lock, or an index built there, in place of a refusal."""
+    small.setup(INDEXED, strategy="attach")
+    small.switch()
+    small.split()
+    small.run_sql(change)
+    with pytest.raises(PreconditionError, match="Nothing was changed"):
+        small.work.roll_back()
+    monkeypatch.setattr(SplitBack, check, lambda *_: None)
+    if check == "_require_indexes":
+        assert small.work.roll_back()
+    else:
+        with pytest.raises(StepFailed, match="2BP01"):
+            small.work.roll_back()
+
+
+def test_an_invalid_index_of_history_is_none(small: Small) -> None:
+    """What a broken-off build left behind is not taken over by the server."""
+    small.setup(INDEXED, strategy="attach")
+    small.switch()
+    small.split()
+    small.run_sql(CHANGES["index made"].text)
+    small.run_sql("create index t_history_new on t_history (v, id)")
+    small.conn.execute(
+        "update pg_catalog.pg_index set indisvalid = false where indexrelid = 'public.t_history_new'::regclass"
+    )
+    with pytest.raises(PreconditionError, match="t_new"):
+        small.work.roll_back()
 
 
 def test_a_table_that_was_clustered_is_so_again(small: Small) -> None:

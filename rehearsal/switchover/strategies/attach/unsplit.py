@@ -120,7 +120,8 @@ class SplitBack:
         Raises:
             PreconditionError: the table has an index that history has not; says how to make it.
         """
-        there = {_like(index) for index in self.work.table(conn, self.history.source).indexes}
+        # One that a broken-off build left invalid is none: the server would build another beside it.
+        there = {_like(index) for index in self.work.table(conn, self.history.source).indexes if index.is_valid}
         for index in parent.indexes:
             if _like(index) not in there:
                 kind, kept = "unique index" if index.is_unique else "index", dotted(self.history.source)
@@ -136,10 +137,8 @@ class SplitBack:
 
         Only those that the table had when it was attached: what somebody made on history alone is left alone.
         """
-        there, known = (
-            {_like(index) for index in parent.indexes},
-            {each.history for each in self.statements.split.indexes},
-        )
+        there = {_like(index) for index in parent.indexes}
+        known = {index.history for index in self.statements.split.indexes}
         for index in self.work.table(conn, self.history.source).indexes:
             if index.is_primary or _like(index) in there or index.name not in known:
                 continue
