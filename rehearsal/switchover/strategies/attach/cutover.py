@@ -143,6 +143,22 @@ class Attached:
         )
         return set(row[0] or ()), set(row[1] or ())
 
+    def require_key(self, conn: Connection) -> None:
+        """Refuse the rollback while the primary key is not the one that was made for the cutover.
+
+        Raises:
+            PreconditionError: it has other columns, or other names for them; says which.
+        """
+        primary, names = self.statements.split.primary, self.statements.shape.names
+        now = Catalog(conn, self.files).read(names.source).primary_key
+        if primary.swapped and list(now) != list(primary.identity):
+            message = (
+                f"the primary key of {self.spec.name} is ({', '.join(now)}) and was ({', '.join(primary.identity)}) "
+                "after the cutover: the rollback makes the earlier one of it. Give its columns their names again, then "
+                "run again. Nothing was changed"
+            )
+            raise PreconditionError(message)
+
     def refuse_duplicates(self, conn: Connection) -> None:
         """Refuse the rollback while a primary key stands in two partitions: the whole table has room for one.
 

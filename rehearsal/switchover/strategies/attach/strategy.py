@@ -119,6 +119,7 @@ class Attach:
             if found.state not in self.switched:
                 lowered = lower_fence(work, conn)
                 return Preparation(work).undo(conn, found) or lowered
+            Preparation(work).attached(conn).require_key(conn)
             watch = self.watch(work, found)
             watch.look(conn)
             if found.state == state.SPLIT:

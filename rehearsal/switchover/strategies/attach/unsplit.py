@@ -124,10 +124,11 @@ class SplitBack:
         there = {_like(index) for index in self.work.table(conn, self.history.source).indexes if index.is_valid}
         for index in parent.indexes:
             if _like(index) not in there:
-                kind, kept = "unique index" if index.is_unique else "index", dotted(self.history.source)
+                kind = "constraint" if index.constraint_name else "unique index" if index.is_unique else "index"
+                how = "create index concurrently, a constraint then using it"
                 message = (
                     f"{kind} {index.name} of {self.work.spec.name} was made since its history was split, and the "
-                    f"rollback would build it under the lock: make it on {kept} first (create {kind} concurrently), "
+                    f"rollback would build it under the lock: make it on {dotted(self.history.source)} first ({how}), "
                     "or drop it, then run again. Nothing was changed"
                 )
                 raise PreconditionError(message)
@@ -200,8 +201,8 @@ class SplitBack:
 
 
 def _like(index: Index) -> tuple[object, ...]:
-    """Return what makes two indexes of two tables the same one to the server."""
-    return index.is_unique, index.method, index.tail.split(" WITH (")[0], index.predicate
+    """Return what makes two indexes of two tables the same one to the server, which takes no index for a constraint."""
+    return index.constraint_name is None, index.is_unique, index.method, index.tail.split(" WITH (")[0], index.predicate
 
 
 def finish_split(work: TableWork, conn: Connection) -> int:
