@@ -20,6 +20,8 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.switchover.parity.pair import read_encodings
 
 WITNESS = "rehearsal witness"
+# Types of which a key for a new row can be made up, far from those that the application draws (`witnesses.sql.j2`).
+ROW_KEYS = ("uuid", "int8", "int4", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,15 @@ def make_witnesses(conn: Connection, files: SqlFiles, table: Table, spec: TableS
     Returns how many rows are outside history in the end.
 
     Raises:
-        CannotSee: rows cannot be made, since the primary key has no default or the plan no marker.
+        CannotSee: rows cannot be made; says why, as `unmakeable` does.
     """
-    columns = _copied(table, spec)
+    if why := unmakeable(table, spec):
+        message = f"rows outside the history of {spec.name} cannot be made: {why}"
+        raise CannotSee(message)
     kind = table.column(spec.key).type_name
     values = {"table": table.name, "key": spec.key, "key_type": kind, "marker": spec.marker, "until": until}
-    text = files.render("checks/witnesses.sql.j2", **values, columns=columns, witness=WITNESS, count=count)
+    own = {**values, "columns": _copied(table, spec), "row_key": _row_key(table, spec)}
+    text = files.render("checks/witnesses.sql.j2", **own, witness=WITNESS, count=count)
     with conn.transaction():
         conn.execute(as_query(text))
     outside = sql.SQL("select count(*) from {} where {} >= {}").format(
@@ -80,15 +85,38 @@ def make_witnesses(conn: Connection, files: SqlFiles, table: Table, spec: TableS
     return int(scalar(conn, outside))
 
 
+def unmakeable(table: Table, spec: TableSpec) -> str | None:
+    """Return why rows of the rehearsal's own cannot be written into a table, or None."""
+    if spec.marker is None:
+        return "the plan names no marker column"
+    if _defaults(table, spec) or _row_key(table, spec):
+        return None
+    own = [name for name in table.primary_key if name != spec.key]
+    if not own:
+        return f"its primary key is {spec.key} alone"
+    return f"column {own[0]} has no default, and its type {table.column(own[0]).type_name} is none that can be made up"
+
+
+def _defaults(table: Table, spec: TableSpec) -> list[str]:
+    """Return the columns of the primary key that the server fills."""
+    own = [table.column(name) for name in table.primary_key if name != spec.key]
+    return [column.name for column in own if column.default_sql or column.identity]
+
+
+def _row_key(table: Table, spec: TableSpec) -> tuple[str, str] | None:
+    """Return the column of the primary key to make up, and its type, where the server fills none."""
+    if _defaults(table, spec):
+        return None
+    # The last one: what stands before it is rather a tenant or a device, of which there is a row elsewhere.
+    own = [table.column(name) for name in reversed(table.primary_key) if name != spec.key]
+    return next(((column.name, column.type_name) for column in own if column.type_name in ROW_KEYS), None)
+
+
 def _copied(table: Table, spec: TableSpec) -> list[str]:
-    """Return the columns that a copy of a row takes over: not the key, the marker, nor what the server makes."""
-    made = {name for name in table.primary_key if name != spec.key}
-    bare = [name for name in made if not (table.column(name).default_sql or table.column(name).identity)]
-    if bare or spec.marker is None:
-        why = f"column {bare[0]} has no default" if bare else "the plan names no marker column"
-        message = f"rows outside the history of {spec.name} cannot be made: {why}"
-        raise CannotSee(message)
-    return [name for name in table.stored_columns if name not in {*made, spec.key, spec.marker}]
+    """Return the columns that a copy of a row takes over: not the key, the marker, nor what is new in each row."""
+    found = _row_key(table, spec)
+    new = {spec.key, spec.marker, *_defaults(table, spec), *([found[0]] if found else [])}
+    return [name for name in table.stored_columns if name not in new]
 
 
 def change_witnesses(conn: Connection, table: Name, spec: TableSpec) -> int:

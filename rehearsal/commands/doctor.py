@@ -49,14 +49,10 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
         return [Trouble(spec.name, "no partitioned target", "run `./inv db.migrate`")]
     work = context.switchover(spec)
     troubles = _triggers(conn, work, fix=fix)
-    if found.state == state.PREPARED:
+    if unfinished := work.unfinished(conn):
+        troubles.append(Trouble(spec.name, unfinished.trouble, unfinished.remedy))
+    if found.state in (state.PREPARED, state.COPYING, state.READY):
         return troubles
-    if found.state == state.COPYING:
-        remedy = "run `./inv db.switchover`, which goes on, or `./inv db.rollback`"
-        return [*troubles, Trouble(spec.name, "the copy is half way", remedy)]
-    if found.state == state.READY:
-        remedy = "run `./inv db.switchover`, which cuts over, or `./inv db.rollback`"
-        return [*troubles, Trouble(spec.name, "prepared: a row at or after the end of history is refused", remedy)]
     if work.keeps_two(conn):
         troubles += _rows(context, conn, work, fix=fix)
     troubles += _structure(context, conn, work, fix=fix)

@@ -15,7 +15,7 @@ from rehearsal.switchover.copy.replay import Replay
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.parity import ParityReport, compare
-from rehearsal.switchover.strategies.base import Strategy
+from rehearsal.switchover.strategies.base import Strategy, Unfinished
 from rehearsal.switchover.strategies.registry import strategy_of
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import TriggerState
@@ -54,6 +54,10 @@ class Switchover(TableWork):
     def trigger_states(self, conn: Connection) -> list[TriggerState]:
         """Return every trigger of ours with the state that it has and the one that it must have just now."""
         return self.strategy.trigger_states(conn, self.files, self.names, self.migration(conn))
+
+    def unfinished(self, conn: Connection) -> Unfinished | None:
+        """Return what was begun on the table and stands still; see `Strategy.unfinished`."""
+        return self.strategy.unfinished(self, conn)
 
     def differences(self, conn: Connection) -> list[Difference]:
         """Return what the application's table is not any more; see `Strategy.differences`."""

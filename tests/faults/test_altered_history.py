@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rehearsal.catalog.tables import Catalog
+from rehearsal.commands.doctor import examine
 from rehearsal.errors import PreconditionError, StepFailed
 from rehearsal.postgres.connection import scalar
 from rehearsal.switchover import state
@@ -236,15 +237,57 @@ def test_comments_on_indexes_go_back(small: Small) -> None:
     assert scalar(small.conn, "select obj_description('public.t_v'::regclass, 'pg_class')") == "said since"
 
 
+COMMENTED = (
+    INDEXED + "alter table t add constraint few check (v < 1000), add constraint t_once unique (v, id, at);"
+    "create table kind (v int primary key); insert into kind select distinct v from t;"
+    "alter table t add constraint of_kind foreign key (v) references kind;"
+    "comment on constraint few on t is 'at first';"
+)
+CONSTRAINTS = ("few", "t_once", "of_kind", "t_pkey")
+
+
+@pytest.mark.parametrize("where", BOTH)
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+def test_comments_on_constraints_go_back(small: Small, constraint: str, where: str) -> None:
+    """What was said since the cutover of a check, a key or a foreign key is the table's; what was unsaid is gone."""
+    small.setup(COMMENTED, strategy="attach")
+    small.switch()
+    if where == "split":
+        small.split()
+    small.run_sql("comment on constraint few on t is null")
+    small.run_sql(f"comment on constraint {constraint} on t is 'said since'")
+    small.roll_back()
+    query = (
+        "select conname, obj_description(oid, 'pg_constraint') from pg_constraint where conrelid = 'public.t'::regclass"
+    )
+    said = {name: comment for name, comment in small.conn.execute(query) if comment}
+    assert said == {constraint: "said since"}
+
+
+def test_a_foreign_key_that_was_dropped_stays_dropped(small: Small) -> None:
+    """The rollback of a split takes those that are there now off and puts them on again, not those of the split."""
+    small.setup(COMMENTED, strategy="attach")
+    small.switch()
+    small.split()
+    small.run_sql("alter table t drop constraint of_kind; insert into t (id, at, v) select 900001, max(at), -7 from t")
+    small.roll_back()
+    assert not Catalog(small.conn, small.files).read(("public", "t")).foreign_keys
+
+
 def test_a_split_that_broke_off_begins_anew_on_a_table_that_was_altered(small: Small) -> None:
     """Its partitions were made from what the table was."""
     small.setup(INDEXED, strategy="attach")
     small.switch()
     split = HistorySplit(small.work)
     split.make_target(small.conn, Split.of_detail(small.work.migration(small.conn).detail))
+    told = [
+        (found.trouble, "./inv db.split" in found.remedy) for found in examine(small.context, small.conn, fix=False)
+    ]
+    assert ("the split of its history is half way", True) in told
     small.run_sql("alter table t add column x int default 3")
     before = rows(small)
     small.split()
+    assert not any("half way" in found.trouble for found in examine(small.context, small.conn, fix=False))
     assert rows(small) == before
     small.roll_back()
     assert rows(small) == before

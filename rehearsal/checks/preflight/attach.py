@@ -9,6 +9,7 @@ from rehearsal.catalog.keytypes import TIMES
 from rehearsal.catalog.readback import Readback
 from rehearsal.catalog.tables import Table
 from rehearsal.checks.preflight.catalogue import concerns, finding
+from rehearsal.checks.untouched import unmakeable
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
@@ -20,6 +21,8 @@ def check_attach(conn: Connection, files: SqlFiles, facts: Facts) -> Iterator[Fi
     if concerns("attach-expression", facts.plan.strategy):
         yield from _refusals(facts.spec, facts.table, Readback(conn, files, facts.table))
         yield from _stays_on_history(facts)
+        if why := unmakeable(facts.table, facts.spec):
+            yield finding("attach-own-rows", facts.spec.name, why=why)
 
 
 def _refusals(spec: TableSpec, table: Table, readback: Readback) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rehearsal.catalog.definition import Difference
 from rehearsal.catalog.tables import Name
@@ -35,6 +35,13 @@ class NamedPair:
     plain: Name
     parted: Name
     leaves: tuple[Name, ...] | None = None
+
+
+class Unfinished(NamedTuple):
+    """What was begun and did not come to its end, and how to go on with it, for people."""
+
+    trouble: str
+    remedy: str
 
 
 class Strategy(Protocol):
@@ -134,6 +141,10 @@ class Strategy(Protocol):
 
     def acts(self, at: Prospect, /) -> list[Act]:
         """Return what the switchover of a table is going to do, in order; changes nothing."""
+        ...
+
+    def unfinished(self, work: TableWork, conn: Connection, /) -> Unfinished | None:
+        """Return what was begun on the table and stands still, if nobody is at it; None if nothing does."""
         ...
 
     def require_end(self, work: TableWork, conn: Connection, /) -> None:

@@ -19,7 +19,7 @@ from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.names import Names
 from rehearsal.switchover.state import Migration
-from rehearsal.switchover.strategies.base import NamedPair
+from rehearsal.switchover.strategies.base import NamedPair, Unfinished
 from rehearsal.switchover.target.removal import give_up
 from rehearsal.switchover.trigger_states import TriggerState, Wanted, read_trigger_states
 from rehearsal.switchover.watches import copy_watch
@@ -161,6 +161,12 @@ class Copied(ABC):
     def trigger_states(self, conn: Connection, files: SqlFiles, names: Names, found: Migration) -> list[TriggerState]:
         """Return every trigger of ours with the state that it has and the one that it must have just now."""
         return read_trigger_states(conn, files, self.wanted_triggers(conn, names, found))
+
+    def unfinished(self, work: TableWork, conn: Connection) -> Unfinished | None:
+        """Return that the copy is half way, if it is."""
+        if work.migration(conn).state != state.COPYING:
+            return None
+        return Unfinished("the copy is half way", "run `./inv db.switchover`, which goes on, or `./inv db.rollback`")
 
     def looks(self, found: Migration, *, leaving: bool) -> bool:
         """Return whether an exchange is to come from this state."""

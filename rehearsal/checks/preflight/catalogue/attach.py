@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rehearsal.checks.preflight.catalogue.entry import Entry, Example, Says, Shown
+from rehearsal.checks.preflight.catalogue.entry import Entry, Example, Says, Shown, warns
 from rehearsal.plan.strategies import ATTACH
 
 STAYS = "it would stay on the history partition"
@@ -109,6 +109,22 @@ ATTACH_ENTRIES: tuple[Entry, ...] = (
                 "add it again under another name from pg_get_constraintdef, not valid; validate it; drop the first",
             )
         },
+        strategies=ATTACH,
+    ),
+    Entry(
+        "attach-own-rows",
+        "A rehearsal cannot write rows of its own into the table",
+        warns(
+            "rows of the rehearsal's own cannot be made: {why}",
+            "rows outside history at the rollback stay unproved, and a rehearsal ends INCONCLUSIVE",
+            "name a text column as marker in the plan; give a column of the primary key a default",
+        ),
+        Example(
+            "alter table public.message alter id type numeric;",
+            "alter table public.message alter id set default random();",
+            spec={"marker": "body"},
+            strategy="attach",
+        ),
         strategies=ATTACH,
     ),
     Entry(

@@ -59,6 +59,7 @@ class Attached:
             "attach_back",
             sequences=_sequences(parent),
             comments=key_comments(conn, self.files, parent),
+            constraint_comments=self._constraint_comments(conn, parent),
             columns=[column.name for column in parent.columns if not column.generated],
             indexes=self._index_pairs(conn),
             statistics=self._statistics(conn),
@@ -71,6 +72,16 @@ class Attached:
         return [
             {"source": (schema, parent), "history": (schema, child), "comment": comment}
             for parent, child, is_primary, comment in conn.execute(query, {"history": history.oid})
+            if not (is_primary and self.statements.split.primary.swapped)
+        ]
+
+    def _constraint_comments(self, conn: Connection, parent: Table) -> list[dict[str, str | None]]:
+        """Return the comments that constraints of history have to get; a key that changes gets its own."""
+        query = self.files.query("switchover/strategies/attach/constraint_comments.sql")
+        history = Catalog(conn, self.files).read(self.extra.history)
+        return [
+            {"name": name, "comment": comment}
+            for name, is_primary, comment in conn.execute(query, {"history": history.oid, "parent": parent.oid})
             if not (is_primary and self.statements.split.primary.swapped)
         ]
 

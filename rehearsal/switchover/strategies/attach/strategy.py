@@ -34,7 +34,7 @@ from rehearsal.switchover.strategies.attach.unsplit import (
     undo_split,
 )
 from rehearsal.switchover.strategies.attach.watches import attach_watch, attached_watch, split_watch
-from rehearsal.switchover.strategies.base import NamedPair
+from rehearsal.switchover.strategies.base import NamedPair, Unfinished
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.target.foreign_keys import lock_referenced
 from rehearsal.switchover.target.removal import require_no_fence
@@ -218,6 +218,24 @@ class Attach:
             at.act("statistics", analyze, 1.0, nobody),
         ]
 
+    def unfinished(self, work: TableWork, conn: Connection) -> Unfinished | None:
+        """Return that writes beyond the end of history are refused already, or that history is split half way."""
+        if work.migration(conn).state == state.READY:
+            return Unfinished(
+                "prepared: a row at or after the end of history is refused",
+                "run `./inv db.switchover`, which cuts over, or `./inv db.rollback`",
+            )
+        if self._is_half_split(work, conn):
+            return Unfinished(
+                "the split of its history is half way",
+                "run `./inv db.split`, which goes on, or `./inv db.rollback`, which takes back the switchover too",
+            )
+        return None
+
+    def _is_half_split(self, work: TableWork, conn: Connection) -> bool:
+        split = state.find_migration(conn, HistoryNames(work.names).history)
+        return split is not None and split.state != state.SWAPPED
+
     def require_end(self, work: TableWork, conn: Connection) -> None:
         """Refuse to give the rollback up too early, or in the middle of a split.
 
@@ -229,8 +247,7 @@ class Attach:
         require_stable(work, conn, self)
         if self.keeps_two(found := work.migration(conn)):
             require_equal(work, conn, self, self.pair(work.names, found))
-        split = state.find_migration(conn, HistoryNames(work.names).history)
-        if split and split.state != state.SWAPPED:
+        if self._is_half_split(work, conn):
             message = f"the history of {work.spec.name} is being split; `./inv db.split` goes on with it"
             raise PreconditionError(message)
 

@@ -25,7 +25,7 @@ from rehearsal.switchover.names import Names
 from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.attach.history import fine_partitions, replay_of_kept
 from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statements
-from rehearsal.switchover.target.foreign_keys import comment_sql, lock_referenced, weak_keys
+from rehearsal.switchover.target.foreign_keys import comment_sql, kept_key, lock_referenced, weak_keys
 from rehearsal.switchover.work import TableWork
 
 
@@ -100,7 +100,9 @@ class SplitBack:
             self._require_unneeded(held, parent)
             held.execute(as_query(self.sql(parent, fine)))
             fence = SnapshotFence(self.work.files, self.work.names, migration).move(held)
-            state.set_state(held, migration, state.ATTACHED, Detail(guard=fence))
+            # As they are now: since the split some may have come, gone, or been commented on.
+            keys = tuple(map(kept_key, parent.foreign_keys))
+            state.set_state(held, migration, state.ATTACHED, Detail(guard=fence, foreign_keys=keys))
             forget_copy(held, self.history, sub.id)
 
         self.prove_bound(conn)
