@@ -25,10 +25,10 @@ def play(*words: str) -> tuple[int, str]:
 
 def test_random_histories_end_with_equal_tables() -> None:
     """Both strategies; both tables hold what was acknowledged; witnesses: conflicts."""
-    code, text = play("--count", "24")
+    code, text = play("--count", "12")
 
     assert code == 0, text
-    assert "24 histories, 0 with differences" in text
+    assert "12 histories, 0 with differences" in text
     for what in ("refused 40001", "refused 23505", "refused 55006"):
         assert what in text
 

@@ -28,8 +28,8 @@ def kill(*words: str) -> tuple[int, str]:
 
 
 def test_killed_at_any_step_nothing_is_lost_or_left_over() -> None:
-    """60 kills: the engine, a backend, the server; each next run goes on by itself, and every error is clear."""
-    code, text = kill("--kills", "60")
+    """40 kills: the engine, a backend, the server; each next run goes on by itself, and every error is clear."""
+    code, text = kill("--kills", "40")
 
     assert code == 0, text
     for what in NOTHING:
