@@ -16,12 +16,11 @@ from rehearsal.errors import CannotSee
 from rehearsal.load.ledger import MARKER_PREFIX
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, scalar
-from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover.parity.pair import read_encodings
+from rehearsal.switchover.parity.values import FRESH
 
 WITNESS = "rehearsal witness"
-# Types of which a key for a new row can be made up, far from those that the application draws (`witnesses.sql.j2`).
-ROW_KEYS = ("uuid", "int8", "int4", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def make_witnesses(conn: Connection, files: SqlFiles, table: Table, spec: TableS
         raise CannotSee(message)
     kind = table.column(spec.key).type_name
     values = {"table": table.name, "key": spec.key, "key_type": kind, "marker": spec.marker, "until": until}
-    own = {**values, "columns": _copied(table, spec), "row_key": _row_key(table, spec)}
+    own = {**values, "columns": _copied(table, spec), "row_key": _row_key(table, spec), "fresh": _fresh(table, spec)}
     text = files.render("checks/witnesses.sql.j2", **own, witness=WITNESS, count=count)
     with conn.transaction():
         conn.execute(as_query(text))
@@ -103,19 +102,28 @@ def _defaults(table: Table, spec: TableSpec) -> list[str]:
     return [column.name for column in own if column.default_sql or column.identity]
 
 
-def _row_key(table: Table, spec: TableSpec) -> tuple[str, str] | None:
-    """Return the column of the primary key to make up, and its type, where the server fills none."""
+def _row_key(table: Table, spec: TableSpec) -> str | None:
+    """Return the column of the primary key to make up, where the server fills none."""
     if _defaults(table, spec):
         return None
     # The last one: what stands before it is rather a tenant or a device, of which there is a row elsewhere.
-    own = [table.column(name) for name in reversed(table.primary_key) if name != spec.key]
-    return next(((column.name, column.type_name) for column in own if column.type_name in ROW_KEYS), None)
+    own = [name for name in reversed(table.primary_key) if name != spec.key]
+    return next((name for name in own if table.column(name).type_name in FRESH), None)
+
+
+def _fresh(table: Table, spec: TableSpec) -> str | None:
+    """Return the expression for a new row's key, far beyond those that the application draws meanwhile."""
+    if (name := _row_key(table, spec)) is None:
+        return None
+    place, column = quote_ident(table.name), quote_ident(name)
+    top = f"(select max({column}) from {place}) + 1000000"  # noqa: S608 -- quoted
+    return FRESH[table.column(name).type_name].format(own=f"(taken.row).{column}", top=top, n="taken.n")
 
 
 def _copied(table: Table, spec: TableSpec) -> list[str]:
     """Return the columns that a copy of a row takes over: not the key, the marker, nor what is new in each row."""
     found = _row_key(table, spec)
-    new = {spec.key, spec.marker, *_defaults(table, spec), *([found[0]] if found else [])}
+    new = {spec.key, spec.marker, *_defaults(table, spec), *([found] if found else [])}
     return [name for name in table.stored_columns if name not in new]
 
 

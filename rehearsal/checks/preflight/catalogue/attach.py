@@ -120,8 +120,8 @@ ATTACH_ENTRIES: tuple[Entry, ...] = (
             "name a text column as marker in the plan; give a column of the primary key a default",
         ),
         Example(
-            "alter table public.message alter id type numeric;",
-            "alter table public.message alter id set default random();",
+            "alter table public.message alter id type inet using '0.0.0.0'::inet + id;",
+            "alter table public.message alter id set default '::1';",
             spec={"marker": "body"},
             strategy="attach",
         ),
