@@ -80,8 +80,15 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
     assert wide.lost(conn, events) == []
 
 
+@pytest.mark.parametrize("stride", [19, pytest.param(7, marks=pytest.mark.hours)])
 def test_split_killed_at_statement_after_statement_ends_exact(
-    database: Database, conn: Connection, sql_files: SqlFiles, events: Name, tmp_path: Path, prepared: Prepared
+    database: Database,
+    conn: Connection,
+    sql_files: SqlFiles,
+    events: Name,
+    tmp_path: Path,
+    prepared: Prepared,
+    stride: int,
 ) -> None:
     """Writers go on all the time; every row is in its month, and after the way back nothing of the split is left."""
     work = prepared(make_plan("attach"))
@@ -94,7 +101,7 @@ def test_split_killed_at_statement_after_statement_ends_exact(
     assert writers.lost(conn, events) == []
     assert state.read_migration(conn, events).state == state.SPLIT
     with writing(database, events, writers=2) as back:
-        assert live(database, tmp_path, "7", "back") >= 6
+        assert live(database, tmp_path, str(stride), "back") >= 6
     assert back.lost(conn, events) == []
     assert Catalog(conn, sql_files).read(events).kind == "r"
     assert_nothing_of_a_split_is_left(conn)
