@@ -29,7 +29,7 @@ def require_ready(context: Context, conn: Connection, act: Intent) -> None:
     with told_clearly(f"preflight of {act}"):
         findings = check_act(conn, context.files, context.plan, act, free_bytes=free_bytes(context))
     blockers = [finding for finding in findings if finding.severity == "blocker"]
-    seen = f"{len(blockers)} blockers, {len(findings) - len(blockers)} warnings before {act}"
+    seen = f"before {act}: blockers: {len(blockers)}, warnings: {len(findings) - len(blockers)}"
     context.run.record("preflight", str(act), not blockers, seen, Findings(tuple(_kept(found) for found in findings)))
     for finding in findings:
         if finding.severity == "warning":

@@ -36,7 +36,7 @@ def preflight(context: Context) -> None:
         "preflight",
         "plan",
         not blockers,
-        f"{len(blockers)} blockers, {len(findings) - len(blockers)} warnings"
+        f"blockers: {len(blockers)}, warnings: {len(findings) - len(blockers)}"
         + (f": {_first(blockers)}" if blockers else ""),
         Listed(findings_table(findings)),
     )
