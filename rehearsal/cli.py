@@ -146,7 +146,7 @@ def _provision(words: Words) -> int:
 def _roll_back(words: Words) -> int:
     if words.emergency is not None:
         reason_of(words.emergency)  # refused before anything is opened
-    return db.roll_back(_target(words))
+    return db.roll_back(_target(words), whole=words.whole)
 
 
 def _set_flags(words: Words) -> int:

@@ -11,6 +11,7 @@ from rehearsal.application.rollout import set_flags
 from rehearsal.approval.confirm import confirm
 from rehearsal.catalog.tables import split_name
 from rehearsal.checks.duplicates import Duplicates, find_duplicates
+from rehearsal.commands.cleanup import clean_up
 from rehearsal.commands.session import DONE, FAILED, UNSEEN, Target, alone, code_of, opened
 from rehearsal.hosts.manifest import Change
 from rehearsal.plan.model import TableSpec
@@ -103,10 +104,14 @@ def resume(target: Target) -> int:
     return DONE
 
 
-def roll_back(target: Target) -> int:
-    """Take the switchover back: flags off (dual-write), names back (swap); nothing acknowledged is lost."""
+def roll_back(target: Target, *, whole: bool = False) -> int:
+    """Take the switchover back: flags off (dual-write), names back (swap); nothing acknowledged is lost.
+
+    `whole`: remove what was made for it too, from every state; the tables are what they were before `db.migrate`.
+    """
     with opened(target, "rollback") as context:
-        confirm(context.env, context.plan, yes=target.yes, what="rolled back")
+        what = "rolled back, and everything that was made for the switchover removed" if whole else "rolled back"
+        confirm(context.env, context.plan, yes=target.yes, what=what)
         with alone(context) as conn:
             require_ready(context, conn, Intent.ROLLBACK)
             for spec in context.plan.tables:
@@ -118,6 +123,9 @@ def roll_back(target: Target) -> int:
                 # Where flags decide, they have said already what changed.
                 if done != NO_CHANGE or context.plan.traits.takes_name:
                     context.run.note(f"{spec.name}: {done}")
+            if whole:
+                require_ready(context, conn, Intent.CLEANUP)
+                clean_up(context, conn)
     return DONE
 
 

@@ -74,7 +74,11 @@ VERBS = (
     Verb(
         "db.rollback",
         "take the switchover back, or give up one that is under way; nothing acknowledged is lost",
-        (*ASKS, Option("emergency", "needs no GO in production; the reason is kept", metavar="REASON")),
+        (
+            *ASKS,
+            Option("whole", "remove what was made for the switchover too; to switch again begins anew", Kind.SWITCH),
+            Option("emergency", "needs no GO in production; the reason is kept", metavar="REASON"),
+        ),
     ),
     Verb(
         "db.pause",
@@ -87,7 +91,12 @@ VERBS = (
         "split the history of attached tables into partitions of the plan's interval, under writers",
         ASKS,
     ),
-    Verb("db.cleanup", "drop the retired tables, after the plan's stable days and a last exact comparison", ASKS),
+    Verb(
+        "db.cleanup",
+        "drop what is kept for a rollback, after the plan's stable days and a last exact comparison; with dual-write, "
+        "the targets that no app server uses",
+        ASKS,
+    ),
     Verb(
         "plan.new",
         "write a first plan from a live table, with the reasons as comments; never overwrites one",

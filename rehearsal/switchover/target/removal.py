@@ -14,6 +14,7 @@ from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
+from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import lower_fence
 from rehearsal.switchover.names import change_name, trigger_names
 from rehearsal.switchover.sightings import Sight, changed_partitions, read_remembered
@@ -58,9 +59,10 @@ def require_no_fence(work: TableWork, conn: Connection) -> None:
         raise PreconditionError(message)
 
 
-def remove_target(work: TableWork, conn: Connection) -> None:
+def remove_target(work: TableWork, conn: Connection, watch: Watch | None = None) -> None:
     """Remove the target with all that was made for it, in one transaction; the snapshot fence first, by itself.
 
+    `watch`: what has to be as it looks before the removal, or it is refused.
     Locks: ACCESS EXCLUSIVE on the target, then on the table, for milliseconds.
 
     Raises:
@@ -69,25 +71,36 @@ def remove_target(work: TableWork, conn: Connection) -> None:
     """
     require_no_fence(work, conn)
     text, title = removal_sql(work), f"removal of the target of {work.spec.name}"
+    if watch:
+        watch.look(conn)
 
     def remove(held: Connection) -> None:
+        if watch:
+            watch.hold(held)
         held.execute(as_query(text))
 
+    def between() -> None:
+        if watch:
+            watch.again(conn)
+
+    lock = lock_tables(Mode.ACCESS_EXCLUSIVE, *_locked_in_order(work, conn))
     with told_clearly(title):
-        work.locked(conn, title, remove, lock=lock_tables(Mode.ACCESS_EXCLUSIVE, *_locked_in_order(work, conn)))
+        work.locked(conn, title, remove, lock=lock, between=between)
 
 
 def _locked_in_order(work: TableWork, conn: Connection) -> list[Name]:
     """Return what is locked first: the target, whose maintenance and readers then make nobody wait for the table."""
     names = work.names
     # The application writes into a target that is mirrored before its copy, after its own row: in that order.
-    is_mirrored = work.plan.traits.mirrors and work.migration(conn).state == state.PREPARED
+    is_mirrored = work.plan.traits.mirrors and work.migration(conn).state in (state.PREPARED, state.MIRRORED)
     there = Catalog(conn, work.files).find(names.target) is not None
     return [names.target, names.source] if there and not is_mirrored else [names.source]
 
 
-def give_up(work: TableWork, conn: Connection) -> None:
+def give_up(work: TableWork, conn: Connection, watch: Watch | None = None) -> None:
     """Take everything back that was made for a switchover: the target, and partition keys of referencing tables.
+
+    `watch`: the target was in use, and nobody uses it any more; it looks once more, under the lock too.
 
     Resumes after a kill at any point, since the target goes last. Locks: ACCESS EXCLUSIVE on each referencing table
     and on the table itself, for milliseconds.
@@ -98,14 +111,15 @@ def give_up(work: TableWork, conn: Connection) -> None:
     """
     found = work.migration(conn)
     # A kill between the two below leaves a table that is being copied, whichever way it goes on.
-    if found.state not in state.UNUSED or found.plan != work.plan.name:
+    unused = (*state.UNUSED, state.MIRRORED) if watch else state.UNUSED
+    if found.state not in unused or found.plan != work.plan.name:
         message = f"{found.source} is {found.state} by plan {found.plan}; it is not this plan's to give up"
         raise PreconditionError(message)
     _refuse_strangers(work, conn, found)
     live = Catalog(conn, work.files).read(work.names.source)
     Composites(work.files, work.plan, work.spec).undo(conn, live, work.tell_lock)
     work.begin("removal")
-    remove_target(work, conn)
+    remove_target(work, conn, watch)
 
 
 def _refuse_strangers(work: TableWork, conn: Connection, found: Migration) -> None:

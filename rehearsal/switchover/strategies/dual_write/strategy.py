@@ -5,8 +5,6 @@ Nothing is exchanged: the application keeps its table, and by its flags it may u
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from rehearsal.catalog.definition import Definition, Difference, read_definition
 from rehearsal.catalog.tables import Catalog, split_name
 from rehearsal.errors import PreconditionError
@@ -25,9 +23,11 @@ from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.strategies.copied import Copied
 from rehearsal.switchover.strategies.dual_write.cutover import Cutover
+from rehearsal.switchover.strategies.ending import require_equal
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.expected import Expected, names_of_target, renamed
 from rehearsal.switchover.target.foreign_keys import add_weak_keys
+from rehearsal.switchover.target.removal import give_up
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
 from rehearsal.switchover.work import TableWork
@@ -118,25 +118,28 @@ class DualWrite(Copied):
             *coming.finishing(),
         ]
 
-    def require_end(self, work: TableWork, conn: Connection) -> NoReturn:
-        """Refuse: there is no table that nobody uses.
+    def require_end(self, work: TableWork, conn: Connection) -> None:
+        """Refuse to drop the target while a row differs; that no server uses it is for the caller to see.
 
         Raises:
-            PreconditionError: always.
+            PreconditionError: says why.
         """
-        message = (
-            f"{work.spec.name} is {work.migration(conn).state}; only what a swap or a cutover left can be dropped "
-            "here. With dual-write the application's name is still that of the source"
-        )
-        raise PreconditionError(message)
+        found = work.migration(conn)
+        if found.state != state.MIRRORED:
+            message = f"{found.source} is {found.state}; `./inv db.rollback` gives up a switchover that is under way"
+            raise PreconditionError(message)
+        self.finish(work, conn)
+        self.watch(work, found, leaving=True).look(conn)
+        require_equal(work, conn, self, self.pair(work.names, found))
 
     def end(self, work: TableWork, conn: Connection) -> str:
-        """Never comes here.
+        """Drop the target, mirrors and logs: the source, which has every row, is what it was before `db.migrate`.
 
-        Raises:
-            PreconditionError: always.
+        Locks: ACCESS EXCLUSIVE on the source, then on the target, for milliseconds.
         """
-        self.require_end(work, conn)
+        found = work.migration(conn)
+        give_up(work, conn, self.watch(work, found, leaving=True))
+        return f"{found.source} is as it was before `./inv db.migrate`; its target is removed"
 
 
 def explain_mirrored(wanted: Expected, before: Definition) -> None:
