@@ -11,7 +11,7 @@ from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
 from rehearsal.switchover.parity.report import ParityReport
-from rehearsal.switchover.target.references import count_orphans
+from rehearsal.switchover.target.references import count_orphans, standing
 
 
 def compare_all(context: Context, gate: str, *, self_test: bool) -> list[ParityReport]:
@@ -51,7 +51,8 @@ def record_duplicates(context: Context, conn: Connection, spec: TableSpec) -> No
 def record_orphans(context: Context, conn: Connection, spec: TableSpec) -> None:
     """Look for rows that point at nothing where triggers stand in for a foreign key."""
     found = state.read_migration(conn, split_name(spec.name))
-    for reference in found.detail.references if found.state == state.SWAPPED else ():
+    kept = found.detail.references if found.state == state.SWAPPED else ()
+    for reference in standing(conn, kept):
         orphans, examples = count_orphans(conn, context.files, reference, split_name(spec.name))
         observed = f"{orphans} rows point at nothing" + (f", such as {', '.join(examples)}" if orphans else "")
         context.run.record("orphans", f"{spec.name} {reference.label}", orphans == 0, observed, Orphans(orphans))

@@ -15,6 +15,7 @@ from rehearsal.postgres.connection import Connection, connect
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 from rehearsal.switchover import parity, state
 from rehearsal.switchover.drift import Prove, Watch
+from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.target.foreign_keys import leaf_keys
@@ -58,9 +59,14 @@ def copy_watch(
         shape = Shape.of(ours, spec.key, names, spec.uniques)
         target = theirs, target_names(conn, files, ours, theirs, shape)
         unmirrored = _unmirrored(found, ours, theirs) if mirrored else []
-        return [*compare_pair(conn, files, spec, (ours, AS_IS), target, early=early), *unmirrored]
+        apart = compare_pair(conn, files, spec, (ours, AS_IS), target, early=early)
+        if leaving:
+            # The source stays in use: what only it has is not lost.
+            apart = [difference for difference in apart if difference.after is not None]
+        return [*apart, *unmirrored]
 
-    prove = prove_rows(work.database, files, spec, plain, parted, log)
+    stays: Stays | None = "source" if leaving and not swapped else None
+    prove = prove_rows(work.database, files, spec, plain, parted, log, stays=stays)
     way_on = BACK if swapped else MIRRORED if mirrored else MIGRATE
     remedy = way_on.format(retired=dotted(plain), live=dotted(parted), plain=dotted(plain), parted=dotted(parted))
     sight = Sight(files, names, plain, parted)
@@ -85,6 +91,7 @@ def prove_rows(
     parted: Name,
     log: Name | None,
     leaves: Sequence[Name] | None = None,
+    stays: Stays | None = None,
 ) -> Prove:
     """Return the comparison of all rows, which says how many differ and are not about to be followed."""
 
@@ -92,7 +99,9 @@ def prove_rows(
         with connect(database, role="compare") as conn:
             catalog = Catalog(conn, files)
             source, target = catalog.read(plain), catalog.read(parted)
-        report = parity.compare(database, files, source, target, spec.key, keylog=log, leaves=leaves, self_test=False)
+        report = parity.compare(
+            database, files, source, target, spec.key, keylog=log, leaves=leaves, stays=stays, self_test=False
+        )
         return f"{report.unexplained:,} rows differ" if report.unexplained else None
 
     return prove

@@ -104,6 +104,12 @@ with it as (
         ('row security', case when it.relrowsecurity then 'on' end),
         ('row security forced', case when it.relforcerowsecurity then 'on' end),
         ('comment', pg_catalog.obj_description(it.oid, 'pg_class')),
+        -- Rows of such tables are read and changed with those of this one, and of none of our own.
+        ('inherited by', (select string_agg(i.inhrelid::regclass::text, ', ' order by i.inhrelid::regclass::text)
+                          from pg_catalog.pg_inherits as i join pg_catalog.pg_class as c on c.oid = i.inhrelid
+                          where i.inhparent = it.oid and not c.relispartition)),
+        ('inherits', (select string_agg(i.inhparent::regclass::text, ', ' order by i.inhparent::regclass::text)
+                      from pg_catalog.pg_inherits as i where i.inhrelid = it.oid and not it.relispartition)),
         ('of type', nullif(it.reloftype, 0)::regtype::text),
         ('replica identity', (select string_agg(distinct r.said, ' | ') from replica as r)),
         ('options', (select nullif(string_agg(distinct coalesce((select string_agg(o, ', ' order by o) from unnest(p.reloptions) as o), 'none'), ' | '), 'none')

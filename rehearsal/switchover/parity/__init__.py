@@ -19,7 +19,7 @@ from rehearsal.errors import CannotSee
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover.parity.digest import Sums, digest_pair, open_snapshot
 from rehearsal.switchover.parity.drill import RowDifference, look_closer
-from rehearsal.switchover.parity.pair import Leaf, Pair, read_pair
+from rehearsal.switchover.parity.pair import Leaf, Pair, Stays, read_pair
 from rehearsal.switchover.parity.report import LeafParity, ParityReport, parity_text
 from rehearsal.switchover.parity.selftest import run_self_test
 
@@ -35,6 +35,7 @@ def compare(
     *,
     keylog: Name | None = None,
     leaves: Sequence[Name] | None = None,
+    stays: Stays | None = None,
     workers: int = 2,
     self_test: bool = True,
     max_examples: int = 100,
@@ -43,8 +44,8 @@ def compare(
 
     `keylog` names the table of captured keys: columns k1..kn are the primary key of the source, then the partition
     key if it is not part of it. `leaves`: the partitions of the target that hold the source's rows, if it has others
-    too. Takes ACCESS SHARE only, in transactions that are read only; the self-test too, which
-    works on copies of a few rows within its queries.
+    too. `stays`: the other table is about to go; columns that only this one has are not compared. Takes ACCESS SHARE
+    only, in transactions that are read only; the self-test too, which works on copies of a few rows within its queries.
 
     Raises:
         PreconditionError: the tables have no primary key or not the same columns.
@@ -52,7 +53,7 @@ def compare(
     """
     started = time.monotonic()
     with _seeing(source), open_snapshot(database) as (conn, snapshot):
-        pair = read_pair(conn, files, source.name, target.name, key, leaves)
+        pair = read_pair(conn, files, source.name, target.name, key, leaves, stays=stays)
         sums = digest_pair(conn, database, files, pair, snapshot, workers=workers)
         found = look_closer(conn, files, pair, sums, keylog=keylog, max_examples=max_examples)
     judged = tuple(_leaf_parity(leaf, *sums) for leaf in pair.leaves if leaf.oid or sums[0].rows[leaf.oid])

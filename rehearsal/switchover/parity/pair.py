@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from psycopg.rows import dict_row
 
@@ -17,6 +18,7 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 
 NOWHERE = "(no partition)"
+Stays = Literal["source", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,18 @@ class Pair:
 
 
 def read_pair(
-    conn: Connection, files: SqlFiles, source: Name, target: Name, key: str, leaves: Sequence[Name] | None = None
+    conn: Connection,
+    files: SqlFiles,
+    source: Name,
+    target: Name,
+    key: str,
+    leaves: Sequence[Name] | None = None,
+    *,
+    stays: Stays | None = None,
 ) -> Pair:
     """Read both tables as the session sees them now; `leaves`: of the target only these partitions.
+
+    `stays`: the other table is about to go; columns that only the one that stays has are not compared.
 
     Raises:
         PreconditionError: the source has no primary key, or columns or types of the two differ.
@@ -150,7 +161,7 @@ def read_pair(
         target_table,
         key,
         source_table.column(key).type,
-        _matched(conn, files, source_table, target_table),
+        _matched(conn, files, source_table, target_table, stays=stays),
         (),
         (),
     )
@@ -176,9 +187,15 @@ def read_encodings(conn: Connection, files: SqlFiles, table: Table, *, portable:
     )
 
 
-def _matched(conn: Connection, files: SqlFiles, source: Table, target: Table) -> tuple[Encoded, ...]:
+def _matched(
+    conn: Connection, files: SqlFiles, source: Table, target: Table, *, stays: Stays | None
+) -> tuple[Encoded, ...]:
     ours = read_encodings(conn, files, source)
     theirs = {column.name: column for column in read_encodings(conn, files, target)}
+    if stays == "source":
+        ours = tuple(column for column in ours if column.name in theirs)
+    elif stays == "target":
+        theirs = {column.name: theirs[column.name] for column in ours if column.name in theirs}
     different = [_unlike(column, theirs.get(column.name)) for column in ours if column != theirs.get(column.name)]
     different += [f"{name} is only in the target" for name in theirs if name not in {column.name for column in ours}]
     if different:

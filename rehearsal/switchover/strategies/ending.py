@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.switchover.parity import compare
+from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.strategies.base import NamedPair, Strategy
 from rehearsal.switchover.work import TableWork
 
@@ -33,16 +34,22 @@ def _minute(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def require_equal(work: TableWork, conn: Connection, strategy: Strategy, pair: NamedPair) -> None:
-    """Let the lagging table follow, and compare the pair exactly.
+def require_equal(work: TableWork, conn: Connection, strategy: Strategy, pair: NamedPair, *, stays: Stays) -> None:
+    """Compare the pair exactly; what the log has still to bring is no difference.
+
+    `stays`: the other one of source and target is about to go; columns that this one alone has are not lost with it. A
+    target that goes need not follow to its end, and cannot follow a source that has columns of its own since.
 
     Raises:
         PreconditionError: rows differ.
     """
-    strategy.follow(work)
+    if stays == "target":
+        strategy.follow(work)
     plain, parted = work.table(conn, pair.plain), work.table(conn, pair.parted)
     log = strategy.change_log(work, conn)
-    report = compare(work.database, work.files, plain, parted, work.spec.key, keylog=log, leaves=pair.leaves)
+    report = compare(
+        work.database, work.files, plain, parted, work.spec.key, keylog=log, leaves=pair.leaves, stays=stays
+    )
     if report.unexplained:
         message = (
             f"{work.spec.name}: {report.unexplained} rows differ; nothing was dropped. `./inv db.verify` lists them, "

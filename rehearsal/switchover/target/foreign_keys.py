@@ -6,6 +6,7 @@ Owns the statements and their order; none of them makes anybody wait for a scan.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rehearsal.catalog.tables import Catalog, Constraint, Name, Table, dotted
@@ -50,6 +51,12 @@ def weak_keys(parent: Table, leaves: Sequence[Name]) -> list[str]:
 def kept_key(key: Constraint) -> KeptKey:
     """Return what is kept of a foreign key while it is off: name, definition, comment."""
     return KeptKey(key.name, strong_definition(key), key.comment)
+
+
+def commented(kept: Sequence[KeptKey], now: Sequence[Constraint]) -> list[KeptKey]:
+    """Return foreign keys that were taken off with the comments that they have now, where they are on again."""
+    comments = {key.name: key.comment for key in now}
+    return [replace(key, comment=comments.get(key.name, key.comment)) for key in kept]
 
 
 def strong_definition(key: Constraint) -> str:

@@ -78,7 +78,8 @@ def _counts(difference: Difference, before: Definition, after: Definition, spec:
         difference.subject.endswith(f" {quote_ident(name)}") for name in spec.uniques
     ):
         return False
-    if difference.before is None and difference.subject.startswith(CONSTRAINTS) and _index_of(difference) in before:
+    own = difference.before is None and not difference.facet
+    if own and difference.subject.startswith(CONSTRAINTS) and _index_of(difference) in before:
         return False  # that of a partition belongs to its parent; the index is compared
     if difference.subject.startswith("trigger "):
         return difference.facet != "enabled"

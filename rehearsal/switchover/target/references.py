@@ -19,7 +19,7 @@ from psycopg.rows import class_row
 from rehearsal.catalog.tables import STATE_SCHEMA, Name, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import Plan, TableSpec
-from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident, quote_idents
 from rehearsal.switchover.names import fit
@@ -31,6 +31,19 @@ REMEDY = (
 )
 LOOSE = "make it loose"
 COMPOSITE_SINCE = 150000
+GONE = "select pg_catalog.to_regclass(%s) is null"
+PLACE = """
+select pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where c.oid in (
+    select t.tgrelid from pg_catalog.pg_trigger as t where t.tgname = %(trigger)s and not t.tgisinternal
+    union
+    select k.conrelid from pg_catalog.pg_constraint as k
+    join pg_catalog.pg_class as p on p.oid = k.confrelid
+    where k.conname = %(name)s and k.contype = 'f' and k.conparentid = 0 and p.relkind = 'p'
+)
+order by 1
+"""
 ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 
 
@@ -75,6 +88,30 @@ def read_references(conn: Connection, files: SqlFiles, oid: int) -> References:
     """Return the foreign keys that point at a table, the table's own on itself among them."""
     with conn.cursor(row_factory=class_row(Reference)) as cursor:
         return tuple(cursor.execute(files.query("switchover/target/references.sql"), {"oid": oid}).fetchall())
+
+
+def standing(conn: Connection, kept: References) -> References:
+    """Return those foreign keys that a swap replaced whose table is there still: a dropped one refers to nothing.
+
+    Raises:
+        PreconditionError: a table has another name now, by which what stands for its foreign key does not know it.
+    """
+    gone = [reference for reference in kept if scalar(conn, GONE, [quote_ident(reference.child)])]
+    for reference in gone:
+        if now := _place_of(conn, reference):
+            message = (
+                f"{dotted(reference.child)} is {now} now, and triggers stand for its {reference.label}: they know the "
+                "table by its name. Give it that name again, then run again; nothing was changed"
+            )
+            raise PreconditionError(message)
+    return tuple(reference for reference in kept if reference not in gone)
+
+
+def _place_of(conn: Connection, reference: Reference) -> str | None:
+    """Return the table on which what replaced a foreign key stands: its trigger, or the key with another column."""
+    trigger = key_values(reference, reference.child)["check_trigger"]
+    row = conn.execute(PLACE, {"trigger": trigger, "name": reference.name}).fetchone()
+    return str(row[0]) if row else None
 
 
 def problem_of(reference: Reference, plan: Plan, spec: TableSpec, version: int) -> tuple[str, str] | None:
@@ -208,15 +245,22 @@ def _replacement(files: SqlFiles, reference: Reference, parent: Name, key: str) 
     )
 
 
-def restore_keys(files: SqlFiles, found: References, parent: Name) -> tuple[list[str], list[str]]:
-    """Return the statements of the rollback: what replaced a key goes before the renames, the key comes after them."""
+def restore_keys(files: SqlFiles, kept: References, there: References, parent: Name) -> tuple[list[str], list[str]]:
+    """Return the statements of the rollback: what replaced a key goes before the renames, the key comes after them.
+
+    `there`: those of the kept whose table is there still.
+    """
+    # A trigger of a table that is gone is none; the functions, and the triggers on the other side, are there.
+    loose = [reference for reference in kept if reference.decision == "loose"]
     before = [
-        files.render("switchover/target/loose_off.sql.j2", **key_values(reference, parent))
-        if reference.decision == "loose"
-        else f"alter table {quote_ident(reference.child)} drop constraint {quote_ident(reference.name)}"
-        for reference in found
+        files.render("switchover/target/loose_off.sql.j2", **key_values(reference, parent)) for reference in loose
     ]
-    return before, [f"{_add(reference)} not valid" for reference in found]
+    before += [
+        f"alter table {quote_ident(reference.child)} drop constraint {quote_ident(reference.name)}"
+        for reference in there
+        if reference.decision != "loose"
+    ]
+    return before, [f"{_add(reference)} not valid" for reference in there]
 
 
 def _add(reference: Reference) -> str:

@@ -246,7 +246,7 @@ class Attach:
             return  # nothing of ours is on the table
         require_stable(work, conn, self)
         if self.keeps_two(found := work.migration(conn)):
-            require_equal(work, conn, self, self.pair(work.names, found))
+            require_equal(work, conn, self, self.pair(work.names, found), stays="target")
         if self._is_half_split(work, conn):
             message = f"the history of {work.spec.name} is being split; `./inv db.split` goes on with it"
             raise PreconditionError(message)

@@ -130,7 +130,7 @@ class DualWrite(Copied):
             raise PreconditionError(message)
         self.finish(work, conn)
         self.watch(work, found, leaving=True).look(conn)
-        require_equal(work, conn, self, self.pair(work.names, found))
+        require_equal(work, conn, self, self.pair(work.names, found), stays="source")
 
     def end(self, work: TableWork, conn: Connection) -> str:
         """Drop the target, mirrors and logs: the source, which has every row, is what it was before `db.migrate`.

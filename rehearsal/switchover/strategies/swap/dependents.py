@@ -15,6 +15,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.switchover import state
+from rehearsal.switchover.target.composite import Composite
 from rehearsal.switchover.target.references import (
     References,
     lock_children,
@@ -22,6 +23,7 @@ from rehearsal.switchover.target.references import (
     replace_keys,
     require_decided,
     restore_keys,
+    standing,
 )
 
 
@@ -62,8 +64,12 @@ def read_moves(conn: Connection, files: SqlFiles, plan: Plan, table: Name, live:
     spec = {split_name(planned.name): planned for planned in plan.tables}[table]
     dependents = require_movable(read_dependents(conn, files, live.oid, spec.key), table)
     if live.kind == "p":
-        references = state.read_migration(conn, table).detail.references
-        before, after = restore_keys(files, references, table)
+        kept = state.read_migration(conn, table).detail.references
+        references = standing(conn, kept)
+        before, after = restore_keys(files, kept, references, table)
+        gone = [reference for reference in kept if reference not in references and reference.decision == "composite"]
+        # What keeps its partition key, on the table that gets its name back, writes into a table that is no more.
+        after += [Composite(files, reference, table, spec.key).undo_sql() for reference in gone]
     else:
         found = read_references(conn, files, live.oid)
         references = require_decided(found, plan, spec, conn.info.server_version)

@@ -26,7 +26,7 @@ from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.swap.dependents import Moves, read_moves
 from rehearsal.switchover.target.carry import exchange_values, read_carried, statistics_names
-from rehearsal.switchover.target.foreign_keys import kept_key, leaf_keys, lock_referenced, weak_keys
+from rehearsal.switchover.target.foreign_keys import commented, kept_key, leaf_keys, lock_referenced, weak_keys
 from rehearsal.switchover.target.indexes import plan_indexes
 from rehearsal.switchover.target.references import require_prepared
 from rehearsal.switchover.target.target import Shape
@@ -62,7 +62,7 @@ class Exchange:
         values = self._values(conn, parted, moved)
         values["indexes"] = kept.indexes
         values["statistics"] = kept.statistics
-        values["weak_keys"] = kept.foreign_keys or ()
+        values["weak_keys"] = commented(kept.foreign_keys or (), parted.foreign_keys)
         values["leaf_keys"] = leaf_keys(conn, parted)
         return self.files.render("switchover/strategies/swap/swap_back.sql.j2", **values)
 

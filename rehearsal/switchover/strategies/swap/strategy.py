@@ -124,10 +124,10 @@ class Swap(Copied):
         """
         if is_rolled_back(work.migration(conn)):
             self.finish(work, conn)
-            require_equal(work, conn, self, self.pair(work.names, work.migration(conn)))
+            require_equal(work, conn, self, self.pair(work.names, work.migration(conn)), stays="source")
             return
         require_stable(work, conn, self)
-        require_equal(work, conn, self, self.pair(work.names, work.migration(conn)))
+        require_equal(work, conn, self, self.pair(work.names, work.migration(conn)), stays="target")
 
     def end(self, work: TableWork, conn: Connection) -> str:
         """Drop the retired table, its logs and the capture, in one short transaction; after a rollback, the target.
