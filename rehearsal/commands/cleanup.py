@@ -45,8 +45,9 @@ def require_unused(context: Context) -> None:
     asked = [(server.name, *read_routing(server)) for server in context.env.app_servers]
     if using := [f"{name}: {routing or problem}" for name, routing, problem in asked if routing != LEGACY]:
         message = (
-            f"with dual-write the targets are what is removed, and servers may use them: {'; '.join(using)}. "
-            "`./inv db.rollback` takes the flags off; then run again. Nothing was dropped"
+            f"a clean-up of dual-write removes the targets, and servers may use them: {'; '.join(using)}. To keep the "
+            "targets, leave both tables mirrored; to give the switchover up, `./inv db.rollback` takes the flags off, "
+            "then run again. Nothing was dropped"
         )
         raise PreconditionError(message)
     if not asked:
