@@ -9,7 +9,13 @@ from rehearsal.catalog.findings import Facts, Finding
 from rehearsal.checks.preflight.catalogue import concerns, finding
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
-from rehearsal.switchover.target.references import problem_of, read_references, unknown_references
+from rehearsal.switchover.target.references import (
+    ACTIONS,
+    Reference,
+    problem_of,
+    read_references,
+    unknown_references,
+)
 
 # The finding about each kind of object that points at a table: where it moves, where it stays, where it is refused.
 MOVES = {
@@ -19,6 +25,8 @@ MOVES = {
     "policy": "moves-policy",
     "publication": "moves-publication",
 }
+# Actions on delete that change the rows that refer: cascade, set null, set default.
+DELETES = frozenset("cnd")
 STAYS = {
     "view": "stays-view",
     "function": "stays-function",
@@ -72,10 +80,19 @@ def check_references(conn: Connection, files: SqlFiles, facts: Facts) -> Iterato
     for reference in found:
         reason, remedy = problem_of(reference, facts.plan, facts.spec, conn.info.server_version) or ("", "")
         if concerns("stays-reference", strategy):
-            yield finding("own-reference" if reference.is_own else "stays-reference", name, label=reference.label)
+            yield _staying(name, reference)
         elif reason or not concerns("moves-reference", strategy):
             yield finding("referenced", name, strategy, label=reference.label, reason=reason, remedy=remedy)
         else:
             yield finding("moves-reference", name, facts.spec.references[reference.name], label=reference.label)
     for unknown in unknown_references(found, facts.spec):
         yield finding("reference-unknown", name, name=unknown)
+
+
+def _staying(name: str, reference: Reference) -> Finding:
+    """A foreign key of dual-write: the source has it still, and its mirror writes there what moves as two rows."""
+    if reference.is_own:
+        return finding("own-reference", name, label=reference.label)
+    action = ACTIONS[reference.on_delete]
+    case = "acts" if reference.on_delete in DELETES else ""
+    return finding("stays-reference", name, case, label=reference.label, action=action.upper())

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from rehearsal.catalog.dependents import read_dependents
 from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.keys import plan_bounds
-from rehearsal.catalog.tables import Name, dotted
+from rehearsal.catalog.tables import Name, dotted, split_name
 from rehearsal.checks.preflight.catalogue import finding
 from rehearsal.checks.preflight.place import Place
 from rehearsal.errors import RehearsalError
 from rehearsal.postgres.connection import scalar
 from rehearsal.switchover import state
+from rehearsal.switchover.names import Names
 from rehearsal.switchover.strategies.registry import strategy_of
 
 TAKEN = """
@@ -37,6 +38,21 @@ def check_names(place: Place) -> Iterator[Finding]:
     taken: list[str] = scalar(place.conn, TAKEN, [[name[0] for name in names], [name[1] for name in names]])
     for name in taken:
         yield finding("name-taken", place.spec.name, name=name)
+    for other in _others(place):
+        if Names(other).forward_log == place.names.forward_log:
+            words = {"name": dotted(place.names.forward_log), "other": dotted(other)}
+            yield finding("name-taken", place.spec.name, "shared", **words)
+
+
+def _others(place: Place) -> list[Name]:
+    """Return the other tables of the plan, and those being switched, while this one is not: `a.b_c` and `a_b.c`."""
+    if place.state is not None:
+        return []
+    planned = [split_name(spec.name) for spec in place.plan.tables]
+    known = not scalar(place.conn, "select pg_catalog.to_regclass('rehearsal.migration') is null")
+    rows = place.conn.execute("select source from rehearsal.migration").fetchall() if known else []
+    others = [*planned, *(split_name(source) for (source,) in rows)]
+    return sorted({other for other in others if other != place.names.source})
 
 
 def _next_names(place: Place) -> list[Name]:

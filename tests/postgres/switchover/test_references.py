@@ -222,11 +222,14 @@ def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
 
 @pytest.mark.usefixtures("referred")
 def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlFiles) -> None:
-    """The source stays equal, so what points at it stays right; only the table's own key has no place on the twin."""
+    """What points at the source stays right; the table's own key has no place on the twin; no mirror cascades."""
     found = run_preflight(conn, sql_files, plan_with(strategy="dual-write"))
 
-    assert {one.id for one in found if one.severity == "blocker"} == {"own-reference"}
-    assert len([one for one in found if one.id == "stays-reference"]) == len(NAMES) - 1
+    assert {one.id for one in found if one.severity == "blocker"} == {"own-reference", "stays-reference"}
+    stays = [finding for finding in found if finding.id == "stays-reference"]
+    assert len(stays) == len(NAMES) - 1
+    assert {finding.severity == "blocker" for finding in stays if "ON DELETE" in finding.condition} == {True}
+    assert {finding.severity for finding in stays if "ON DELETE" not in finding.condition} == {"warning"}
 
 
 @pytest.mark.usefixtures("referred")

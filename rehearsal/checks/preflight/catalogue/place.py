@@ -34,6 +34,13 @@ PLACE_ENTRIES: tuple[Entry, ...] = (
             "create table public.message_partitioned (id bigint);",
             "alter table public.message_partitioned rename to message_in_parts;",
         ),
+        otherwise={
+            "shared": Says(
+                "{name} would be the log of {other} too",
+                "each table would take keys and triggers of the other",
+                "rename a table or its schema, or end the switchover of the other one first",
+            )
+        },
     ),
     Entry(
         "log-missing",

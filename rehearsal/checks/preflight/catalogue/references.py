@@ -64,8 +64,20 @@ REFERENCE_ENTRIES: tuple[Entry, ...] = (
     Entry(
         "stays-reference",
         "A foreign key points at the table, and goes on pointing at the source",
-        warns(POINTS, "the source keeps it, the target cannot have it", "decide when the source is given up"),
+        warns(
+            POINTS,
+            "the source keeps it, the target cannot have it; a row that is referred to cannot change its key there",
+            "decide when the source is given up",
+        ),
         Example(REPLY, DROP, strategy="dual-write"),
+        otherwise={
+            "acts": Says(
+                "{label} points at it, ON DELETE {action}",
+                "a row of the target that changes its key is deleted and inserted in the source, and what refers to it "
+                "would go with it",
+                "choose swap, which decides for it in references; or make it NO ACTION for the time of the migration",
+            )
+        },
         strategies=DUAL_WRITE,
     ),
 )
