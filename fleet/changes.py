@@ -31,8 +31,14 @@ def read_changes(manifest: Path) -> tuple[Change, ...]:
     """Read the manifest and the files it lists, whose paths are relative to it."""
     listed = json.loads(manifest.read_text(encoding="utf-8"))["changes"]
     return tuple(
-        Change(one["name"], one["file"], one["checksum"], one["transactional"], _body(manifest.parent / one["file"]))
-        for one in listed
+        Change(
+            change["name"],
+            change["file"],
+            change["checksum"],
+            change["transactional"],
+            _body(manifest.parent / change["file"]),
+        )
+        for change in listed
     )
 
 
@@ -42,7 +48,7 @@ def _body(path: Path) -> str:
 
 def find_refusals(changes: tuple[Change, ...], applied: dict[str, str]) -> list[str]:
     """Return why the manifest must not be applied, one reason a change; applied: name to checksum in the registry."""
-    return [reason for one in changes if (reason := _refusal(one, applied.get(one.name)))]
+    return [reason for change in changes if (reason := _refusal(change, applied.get(change.name)))]
 
 
 def _refusal(change: Change, applied: str | None) -> str | None:

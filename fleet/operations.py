@@ -38,7 +38,7 @@ def refuse(reason: str) -> StringCommand:
 @operation()
 def together() -> Commands:
     """Do nothing, or stop where a host has failed: what all hosts have begins once each is done with what is before."""
-    if failed := sorted(one.name for one in state.failed_hosts):
+    if failed := sorted(host.name for host in state.failed_hosts):
         yield refuse(f"stopped, since {', '.join(failed)} failed; mend that and run again")
     else:
         host.noop("all hosts are here")

@@ -81,7 +81,7 @@ def users(**passwords: str) -> str:
     >>> users(app='p"w')
     '"app" "p""w"\n'
     """
-    pairs = ([one.replace('"', '""') for one in pair] for pair in passwords.items())
+    pairs = ([side.replace('"', '""') for side in pair] for pair in passwords.items())
     return "".join(f'"{user}" "{password}"\n' for user, password in pairs)
 
 

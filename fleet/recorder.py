@@ -119,7 +119,7 @@ def install() -> None:
         recorder = Recorder(Path(path))
         current_state.add_callback_handler(recorder)  # type: ignore[no-untyped-call]  # pyinfra's
         wanted = current_state.limit_hosts if current_state.limit_hosts is not None else current_state.inventory
-        recorder.put(ev="expected", hosts=sorted(one.name for one in wanted))
+        recorder.put(ev="expected", hosts=sorted(host.name for host in wanted))
 
 
 def report(**values: Any) -> None:

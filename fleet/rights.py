@@ -51,7 +51,9 @@ def asked(
     rows = look(session, names)
     if rows:
         # What is not refused here is given by the operation `given`, later in the same run.
-        recorder.report(missing=rows[:-1], database=session.database, given=[one for one in KINDS if one not in kinds])
+        recorder.report(
+            missing=rows[:-1], database=session.database, given=[kind for kind in KINDS if kind not in kinds]
+        )
     needed = [row for row in rows if row["kind"] in kinds]
     if needed:
         statements = "\n".join(row["statement"] for row in needed)

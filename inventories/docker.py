@@ -10,7 +10,7 @@ _layout = read_layout()
 _base = _layout.base
 _database = _layout.find("db")
 _monitor = _layout.find("monitor")
-_apps = [one.address for one in _layout.machines if one.group == "app"]
+_apps = [machine.address for machine in _layout.machines if machine.group == "app"]
 _app_port, _node_port = 8000, 9100
 
 _everywhere = {
@@ -27,7 +27,7 @@ _everywhere = {
     "control_address": _layout.control,
     "monitor_address": _monitor.address,
     "app_addresses": _apps,
-    "all_addresses": {one.name: one.address for one in _layout.machines},
+    "all_addresses": {machine.name: machine.address for machine in _layout.machines},
     "monitor_url": f"http://{_monitor.address}:9090",
     "db_host": _database.address,
     "db_port": 5432,
@@ -50,14 +50,14 @@ database = ([_host(_database, (5432, [*_apps, _monitor.address, _layout.control]
 app = (
     [
         _host(
-            one,
+            machine,
             (_app_port, [_layout.control, _monitor.address]),
-            app_server=one.name,
-            app_address=one.address,
-            app_url=f"http://{one.address}:{_app_port}",
+            app_server=machine.name,
+            app_address=machine.address,
+            app_url=f"http://{machine.address}:{_app_port}",
         )
-        for one in _layout.machines
-        if one.group == "app"
+        for machine in _layout.machines
+        if machine.group == "app"
     ],
     {**_everywhere, "app_port": _app_port, "pooler": read_pooler()},
 )

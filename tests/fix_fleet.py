@@ -191,12 +191,12 @@ class Fleet:
     @property
     def env(self) -> Environment:
         """The environment as an inventory of these hosts says it; writes that inventory."""
-        hosts = [(one.name, one.data) for one in self.servers]
+        hosts = [(server.name, server.data) for server in self.servers]
         (self.folder / "fleet.py").write_text(
             f"import json\napp = [tuple(one) for one in json.loads({json.dumps(hosts)!r})]\n"
         )
         nowhere = Database("127.0.0.1", 1, "none", "none")
-        apps = tuple(AppServer(one.name, one.url, one.data["app_log"], one.data) for one in self.servers)
+        apps = tuple(AppServer(server.name, server.url, server.data["app_log"], server.data) for server in self.servers)
         return Environment(
             name="fleet",
             kind="staging",
@@ -215,7 +215,7 @@ class Fleet:
     @property
     def seen(self) -> list[tuple[Routing, Routing | None]]:
         """File and process of each server, looked at without the code under test."""
-        return [(one.file, read_routing(AppServer(one.name, one.url))[0]) for one in self.servers]
+        return [(server.file, read_routing(AppServer(server.name, server.url))[0]) for server in self.servers]
 
 
 def free_ports(number: int) -> Iterator[int]:
@@ -257,7 +257,7 @@ def running_fleet(number: int) -> Iterator[Fleet]:
 
 def _make_keys(fleet: Fleet) -> None:
     folder, known = fleet.folder, []
-    for name in ["key", *(f"{one.name}.hostkey" for one in fleet.servers)]:
+    for name in ["key", *(f"{server.name}.hostkey" for server in fleet.servers)]:
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name)]
         subprocess.run(command, check=True)
     shutil.copy(folder / "key.pub", folder / "authorized_keys")
@@ -280,7 +280,7 @@ def six() -> Iterator[Fleet]:
 @pytest.fixture
 def fleet(six: Fleet) -> Fleet:
     """Six healthy hosts on legacy flags, whatever the test before left."""
-    six.servers = [replace(one, extra={}, command=()) for one in six.servers]
+    six.servers = [replace(server, extra={}, command=()) for server in six.servers]
     for path in (path for how in ("refuses", "lies", "errs") for path in six.folder.glob(f"*.{how}")):
         path.unlink()
     for one in six.servers:

@@ -224,5 +224,5 @@ def writing_keys(database: Database, specimen: Specimen, table: Name = TABLE, fi
             lambda: dict(state.acknowledged),
             60,
             that=lambda _: state.did_everything,
-            unless=lambda: next((one.exception() for one in working if one.done()), None),
+            unless=lambda: next((future.exception() for future in working if future.done()), None),
         )

@@ -82,7 +82,7 @@ class Machines:
 
     def status(self) -> dict[str, Any]:
         """Return what there is, as JSON can say it."""
-        running = {one.labels[HOST]: one for one in self._containers()}
+        running = {container.labels[HOST]: container for container in self._containers()}
         rows = [
             {
                 **asdict(machine),
@@ -130,7 +130,7 @@ class Machines:
     # ---- hosts
 
     def _start(self, machine: Machine, image: str, network: str) -> None:
-        found = next((one for one in self._containers() if one.labels[HOST] == machine.name), None)
+        found = next((container for container in self._containers() if container.labels[HOST] == machine.name), None)
         if found and found.labels.get(BARE) != image:
             # Another content of the bare image: what was built upon the old one is stale.
             self._remove([found])
@@ -176,7 +176,7 @@ class Machines:
 
     def _remove_surplus(self) -> None:
         wanted = {machine.name for machine in self.layout.machines}
-        self._remove([one for one in self._containers() if one.labels[HOST] not in wanted])
+        self._remove([container for container in self._containers() if container.labels[HOST] not in wanted])
 
     def _remove(self, containers: list[Any]) -> None:
         for container in containers:
@@ -210,7 +210,9 @@ class Machines:
             f"  User root\n  IdentityFile {keys.ssh_key(self.layout)}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {keys.known_hosts(self.layout)}\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n"
         )
-        hosts = "".join(f"Host {one.name}\n  HostName {one.address}\n{common}" for one in self.layout.machines)
+        hosts = "".join(
+            f"Host {machine.name}\n  HostName {machine.address}\n{common}" for machine in self.layout.machines
+        )
         keys.write(self.layout.base / "ssh" / "config", hosts.encode())
 
     # ---- snapshots
@@ -233,7 +235,7 @@ class Machines:
 
     def _remove_replaced(self) -> None:
         """Remove snapshots that lost their names to newer ones, unless a host was started from them."""
-        used = {one.attrs["Image"] for one in self._containers()}
+        used = {container.attrs["Image"] for container in self._containers()}
         for image in self.client.images.list(filters={**self._filter(), "dangling": True}):
             if image.id not in used:
                 self.client.images.remove(image.id)

@@ -75,9 +75,9 @@ class Layout:
         Raises:
             MachineError: there is none of that name.
         """
-        if found := next((one for one in self.machines if one.name == name), None):
+        if found := next((machine for machine in self.machines if machine.name == name), None):
             return found
-        message = f"no host {name!r}; there are {', '.join(one.name for one in self.machines)}"
+        message = f"no host {name!r}; there are {', '.join(machine.name for machine in self.machines)}"
         raise MachineError(message)
 
     def save(self) -> None:

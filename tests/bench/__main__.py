@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure; return 0, or 2 for a part that there is none of."""
     words = make_parser().parse_args(argv)
     parts = words.parts.split(",") if words.parts else list(PARTS)
-    if unknown := [one for one in parts if one not in PARTS]:
+    if unknown := [part for part in parts if part not in PARTS]:
         print(f"no part {', '.join(unknown)}; the parts are: {', '.join(PARTS)}", file=sys.stderr)
         return 2
     # Ended from outside, it takes its server along.
@@ -74,10 +74,10 @@ def measure(world: World, parts: list[str], rounds: int, peers_up_to: int) -> li
         "parity": lambda: felt.parity(world),
     }
     figures: list[felt.Figure] = []
-    for part in (one for one in FELT if one in parts):
+    for part in (part for part in FELT if part in parts):
         print(f"{part}:", flush=True)
         figures += works[part]()
-        print("\n".join(f"   {one.what}: {one.value}" for one in figures[-4:]), flush=True)
+        print("\n".join(f"   {figure.what}: {figure.value}" for figure in figures[-4:]), flush=True)
     return lines + (figures_table(figures) if figures else [])
 
 
@@ -103,7 +103,7 @@ def measure_ways(world: World, ways: list[Way], rounds: int) -> dict[str, list[C
     """Measure every way once a round; one that fails is left out from then on and named."""
     costs: dict[str, list[Cost]] = {way.name: [] for way in ways}
     for number in range(rounds):
-        for way in [one for one in ways if one.name in costs]:
+        for way in [way for way in ways if way.name in costs]:
             database = world.clone()
             try:
                 way.setup(world, database)
@@ -130,8 +130,8 @@ def partitioned_rows(database: Database) -> int:
 
 def ways_table(costs: dict[str, list[Cost]]) -> list[str]:
     """Return the ways as Markdown: medians, and ratios to the floor."""
-    wall = {name: statistics.median(one.seconds for one in each) for name, each in costs.items() if each}
-    cpu = {name: statistics.median(one.cpu for one in each) for name, each in costs.items() if each}
+    wall = {name: statistics.median(run.seconds for run in each) for name, each in costs.items() if each}
+    cpu = {name: statistics.median(run.cpu for run in each) for name, each in costs.items() if each}
     lines = ["| way | median s | to the floor | CPU s | to the floor |", "| --- | --- | --- | --- | --- |"]
     for name, seconds in wall.items():
         ratios = f"{seconds / wall[FLOOR.name]:.2f} | {cpu[name]:.2f} | {cpu[name] / cpu[FLOOR.name]:.2f}"
@@ -142,7 +142,7 @@ def ways_table(costs: dict[str, list[Cost]]) -> list[str]:
 def figures_table(figures: list[felt.Figure]) -> list[str]:
     """Return single figures as Markdown."""
     head = ["| what | measured | target |", "| --- | --- | --- |"]
-    return head + [f"| {one.what} | {one.value} | {one.target} |" for one in figures]
+    return head + [f"| {figure.what} | {figure.value} | {figure.target} |" for figure in figures]
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Measured:
 
 def commands_so_far(fleet: Fleet) -> int:
     """Return how many commands the hosts' sshds have started, all together."""
-    logs = [(fleet.folder / f"{one.name}.sshd.log").read_text() for one in fleet.servers]
+    logs = [(fleet.folder / f"{server.name}.sshd.log").read_text() for server in fleet.servers]
     return sum(text.count("Starting session: ") for text in logs)
 
 
@@ -134,13 +134,13 @@ class Ansible:
         (self.folder / "ansible.cfg").write_text(text)
         (self.folder / "flip.yml").write_text(PLAYBOOK.replace("REGEXP", "|".join(NAMES)))
         hosts = {
-            one.name: {
+            server.name: {
                 "ansible_host": "127.0.0.1",
-                "ansible_port": one.ssh_port,
-                "ansible_ssh_private_key_file": one.data["ssh_key"],
-                **{key: one.data[key] for key in ("env_file", "app_url", "app_restart")},
+                "ansible_port": server.ssh_port,
+                "ansible_ssh_private_key_file": server.data["ssh_key"],
+                **{key: server.data[key] for key in ("env_file", "app_url", "app_restart")},
             }
-            for one in fleet.servers
+            for server in fleet.servers
         }
         (self.folder / "hosts.json").write_text(json.dumps({"app": {"hosts": hosts}}))
 

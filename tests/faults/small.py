@@ -50,7 +50,11 @@ class Small:
         spec = {"name": "public.t", "key": "at", "premake": 1, **table}
         self.plan = Plan.model_validate({"name": "small", "strategy": strategy, "tables": [spec]})
         found = run_preflight(self.conn, self.files, self.plan)
-        blockers = [f"{one.id}: {one.subject}: {one.condition}" for one in found if one.severity == "blocker"]
+        blockers = [
+            f"{finding.id}: {finding.subject}: {finding.condition}"
+            for finding in found
+            if finding.severity == "blocker"
+        ]
         assert not blockers, blockers
         deploy(self.conn, self.files, self.plan)
 
@@ -91,19 +95,23 @@ class Small:
         keylog = self.work.log_now(self.conn)
         told = compare(self.database, self.files, source, target, spec.key, keylog=keylog)
         assert (told.unexplained, told.self_test) == (0, True), told
-        assert [one.sets for one in find_duplicates(self.conn, self.files, source, target, spec.key) if one.sets] == []
+        assert [
+            repeated.sets
+            for repeated in find_duplicates(self.conn, self.files, source, target, spec.key)
+            if repeated.sets
+        ] == []
 
     def unwanted(self) -> list[str]:
         """Return what the gates `target-structure` and `definition` would say."""
         spec = self.plan.tables[0]
         source, target = self.context.pair(self.conn, spec)
         found = inspect(self.conn, self.files, spec, source, target)
-        said = [problem for one in found if one.check != "partitions" for problem in one.problems]
+        said = [problem for finding in found if finding.check != "partitions" for problem in finding.problems]
         migration = state.read_migration(self.conn, split_name(spec.name))
         if migration.state not in (state.SWAPPED, state.ATTACHED, state.SPLIT, state.MIRRORED):
             return said
         judged = self.work.differences(self.conn)
-        return said + [one.id for one in judged if one.reason is None]
+        return said + [difference.id for difference in judged if difference.reason is None]
 
     def clean_up(self) -> None:
         """Drop what is kept for the way back, after its days."""

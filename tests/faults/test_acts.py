@@ -34,7 +34,7 @@ grant select on all tables in schema rehearsal, public to stranger
 
 def blockers(conn: Connection, files: SqlFiles, plan: Plan, act: Intent) -> list[Finding]:
     """Return what bars an act."""
-    return [one for one in check_act(conn, files, plan, act) if one.severity == "blocker"]
+    return [finding for finding in check_act(conn, files, plan, act) if finding.severity == "blocker"]
 
 
 def digest_at_rest(conn: Connection, files: SqlFiles) -> str:
@@ -84,7 +84,7 @@ def every_act_asks_in_every_state(
             found = blockers(conn, files, plan, act)
             assert found == [], f"{act} in state {now}: {found}"
             for name in filter(Catalog(conn, files).find, places(conn, files, plan)[0].relations):
-                ids = {one.id for one in asked_by_stranger(conn, files, plan, act, name)}
+                ids = {finding.id for finding in asked_by_stranger(conn, files, plan, act, name)}
                 assert "row-security" in ids, f"{act} in state {now} does not ask for {name}: {ids}"
         assert digest_at_rest(conn, files) == before
     return seen
@@ -132,7 +132,7 @@ def a_rollback_is_open(conn: Connection, database: Database, files: SqlFiles, ru
     plan = make_plan("swap")
     for now in walk(conn, database, files, plan, run_):
         if now == "swapped":
-            assert any(one.id == "room" for one in check_act(conn, files, plan, Intent.SPLIT, free_bytes=0))
+            assert any(finding.id == "room" for finding in check_act(conn, files, plan, Intent.SPLIT, free_bytes=0))
             assert check_act(conn, files, plan, Intent.ROLLBACK, free_bytes=0) == []
             return
 
@@ -176,7 +176,7 @@ def test_a_rollback_that_would_fail_or_lose_is_refused(
             with conn.transaction(force_rollback=True):
                 log = sql.Identifier(names.reverse_log[1]).as_string(None)
                 conn.execute(as_query(BARS_ROLLBACK[identifier].replace("{log}", log)))
-                assert [one.id for one in blockers(conn, sql_files, plan, Intent.ROLLBACK)] == [identifier]
+                assert [finding.id for finding in blockers(conn, sql_files, plan, Intent.ROLLBACK)] == [identifier]
             return
 
 
@@ -188,7 +188,9 @@ def test_a_taken_name_is_found_before_the_first_write(conn: Connection, sql_file
                  'create type public."We""ird Events_partitioned" as enum ()'):  # fmt: skip
         with conn.transaction(force_rollback=True):
             conn.execute(as_query(made))
-            assert [one.id for one in blockers(conn, sql_files, make_plan(strategy), Intent.MIGRATE)] == ["name-taken"]
+            assert [finding.id for finding in blockers(conn, sql_files, make_plan(strategy), Intent.MIGRATE)] == [
+                "name-taken"
+            ]
 
 
 # ── what will run within the application's writes ────────────────────────────────────────────────────────────────
@@ -227,7 +229,7 @@ def call_without_schema_is_found(conn: Connection, files: SqlFiles, columns: str
     before, drawn = digest_at_rest(conn, files), "select last_value from public.t_id_seq union all table public.audit"
     kept = conn.execute(drawn).fetchall()
     found = blockers(conn, files, plan, Intent.MIGRATE)
-    assert [(one.id, "inner_one" in one.condition) for one in found] == [("trial", True)], found
+    assert [(finding.id, "inner_one" in finding.condition) for finding in found] == [("trial", True)], found
     assert (digest_at_rest(conn, files), conn.execute(drawn).fetchall()) == (before, kept)
     for name in ("fits", "twice"):
         conn.execute(as_query(f"alter function public.{name}(int) set search_path = public"))
@@ -268,7 +270,7 @@ def keys_with_operators_elsewhere(conn: Connection, files: SqlFiles, name: str, 
     plan = Plan.model_validate({"name": "t", "strategy": strategy, "tables": [{"name": "public.t", "key": "at"}]})
     conn.execute(as_query(f"create extension {extension} schema public"))
     conn.execute(as_query(f"create table public.t (id {kind} primary key, at timestamptz not null)"))
-    return [f"{one.id} {one.subject}" for one in blockers(conn, files, plan, Intent.MIGRATE)]
+    return [f"{finding.id} {finding.subject}" for finding in blockers(conn, files, plan, Intent.MIGRATE)]
 
 
 @pytest.mark.fault("f10")
@@ -317,9 +319,13 @@ def statements_are_named(conn: Connection, files: SqlFiles, text: str, identifie
                  "create table public.other (id bigint primary key); set search_path = public")  # fmt: skip
     say(conn, text)
     conn.execute("set search_path = pg_catalog")
-    found = [one for one in check_act(conn, files, plan, Intent.MIGRATE) if one.condition.startswith("seen: ")]
-    assert identifier in {one.id for one in found}, found
-    assert all(one.severity == ("blocker" if one.id == "on-conflict-target" else "warning") for one in found)
+    found = [
+        finding for finding in check_act(conn, files, plan, Intent.MIGRATE) if finding.condition.startswith("seen: ")
+    ]
+    assert identifier in {finding.id for finding in found}, found
+    assert all(
+        finding.severity == ("blocker" if finding.id == "on-conflict-target" else "warning") for finding in found
+    )
 
 
 def say(conn: Connection, text: str) -> None:
@@ -363,17 +369,21 @@ def test_statements_that_stay_as_they_are_are_not_named(conn: Connection, sql_fi
     for text in (*UNSEEN, "COPY public.t (id, at, v) TO stdout;", f"{ours}select ctid from only public.t"):
         say(conn, text)
     conn.execute("set search_path = pg_catalog")
-    assert [one for one in check_act(conn, sql_files, plan, Intent.MIGRATE) if one.condition.startswith("seen: ")] == []
+    assert [
+        finding
+        for finding in check_act(conn, sql_files, plan, Intent.MIGRATE)
+        if finding.condition.startswith("seen: ")
+    ] == []
 
 
 @pytest.mark.fault("f20")
 def test_what_cannot_be_read_is_counted_and_said(conn: Connection, sql_files: SqlFiles) -> None:
     """Not installed; statements of other roles without the right."""
     plan = Plan.model_validate({"name": "t", "strategy": "swap", "tables": [{"name": "public.t", "key": "at"}]})
-    said = [one.condition for one in statements.check_statements(conn, sql_files, plan)]
+    said = [finding.condition for finding in statements.check_statements(conn, sql_files, plan)]
     assert said == ["it is not loaded (shared_preload_libraries), or not created in this database"]
     conn.execute("create extension pg_stat_statements schema public")
     with conn.transaction(force_rollback=True):
         conn.execute("create role nosy; set local role nosy")
-        said = [one.condition for one in statements.check_statements(conn, sql_files, plan)]
-    assert any("statements of other roles are hidden" in one for one in said), said
+        said = [finding.condition for finding in statements.check_statements(conn, sql_files, plan)]
+    assert any("statements of other roles are hidden" in condition for condition in said), said

@@ -101,14 +101,14 @@ def midnight_changes_nothing(conn: Connection, files: SqlFiles, night: Midnight,
     found = inspect(
         conn, files, night.plan.tables[0], catalog.read(names.source), catalog.read(names.target), night.began
     )
-    problems = [problem for one in found if one.check == "partitions" for problem in one.problems]
+    problems = [problem for finding in found if finding.check == "partitions" for problem in finding.problems]
     assert not problems, problems
     home = conn.execute(sql.SQL("select tableoid::regclass::text from {} where id = 1000").format(
         sql.Identifier(*names.target))).fetchone()  # fmt: skip
     assert home is not None
     assert not home[0].endswith("default"), f"the row after midnight is in {home}"
     again = render_changes(conn, files, night.plan, night.began + later)
-    assert {one.name: one.body for one in again} == read_applied(conn)
+    assert {change.name: change.body for change in again} == read_applied(conn)
 
 
 @pytest.mark.fault("v11")
@@ -134,7 +134,7 @@ def test_bounds_from_the_moment_of_asking_are_missed(
     def asked_now(conn: Connection, files: SqlFiles, spec: object, source: object, *_: object) -> WantedBounds:
         asked = night.began + timedelta(minutes=5)
         bounds = keys.plan_bounds(conn, files, spec, source, asked)  # type: ignore[arg-type]
-        return WantedBounds([one.limits for one in bounds], [])
+        return WantedBounds([bound.limits for bound in bounds], [])
 
     monkeypatch.setattr(inspection, "expected_bounds", asked_now)
 
@@ -165,7 +165,7 @@ def test_a_leaf_that_is_gone_is_missed_all_the_same(conn: Connection, sql_files:
     source, target = catalog.read(names.source), catalog.read(names.target)
 
     found = inspect(conn, sql_files, night.plan.tables[0], source, target, night.began)
-    said = " ".join(problem for one in found for problem in one.problems)
+    said = " ".join(problem for finding in found for problem in finding.problems)
     assert re.search("no partition from 2027-05-01", said)
     assert "t_far from 2030-01-01" in said
 
@@ -179,7 +179,7 @@ def test_a_twin_that_ran_out_of_partitions_is_missed(conn: Connection, sql_files
 
     def problems(began: str) -> list[str]:
         found = inspect(conn, sql_files, night.plan.tables[0], source, target, at(began))
-        return [problem for one in found if one.check == "partitions" for problem in one.problems]
+        return [problem for finding in found if finding.check == "partitions" for problem in finding.problems]
 
     assert problems("2027-04-30 23:58") == []
     assert problems("2027-05-01 00:00") == ["no partition from 2027-06-01 00:00:00+00 to 2027-07-01 00:00:00+00"]
@@ -259,5 +259,5 @@ def test_a_twin_of_an_earlier_version_has_no_note_of_its_making(conn: Connection
 
     said = inspect(conn, sql_files, night.plan.tables[0], source, target, night.began)
 
-    assert [one for one in said if one.check == "partitions" and not one.passed] == []
+    assert [finding for finding in said if finding.check == "partitions" and not finding.passed] == []
     assert scalar(conn, "select count(*) from public.t") == 201

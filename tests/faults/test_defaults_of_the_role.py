@@ -114,7 +114,9 @@ def test_four_sessions_insert_while_verbs_run_in_a_database_with_other_defaults(
 
 @pytest.mark.fault("f02", mutant=True)
 def test_with_the_roles_own_defaults_the_verbs_fail(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pinned, "PINNED", {one: pinned.PINNED[one] for one in pinned.PINNED if one not in DEFAULTS})
+    monkeypatch.setattr(
+        pinned, "PINNED", {setting: pinned.PINNED[setting] for setting in pinned.PINNED if setting not in DEFAULTS}
+    )
     monkeypatch.setattr(locks, "FRESH", "set local application_name = 'pg-rehearsal mutant'")
 
     with pytest.raises(AssertionError):

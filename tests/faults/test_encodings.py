@@ -81,7 +81,7 @@ def carried_there_and_back(encoded: Database, files: SqlFiles, run: Run, folder:
         conn.execute(sql.SQL("set rehearsal.applying = 'on'; update {} set {} = 'anders' where id = 7").format(
             sql.Identifier(*retired.name), sql.Identifier(word)))  # fmt: skip
         report = compare(encoded, files, retired, live, "at", self_test=False)
-        assert [one.identity for one in report.examples if "7" in str(one.identity)], report.examples
+        assert [example.identity for example in report.examples if "7" in str(example.identity)], report.examples
         conn.execute(sql.SQL("update {} set {} = {} where id = 7").format(
             sql.Identifier(*retired.name), sql.Identifier(word), sql.Literal(f"{word} 7")))  # fmt: skip
         conn.execute("reset rehearsal.applying")
@@ -119,7 +119,7 @@ def test_without_a_pinned_encoding_it_is_not(
     encoded: Database, sql_files: SqlFiles, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        pinned, "PINNED", {one: pinned.PINNED[one] for one in pinned.PINNED if one != "client_encoding"}
+        pinned, "PINNED", {setting: pinned.PINNED[setting] for setting in pinned.PINNED if setting != "client_encoding"}
     )
     monkeypatch.delitem(pinned.PINNED_VARIABLES, "PGCLIENTENCODING")
     word = WORDS[encoded.name.removeprefix("encoded_").upper()]
@@ -161,7 +161,9 @@ def test_psql_as_the_database_has_it_does_not(
     encoded: Database, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        fleet.psql, "PINNED", {one: fleet.psql.PINNED[one] for one in fleet.psql.PINNED if one != "client_encoding"}
+        fleet.psql,
+        "PINNED",
+        {setting: fleet.psql.PINNED[setting] for setting in fleet.psql.PINNED if setting != "client_encoding"},
     )
     monkeypatch.delitem(fleet.psql.PINNED_VARIABLES, "PGCLIENTENCODING")
 
@@ -176,6 +178,6 @@ def test_a_database_without_an_encoding_is_refused_by_name(encoded: Database, sq
     with connect(encoded) as conn:
         conn.execute(sql_files.query("registry.sql"))
         conn.execute(as_query(TABLE.format(word="plain")))
-        found = {one.id: one for one in run_preflight(conn, sql_files, plan_for("plain"))}
+        found = {finding.id: finding for finding in run_preflight(conn, sql_files, plan_for("plain"))}
     assert found["encoding"].severity == "blocker"
     assert "SQL_ASCII" in found["encoding"].condition

@@ -75,7 +75,7 @@ def test_what_has_ended_is_said_to_have_ended(small: Small, way: str) -> None:
 
     assert examine(small.context, small.conn, fix=False) == []
     found = run_preflight(small.conn, small.files, small.plan)
-    assert [one.id for one in found if one.severity == "blocker"] == ["table-kind"]
+    assert [finding.id for finding in found if finding.severity == "blocker"] == ["table-kind"]
     for act in (small.work.prepare, small.work.switch, small.work.roll_back):
         with pytest.raises(PreconditionError, match=r"no switchover of it is under way.*nothing to do"):
             act()
@@ -90,11 +90,11 @@ def test_doctor_asks_for_no_foreign_keys_that_come_with_the_exchange(small: Smal
         "from generate_series(1, 400) as n;"
     )
     small.work.prepare()
-    assert [one.trouble for one in examine(small.context, small.conn, fix=False)] == []
+    assert [trouble.trouble for trouble in examine(small.context, small.conn, fix=False)] == []
     small.work.switch()
-    assert [one.trouble for one in examine(small.context, small.conn, fix=False)] == []
+    assert [trouble.trouble for trouble in examine(small.context, small.conn, fix=False)] == []
     small.roll_back()
-    assert [one.trouble for one in examine(small.context, small.conn, fix=False)] == []
+    assert [trouble.trouble for trouble in examine(small.context, small.conn, fix=False)] == []
 
 
 def test_writers_do_not_trouble_a_dry_run(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_a_migration_that_was_killed_between_its_changes_is_gone_on_with(small: 
     assert first.name in read_applied(small.conn)
     small.conn.execute(as_query(second.body))
 
-    assert [one for one in small.work.trigger_states(small.conn) if one.found != one.wanted] == []
+    assert [trigger for trigger in small.work.trigger_states(small.conn) if trigger.found != trigger.wanted] == []
     assert state.read_migration(small.conn, names.source).state == state.PREPARED
     small.switch()
 
@@ -173,13 +173,15 @@ def test_doctor_builds_no_index_under_writers(small: Small) -> None:
     small.work.prepare()
     small.conn.execute("drop index public.t_v_partitioned")
     found = examine(small.context, small.conn, fix=True)
-    assert [(one.fixed, one.remedy) for one in found if "t_v" in one.trouble]
+    assert [(finding.fixed, finding.remedy) for finding in found if "t_v" in finding.trouble]
     assert examine(small.context, small.conn, fix=False) == []
     small.conn.execute("drop index public.t_v_partitioned")
     small.conn.execute("update rehearsal.migration set state = 'mirrored'")
-    left = [one for one in examine(small.context, small.conn, fix=True) if one.trouble.startswith("indexes")]
+    left = [
+        trouble for trouble in examine(small.context, small.conn, fix=True) if trouble.trouble.startswith("indexes")
+    ]
     assert left
-    assert all("create index concurrently" in one.remedy and not one.fixed for one in left)
+    assert all("create index concurrently" in trouble.remedy and not trouble.fixed for trouble in left)
 
 
 def test_a_partition_that_came_has_a_remedy_for_partitions(small: Small) -> None:

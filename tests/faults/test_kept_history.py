@@ -66,7 +66,7 @@ def test_what_was_missed_is_refused_seen_brought_and_then_nothing_bars_the_rollb
     with pytest.raises(PreconditionError, match=r"rows differ.*doctor --fix"):
         split.clean_up()
 
-    assert all(one.fixed for one in examine(split.context, split.conn, fix=True))
+    assert all(trouble.fixed for trouble in examine(split.context, split.conn, fix=True))
     assert examine(split.context, split.conn, fix=True) == []
     split.verify()
     split.roll_back()

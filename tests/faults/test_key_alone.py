@@ -46,8 +46,8 @@ def key_alone_is_carried(small: Small, kind: str, strategy: str) -> None:
     except StopIteration as exc:
         message = "a comparison of figures wants another column of the primary key"
         raise AssertionError(message) from exc
-    told = [one for one in context.run.evidence() if one.gate == "stats-unchanged"]
-    assert [one.passed for one in told] == [True]
+    told = [seen for seen in context.run.evidence() if seen.gate == "stats-unchanged"]
+    assert [seen.passed for seen in told] == [True]
     if strategy != "dual-write":
         small.roll_back()
         small.verify()

@@ -119,7 +119,7 @@ def serving(*apps: App) -> Iterator[list[AppServer]]:
 
 def judged(context: Context) -> dict[str, Evidence]:
     """Return the evidence that the writers' judgement left, by gate."""
-    return {one.gate: one for one in context.run.evidence()}
+    return {seen.gate: seen for seen in context.run.evidence()}
 
 
 def a_load_fails_by_name(database: Database, run: Run, files: SqlFiles, refuses: dict[str, str], named: str) -> None:
@@ -313,9 +313,9 @@ def test_page_one_names_the_kind(run: Run, sql_files: SqlFiles) -> None:
     ledger_folder(run).mkdir(parents=True)
     tell(ledger_folder(run), CASES["one kind, always"][0])
     evidence = tuple(judge(run, sql_files, make_plan()).values())
-    gate = next(one for one in GATES if one.id == "availability")
+    gate = next(gate for gate in GATES if gate.id == "availability")
     results = [GateResult(gate, GateState.FAILED, "", evidence)]
-    numbers = {one.id: one for one in read_numbers(results, History((), run.folder), make_plan())}
+    numbers = {number.id: number for number in read_numbers(results, History((), run.folder), make_plan())}
     assert numbers["stall"].value == pytest.approx(60_000, abs=10)
     assert numbers["stall"].note == "strike by HTTP; limit 4.0 s"
     assert numbers["stall"].tone == "bad"

@@ -95,7 +95,7 @@ def faked(moment: datetime, folder: Path) -> dict[str, str]:
 
     A shift, not a moment: a moment would begin anew in each process.
     """
-    found = next((path for one in LIBRARIES for path in Path("/").glob(one[1:])), None)
+    found = next((path for library in LIBRARIES for path in Path("/").glob(library[1:])), None)
     compiler = shutil.which("cc")
     if found is None or compiler is None:
         pytest.skip("needs libfaketime and a C compiler: apt-get install faketime gcc libc6-dev")
@@ -184,11 +184,11 @@ def rehearse_over_midnight(folder: Path, midnight: datetime, *words: str, before
     (made,) = (folder / "runs").iterdir()
     found = Run(made).evidence()
     assert Run(made).began < midnight
-    failed = [f"{one.gate} {one.subject}: {one.observed}" for one in found if one.passed is False]
-    assert not [one for one in failed if one.split()[0] not in OF_THE_MACHINE], failed
-    after = {one.gate for one in found if one.passed and datetime.fromisoformat(one.at) >= midnight}
+    failed = [f"{seen.gate} {seen.subject}: {seen.observed}" for seen in found if seen.passed is False]
+    assert not [line for line in failed if line.split()[0] not in OF_THE_MACHINE], failed
+    after = {seen.gate for seen in found if seen.passed and datetime.fromisoformat(seen.at) >= midnight}
     assert {"default-empty", "ledger", "parity-after"} <= after, after
-    assert any(one.gate == "target-structure" and one.passed for one in found)
+    assert any(seen.gate == "target-structure" and seen.passed for seen in found)
 
 
 @pytest.mark.hours

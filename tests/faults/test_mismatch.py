@@ -74,7 +74,7 @@ class World:
     def play(self) -> bool | None:
         """Put the mismatch in as the phase does; return what its gate says."""
         mismatch.inject(self.context, self.context.plan.tables[0])
-        return next(one.passed for one in self.context.run.evidence() if one.gate == "mismatch-found")
+        return next(seen.passed for seen in self.context.run.evidence() if seen.gate == "mismatch-found")
 
     def others(self) -> dict[str, object]:
         """Return the digest of each table but for the rehearsal's own rows, and of its own rows too."""
@@ -141,7 +141,7 @@ def harms_nobody(world: World) -> None:
         raise AssertionError(f"the phase failed: {exc!r}; {changed(before, world.others())}") from exc
     assert world.others() == before, changed(before, world.others())
     assert world.triggers() == triggers
-    assert passed, [one.observed for one in world.context.run.evidence()]
+    assert passed, [seen.observed for seen in world.context.run.evidence()]
     context, spec = world.context, world.context.plan.tables[0]
     source, target = context.pair(world.conn, spec)
     assert compare(context.env.database, context.files, source, target, spec.key, self_test=False).unexplained == 0
@@ -218,7 +218,7 @@ def finds_it_beside_a_log(made: World) -> None:
     assert 0 < made.work.current_replay(made.conn).pending(made.conn) <= made.context.plan.copying.drain_until
     with contextlib.suppress(StopHere):
         made.play()
-    (seen,) = [one for one in made.context.run.evidence() if one.gate == "mismatch-found"]
+    (seen,) = [seen for seen in made.context.run.evidence() if seen.gate == "mismatch-found"]
     assert seen.passed is True, f"not seen: {seen.observed}"
     assert seen.data == Taken(mismatch.INJECTED)
 
@@ -289,6 +289,6 @@ def test_a_comparison_that_does_not_look_stops_the_run(world: Make, monkeypatch:
 
     with pytest.raises(StopHere):
         made.play()
-    assert [one.passed for one in made.context.run.evidence() if one.gate == "mismatch-found"] == [False]
+    assert [seen.passed for seen in made.context.run.evidence() if seen.gate == "mismatch-found"] == [False]
     assert made.others() == before
     assert Catalog(made.conn, made.context.files).find(made.work.names.retired)

@@ -26,8 +26,8 @@ def other_ways(root: Path) -> list[str]:
     """Return each place in the host layer that sends something in a way of its own."""
     found: list[str] = []
     for path in (root / "deploy.py", *sorted((root / "fleet").glob("*.py")), *sorted((root / "tasks").glob("*.py"))):
-        nodes = [one for one in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if type(one) in OTHER]
-        texts = ((OTHER[type(one)], ast.unparse(one)) for one in nodes)
+        nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if type(node) in OTHER]
+        texts = ((OTHER[type(node)], ast.unparse(node)) for node in nodes)
         found += [f"{path.name}: {text}" for kind, text in texts if re.fullmatch(kind, text, re.DOTALL)]
     return found
 

@@ -358,7 +358,7 @@ def test_verify_writes_nothing_into_a_table_that_is_append_only(managed: Managed
 
 def corrupt_any(database: Database, _: SqlFiles, pair: Pair, *__: object) -> tuple[bool | None, str]:
     """Do what the self-test did, in the first partition that has a row."""
-    leaf = sql.Identifier(*next(one.name for one in pair.leaves if one.oid and not one.is_default))
+    leaf = sql.Identifier(*next(leaf.name for leaf in pair.leaves if leaf.oid and not leaf.is_default))
     with connect(database, autocommit=False, role="parity self-test") as conn:
         try:
             conn.execute(sql.SQL("update {} set v = v + 1").format(leaf))

@@ -30,7 +30,7 @@ from rehearsal.synthetic.rows import make_data
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, LAST = date(2026, 11, 1), date(2028, 12, 31)
 DATES = [FIRST + timedelta(days=day) for day in range((LAST - FIRST).days + 1)]
-MONTHS = sorted({(one.year, one.month) for one in DATES})
+MONTHS = sorted({(date.year, date.month) for date in DATES})
 # Months of each length, last days and first days, and those on which a comparison once could not prove itself.
 SAMPLE = [
     date(2026, 11, 27), date(2026, 11, 30), date(2026, 12, 31), date(2027, 1, 1), date(2027, 2, 27), date(2027, 2, 28),
@@ -118,7 +118,7 @@ def world(server: Database, template: str, sql_files: SqlFiles) -> Iterator[Worl
 
 def _small(plan: Plan, tables: tuple[str, ...]) -> Plan:
     """Return the plan without the data of other scaled tables."""
-    kept = [one for one in plan.data.tables if not one.scaled or one.name in tables]
+    kept = [table for table in plan.data.tables if not table.scaled or table.name in tables]
     return plan.model_copy(update={"data": plan.data.model_copy(update={"tables": kept})})
 
 
@@ -133,7 +133,7 @@ def test_the_self_test_is_possible_on_a_month_s_last_days(world: World, today: d
 @pytest.mark.parametrize("month", MONTHS, ids=lambda month: f"{month[0]}-{month[1]:02}")
 def test_the_self_test_is_possible_on_every_date(world: World, month: tuple[int, int]) -> None:
     """Each day to the end of 2028."""
-    days = [one for one in DATES if (one.year, one.month) == month]
+    days = [date for date in DATES if (date.year, date.month) == month]
     for today in days:
         world.judge(today)
     print(f"{len(days)} dates of {month[0]}-{month[1]:02}")  # noqa: T201 -- the figure of the long run

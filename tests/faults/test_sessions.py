@@ -151,7 +151,9 @@ def test_a_session_with_the_roles_defaults_loses_the_row(
     world: World, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old behaviour: nothing but the look of values was pinned, and a lock's transaction was as the role has it."""
-    kept = {one: pinned.PINNED[one] for one in pinned.PINNED if not one.startswith("default_transaction")}
+    kept = {
+        setting: pinned.PINNED[setting] for setting in pinned.PINNED if not setting.startswith("default_transaction")
+    }
     monkeypatch.setattr(pinned, "PINNED", kept)
     monkeypatch.setattr(locks, "FRESH", "set local application_name = 'pg-rehearsal mutant'")
 
@@ -284,7 +286,7 @@ def test_a_swap_and_its_way_back_under_hostile_defaults(world: World, kind: str)
 @pytest.mark.parametrize("kind", ["words", "limits"])
 @pytest.mark.usefixtures("nobody")
 def test_what_is_not_pinned_decides(world: World, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = {one: pinned.PINNED[one] for one in pinned.PINNED if one not in HOSTILE[kind]}
+    kept = {setting: pinned.PINNED[setting] for setting in pinned.PINNED if setting not in HOSTILE[kind]}
     monkeypatch.setattr(pinned, "PINNED", kept)
     monkeypatch.setattr(pinned, "PINNED_SINCE", {})
 
@@ -350,10 +352,10 @@ def test_trigger_tests_write_as_the_application_does(
     plan, user = make_plan(strategy), conn.info.user
     set_for(conn, "role", PLAYED)
     played = run_trigger_tests(conn, sql_files, plan, plan.tables[0], events, application=user)
-    assert {one.name: one.observed for one in played if one.passed is not True} == {}
+    assert {result.name: result.observed for result in played if result.passed is not True} == {}
     set_for(conn, "database", {"rehearsal.applying": "on"})
     found = run_trigger_tests(conn, sql_files, plan, plan.tables[0], events, application=user)
     # A key log asks no setting of the session; only the synchronous mirrors could be switched off by one.
-    assert bool([one.name for one in found if one.passed is False]) is (strategy == "dual-write")
+    assert bool([result.name for result in found if result.passed is False]) is (strategy == "dual-write")
     pinned_only = run_trigger_tests(conn, sql_files, plan, plan.tables[0], events)
-    assert [one.name for one in pinned_only if one.passed is False] == []
+    assert [result.name for result in pinned_only if result.passed is False] == []

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 def rest_is_as_it_was(fleet: Fleet, pids: list[str]) -> bool:
-    return fleet.seen == [(OFF, OFF)] * len(fleet.servers) and [one.pid for one in fleet.servers] == pids
+    return fleet.seen == [(OFF, OFF)] * len(fleet.servers) and [server.pid for server in fleet.servers] == pids
 
 
 def wrong_key(fleet: Fleet) -> str:
@@ -71,7 +71,7 @@ def no_env_file(fleet: Fleet) -> str:
 @pytest.mark.parametrize("defect", [host_down, wrong_key, changed_host, unknown_host, wrong_sudo, no_env_file])
 def test_a_host_that_cannot_be_looked_at_stops_a_flip_before_anything_is_touched(fleet: Fleet, defect: Any) -> None:
     """The message names the server and why; nobody was restarted; the others are seen all the same."""
-    pids = [one.pid for one in fleet.servers]
+    pids = [server.pid for server in fleet.servers]
     extra, files = dict(fleet[4].extra), fleet[4].env_file
     said = defect(fleet)
 
@@ -105,13 +105,13 @@ def test_a_server_that_is_left_out_does_not_stop_the_others(fleet: Fleet) -> Non
     whole = flip(fleet, batch="100%")
 
     assert (part.ok, len(part.servers)) == (True, 5)
-    assert [one.server for one in whole.servers if one.restarted] == ["app4"]
+    assert [server.server for server in whole.servers if server.restarted] == ["app4"]
     assert fleet.seen == [(ON, ON)] * 6
 
 
 def failed_at(result: FlipResult, server: str, *said: str) -> bool:
     error = result.error or ""
-    return error.startswith(f"{server}: ") and all(one in error for one in said) and result.reverted is True
+    return error.startswith(f"{server}: ") and all(part in error for part in said) and result.reverted is True
 
 
 def test_a_health_answer_that_lies_stops_the_flip(fleet: Fleet) -> None:
@@ -175,7 +175,7 @@ def test_a_host_that_goes_down_in_the_middle_is_named_and_the_others_go_back(fle
 
     assert (result.error or "").startswith("app4: "), result.error
     assert "Could not connect" in (result.error or "")
-    assert {one.server: one.reverted for one in result.servers} == {
+    assert {server.server: server.reverted for server in result.servers} == {
         "app1": True, "app2": True, "app3": True, "app4": False, "app5": True, "app6": True
     }  # fmt: skip
     assert "the rollback failed too" in (result.servers[3].error or "")
@@ -216,7 +216,7 @@ def test_requests_that_fail_with_the_new_routing_stop_the_flip_after_the_canary(
 
 def test_hooks_surround_each_turn_and_a_failing_one_stops_the_flip(fleet: Fleet) -> None:
     """Drained before the restart, back after health, and back too where the flip before was killed in between."""
-    log, pids = fleet.folder / "hooks", [one.pid for one in fleet.servers]
+    log, pids = fleet.folder / "hooks", [server.pid for server in fleet.servers]
     for one in fleet.servers:
         one.extra["app_drain"] = ["sh", "-c", f"echo drain {{server}} >>{log}"]
         one.extra["app_undrain"] = f"sh -c 'echo undrain {{server}} {{host}} {{url}} >>{log}'"
@@ -228,7 +228,7 @@ def test_hooks_surround_each_turn_and_a_failing_one_stops_the_flip(fleet: Fleet)
     fleet[3].extra["app_drain"] = ["sh", "-c", "echo the balancer does not know app3 >&2; exit 7"]
     result = flip(fleet, batch="2", timeout_s=5)
     assert result.error == "app3: app_drain exited with status 7: the balancer does not know app3"
-    assert [(one.server, one.restarted) for one in result.servers if one.reverted] == [
+    assert [(server.server, server.restarted) for server in result.servers if server.reverted] == [
         ("app2", True),
         ("app3", False),
         ("app4", False),

@@ -26,21 +26,21 @@ def flip(fleet: Fleet, *, on: bool = True, timeout_s: float = 20, plan: Plan = P
 
 def test_a_flip_goes_canary_first_then_batch_by_batch_and_is_not_repeated(fleet: Fleet) -> None:
     """One canary, then half of six at once; a second run restarts nobody; other lines and the mode stay."""
-    pids = [one.pid for one in fleet.servers]
+    pids = [server.pid for server in fleet.servers]
 
     first = flip(fleet, canary=1, batch="50%")
-    after = [one.pid for one in fleet.servers]
+    after = [server.pid for server in fleet.servers]
     second = flip(fleet, canary=1, batch="50%")
 
     assert first.error is None
-    assert [(one.server, one.batch) for one in first.servers] == [
+    assert [(server.server, server.batch) for server in first.servers] == [
         ("app1", 1), ("app2", 2), ("app3", 2), ("app4", 2), ("app5", 3), ("app6", 3),
     ]  # fmt: skip
-    assert [one.restarted for one in first.servers] == [True] * 6
+    assert [server.restarted for server in first.servers] == [True] * 6
     assert fleet.seen == [(ON, ON)] * 6
     assert not set(pids) & set(after)
-    assert (second.ok, [one.restarted for one in second.servers]) == (True, [False] * 6)
-    assert [one.pid for one in fleet.servers] == after
+    assert (second.ok, [server.restarted for server in second.servers]) == (True, [False] * 6)
+    assert [server.pid for server in fleet.servers] == after
     assert fleet[1].env_file.read_text().startswith("DATABASE_URL='postgresql://app:se%20cret@db/x'\nLAST=1\n")
     assert fleet[1].env_file.stat().st_mode & 0o777 == 0o640
 
@@ -48,17 +48,21 @@ def test_a_flip_goes_canary_first_then_batch_by_batch_and_is_not_repeated(fleet:
 def test_a_broken_server_in_the_middle_stops_the_flip_and_all_go_back(fleet: Fleet) -> None:
     """The third of six does not come up: three are back, three were never touched, and the report says which."""
     fleet[3].misbehave("refuses")
-    pids = [one.pid for one in fleet.servers]
+    pids = [server.pid for server in fleet.servers]
 
     result = flip(fleet, timeout_s=2)
 
     assert (result.ok, result.reverted) == (False, True)
     assert (result.error or "").startswith("app3: not healthy within 2 s: ConnectError")
     assert "app3.log" in (result.error or "")
-    assert [(one.server, one.reverted) for one in result.servers] == [("app1", True), ("app2", True), ("app3", True)]
+    assert [(server.server, server.reverted) for server in result.servers] == [
+        ("app1", True),
+        ("app2", True),
+        ("app3", True),
+    ]
     assert result.untouched == ("app4", "app5", "app6")
     assert fleet.seen == [(OFF, OFF)] * 6
-    assert [one.pid for one in fleet.servers][3:] == pids[3:]
+    assert [server.pid for server in fleet.servers][3:] == pids[3:]
 
     fleet[3].misbehave("refuses", stop=True)
     assert flip(fleet, batch="100%").ok
@@ -67,7 +71,7 @@ def test_a_broken_server_in_the_middle_stops_the_flip_and_all_go_back(fleet: Fle
 
 def connections(fleet: Fleet) -> list[int]:
     """Return how often each host was logged in to."""
-    logs = [(fleet.folder / f"{one.name}.sshd.log").read_text() for one in fleet.servers]
+    logs = [(fleet.folder / f"{server.name}.sshd.log").read_text() for server in fleet.servers]
     return [text.count("Accepted publickey") for text in logs]
 
 
@@ -78,15 +82,15 @@ def test_a_flip_in_one_batch_needs_one_connection_to_each_server(fleet: Fleet) -
     fleet[3].misbehave("refuses", stop=True)
 
     assert (failed.error or "").startswith("app3: not healthy within 2 s: ConnectError")
-    assert [one.reverted for one in failed.servers] == [True] * 6
+    assert [server.reverted for server in failed.servers] == [True] * 6
     assert fleet.seen == [(OFF, OFF)] * 6
 
     before = connections(fleet)
     result = flip(fleet, batch="100%")
 
-    assert connections(fleet) == [one + 1 for one in before]
-    assert (result.ok, [one.restarted for one in result.servers]) == (True, [True] * 6)
-    assert [(one.before.file, one.before.process) for one in result.servers] == [(OFF, OFF)] * 6
+    assert connections(fleet) == [count + 1 for count in before]
+    assert (result.ok, [server.restarted for server in result.servers]) == (True, [True] * 6)
+    assert [(server.before.file, server.before.process) for server in result.servers] == [(OFF, OFF)] * 6
     assert fleet.seen == [(ON, ON)] * 6
 
 
@@ -95,11 +99,11 @@ def test_servers_that_differ_among_themselves_are_looked_at_first(fleet: Fleet) 
     fleet[1].write_flags(ON)
     fleet[1].start_app()
     fleet[2].write_flags(ON)
-    pids = [one.pid for one in fleet.servers]
+    pids = [server.pid for server in fleet.servers]
 
     result = flip(fleet, batch="100%")
 
-    assert (result.ok, [one.restarted for one in result.servers]) == (True, [False, *[True] * 5])
+    assert (result.ok, [server.restarted for server in result.servers]) == (True, [False, *[True] * 5])
     assert (result.servers[1].before.file, result.servers[1].before.process) == (ON, OFF)
     assert fleet[1].pid == pids[0]
     assert fleet.seen == [(ON, ON)] * 6
@@ -175,8 +179,8 @@ def test_a_manager_that_cannot_be_is_refused_by_what_it_lacks(data: dict[str, st
 def test_batches_never_exceed_what_was_asked(batch: str, canary: int, sizes: list[int]) -> None:
     servers = [AppServer(f"app{n}", f"http://app{n}") for n in range(7)]
     batches = Rollout(canary=canary, batch=batch).batches(servers)
-    assert [len(one) for one in batches] == sizes
-    assert [one for part in batches for one in part] == servers
+    assert [len(batch) for batch in batches] == sizes
+    assert [server for part in batches for server in part] == servers
 
 
 @pytest.mark.parametrize("how", [{"batch": "0"}, {"batch": "101%"}, {"batch": "a"}, {"canary": -1}, {"limit": ("x*",)}])

@@ -120,9 +120,9 @@ class History:
 
     def _turns(self, engine: Engine, players: list[Player]) -> None:
         # A session that sleeps in its transactions has old snapshots and holds locks over whole steps of the engine.
-        weights = [SLEEPY if one.session.number == 0 and self.chance.random() < 0.5 else 1.0 for one in players]
+        weights = [SLEEPY if player.session.number == 0 and self.chance.random() < 0.5 else 1.0 for player in players]
         for _ in range(MAX_TURNS):
-            if engine.is_done and all(one.transactions >= TAIL and not one.is_open for one in players):
+            if engine.is_done and all(player.transactions >= TAIL and not player.is_open for player in players):
                 return
             if not engine.is_done and self.chance.random() < ENGINE_SHARE:
                 engine.step()
@@ -208,7 +208,7 @@ class History:
             return
         names = work.names
         pair = (ITEMS, names.target) if self.strategy == "dual-write" else (ITEMS, names.retired)
-        left, right = (judge.execute(_rows(one)).fetchall() for one in pair)
+        left, right = (judge.execute(_rows(side)).fetchall() for side in pair)
         if left != right:
             apart = sorted(row[:3] for row in set(left) ^ set(right))
             self.told.problems.append(f"the two tables differ: {apart[:6]}")

@@ -39,7 +39,7 @@ def test_up_again_changes_nothing() -> None:
 
     assert found["changed"] == []
     assert found["running"] is True
-    assert all(one["snapshot"] for one in found["hosts"])
+    assert all(machine["snapshot"] for machine in found["hosts"])
 
 
 def test_a_host_that_was_stopped_is_started_again_and_keeps_its_address_and_key(hosts: Hosts) -> None:

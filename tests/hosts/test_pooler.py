@@ -115,7 +115,7 @@ def test_the_pooler_runs_in_its_mode_and_a_second_run_changes_nothing(pooled: Po
     app = pooled.hosts.on("app1")
     found = pooled.console()
 
-    assert [one.name for one in pooled.hosts.run("app").operations if one.changed] == []
+    assert [operation.name for operation in pooled.hosts.run("app").operations if operation.changed] == []
     assert (app.service("pgbouncer").is_running, app.service("pgbouncer").is_enabled) == (True, True)
     assert found["config"]["pool_mode"] == pooled.mode
     assert found["config"]["auth_type"] == "scram-sha-256"
@@ -140,8 +140,8 @@ def test_writes_of_the_app_arrive_through_the_pooler_and_through_nothing_else(po
         sessions = conn.execute(ACTIVITY).fetchall()
     ports = {int(one["local_port"]) for one in pooled.console()["servers"]}
 
-    assert [one.status_code for one in answers] == [200] * 24
-    assert written == {one.json()["id"] for one in answers}
+    assert [answer.status_code for answer in answers] == [200] * 24
+    assert written == {answer.json()["id"] for answer in answers}
     assert sessions
     assert {port for port, _, _ in sessions} <= ports
     assert {ssl for _, ssl, _ in sessions} == {True}
@@ -195,8 +195,8 @@ def test_without_the_option_the_app_goes_to_the_database_itself(pooled: Pooled, 
     hosts, app = pooled.hosts, pooled.hosts.on("app1")
     variable.delenv(VARIABLE)
     try:
-        changed = [one.name for one in hosts.run("app").operations if one.changed]
-        again = [one.name for one in hosts.run("app").operations if one.changed]
+        changed = [operation.name for operation in hosts.run("app").operations if operation.changed]
+        again = [operation.name for operation in hosts.run("app").operations if operation.changed]
         unit, files = app.service("pgbouncer"), app.check_output(f"find {FILES} {DROP_INS} -type f")
         left = (unit.is_running, unit.is_enabled, files)
         env = app.file("/etc/finance/app.env").content_string

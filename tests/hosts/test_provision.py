@@ -17,8 +17,8 @@ PHASES = ("hosts", "roles", "app")
 def test_a_second_run_says_no_changes_for_every_operation(hosts: Hosts) -> None:
     results = [hosts.run(phase) for phase in PHASES]
 
-    assert [(one.phase, op.name) for one in results for op in one.operations if op.changed] == []
-    assert sum(len(one.operations) for one in results) > 40
+    assert [(result.phase, op.name) for result in results for op in result.operations if op.changed] == []
+    assert sum(len(result.operations) for result in results) > 40
     assert provision(hosts.target(), dry=True) == 0
 
 
@@ -43,7 +43,7 @@ def test_drift_shows_in_a_dry_run_by_name_and_exit_code_and_is_mended(
     mended = {(op.host, op.name) for phase in PHASES for op in hosts.run(phase).operations if op.changed}
 
     assert code == 1
-    assert [one for one in DRIFT if f"{one[0]}: would change: {one[1]}" not in said.out + said.err] == []
+    assert [drift for drift in DRIFT if f"{drift[0]}: would change: {drift[1]}" not in said.out + said.err] == []
     assert set(DRIFT) <= mended
     assert provision(hosts.target(), dry=True) == 0
 
@@ -78,7 +78,7 @@ def test_no_secret_is_in_a_log_a_report_or_a_process_list(hosts: Hosts) -> None:
     }
     for name in found:
         listed = hosts.on(name).check_output("ps -eww -o args; journalctl --no-pager -q -o cat")
-        assert [one for one in secrets if one in listed] == []
+        assert [secret for secret in secrets if secret in listed] == []
 
 
 def test_a_host_whose_key_is_another_is_not_talked_to(hosts: Hosts) -> None:
@@ -99,4 +99,4 @@ def test_a_host_whose_key_is_another_is_not_talked_to(hosts: Hosts) -> None:
 
 def _has(path: Path, secrets: list[str]) -> bool:
     text = path.read_text(errors="replace")
-    return any(one in text for one in secrets)
+    return any(secret in text for secret in secrets)

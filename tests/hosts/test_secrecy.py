@@ -121,7 +121,10 @@ def provision_unseen(hosts: Hosts, inventory: Path, wanted: dict[str, list[str]]
     words = secrets(hosts)
     assert all(result.changed for result in results)
     assert {name: one["seen"] for name, one in found.items() if one["seen"]} == {}, "somebody saw a secret"
-    logs = {**{name: one["journal"] for name, one in found.items()}, "pyinfra": "".join(one.log for one in results)}
+    logs = {
+        **{name: one["journal"] for name, one in found.items()},
+        "pyinfra": "".join(result.log for result in results),
+    }
     assert [(where, number) for where, text in logs.items() for number, one in enumerate(words) if one in text] == []
     for name, one in found.items():
         assert one["looked"] > 10, one

@@ -28,7 +28,7 @@ def text_of(report: Report, seconds: float) -> str:
     rows: dict[tuple[str, str, str], Counter[str]] = {}
     for (strategy, leg, step, kind), count in report.kills.items():
         rows.setdefault((strategy, leg, step), Counter())[kind] += count
-    short = [one.replace(" ", "\u00a0") for one in KINDS]
+    short = [text.replace(" ", "\u00a0") for text in KINDS]
     lines = ["| step | " + " | ".join(short) + " | all |", "| --- |" + " ---: |" * (len(KINDS) + 1)]
     order = [(s, leg.name, step) for s, legs in JOURNEYS.items() for leg in legs for step in leg.order]
     for key in order:
@@ -45,7 +45,7 @@ def text_of(report: Report, seconds: float) -> str:
         ("unclear errors", report.unclear),
         ("leftovers", report.leftovers),
     ):
-        lines += [f"{title}: {len(told)}", *(f"  {one}" for one in told[:20])]
+        lines += [f"{title}: {len(told)}", *(f"  {text}" for text in told[:20])]
     return "\n".join(lines)
 
 

@@ -135,11 +135,13 @@ def main() -> None:
     """Run two writers until the input ends."""
     told: dict[str, Any] = json.loads(sys.stdin.readline())
     writers = [Writer(Database(**told), seed) for seed in range(2)]
-    with at_work(*(one.run for one in writers)):
+    with at_work(*(writer.run for writer in writers)):
         sys.stdin.read()
-    rows = {str(row): note for one in writers for row, note in one.rows.items()}
-    counts = sum((one.counts for one in writers), Counter())
-    print(json.dumps({"rows": rows, "counts": counts, "missed": [text for one in writers for text in one.missed]}))  # noqa: T201
+    rows = {str(row): note for writer in writers for row, note in writer.rows.items()}
+    counts = sum((writer.counts for writer in writers), Counter())
+    print(
+        json.dumps({"rows": rows, "counts": counts, "missed": [text for writer in writers for text in writer.missed]})
+    )  # noqa: T201
 
 
 if __name__ == "__main__":

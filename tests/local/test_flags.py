@@ -45,9 +45,9 @@ def test_a_flip_changes_what_differs_and_restarts_nobody_else(flags: Local) -> N
     """On; on again; then one file is edited by hand, which shows as drift; and off again."""
     first, second = flip(flags), flip(flags)
 
-    assert [one.server for one in first.servers] == ["@process/app1", "@process/app2"]
-    assert (first.ok, [one.restarted for one in first.servers]) == (True, [True, True])
-    assert (second.ok, [one.restarted for one in second.servers]) == (True, [False, False])
+    assert [server.server for server in first.servers] == ["@process/app1", "@process/app2"]
+    assert (first.ok, [server.restarted for server in first.servers]) == (True, [True, True])
+    assert (second.ok, [server.restarted for server in second.servers]) == (True, [False, False])
     assert [seen(flags, 1), seen(flags, 2)] == [(ON, ON)] * 2
 
     path = flags.base / "apps" / "app1.env"
@@ -57,7 +57,7 @@ def test_a_flip_changes_what_differs_and_restarts_nobody_else(flags: Local) -> N
 
     assert (drifted.drift, drifted.file, drifted.process) == (True, Routing(reads=False, writes=True), ON)
     assert (other.drift, other.file, other.process) == (False, ON, ON)
-    assert (back.ok, [one.restarted for one in back.servers]) == (True, [True, True])
+    assert (back.ok, [server.restarted for server in back.servers]) == (True, [True, True])
     assert path.read_text().count("PORT=") == 1
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -81,7 +81,7 @@ def test_a_health_answer_with_another_routing_stops_the_flip_at_the_first_server
 
     result = flip(flags, timeout_s=3)
 
-    assert [(one.server, one.reverted) for one in result.servers] == [("@process/app1", True)]
+    assert [(server.server, server.reverted) for server in result.servers] == [("@process/app1", True)]
     assert "runs with reads legacy, writes legacy, wanted reads partitioned" in (result.error or "")
 
 

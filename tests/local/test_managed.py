@@ -74,8 +74,8 @@ def test_what_needs_no_superuser_is_done_and_the_rest_is_named(
 
     assert (first.changed, second.changed) == (3, 0)
     missing = first.reports["@process/db"]["missing"]
-    assert {one["kind"] for one in missing} == {"wanted"}
-    assert {one["statement"].split(" to ")[0] for one in missing} >= {
+    assert {right["kind"] for right in missing} == {"wanted"}
+    assert {right["statement"].split(" to ")[0] for right in missing} >= {
         "grant set on parameter session_replication_role",
         "grant set on parameter deadlock_timeout",
         "alter role tenant createdb;",

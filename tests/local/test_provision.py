@@ -38,13 +38,13 @@ NO_CHANGE = {
 
 def test_provisioning_makes_everything_and_the_second_run_changes_nothing(place: Local) -> None:
     """The first run is the witness: the same operations did change something then."""
-    first = [one for result in place.first for one in result.operations]
-    second = [one for result in place.second for one in result.operations]
+    first = [operation for result in place.first for operation in result.operations]
+    second = [operation for result in place.second for operation in result.operations]
 
     assert len(first) == len(second) >= 20
-    assert all(one.ok for one in [*first, *second])
-    assert {one.name for one in first if not one.changed} <= NO_CHANGE
-    assert [(one.host, one.name) for one in second if one.changed] == []
+    assert all(operation.ok for operation in [*first, *second])
+    assert {operation.name for operation in first if not operation.changed} <= NO_CHANGE
+    assert [(operation.host, operation.name) for operation in second if operation.changed] == []
     wait_for_servers(place.env)
 
 

@@ -68,7 +68,7 @@ class Progress:
     def __init__(self, path: Path) -> None:
         self.path = path
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        self.outcomes = {one["name"]: Outcome(**one) for one in map(json.loads, text.splitlines())}
+        self.outcomes = {line["name"]: Outcome(**line) for line in map(json.loads, text.splitlines())}
 
     def passed(self, name: str) -> bool:
         """Return whether a slice has passed; one that failed is run again."""

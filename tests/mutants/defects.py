@@ -53,7 +53,7 @@ def last_writes(world: World, action: str) -> list[Write]:
     ledger = Ledger(ledger_folder(world.context.run)).read()
     certain = ledger.certain()
     found = [writes[-1] for writes in ledger.by_subject().values()]
-    return [one for one in found if one.uid in certain and one.action == action and one.table == READINGS]
+    return [write for write in found if write.uid in certain and write.action == action and write.table == READINGS]
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def deletes_undone(world: World) -> Iterator[None]:
     gone = last_writes(world, "delete")[:3]
     assert gone, "the load deleted nothing"
     prefix = f"lg:{world.context.run.name}:{gone[0].segment}"
-    rows = [f"(1, 1, 4, '{one.key}Z', '{prefix}:{one.subject}:{one.version - 1}')" for one in gone]
+    rows = [f"(1, 1, 4, '{row.key}Z', '{prefix}:{row.subject}:{row.version - 1}')" for row in gone]
     text = f"insert into {READINGS} (unit_id, device_id, temperature, recorded_at, source) values {', '.join(rows)}"
     with behind_the_triggers(READINGS, text)(world):
         yield

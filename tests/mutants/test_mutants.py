@@ -325,7 +325,7 @@ MUTANTS = [
 
 # One mutant of each gate runs always; its further ones are left to the tests of hours, but for those whose rule has no
 # other test by a whole rehearsal.
-FIRST = {one.gate: one for one in reversed(MUTANTS)}
+FIRST = {mutant.gate: mutant for mutant in reversed(MUTANTS)}
 IN_CI = {
     "content that cannot be told apart",
     "digest that is blind",
@@ -341,7 +341,7 @@ def marks_of(mutant: Mutant) -> list[pytest.MarkDecorator]:
     return [pytest.mark.long if mutant.name in IN_CI else pytest.mark.hours]
 
 
-PARAMETERS = [pytest.param(one, id=one.name.replace(" ", "-"), marks=marks_of(one)) for one in MUTANTS]
+PARAMETERS = [pytest.param(mutant, id=mutant.name.replace(" ", "-"), marks=marks_of(mutant)) for mutant in MUTANTS]
 
 
 @pytest.mark.parametrize("mutant", PARAMETERS)
@@ -354,7 +354,7 @@ def test_a_defect_is_no_go_and_the_report_names_its_gate(worlds: Worlds, mutant:
         verdict = world.play(scene.phase)
         report = world.report
 
-    found = {one.gate.id: one for one in verdict.gates}[mutant.gate]
+    found = {gate.gate.id: gate for gate in verdict.gates}[mutant.gate]
     wanted = GateState.FAILED if mutant.outcome is Outcome.NO_GO else GateState.UNSEEN
     assert found.state is wanted, (found.reason, verdict.reasons)
     assert verdict.outcome is not Outcome.GO
@@ -367,6 +367,6 @@ def test_every_gate_has_a_mutant_or_a_reason() -> None:
     """A gate that nothing was put into is a gate that may be blind."""
     gates = {gate.id for gate in GATES}
 
-    assert {one.name for one in MUTANTS} >= IN_CI
-    assert gates - {one.gate for one in MUTANTS} == set(ELSEWHERE)
-    assert {one.gate for one in MUTANTS} <= gates
+    assert {mutant.name for mutant in MUTANTS} >= IN_CI
+    assert gates - {mutant.gate for mutant in MUTANTS} == set(ELSEWHERE)
+    assert {mutant.gate for mutant in MUTANTS} <= gates

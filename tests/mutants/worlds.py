@@ -147,7 +147,7 @@ class Worlds:
             with self.open(scene) as world:
                 verdict = world.play(scene.phase)
             assert verdict.outcome is not Outcome.NO_GO, verdict.reasons
-            self._witnesses[scene] = {one.gate.id: one.state for one in verdict.gates}
+            self._witnesses[scene] = {gate.gate.id: gate.state for gate in verdict.gates}
         return self._witnesses[scene]
 
     @contextmanager

@@ -101,7 +101,7 @@ class Fake:
         answer = self.ask(operation=f"fleet.{name}", values=values, answers=dict(answers), data=dict(host_data or {}))
         assert "commands" in answer, answer
         noops = [line.partition("noop: ")[2] for line in answer["said"] if "noop: " in line]
-        return Ran(answer["changed"], [Command(**one) for one in answer["commands"]], noops, answer["executed"])
+        return Ran(answer["changed"], [Command(**command) for command in answer["commands"]], noops, answer["executed"])
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def perform(asked: dict[str, Any], state: State, host: Host) -> dict[str, Any]:
         return {"value": host.get_fact(what, **values)}
     meta = add_op(state, what, name="Do what is to be done", host=host, **values)[host]
     run_ops(state)
-    return {"changed": meta.did_change(), "commands": [shown(one) for one in meta._commands or ()]}
+    return {"changed": meta.did_change(), "commands": [shown(command) for command in meta._commands or ()]}
 
 
 def answer(asked: dict[str, Any], said: Said) -> dict[str, Any]:

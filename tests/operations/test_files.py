@@ -120,7 +120,7 @@ def test_a_program_is_restarted_unless_it_runs_with_its_files(fake: Fake, progra
     ran = fake.run("operations.program", {"fleet.local status": said}, base=BASE, program="app1")
 
     words = [sys.executable, "-m", "fleet.local", "restart", "--base", BASE, "--program", "app1"]
-    assert [one.words for one in ran.commands] == ([words] if restarted else [])
+    assert [command.words for command in ran.commands] == ([words] if restarted else [])
     assert restarted or ran.noop == "app1 runs with its present files"
 
 

@@ -20,7 +20,7 @@ RELOAD = ["systemctl", "daemon-reload"]
 
 def tails(commands: list[Command]) -> list[str]:
     """Return where a file is sent, or a command's last word."""
-    return [one.words[-1] for one in commands]
+    return [command.words[-1] for command in commands]
 
 
 @pytest.mark.parametrize(

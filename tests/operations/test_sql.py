@@ -114,7 +114,7 @@ def test_a_role_gets_its_password_as_a_verifier_only(fake: Fake, password: dict[
     assert text.index("pg_stat_statements.track = 'none'") < text.index("alter role")
     assert 'alter role "we""ird" login password ' in text
     assert is_verifier_of(text.rpartition(" password ")[2].strip().strip(";").strip("'"), PASSWORD)
-    assert not any(PASSWORD in one or "SCRAM" in one for one in ran.lines)
+    assert not any(PASSWORD in line or "SCRAM" in line for line in ran.lines)
     assert PASSWORD not in text
     assert "pa'" not in text
 
@@ -129,7 +129,7 @@ def test_a_role_with_this_password_is_left_alone(fake: Fake, password: dict[str,
     assert ran.noop == "role app has this password"
     assert other.changed
     assert len(set(ran.lines)) == 2
-    assert not any(PASSWORD in one or "SCRAM" in one for one in ran.lines)
+    assert not any(PASSWORD in line or "SCRAM" in line for line in ran.lines)
 
 
 def test_a_private_question_is_in_no_word(fake: Fake) -> None:

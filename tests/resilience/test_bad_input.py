@@ -38,7 +38,9 @@ WRONG: list[tuple[str, tuple[str, ...], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "message"), [one[1:] for one in WRONG], ids=[one[0] for one in WRONG])
+@pytest.mark.parametrize(
+    ("words", "code", "message"), [wrong[1:] for wrong in WRONG], ids=[wrong[0] for wrong in WRONG]
+)
 def test_wrong_words_are_refused_by_name(place: Place, words: tuple[str, ...], code: int, message: str) -> None:
     """One line on stderr, no traceback, nothing started."""
     done = place.run(*words)

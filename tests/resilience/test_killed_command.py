@@ -48,8 +48,8 @@ def test_killed_in_the_copy_and_at_the_swap_it_ends_with_exact_parity(place: Pla
     assert "another run holds environment local: pid" in second.stderr
     assert run in second.stderr
     report = json.loads((place.runs / run / "report.json").read_text())
-    states = {one["id"]: one["state"] for one in report["gates"]}
-    assert {states[one] for one in DATA_GATES} == {"passed"}, said
+    states = {gate["id"]: gate["state"] for gate in report["gates"]}
+    assert {states[gate] for gate in DATA_GATES} == {"passed"}, said
     verdict = report["verdict"]
     assert {name for name, one in states.items() if one in {"failed", "unseen"}} <= ELSE, verdict["reasons"]
     assert child.returncode == {"GO": 0, "NO-GO": 1, "INCONCLUSIVE": 3}[verdict["outcome"]], said
@@ -85,7 +85,7 @@ def test_interrupted_in_the_copy_it_stops_everything_and_goes_on(place: Place, n
     assert steps.count("plan-copy") == 1, "the copy went on where it was"
     evidence = [json.loads(line) for line in (place.newest() / "evidence.jsonl").read_text().splitlines()]
     for gate in ("switchover", "ledger"):
-        assert [one["passed"] for one in evidence if one["gate"] == gate] == [True], done.stdout
-    assert not [one for one in evidence if one["passed"] is False]
+        assert [seen["passed"] for seen in evidence if seen["gate"] == gate] == [True], done.stdout
+    assert not [seen for seen in evidence if seen["passed"] is False]
     assert done.returncode == 3, "a rehearsal that did not come to its end is inconclusive"
     assert place.processes() == []

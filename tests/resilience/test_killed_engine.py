@@ -96,7 +96,11 @@ def test_a_killed_engine_goes_on_and_loses_nothing(
         work.follow()
     plain, parted = (names.retired, events) if strategy == "swap" else (events, names.target)
     assert difference(conn, plain, parted) == (0, 0), seen
-    assert_whole(conn, sql_files, work_states=[(one.name, one.found, one.wanted) for one in work.trigger_states(conn)])
+    assert_whole(
+        conn,
+        sql_files,
+        work_states=[(trigger.name, trigger.found, trigger.wanted) for trigger in work.trigger_states(conn)],
+    )
     catalog = Catalog(conn, sql_files)
     for one in inspect(conn, sql_files, plan.tables[0], catalog.read(plain), catalog.read(parted)):
         # Partitions of the present are the lifecycle's: the table under test stands still in a month of its own.
@@ -105,7 +109,7 @@ def test_a_killed_engine_goes_on_and_loses_nothing(
 
 def assert_whole(conn: Connection, sql_files: SqlFiles, work_states: list[tuple[str, str | None, str]]) -> None:
     """Nothing is left half done: triggers, foreign keys, indexes, the ledger of chunks, sessions."""
-    assert [one for one in work_states if one[1] != one[2]] == []
+    assert [state_now for state_now in work_states if state_now[1] != state_now[2]] == []
     assert scalar(conn, UNFINISHED) == 0
     assert scalar(conn, ON_LEAVES_ALONE) == 0
     assert scalar(conn, INVALID) == 0

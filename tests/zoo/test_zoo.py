@@ -24,7 +24,7 @@ BY_BOTH = {
     "policies",
     "types_times",
 }
-CASES = [(one, strategy) for one in SPECIMENS for strategy in one.strategies]
+CASES = [(specimen, strategy) for specimen in SPECIMENS for strategy in specimen.strategies]
 PARAMETERS = [
     pytest.param(
         (one, strategy),
@@ -39,14 +39,14 @@ def test_there_are_at_least_forty() -> None:
     """The zoo has as many tables as it promises, and no strategy of its list is left out."""
     assert len(SPECIMENS) >= 40
     assert {strategy for _, strategy in CASES} >= {"swap", "dual-write"}
-    assert {one.name for one in SPECIMENS if len(one.strategies) > 1} >= BY_BOTH
+    assert {specimen.name for specimen in SPECIMENS if len(specimen.strategies) > 1} >= BY_BOTH
 
 
 @pytest.mark.parametrize("zoo", PARAMETERS, indirect=True)
 def test_forward_back_and_forward_again(zoo: Zoo, conn: Connection, sql_files: SqlFiles) -> None:
     """No act is refused before the first write; nothing of the definition is lost, no row either; again: no change."""
-    found = [one for act in Intent for one in check_act(conn, sql_files, zoo.plan, act)]
-    assert [one for one in found if one.severity == "blocker" or one.id.startswith("trial")] == []
+    found = [finding for act in Intent for finding in check_act(conn, sql_files, zoo.plan, act)]
+    assert [finding for finding in found if finding.severity == "blocker" or finding.id.startswith("trial")] == []
     deploy(conn, sql_files, zoo.plan)
     zoo.write()
 
@@ -84,7 +84,9 @@ def back(zoo: Zoo) -> None:
     assert not zoo.work.roll_back()
     source = zoo.read(zoo.name)
     assert source.kind == "r"
-    assert [one.id for one in differences(zoo.original, read_definition(zoo.conn, zoo.files, source))] == []
+    assert [
+        difference.id for difference in differences(zoo.original, read_definition(zoo.conn, zoo.files, source))
+    ] == []
     zoo.write()
     zoo.rows_are_equal()
     zoo.holds()

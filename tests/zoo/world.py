@@ -159,13 +159,13 @@ class Zoo:
 
     def unwanted(self) -> list[str]:
         """Return the differences that neither the strategy nor the plan wants, as the gate sees them."""
-        return [one.id for one in self.judged() if one.reason is None]
+        return [difference.id for difference in self.judged() if difference.reason is None]
 
     def misshapen(self) -> list[str]:
         """Return what the structure of the partitions lacks; their bounds are made as of the fixtures' day."""
         source, target = (self.other, self.name) if self.other == self.names.retired else (self.name, self.other)
         found = inspect(self.conn, self.files, self.plan.tables[0], self.read(source), self.read(target))
-        return [said for one in found if one.check != "partitions" for said in one.problems]
+        return [said for finding in found if finding.check != "partitions" for said in finding.problems]
 
     def judged(self) -> list[Difference]:
         """Return all differences of the definition just now, as the gate sees them."""

@@ -34,9 +34,9 @@ def test_every_smoke_request_of_the_plans_passes_and_its_rows_are_there(
 
     results = run_smoke(plan, app.url, app.name, run_marker="run-7")
 
-    assert [(one.name, one.passed, one.observed) for one in results if not one.passed] == []
-    assert [one.name for one in results] == [smoke.name for smoke in plan.smoke]
-    assert {one.table for one in results if one.created_id} == {table.name for table in plan.tables}
+    assert [(result.name, result.passed, result.observed) for result in results if not result.passed] == []
+    assert [result.name for result in results] == [smoke.name for smoke in plan.smoke]
+    assert {result.table for result in results if result.created_id} == {table.name for table in plan.tables}
     marked = {
         "hospitality": "public.revenues where description",
         "sensor_readings": "public.sensor_readings where source",
@@ -67,8 +67,8 @@ def test_smoke_fails_on_a_defect(
 
     results = run_smoke(plan_named("hospitality"), app.url, app.name, run_marker="run-7")
 
-    failed = [one for one in results if one.passed is False]
-    assert any(observed in one.observed for one in failed), (defect, results)
+    failed = [result for result in results if result.passed is False]
+    assert any(observed in result.observed for result in failed), (defect, results)
 
 
 def test_later_requests_say_what_they_lack(start_app: StartApp, conn: Connection) -> None:
@@ -77,7 +77,9 @@ def test_later_requests_say_what_they_lack(start_app: StartApp, conn: Connection
     conn.execute("alter table public.expenses rename to lost")
     offset = app.log.stat().st_size
 
-    results = {one.name: one for one in run_smoke(plan_named("hospitality"), app.url, app.name, run_marker="r")}
+    results = {
+        result.name: result for result in run_smoke(plan_named("hospitality"), app.url, app.name, run_marker="r")
+    }
 
     assert results["approve expense"].observed == "not sent: no earlier answer gave expense"
     assert any("ERROR app.error POST /finance/expense failed" in line for line in scan_log(app.log, offset))
@@ -89,7 +91,7 @@ def test_unreachable_server_is_not_seen_rather_than_failed() -> None:
 
     assert results[0].passed is None
     assert "server not reached" in results[0].observed
-    assert not any(one.passed for one in results)
+    assert not any(result.passed for result in results)
 
 
 def test_log_scan_begins_at_its_offset_and_survives_rotation(tmp_path: Path) -> None:

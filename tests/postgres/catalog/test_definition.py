@@ -133,11 +133,11 @@ def test_every_change_is_named(conn: Connection, sql_files: SqlFiles) -> None:
         with conn.transaction(force_rollback=True):
             conn.execute(change.encode())
             after = look(conn, sql_files)
-        found = [one.id for one in differences(before, after)]
+        found = [difference.id for difference in differences(before, after)]
         if not any(one.startswith(said) for one in found):
             missed.append((change, found))
         accepted = differences(before, after, accepted=found)
-        assert {one.reason for one in accepted} == {"accepted in the plan"}
+        assert {difference.reason for difference in accepted} == {"accepted in the plan"}
     assert missed == []
 
 
@@ -151,9 +151,12 @@ def test_a_difference_is_expected_only_if_it_leads_where_the_strategy_said() -> 
     other = differences(before, {"index x": {"definition": "btree (at)", "comment": "old"}}, wanted, reasons)
     more = differences(before, {"index x": {"definition": "btree (id, at)"}}, wanted, reasons)
 
-    assert [one.reason for one in good] == ["holds the key"]
-    assert [one.reason for one in other] == [None]
-    assert [(one.facet, one.reason) for one in more] == [("comment", None), ("definition", "holds the key")]
+    assert [difference.reason for difference in good] == ["holds the key"]
+    assert [difference.reason for difference in other] == [None]
+    assert [(difference.facet, difference.reason) for difference in more] == [
+        ("comment", None),
+        ("definition", "holds the key"),
+    ]
     # And a change that the strategy promised but did not make is a difference too.
     missing = differences(before, before, wanted, reasons)
     assert missing == [Difference("index x", "definition", "btree (id, at)", "btree (id)", None)]

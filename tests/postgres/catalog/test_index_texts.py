@@ -48,7 +48,7 @@ def test_a_column_is_added_behind_the_last_one(
     text = add_column(before.tail, quoted)
     conn.execute(as_query(f"create unique index j on public.t {text}{where}"))
 
-    after = next(one for one in Catalog(conn, sql_files).read(("public", "t")).indexes if one.name == "j")
+    after = next(index for index in Catalog(conn, sql_files).read(("public", "t")).indexes if index.name == "j")
     assert after.tail == text
     assert columns(conn, after) == [*columns(conn, before), quoted]
     assert (after.included, after.options, after.predicate) == (before.included, before.options, before.predicate)

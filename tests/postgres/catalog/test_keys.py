@@ -54,7 +54,7 @@ def verify(database: Database, conn: Connection, work: Switchover) -> None:
     assert report.is_equal, parity_text([report])
     assert report.self_test, report.self_test_note
     assert sum(leaf.source_count for leaf in report.leaves) > 0
-    problems = [one for one in inspect(conn, work.files, work.spec, source, target) if not one.passed]
+    problems = [finding for finding in inspect(conn, work.files, work.spec, source, target) if not finding.passed]
     assert problems == []
 
 
@@ -64,9 +64,9 @@ def test_each_method_and_type_of_key_is_switched_exactly(
 ) -> None:
     """Nothing to object before; applied twice; under writers there, back and there again; nothing is lost."""
     plan = specimen.plan(strategy)
-    assert [one for one in run_preflight(conn, sql_files, plan) if one.severity == "blocker"] == []
+    assert [finding for finding in run_preflight(conn, sql_files, plan) if finding.severity == "blocker"] == []
     deployed = deploy_now(conn, sql_files, plan)
-    assert deployed == [one.body for one in render_changes(conn, sql_files, plan, datetime.now(UTC))]
+    assert deployed == [change.body for change in render_changes(conn, sql_files, plan, datetime.now(UTC))]
     there_and_back(database, conn, make_switchover(database, sql_files, plan, run), specimen)
 
 

@@ -15,9 +15,9 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 
 CASES = [
-    pytest.param(one, one.example, id=one.id, marks=[pytest.mark.slow] if one.id == "wraparound" else [])
-    for one in ENTRIES
-    if isinstance(one.example, Example)
+    pytest.param(entry, entry.example, id=entry.id, marks=[pytest.mark.slow] if entry.id == "wraparound" else [])
+    for entry in ENTRIES
+    if isinstance(entry.example, Example)
 ]
 
 
@@ -40,7 +40,7 @@ def roles_taken_back(conn: Connection, example: Example) -> Iterator[None]:
 
 def look(conn: Connection, files: SqlFiles, entry: Entry, plan: Plan) -> dict[str, Finding]:
     """Return what is found, by id; what is tried is tried only where it is meant."""
-    return {one.id: one for one in run_preflight(conn, files, plan, trial=entry.id.startswith("trial"))}
+    return {finding.id: finding for finding in run_preflight(conn, files, plan, trial=entry.id.startswith("trial"))}
 
 
 @pytest.mark.parametrize(("entry", "example"), CASES)
@@ -59,7 +59,7 @@ def test_each_finding_appears_and_disappears_by_its_sql(
         good = look(conn, sql_files, entry, Plan.model_validate(example.plan(is_mended=True)))
 
     assert set(bad) - set(good) == {entry.id, *example.along}, (bad, good)
-    assert [one for one in good.values() if one.severity == "blocker"] == []
+    assert [finding for finding in good.values() if finding.severity == "blocker"] == []
     assert bad[entry.id].severity in entry.severities
 
 

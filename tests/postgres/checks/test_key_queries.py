@@ -66,7 +66,7 @@ def test_pruning_is_judged_by_the_bounds(
     got = ask(database, conn, sql_files, name, where, **asked)
 
     assert got.pruning_ok, performance_results_text([got])
-    possible = {Names(TABLE).leaf(one)[1] for one in leaves}
+    possible = {Names(TABLE).leaf(suffix)[1] for suffix in leaves}
     assert got.expected <= possible
     assert len(got.expected) == (1 if "%(key)s" in where else len(leaves))
 

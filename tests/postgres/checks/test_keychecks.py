@@ -80,9 +80,9 @@ def test_each_defect_is_found_and_a_good_key_is_not(
     """The finding has the number of rows or what the method wants, and a remedy."""
     make(conn, kind, value, defect)
 
-    findings = [one for one in run_preflight(conn, sql_files, plan_of(**spec)) if one.id.startswith("key-")]
+    findings = [finding for finding in run_preflight(conn, sql_files, plan_of(**spec)) if finding.id.startswith("key-")]
 
-    assert [one.id for one in findings] == [found], findings
+    assert [finding.id for finding in findings] == [found], findings
     assert re.search(said, findings[0].condition), findings[0]
     assert findings[0].remedy
 

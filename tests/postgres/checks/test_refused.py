@@ -58,7 +58,9 @@ def test_refused_by_name_until_the_remedy(
     )
 
     def found() -> list[str]:
-        return [one.id for one in run_preflight(conn, sql_files, plan) if one.subject.startswith("public.paint")]
+        return [
+            finding.id for finding in run_preflight(conn, sql_files, plan) if finding.subject.startswith("public.paint")
+        ]
 
     conn.execute(SETUP.encode())
     assert found() == []
@@ -81,7 +83,7 @@ def test_wal_files_that_would_be_made_anew_are_warned_of(conn: Connection, sql_f
         conn.execute(as_query(f"alter system set {setting}"))
         conn.execute("select pg_reload_conf()")
         eventually(lambda: scalar(conn, "show min_wal_size") == setting.split("'")[1])
-        return [one.remedy for one in run_preflight(conn, sql_files, plan) if one.id == "wal-files"]
+        return [finding.remedy for finding in run_preflight(conn, sql_files, plan) if finding.id == "wal-files"]
 
     try:
         (remedy,) = found("min_wal_size = '32MB'")
@@ -102,9 +104,9 @@ def test_forced_policies_need_a_role_that_bypasses_them(conn: Connection, sql_fi
         )
         conn.execute("alter table public.paint owner to painter; grant usage on schema rehearsal to painter")
         conn.execute("grant select on all tables in schema rehearsal to painter; set local role painter")
-        refused = [one.id for one in run_preflight(conn, sql_files, plan) if one.severity == "blocker"]
+        refused = [finding.id for finding in run_preflight(conn, sql_files, plan) if finding.severity == "blocker"]
         conn.execute("reset role; alter role painter bypassrls; set local role painter")
-        allowed = [one.id for one in run_preflight(conn, sql_files, plan) if one.severity == "blocker"]
+        allowed = [finding.id for finding in run_preflight(conn, sql_files, plan) if finding.severity == "blocker"]
 
     assert refused == ["policy-forced"]
     assert allowed == []

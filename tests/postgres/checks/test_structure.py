@@ -36,7 +36,10 @@ def look(conn: Connection, files: SqlFiles) -> dict[str, StructureCheck]:
     catalog = Catalog(conn, files)
     target = catalog.read(("public", "twin"))
     leaves = [catalog.read(part.name) for part in target.partitions]
-    return {one.check: one for one in check_structure(catalog.read(("public", "posts")), target, leaves, "At", BOUNDS)}
+    return {
+        finding.check: finding
+        for finding in check_structure(catalog.read(("public", "posts")), target, leaves, "At", BOUNDS)
+    }
 
 
 MUTANTS = [
@@ -60,7 +63,7 @@ MUTANTS = [
 def test_complete_twin_passes_and_each_missing_part_is_named(conn: Connection, sql_files: SqlFiles) -> None:
     """Each mutant is put in on its own and rolled back."""
     conn.execute(SCHEMA)
-    assert [one for one in look(conn, sql_files).values() if not one.passed] == []
+    assert [finding for finding in look(conn, sql_files).values() if not finding.passed] == []
     for check, mutant, said in MUTANTS:
         with conn.transaction(force_rollback=True):
             conn.execute(mutant)

@@ -36,7 +36,7 @@ SYNC_MUTANTS = {
 def _run(conn: Connection, files: SqlFiles, strategy: str, events: Name) -> dict[str, TriggerTest]:
     plan = make_plan(strategy)
     results = run_trigger_tests(conn, files, plan, plan.tables[0], events)
-    return {one.name: one for one in results}
+    return {result.name: result for result in results}
 
 
 @pytest.mark.parametrize("strategy", ["dual-write", "swap"])
@@ -52,7 +52,8 @@ def test_all_classes_pass_and_nothing_stays(conn: Connection, sql_files: SqlFile
 
 
 @pytest.mark.parametrize(
-    ("strategy", "name"), [*(("swap", one) for one in MUTANTS), *(("dual-write", one) for one in SYNC_MUTANTS)]
+    ("strategy", "name"),
+    [*(("swap", mutant) for mutant in MUTANTS), *(("dual-write", mutant) for mutant in SYNC_MUTANTS)],
 )
 def test_mutant_fails_its_class(
     conn: Connection, sql_files: SqlFiles, events: Name, tmp_path: Path, strategy: str, name: str

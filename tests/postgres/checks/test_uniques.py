@@ -45,7 +45,7 @@ def unique_events(conn: Connection, events: Name) -> Name:
 
 def blockers(conn: Connection, files: SqlFiles, plan: Plan) -> list[Finding]:
     """Return what preflight refuses."""
-    return [one for one in run_preflight(conn, files, plan) if one.severity == "blocker"]
+    return [finding for finding in run_preflight(conn, files, plan) if finding.severity == "blocker"]
 
 
 def indexes_of(conn: Connection, files: SqlFiles, table: Name) -> dict[str, str]:
@@ -70,8 +70,8 @@ def test_undecided_and_unknown_names_are_refused(conn: Connection, sql_files: Sq
         "unique-unknown": "uniques names no such"
     }
     undecided = [one for one in found if one.id == "unique-without-key"]
-    assert sorted(one.subject.partition(EVENTS)[2] for one in undecided) == [" lower ref", ' ref "no']
-    assert all('"add-key"' in one.remedy and '"per-partition"' in one.remedy for one in undecided)
+    assert sorted(finding.subject.partition(EVENTS)[2] for finding in undecided) == [" lower ref", ' ref "no']
+    assert all('"add-key"' in finding.remedy and '"per-partition"' in finding.remedy for finding in undecided)
     assert blockers(conn, sql_files, plan_with()) == []
 
 
@@ -106,7 +106,7 @@ def test_decided_indexes_are_built_and_come_back_as_they_were(
         work.switch()
         work.follow()
     assert difference(conn, source, target) == (0, 0)
-    assert all(one.sets == 0 for one in probe(conn, sql_files, source, target).values())
+    assert all(repeated.sets == 0 for repeated in probe(conn, sql_files, source, target).values())
 
 
 def test_structure_misses_an_index_of_a_single_leaf(

@@ -60,7 +60,7 @@ def test_reconciliation_in_the_middle_of_running_load_is_clean(database: Databas
     assert got.is_clean
     assert got.short_of(5, PLAN) == ()
     assert got.unknown == got.failed == 0
-    assert all(sum(one.verified.values()) > 20 for one in got.relations)
+    assert all(sum(relation.verified.values()) > 20 for relation in got.relations)
     assert got.relations[0].rows == got.relations[1].rows == count_marked(conn)
     assert ended_well(summary), summary.reasons
     assert summary.writes.ok == sum(got.acknowledged[TABLE].values())
@@ -108,7 +108,7 @@ def test_killed_generator_leaves_unknown_writes_and_nothing_lost(
             summary = load.stop()
     got = reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name)
     assert not summary.honest
-    assert any("did not come to its end" in one for one in summary.reasons)
+    assert any("did not come to its end" in reason for reason in summary.reasons)
     assert got.is_clean, got.to_dict()
     text = (load.ledger_path or Path()).read_text()
     assert text.count('"t": "intent"') > text.count('"t": "outcome"')
@@ -253,7 +253,9 @@ def test_full_disk_ends_the_load_with_its_reason(
     summary = load.stop()
 
     assert not summary.honest
-    assert any("File too large" in one or "only a part of a line" in one for one in summary.reasons), summary.reasons
+    assert any("File too large" in reason or "only a part of a line" in reason for reason in summary.reasons), (
+        summary.reasons
+    )
     assert reconcile(conn, PLAN, ledger_folder(run), BOTH, run.name).is_clean
 
 

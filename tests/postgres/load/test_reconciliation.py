@@ -152,7 +152,7 @@ def test_each_defect_is_found_and_named(conn: Connection, author: Author, tmp_pa
         mutation = text.replace("{}", relation).replace("overriding system value ", overriding)
         assert conn.execute(mutation.encode()).rowcount == 1, author
 
-        found = {one.relation: one for one in reconciled(conn, tmp_path).relations}
+        found = {relation.relation: relation for relation in reconciled(conn, tmp_path).relations}
 
         hit, spared = found.pop(relation), found.popitem()[1]
         assert {name: count for name, count in hit.counts.items() if count} == {kind: 1}
@@ -198,7 +198,7 @@ def test_failed_write_that_is_there_is_unexplained(conn: Connection, author: Aut
 
     got = reconciled(conn, tmp_path)
 
-    assert [one.counts["foreign"] for one in got.relations] == [1, 1]
+    assert [relation.counts["foreign"] for relation in got.relations] == [1, 1]
 
 
 @pytest.mark.parametrize("outcome", ["unknown", None])

@@ -61,7 +61,7 @@ def test_autovacuum_yields_to_a_lock(database: Database, *, may_lower: bool) -> 
         _, report = with_lock(owner, "posts", lambda held: held.execute("select 1"), lock=LOCK, policy=policy)
 
     assert report.attempts == 1 if may_lower else report.attempts > 1
-    assert any("autovacuum" in one for one in report.blockers), report.blockers
+    assert any("autovacuum" in blocker for blocker in report.blockers), report.blockers
 
 
 @pytest.mark.slow
@@ -89,10 +89,10 @@ def test_near_wraparound_is_refused_before_the_vacuum_is_there(conn: Connection,
     """The table's own autovacuum_freeze_max_age counts; before it ages, nothing is found."""
     conn.execute('alter table public."We""ird Events" set (autovacuum_freeze_max_age = 100000)')
     plan = make_plan("swap")
-    assert "wraparound" not in {one.id for one in run_preflight(conn, sql_files, plan)}
+    assert "wraparound" not in {finding.id for finding in run_preflight(conn, sql_files, plan)}
 
     conn.execute(sql.SQL(AGE))
 
-    found = [one for one in run_preflight(conn, sql_files, plan) if one.id == "wraparound"]
-    assert [one.severity for one in found] == ["blocker"]
+    found = [finding for finding in run_preflight(conn, sql_files, plan) if finding.id == "wraparound"]
+    assert [finding.severity for finding in found] == ["blocker"]
     assert "%" in found[0].condition

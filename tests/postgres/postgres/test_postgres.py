@@ -36,7 +36,7 @@ def test_with_lock_gives_up_within_its_budget_and_names_the_blocker(database: Da
                 policy=LockPolicy(timeout_ms=30, max_timeout_ms=60, attempts=3),
             )
 
-        assert any(f"pid {pid}" in one for one in caught.value.blockers)
+        assert any(f"pid {pid}" in blocker for blocker in caught.value.blockers)
         reader.rollback()
 
     _, report = with_lock(
@@ -91,7 +91,7 @@ def test_a_blocker_is_named_though_older_transactions_are_open(database: Databas
         )
 
     assert report.attempts == 2
-    assert [one[: len(pids[0])] for one in report.blockers] == pids[:1]
+    assert [blocker[: len(pids[0])] for blocker in report.blockers] == pids[:1]
 
 
 def test_a_prepared_transaction_in_the_way_is_named(conn: Connection) -> None:

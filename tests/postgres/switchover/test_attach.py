@@ -85,8 +85,8 @@ def test_there_and_back_and_there_again_under_writers(
     assert live.kind == "p"
     assert filenode(conn, HistoryNames(work.names).history) == file
     assert writers.lost(conn, events) == []
-    assert {one.name for one in live.indexes} == {one.name for one in before.indexes}
-    assert [one.name for one in live.foreign_keys] == [one.name for one in before.foreign_keys]
+    assert {index.name for index in live.indexes} == {index.name for index in before.indexes}
+    assert [key.name for key in live.foreign_keys] == [key.name for key in before.foreign_keys]
 
     around = end_of(conn, events) - timedelta(days=35)
     with writing(database, events, isolation=isolation, first=around) as wide:
@@ -102,7 +102,7 @@ def test_there_and_back_and_there_again_under_writers(
     for one in (writers, wide):
         assert one.did_everything, one.acknowledged
     assert wide.lost(conn, events) == []
-    assert {code for one in (writers, wide) for code in one.failed} <= {"40001", "40P01", "23514"}
+    assert {code for writer in (writers, wide) for code in writer.failed} <= {"40001", "40P01", "23514"}
 
 
 def test_rows_outside_history_with_a_key_that_history_has_stand_in_the_way_by_name(
@@ -235,7 +235,9 @@ def test_a_primary_key_that_holds_the_partition_key_stays(
     work.prepare()
     assert len(Catalog(conn, sql_files).read(events).indexes) == len(before.indexes)
     work.switch()
-    assert {one.name for one in Catalog(conn, sql_files).read(events).indexes} == {one.name for one in before.indexes}
+    assert {index.name for index in Catalog(conn, sql_files).read(events).indexes} == {
+        index.name for index in before.indexes
+    }
     work.roll_back()
 
     assert definition(Catalog(conn, sql_files).read(events)) == definition(before)

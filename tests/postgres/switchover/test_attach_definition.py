@@ -65,7 +65,7 @@ def test_nothing_is_lost_there_and_back_and_there_again(
     database: Database, conn: Connection, sql_files: SqlFiles, plan: Plan, run: Run
 ) -> None:
     """Two rounds: after each cut-over every difference is wanted, after each way back there is none."""
-    assert [one.id for one in run_preflight(conn, sql_files, plan) if one.severity == "blocker"] == []
+    assert [finding.id for finding in run_preflight(conn, sql_files, plan) if finding.severity == "blocker"] == []
     deploy(conn, sql_files, plan)
     spec, catalog = plan.tables[0], Catalog(conn, sql_files)
     before = read_definition(conn, sql_files, catalog.read(("public", "rich")))
@@ -75,8 +75,8 @@ def test_nothing_is_lost_there_and_back_and_there_again(
         work.prepare()
         work.switch()
         found = strategy_of(plan).differences(conn, sql_files, plan, spec)
-        assert [one.id for one in found if one.reason is None] == []
-        assert {one.subject for one in found} == {"table", 'index "rich_pkey"', 'primary key "rich_pkey"'}
+        assert [difference.id for difference in found if difference.reason is None] == []
+        assert {difference.subject for difference in found} == {"table", 'index "rich_pkey"', 'primary key "rich_pkey"'}
         # Rows outside history, so that the way back has something to bring.
         conn.execute(
             f"insert into {R} (shop, at) values (1, now() + interval '40 days'), (1, now() + interval '80 days')"
@@ -108,6 +108,8 @@ def test_what_the_parent_lacks_is_named(
     conn.execute(defect.encode())
 
     unwanted = [
-        one.id for one in strategy_of(plan).differences(conn, sql_files, plan, plan.tables[0]) if one.reason is None
+        difference.id
+        for difference in strategy_of(plan).differences(conn, sql_files, plan, plan.tables[0])
+        if difference.reason is None
     ]
     assert said in unwanted, unwanted

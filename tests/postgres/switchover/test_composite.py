@@ -147,7 +147,7 @@ def test_a_real_foreign_key_stays_at_every_turn(
     work.follow()
     assert difference(conn, referred, names.retired) == (0, 0)
     found = state.read_migration(conn, referred).detail.references
-    assert [count_orphans(conn, sql_files, one, referred)[0] for one in found] == [0, 0, 0]
+    assert [count_orphans(conn, sql_files, finding, referred)[0] for finding in found] == [0, 0, 0]
 
 
 @pytest.mark.usefixtures("referred")
@@ -181,7 +181,7 @@ def test_what_cannot_be_composite_is_refused(
     say(conn, f"create table public.late (event bigint constraint late_fk references {EV} (id) deferrable)")
     say(conn, f"alter table {EV} add column parent bigint constraint own_fk references {EV} (id)")
     found = run_preflight(conn, sql_files, plan_with(late_fk="composite", own_fk="composite"))
-    assert [one.remedy for one in found if one.severity == "blocker"] == ["make it loose"] * 2
+    assert [finding.remedy for finding in found if finding.severity == "blocker"] == ["make it loose"] * 2
     say(conn, "drop table public.late")
     say(conn, f"alter table {EV} drop column parent")
 
@@ -195,7 +195,7 @@ def test_what_cannot_be_composite_is_refused(
 @pytest.mark.usefixtures("referred")
 def test_dry_run_prints_the_preparation(conn: Connection, sql_files: SqlFiles) -> None:
     """The column, the fill and the foreign key that the swap makes."""
-    acts = {one.step: one.sql for one in plan_acts(conn, sql_files, plan_with(), NOW)}
+    acts = {act.step: act.sql for act in plan_acts(conn, sql_files, plan_with(), NOW)}
 
     assert "add column if not exists" in acts['partition key for foreign key line "fk of public.Line "items" all']
     assert "is distinct from" in acts["fill it, the first blocks"]

@@ -138,8 +138,8 @@ def test_progress_ends_at_the_rows_there_are(
 
     make_switchover(database, sql_files, plan, run).prepare()
 
-    told = [one.what for one in run.events() if isinstance(one.what, Progress) and "copy" in one.what.what]
-    assert [one.done for one in told] == sorted(one.done for one in told)
+    told = [event.what for event in run.events() if isinstance(event.what, Progress) and "copy" in event.what.what]
+    assert [event.done for event in told] == sorted(event.done for event in told)
     assert (told[-1].done, told[-1].total) == (4000, 4000)
     assert len(told) < len(ledger(conn)), "one in a while is recorded, not each chunk"
     assert split_name(plan.tables[0].name) == events

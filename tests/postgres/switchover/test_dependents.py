@@ -289,7 +289,7 @@ def test_what_cannot_move_is_refused_with_a_remedy_before_and_at_the_swap(
     conn.execute(STUCK[problem].encode())
 
     found = blockers(conn, sql_files, plan)
-    assert [one.remedy for one in found] == [PROBLEMS[problem][2]]
+    assert [finding.remedy for finding in found] == [PROBLEMS[problem][2]]
     with pytest.raises(PreconditionError, match="would leave behind"):
         work.switch()
     assert state.read_migration(conn, events).state == state.FOLLOWING
@@ -303,24 +303,29 @@ def test_column_list_without_the_key_is_refused(conn: Connection, sql_files: Sql
     conn.execute(
         'create publication p for table public."We""ird Events" (id, note) with (publish_via_partition_root = true)'
     )
-    assert [one.remedy for one in blockers(conn, sql_files, make_plan("swap"))] == ["add the key to the column list"]
+    assert [finding.remedy for finding in blockers(conn, sql_files, make_plan("swap"))] == [
+        "add the key to the column list"
+    ]
 
 
 def blockers(conn: Connection, files: SqlFiles, plan: object) -> list[Finding]:
     """Return what preflight refuses."""
-    return [one for one in run_preflight(conn, files, plan) if one.severity == "blocker"]  # type: ignore[arg-type]
+    return [finding for finding in run_preflight(conn, files, plan) if finding.severity == "blocker"]  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("pointed_at")
 def test_preflight_and_dry_run_name_what_moves(conn: Connection, sql_files: SqlFiles) -> None:
     """Nothing is moved that people did not read of before; dual-write leaves it where it is and says so."""
     plan = make_plan("swap")
-    named = {one.condition for one in run_preflight(conn, sql_files, plan) if one.id.startswith("moves-")}
+    named = {finding.condition for finding in run_preflight(conn, sql_files, plan) if finding.id.startswith("moves-")}
     assert {"view public.plain", "rule off", "publication plain_pub", "policy seen on public.guarded"} <= named
-    text = "\n".join(one.sql for one in plan_acts(conn, sql_files, plan, NOW) if one.step == "swap")
+    text = "\n".join(act.sql for act in plan_acts(conn, sql_files, plan, NOW) if act.step == "swap")
     for part in ("create or replace view public.plain", "alter publication plain_pub drop", "alter policy seen"):
         assert part in text, part
 
     stays = run_preflight(conn, sql_files, make_plan("dual-write"))
-    assert "view public.plain" in {one.condition for one in stays if one.id == "stays-view"}
-    assert {one.condition for one in stays if one.severity == "blocker"} == {"rule off", "rule no loud notes"}
+    assert "view public.plain" in {finding.condition for finding in stays if finding.id == "stays-view"}
+    assert {finding.condition for finding in stays if finding.severity == "blocker"} == {
+        "rule off",
+        "rule no loud notes",
+    }

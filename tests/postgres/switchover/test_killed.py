@@ -45,7 +45,7 @@ def test_killed_at_statement_after_statement_it_still_ends_exact(
     wanted = state.MIRRORED if strategy == "dual-write" else state.SWAPPED
     assert state.read_migration(conn, events).state == wanted
     work = make_switchover(database, sql_files, plan, run)
-    assert [one for one in work.trigger_states(conn) if one.found != one.wanted] == []
+    assert [trigger for trigger in work.trigger_states(conn) if trigger.found != trigger.wanted] == []
     assert not work.switch()
     work.follow()
     other = names.target if strategy == "dual-write" else names.retired

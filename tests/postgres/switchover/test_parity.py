@@ -163,7 +163,7 @@ def test_each_class_of_difference_is_found(
     assert not got.is_equal
     assert got.differences == {kind: count}
     assert (got.unexplained, got.explained, got.has_explanation) == (count, 0, False)
-    assert {one.kind for one in got.examples} == {kind}
+    assert {example.kind for example in got.examples} == {kind}
     assert "MISMATCH" in got.text()
     one = got.examples[0]
     assert (one.source_row is None) == (kind in {"orphan", "duplicate"})
@@ -189,7 +189,7 @@ def test_all_classes_at_once_are_told_apart(pair: Database, compare_pair: Compar
 
     assert got.source_count == 99_999
     assert got.differences == {"missing": 1, "orphan": 1, "stale": 1, "moved": 2, "duplicate": 1}
-    assert {(one.kind, one.identity[0]) for one in got.examples} == {
+    assert {(example.kind, example.identity[0]) for example in got.examples} == {
         (kind, str(number)) for number, (kind, _, _) in enumerate(MUTANTS[:6], 101)
     }
 

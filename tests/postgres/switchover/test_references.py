@@ -72,7 +72,7 @@ def referred(conn: Connection, events: Name) -> Name:
 
 def blockers(conn: Connection, files: SqlFiles, plan: Plan) -> list[Finding]:
     """Return what preflight refuses."""
-    return [one for one in run_preflight(conn, files, plan) if one.severity == "blocker"]
+    return [finding for finding in run_preflight(conn, files, plan) if finding.severity == "blocker"]
 
 
 def keys_of(conn: Connection) -> list[tuple[str, str, bool]]:
@@ -152,7 +152,7 @@ def test_loose_keys_do_what_foreign_keys_did_and_come_back_exactly(
     assert difference(conn, referred, names.retired) == (0, 0)
     found = state.read_migration(conn, referred).detail.references
     assert len(found) == len(NAMES)
-    assert {count_orphans(conn, sql_files, one, referred)[0] for one in found} == {0}
+    assert {count_orphans(conn, sql_files, finding, referred)[0] for finding in found} == {0}
 
 
 def test_delete_and_reference_at_the_same_time_end_in_one_order(
@@ -188,7 +188,7 @@ def test_orphans_are_found_and_named_by_the_way_back(
     work.switch()
     with as_replica(conn):
         conn.execute("insert into public.gone values (7, -77)")
-    found = {one.name: one for one in state.read_migration(conn, referred).detail.references}
+    found = {reference.name: reference for reference in state.read_migration(conn, referred).detail.references}
     assert count_orphans(conn, sql_files, found["gone_event_fkey"], referred) == (1, ["-77"])
 
     with pytest.raises(StepFailed, match="gone_event_fkey"):
@@ -204,9 +204,9 @@ def test_undecided_and_unknown_keys_are_refused_in_preflight_and_at_the_swap(
 ) -> None:
     """Each is named with its remedies; one that is made after preflight stops the swap and changes nothing."""
     found = blockers(conn, sql_files, plan_with({"own_parent": "loose", "no such": "loose"}))
-    assert len([one for one in found if one.id == "referenced"]) == len(NAMES) - 1
-    assert all('"loose"' in one.remedy for one in found if one.id == "referenced")
-    assert [one.condition for one in found if one.id == "reference-unknown"] == ["references names no such"]
+    assert len([finding for finding in found if finding.id == "referenced"]) == len(NAMES) - 1
+    assert all('"loose"' in finding.remedy for finding in found if finding.id == "referenced")
+    assert [finding.condition for finding in found if finding.id == "reference-unknown"] == ["references names no such"]
 
     plan = plan_with()
     assert blockers(conn, sql_files, plan) == []
@@ -225,7 +225,7 @@ def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlF
     """What points at the source stays right; the table's own key has no place on the twin; no mirror cascades."""
     found = run_preflight(conn, sql_files, plan_with(strategy="dual-write"))
 
-    assert {one.id for one in found if one.severity == "blocker"} == {"own-reference", "stays-reference"}
+    assert {finding.id for finding in found if finding.severity == "blocker"} == {"own-reference", "stays-reference"}
     stays = [finding for finding in found if finding.id == "stays-reference"]
     assert len(stays) == len(NAMES) - 1
     assert {finding.severity == "blocker" for finding in stays if "ON DELETE" in finding.condition} == {True}
@@ -236,7 +236,7 @@ def test_dual_write_leaves_keys_where_they_are(conn: Connection, sql_files: SqlF
 def test_dry_run_prints_what_replaces_a_key(conn: Connection, sql_files: SqlFiles) -> None:
     """Triggers, their functions and the locks of the referencing tables."""
     acts = plan_acts(conn, sql_files, plan_with(), NOW)
-    text = "\n".join(one.sql for one in acts if one.step == "swap")
+    text = "\n".join(act.sql for act in acts if act.step == "swap")
 
     for part in ('lock table "public"."gone"', 'drop constraint "gone_event_fkey"', "raise foreign_key_violation"):
         assert part in text, part

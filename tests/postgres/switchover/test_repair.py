@@ -143,11 +143,11 @@ def test_a_unique_constraint_keeps_what_it_says(
     )
     work = prepared(make_plan("swap"))
     catalog = Catalog(conn, sql_files)
-    before = [one.constraint_sql for one in catalog.read(events).indexes if one.name == "once a time"]
+    before = [index.constraint_sql for index in catalog.read(events).indexes if index.name == "once a time"]
 
     work.switch()
 
-    after = [one.constraint_sql for one in catalog.read(events).indexes if one.name == "once a time"]
+    after = [index.constraint_sql for index in catalog.read(events).indexes if index.name == "once a time"]
     assert after == before != []
 
 

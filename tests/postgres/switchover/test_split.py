@@ -73,7 +73,7 @@ def test_history_is_split_under_writers(
     assert after.triggers == ()
     history = Catalog(conn, sql_files).read(attached.history.source)
     findings = inspect(conn, sql_files, attached.work.spec, history, after)
-    assert [problem for one in findings for problem in one.problems] == []
+    assert [problem for finding in findings for problem in finding.problems] == []
     conn.execute(
         'insert into public."We""ird Events" ("Created At", "unit id", amount) values (%s, 1, 1)', ["1999-01-01"]
     )

@@ -33,12 +33,12 @@ def test_each_leaf_is_analyzed_once_and_the_parent_as_well(
 
     target = Catalog(conn, sql_files).read(names_of(events).target)
     # Sessions hand their counters in when they end, soon but not at once.
-    eventually(lambda: all(one[2] and one[3] for one in conn.execute(as_query(LEAVES), [target.oid])))
+    eventually(lambda: all(leaf[2] and leaf[3] for leaf in conn.execute(as_query(LEAVES), [target.oid])))
     leaves = conn.execute(as_query(LEAVES), [target.oid]).fetchall()
-    assert [one[0] for one in leaves if one[3] != 1] == []
-    assert [one[0] for one in leaves if not one[2]] == []
-    assert sum(one[1] for one in leaves) == 4000
-    assert all(one[4] > 0 for one in leaves if one[1])
+    assert [leaf[0] for leaf in leaves if leaf[3] != 1] == []
+    assert [leaf[0] for leaf in leaves if not leaf[2]] == []
+    assert sum(leaf[1] for leaf in leaves) == 4000
+    assert all(leaf[4] > 0 for leaf in leaves if leaf[1])
     inherited = "select count(*) from pg_catalog.pg_statistic where starelid = %s::oid and stainherit"
     assert scalar(conn, inherited, [target.oid]) == len(target.columns)
 

@@ -141,7 +141,9 @@ def _carry(work: Switchover, conn: Connection) -> str:
 
 def _registry(part: str) -> Render:
     def render(work: Switchover, conn: Connection) -> str:
-        return next(one.body for one in render_changes(conn, work.files, work.plan, NOW) if one.name.endswith(part))
+        return next(
+            change.body for change in render_changes(conn, work.files, work.plan, NOW) if change.name.endswith(part)
+        )
 
     return render
 

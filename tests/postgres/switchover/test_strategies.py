@@ -66,7 +66,7 @@ class Way:
     def is_used_by_the_application(self) -> None:
         """After the cut-over: the state says so, and nothing differs that has no reason."""
         assert self.now.state in self.work.strategy.switched
-        assert [one.id for one in self.work.differences(self.conn) if one.reason is None] == []
+        assert [difference.id for difference in self.work.differences(self.conn) if difference.reason is None] == []
         kind = "p" if self.work.plan.traits.takes_name else "r"
         assert Catalog(self.conn, self.work.files).read(self.events).kind == kind
 
@@ -75,7 +75,7 @@ class Way:
         assert Catalog(self.conn, self.work.files).read(self.events).kind == "r"
         if self.work.plan.traits.takes_name:
             assert self.now.state not in self.work.strategy.switched
-            assert [one.id for one in self.work.differences(self.conn)] == []
+            assert [difference.id for difference in self.work.differences(self.conn)] == []
 
 
 @pytest.fixture(params=sorted(STRATEGIES))

@@ -67,8 +67,8 @@ def test_swap_back_and_forth_loses_nothing_under_writers(
     assert difference(conn, events, names.retired) == (0, 0)
     assert (back.kind, back.indexes, back.foreign_keys) == (before.kind, before.indexes, before.foreign_keys)
     live = Catalog(conn, sql_files).read(events)
-    assert [one.name for one in live.foreign_keys] == [one.name for one in before.foreign_keys]
-    assert {one.name for one in live.indexes} == {one.name for one in before.indexes}
+    assert [key.name for key in live.foreign_keys] == [key.name for key in before.foreign_keys]
+    assert {index.name for index in live.indexes} == {index.name for index in before.indexes}
     assert live.comment == before.comment
 
 

@@ -59,8 +59,8 @@ def test_data_fills_every_table_in_range_and_with_valid_references(
         assert row
         assert date(2025, 3, 10) <= row[0] <= date(2025, 3, 20)
         assert date(2026, 3, 5) <= row[1] < ANCHOR
-    assert {one.table: one.rows for one in made} == {
-        one.name: round(one.rows * SCALE) if one.scaled else one.rows for one in plan.data.tables
+    assert {made_rows.table: made_rows.rows for made_rows in made} == {
+        table.name: round(table.rows * SCALE) if table.scaled else table.rows for table in plan.data.tables
     }
     assert steps[-1] == (made[-1].table, made[-1].rows, made[-1].rows)
     for relation, constraint in conn.execute(FOREIGN_KEYS).fetchall():
@@ -97,7 +97,7 @@ def test_second_run_leaves_the_rows_alone_and_the_sequence_is_past_them(conn: Co
 
     made = make_data(conn, readings, scale=0.001, anchor=ANCHOR)
 
-    assert [one.made for one in made] == [0, 0, 0]
+    assert [made_rows.made for made_rows in made] == [0, 0, 0]
     assert digest(conn, "public.sensor_readings") == before
 
 
@@ -120,13 +120,13 @@ def test_killed_run_leaves_the_table_as_it_was(database: Database, conn: Connect
 def test_lopsided_month_fails_the_distribution(conn: Connection, readings: Plan) -> None:
     """The check sees a month that lost half of its rows."""
     make_data(conn, readings, scale=0.1, anchor=ANCHOR)
-    assert all(one.passed for one in check_distribution(conn, readings, scale=0.1))
+    assert all(month.passed for month in check_distribution(conn, readings, scale=0.1))
     conn.execute(
         "delete from public.sensor_readings "
         "where id % 2 = 0 and recorded_at >= '2025-07-01' and recorded_at < '2025-08-01'"
     )
 
-    failed = [one.month for one in check_distribution(conn, readings, scale=0.1) if not one.passed]
+    failed = [month.month for month in check_distribution(conn, readings, scale=0.1) if not month.passed]
 
     assert failed == [date(2025, 7, 1)]
 
@@ -135,7 +135,7 @@ def test_lopsided_month_fails_the_distribution(conn: Connection, readings: Plan)
 def test_few_rows_may_be_spread_less_evenly(conn: Connection, readings: Plan, scale: float) -> None:
     """Chance alone fails no month of a small rehearsal; a month with twice its rows still fails."""
     make_data(conn, readings, scale=scale, anchor=ANCHOR)
-    assert [one for one in check_distribution(conn, readings, scale=scale) if not one.passed] == []
+    assert [month for month in check_distribution(conn, readings, scale=scale) if not month.passed] == []
     conn.execute("alter sequence public.sensor_readings_id_seq restart with 10000000")
     conn.execute(
         "insert into public.sensor_readings (unit_id, device_id, temperature, recorded_at) "
@@ -143,7 +143,7 @@ def test_few_rows_may_be_spread_less_evenly(conn: Connection, readings: Plan, sc
         "where recorded_at >= '2025-07-01' and recorded_at < '2025-08-01'"
     )
 
-    failed = [one.month for one in check_distribution(conn, readings, scale=scale) if not one.passed]
+    failed = [month.month for month in check_distribution(conn, readings, scale=scale) if not month.passed]
 
     assert failed == [date(2025, 7, 1)]
 

@@ -42,17 +42,17 @@ def read(text: str, kind: str) -> Value:
 def homes(bounds: tuple[Bound, ...], key: Value, kind: str) -> list[str]:
     """Return the leaves that a key belongs into."""
     return [
-        one.suffix
-        for one in bounds
-        if (one.lower is None or read(one.lower, kind) <= key)  # type: ignore[operator]  # of one kind
-        and (one.upper is None or key < read(one.upper, kind))  # type: ignore[operator]
+        bound.suffix
+        for bound in bounds
+        if (bound.lower is None or read(bound.lower, kind) <= key)  # type: ignore[operator]  # of one kind
+        and (bound.upper is None or key < read(bound.upper, kind))  # type: ignore[operator]
     ]
 
 
 def check_contiguous(bounds: tuple[Bound, ...]) -> None:
     """Each leaf begins where the one before ends; names are of their own."""
     assert all(before.upper == after.lower is not None for before, after in itertools.pairwise(bounds))
-    assert len({one.suffix for one in bounds}) == len(bounds)
+    assert len({bound.suffix for bound in bounds}) == len(bounds)
 
 
 KINDS: list[tuple[str, Epoch | None]] = [
@@ -68,7 +68,7 @@ def test_every_key_that_tells_time_has_exactly_one_leaf(
     kind: str, epoch: Epoch | None, moments: list[datetime], interval: str, premake: int
 ) -> None:
     """Whatever the type, the zone and the interval; now and the periods made ahead have a place as well."""
-    keys = [spell(one, kind, epoch) for one in moments]
+    keys = [spell(moment, kind, epoch) for moment in moments]
     width = Interval.parse(interval)
     oldest, newest = min(keys), max(keys)
     bounds = make_bounds(width, kind, oldest, newest, now=NOW, premake=premake, epoch=epoch)
@@ -90,7 +90,7 @@ def test_every_number_has_exactly_one_leaf_or_the_width_that_would_do_is_said(
 ) -> None:
     """Up to both ends of the type; a width that would make thousands of leaves is refused, with one that works."""
     most = INTEGERS[kind]
-    oldest, newest = sorted(one % (2 * most) - most for one in ends)
+    oldest, newest = sorted(limit % (2 * most) - most for limit in ends)
     try:
         bounds = make_bounds(Interval(values=width), kind, oldest, newest, now=NOW, premake=premake)
     except PreconditionError as exc:
@@ -100,26 +100,26 @@ def test_every_number_has_exactly_one_leaf_or_the_width_that_would_do_is_said(
         bounds = make_bounds(Interval(values=int(found[1])), kind, oldest, newest, now=NOW, premake=premake)
     check_contiguous(bounds)
     assert [len(homes(bounds, key, kind)) for key in (oldest, newest, (oldest + newest) // 2)] == [1, 1, 1]
-    limits = [int(one) for bound in bounds for one in (bound.lower, bound.upper) if one is not None]
-    assert all(-most <= one < most for one in limits)
+    limits = [int(limit) for bound in bounds for limit in (bound.lower, bound.upper) if limit is not None]
+    assert all(-most <= limit < most for limit in limits)
 
 
 def test_names_and_literals_are_as_people_expect() -> None:
     """Names tell where a leaf begins; a bound beyond the type is MINVALUE or MAXVALUE."""
     width = Interval.parse("1000")
-    assert [(one.suffix, one.sql) for one in make_bounds(width, "int8", -5, 1_500, now=NOW, premake=0)] == [
+    assert [(bound.suffix, bound.sql) for bound in make_bounds(width, "int8", -5, 1_500, now=NOW, premake=0)] == [
         ("from_minus_1000", "from ('-1000') to ('0')"),
         ("from_0", "from ('0') to ('1000')"),
         ("from_1000", "from ('1000') to ('2000')"),
     ]
     top = make_bounds(Interval.parse("30000"), "int2", 31_000, 32_767, now=NOW, premake=3)
-    assert [one.sql for one in top] == ["from ('30000') to (maxvalue)"]
+    assert [bound.sql for bound in top] == ["from ('30000') to (maxvalue)"]
     (march,) = make_bounds(Interval.parse("1 month"), "uuid", None, None, now=NOW, premake=0)
     assert (march.suffix, march.lower) == ("y2026m03", "019ca6b1-dc00-0000-0000-000000000000")
     assert march.lower is not None
     assert time_type("uuid").instant(uuid.UUID(march.lower)) == datetime(2026, 3, 1, tzinfo=UTC)
-    assert [one.sql for one in list_bounds({"eu": ["o'neill", "de"]})] == ["in ('o''neill', 'de')"]
-    assert [(one.suffix, one.sql) for one in hash_bounds(11)[-2:]] == [
+    assert [bound.sql for bound in list_bounds({"eu": ["o'neill", "de"]})] == ["in ('o''neill', 'de')"]
+    assert [(bound.suffix, bound.sql) for bound in hash_bounds(11)[-2:]] == [
         ("h09", "with (modulus 11, remainder 9)"),
         ("h10", "with (modulus 11, remainder 10)"),
     ]

@@ -126,7 +126,7 @@ def test_nobody_makes_a_finding_by_hand() -> None:
 
 def test_ids_are_unique_slugs() -> None:
     assert len(ENTRY) == len(ENTRIES)
-    assert [one.id for one in ENTRIES if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", one.id)] == []
+    assert [entry.id for entry in ENTRIES if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", entry.id)] == []
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda one: one.id)
@@ -155,7 +155,7 @@ def test_an_entry_is_whole(entry: Entry) -> None:
 
 def test_only_a_warning_can_be_accepted() -> None:
     """What a plan may accept is a contract: plans name these ids."""
-    assert {one.id for one in ENTRIES if one.may_accept} == ACCEPTED
+    assert {entry.id for entry in ENTRIES if entry.may_accept} == ACCEPTED
     for name in ACCEPTED:
         assert ENTRY[name].severities == ("warning",)
 

@@ -153,7 +153,10 @@ def test_a_line_has_the_keys_it_always_had(tmp_path: Path, gate: str, data: Data
 
 def test_every_class_has_its_line() -> None:
     """A class that this table does not name could change its keys unseen."""
-    assert {type(data) for _, data, _ in LINES} == {Nothing, *(one for several in CARRIED.values() for one in several)}
+    assert {type(data) for _, data, _ in LINES} == {
+        Nothing,
+        *(kind for several in CARRIED.values() for kind in several),
+    }
 
 
 def test_a_later_version_and_an_earlier_one_are_read_as_far_as_known() -> None:
@@ -178,7 +181,7 @@ def test_data_of_another_gate_is_refused_before_anything_is_written(tmp_path: Pa
 
 def test_the_played_run_is_one_that_could_be_written(tmp_path: Path) -> None:
     """What stands for a run in other tests has no key that no writer writes."""
-    assert [one for one in play(tmp_path / "run").evidence() if isinstance(one.data, Unread)] == []
+    assert [seen for seen in play(tmp_path / "run").evidence() if isinstance(seen.data, Unread)] == []
 
 
 def test_the_schema_of_lines_is_current() -> None:
@@ -224,14 +227,16 @@ def written(root: Path) -> Iterator[tuple[str, str]]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "record":
                 gate = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else ""
                 inner = [one for argument in node.args[4:] for one in ast.walk(argument)]
-                names = {one.func.id for one in inner if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)}
+                names = {
+                    node.func.id for node in inner if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                }
                 yield from ((str(gate), name) for name in names & classes)
 
 
 def test_the_table_names_every_gate_that_has_data_and_no_stranger() -> None:
     """Whatever is recorded is named, whatever is named is recorded somewhere."""
     found = set(written(ROOT / "rehearsal"))
-    named = {(gate, one.__name__) for gate, several in CARRIED.items() for one in several}
+    named = {(gate, kind.__name__) for gate, several in CARRIED.items() for kind in several}
     by_variable = {(gate, name) for gate, name in named if ("", name) in found}
 
     assert set(CARRIED) <= {gate.id for gate in GATES}

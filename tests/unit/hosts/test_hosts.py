@@ -158,5 +158,5 @@ def test_a_flip_that_the_error_rate_stopped_fails_the_gate_though_no_server_did(
     with pytest.raises(StopHere):
         require_flip(SimpleNamespace(run=run), flip)  # type: ignore[arg-type]  # only the run is asked
 
-    seen = [(one.gate, one.subject, one.passed) for one in run.evidence()]
+    seen = [(seen.gate, seen.subject, seen.passed) for seen in run.evidence()]
     assert seen == [("flags", name, False) for name in ("app1", "app2", "the fleet")]

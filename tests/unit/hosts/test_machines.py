@@ -23,7 +23,7 @@ def layout(base: Path, **variables: str) -> Layout:
 def test_every_host_has_an_address_of_its_own_before_it_is_made(tmp_path: Path) -> None:
     found = layout(tmp_path, REHEARSAL_DOCKER_APPS="3", REHEARSAL_DOCKER_SUBNET="10.9.8.0/24")
 
-    assert [(one.name, one.address) for one in found.machines] == [
+    assert [(machine.name, machine.address) for machine in found.machines] == [
         ("db", "10.9.8.10"),
         ("app1", "10.9.8.101"),
         ("app2", "10.9.8.102"),

@@ -24,10 +24,10 @@ def test_the_hosts_read_what_was_written(tmp_path: Path) -> None:
     other = read_changes(path)
 
     assert json.loads(path.read_text())["database"] == "plan_local"
-    assert [(one.name, one.body, one.checksum) for one in other] == [
-        (one.name, one.body, one.checksum) for one in CHANGES
+    assert [(change.name, change.body, change.checksum) for change in other] == [
+        (change.name, change.body, change.checksum) for change in CHANGES
     ]
-    assert [one.transactional for one in other] == [True, False]
+    assert [change.transactional for change in other] == [True, False]
     assert find_refusals(other, {"plan/002": CHANGES[1].checksum}) == []
 
 

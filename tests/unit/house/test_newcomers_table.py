@@ -42,7 +42,7 @@ def unlike(row: Row, package: Path) -> list[str]:
     """Return what the table does not say of a row, or says wrongly."""
     found = naming(package, row.specimen)
     unlisted = [name for name in sorted(found) if not name.startswith(row.files)]
-    idle = [name for name in row.files if not any(one.startswith(name) for one in found)]
+    idle = [name for name in row.files if not any(node.startswith(name) for node in found)]
     wrong = [] if row.count == len(row.files) else [f"says {row.count} of {len(row.files)}"]
     return [*unlisted, *(f"{name} does not name it" for name in idle), *wrong]
 

@@ -126,12 +126,12 @@ def outside(path: Path) -> tuple[str, ...]:
 
 def distributions(path: Path) -> Iterator[str]:
     """Yield the distributions whose packages a file imports."""
-    yield from (one for name in outside(path) for one in providers(name))
+    yield from (requirement for name in outside(path) for requirement in providers(name))
 
 
 def providers(name: str) -> list[str]:
     """Return the installed distributions that hold a top-level package."""
-    return [canonical(one) for one in installed().get(name, ())]
+    return [canonical(requirement) for requirement in installed().get(name, ())]
 
 
 @functools.cache  # it reads the list of files of every distribution
@@ -142,9 +142,9 @@ def installed() -> Mapping[str, list[str]]:
 
 def declared(said: dict[str, Any], extras: Iterable[str]) -> set[str]:
     """Return the distributions that `dependencies` and some extras name, each extra with those that it names itself."""
-    found = {distribution(one) for one in said["dependencies"]}
+    found = {distribution(requirement) for requirement in said["dependencies"]}
     for extra in extras:
-        found |= {distribution(one) for one in said["optional-dependencies"][extra]}
+        found |= {distribution(requirement) for requirement in said["optional-dependencies"][extra]}
     return found - {canonical(said["name"])}
 
 

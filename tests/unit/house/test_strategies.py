@@ -35,7 +35,7 @@ def comparisons(tree: ast.AST) -> Iterator[int]:
             parts = [node.value]
         elif isinstance(node, ast.Dict):
             parts = [key for key in node.keys if key is not None]
-        if any(isinstance(one, ast.Constant) and one.value in NAMES for part in parts for one in ast.walk(part)):
+        if any(isinstance(node, ast.Constant) and node.value in NAMES for part in parts for node in ast.walk(part)):
             yield getattr(node, "lineno", 0)
 
 

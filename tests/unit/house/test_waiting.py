@@ -45,15 +45,15 @@ def inside(node: ast.AST, place: str = "") -> Iterator[Found]:
 def calls(node: ast.AST, *names: str) -> bool:
     """Return whether one of these methods is called anywhere within."""
     found = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
-    return any(isinstance(one, ast.Attribute) and one.attr in names for one in found)
+    return any(isinstance(node, ast.Attribute) and node.attr in names for node in found)
 
 
 def is_bounded(loop: ast.While) -> bool:
     """Return whether a loop looks at the clock, or ends when a block of ours sets its event."""
     negated = (
-        one.operand for one in ast.walk(loop.test) if isinstance(one, ast.UnaryOp) and isinstance(one.op, ast.Not)
+        node.operand for node in ast.walk(loop.test) if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
     )
-    return calls(loop, "monotonic") or any(calls(one, "is_set", "wait") for one in negated)
+    return calls(loop, "monotonic") or any(calls(node, "is_set", "wait") for node in negated)
 
 
 def endless(root: Path) -> set[str]:

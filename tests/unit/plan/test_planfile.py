@@ -21,14 +21,14 @@ def test_shipped_plans_load_and_exercise_every_action_both_ways(name: str) -> No
     plan = load_plan(find_plan(name, ROOT))
 
     for table in plan.tables:
-        actions = {one.action for one in plan.load.operations if one.table == table.name}
+        actions = {operation.action for operation in plan.load.operations if operation.table == table.name}
         assert actions >= {"insert", "update", "delete", "move"}
         assert any(query.table == table.name for query in plan.queries)
         assert any(smoke.creates == table.name for smoke in plan.smoke)
-    assert {(one.action, one.via) for one in plan.load.operations} >= {
+    assert {(operation.action, operation.via) for operation in plan.load.operations} >= {
         (action, via) for action in ("insert", "update", "delete", "move") for via in ("sql", "http")
     }
-    assert 60 <= sum(one.rate for one in plan.load.operations) <= 80
+    assert 60 <= sum(operation.rate for operation in plan.load.operations) <= 80
 
 
 def test_exported_schema_is_current() -> None:

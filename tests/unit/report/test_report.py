@@ -35,7 +35,7 @@ def read(run: Run, kind: str = "staging") -> Report:
 
 def number(report: Report, name: str) -> tuple[float | None, str]:
     """Return value and tone of one of the five numbers."""
-    found = next(one for one in report.numbers if one.id == name)
+    found = next(number for number in report.numbers if number.id == name)
     return found.value, found.tone
 
 
@@ -75,14 +75,14 @@ def test_go_report_has_the_five_numbers_with_their_witnesses(tmp_path: Path) -> 
     report = read(play(tmp_path / "run"))
 
     assert report.verdict.outcome == "GO"
-    assert [(one.text, one.note) for one in report.numbers] == [
+    assert [(number.text, number.note) for number in report.numbers] == [
         ("0", "of 5,900 acknowledged"),
         ("0", "of 1,071,388 compared"),
         ("612 ms", "limit 2.0 s"),
         ("41 ms", "limit 2.0 s"),
         ("12.6 s", "limit 60 min"),
     ]
-    assert {one.tone for one in report.numbers} == {"good"}
+    assert {number.tone for number in report.numbers} == {"good"}
     assert report.estimate.startswith("19 minutes for 100 million rows")
     assert report.issues == ["lock barrier took 2 attempts"]
 
@@ -277,7 +277,7 @@ def test_run_without_anything_is_inconclusive_and_still_has_a_report(tmp_path: P
     assert report.verdict.outcome == "INCONCLUSIVE"
     assert report.verdict.exit_code == 3
     assert report.estimate.startswith("withheld")
-    assert all(one.value is None for one in report.numbers)
+    assert all(number.value is None for number in report.numbers)
 
 
 def test_estimate_is_withheld_for_a_copy_too_small_to_judge_by(tmp_path: Path) -> None:
