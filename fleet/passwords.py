@@ -101,7 +101,9 @@ def passfile_text(passwords: dict[str, dict[str, Any]]) -> str:
     >>> passfile_text({"app": {"env": "A_PASSWORD"}})
     '*:*:*:app:it\\:s\n'
     """
-    found = {user: resolve(one).replace("\\", "\\\\").replace(":", "\\:") for user, one in passwords.items()}
+    found = {
+        user: resolve(reference).replace("\\", "\\\\").replace(":", "\\:") for user, reference in passwords.items()
+    }
     return "".join(f"*:*:*:{user}:{password}\n" for user, password in found.items())
 
 

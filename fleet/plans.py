@@ -58,7 +58,7 @@ def read_plan(name: str) -> dict[str, Any]:
     """
     path = FOLDER / f"{name}.toml"
     if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)) or not path.exists():
-        known = ", ".join(sorted(one.stem for one in FOLDER.glob("*.toml")))
+        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml")))
         message = f"no plan {name!r}; there are {known}: --data plan=NAME"
         raise PyinfraError(message)
     try:

@@ -109,7 +109,7 @@ def _planned(state: State, host: Host, op_hash: str) -> dict[str, Any]:
 
 
 def _installed() -> Recorder | None:
-    return next((one for one in current_state.callback_handlers if isinstance(one, Recorder)), None)
+    return next((handler for handler in current_state.callback_handlers if isinstance(handler, Recorder)), None)
 
 
 def install() -> None:

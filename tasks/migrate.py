@@ -15,11 +15,11 @@ applied = host.get_fact(AppliedChanges, session=migrator)
 
 operations.marked(name="Check that the database belongs to the environment", session=migrator, kind=host.data.env_kind)
 operations.changes_unedited(name="Check that no change was edited", session=migrator, changes=changes)
-for one in changes:
+for change in changes:
     operations.change(
-        name=f"Apply change {one.name}",
+        name=f"Apply change {change.name}",
         session=migrator,
-        change=one,
+        change=change,
         applied=applied,
         lock_timeout_ms=int(host.data.get("lock_timeout_ms") or operations.LOCK_TIMEOUT_MS),
     )

@@ -67,7 +67,7 @@ debian.converged(
     name="Let the database server take in its settings",
     major=major,
     files=tuple(
-        f"{folder}/{one}" for one in ("conf.d/50-pg-rehearsal.conf", "pg_hba.conf", "server.key", "server.crt")
+        f"{folder}/{name}" for name in ("conf.d/50-pg-rehearsal.conf", "pg_hba.conf", "server.key", "server.crt")
     ),
 )
 debian.settings_in_force(

@@ -66,7 +66,7 @@ class Sharing(LoadFileScheduling):
     """Gives a worker the tests of a file, or of a folder that shares what is made for it."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((one for one in TOGETHER if nodeid.startswith(one)), super()._split_scope(nodeid))
+        return next((group for group in TOGETHER if nodeid.startswith(group)), super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -106,7 +106,7 @@ def mark_variants(items: list[pytest.Item]) -> None:
 
 def leave_out_hours(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests of hours, unless they are asked for: by their marker, or by a node id."""
-    if "hours" in config.option.markexpr or any("::" in one for one in config.args):
+    if "hours" in config.option.markexpr or any("::" in argument for argument in config.args):
         return
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("hours")])
     items[:] = [item for item in items if not item.get_closest_marker("hours")]

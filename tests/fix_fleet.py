@@ -142,7 +142,7 @@ class Server:
         """Write the command that restarts the app."""
         path = self.folder / f"{self.name}.restart"
         light = (sys.executable, "-I", "-S", str(LIGHT_APP), str(self.folder), self.name, str(self.app_port))
-        folder, env_file = (shlex.quote(str(one)) for one in (self.folder, self.env_file))
+        folder, env_file = (shlex.quote(str(path)) for path in (self.folder, self.env_file))
         command = shlex.join(self.command or light)
         path.write_text(RESTART.format(name=self.name, folder=folder, env_file=env_file, command=command))
         path.chmod(0o755)
@@ -193,7 +193,7 @@ class Fleet:
         """The environment as an inventory of these hosts says it; writes that inventory."""
         hosts = [(server.name, server.data) for server in self.servers]
         (self.folder / "fleet.py").write_text(
-            f"import json\napp = [tuple(one) for one in json.loads({json.dumps(hosts)!r})]\n"
+            f"import json\napp = [tuple(host) for host in json.loads({json.dumps(hosts)!r})]\n"
         )
         nowhere = Database("127.0.0.1", 1, "none", "none")
         apps = tuple(AppServer(server.name, server.url, server.data["app_log"], server.data) for server in self.servers)
@@ -241,17 +241,17 @@ def running_fleet(number: int) -> Iterator[Fleet]:
     fleet = Fleet(folder, servers)
     try:
         _make_keys(fleet)
-        for one in servers:
-            one.write_flags(OFF)
-            one.write_restart()
-            one.start_sshd()
-        for one in servers:
-            one.start_app()
+        for server in servers:
+            server.write_flags(OFF)
+            server.write_restart()
+            server.start_sshd()
+        for server in servers:
+            server.start_app()
         yield fleet
     finally:
-        for one in fleet.servers:
-            one.stop_sshd()
-            one.stop_app()
+        for server in fleet.servers:
+            server.stop_sshd()
+            server.stop_app()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -261,9 +261,9 @@ def _make_keys(fleet: Fleet) -> None:
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name)]
         subprocess.run(command, check=True)
     shutil.copy(folder / "key.pub", folder / "authorized_keys")
-    for one in fleet.servers:
-        kind, key, _ = (folder / f"{one.name}.hostkey.pub").read_text().split()
-        known.append(f"[127.0.0.1]:{one.ssh_port} {kind} {key}\n")
+    for server in fleet.servers:
+        kind, key, _ = (folder / f"{server.name}.hostkey.pub").read_text().split()
+        known.append(f"[127.0.0.1]:{server.ssh_port} {kind} {key}\n")
     (folder / "known_hosts").write_text("".join(known))
     (folder / "ssh_config").write_text("")
 
@@ -283,11 +283,11 @@ def fleet(six: Fleet) -> Fleet:
     six.servers = [replace(server, extra={}, command=()) for server in six.servers]
     for path in (path for how in ("refuses", "lies", "errs") for path in six.folder.glob(f"*.{how}")):
         path.unlink()
-    for one in six.servers:
-        one.write_restart()
-        if one.sshd is None or one.sshd.poll() is not None:
-            one.start_sshd()
-        if one.file != OFF or read_routing(AppServer(one.name, one.url))[0] != OFF:
-            one.write_flags(OFF)
-            one.start_app()
+    for server in six.servers:
+        server.write_restart()
+        if server.sshd is None or server.sshd.poll() is not None:
+            server.start_sshd()
+        if server.file != OFF or read_routing(AppServer(server.name, server.url))[0] != OFF:
+            server.write_flags(OFF)
+            server.start_app()
     return six

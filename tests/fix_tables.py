@@ -131,7 +131,7 @@ def difference(conn: Connection, left: Name, right: Name) -> tuple[int, int]:
         "(select count(*) from (select {c} from {r} except all select {c} from {l}) as b)"
     )
     columns = sql.SQL(", ").join(
-        sql.Identifier(one) for one in ("id", "Created At", "unit id", "amount", "doubled", "note", "extra")
+        sql.Identifier(column) for column in ("id", "Created At", "unit id", "amount", "doubled", "note", "extra")
     )
     row = conn.execute(query.format(c=columns, l=sql.Identifier(*left), r=sql.Identifier(*right))).fetchone()
     assert row is not None

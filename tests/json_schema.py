@@ -32,7 +32,7 @@ def problems(value: Any, schema: dict[str, Any], root: dict[str, Any], where: st
     if "$ref" in schema:
         return problems(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, where)
     if "anyOf" in schema:
-        tried = [problems(value, one, root, where) for one in schema["anyOf"]]
+        tried = [problems(value, branch, root, where) for branch in schema["anyOf"]]
         return [] if any(not found for found in tried) else [f"{where}: fits none of {len(tried)} forms"]
     if "allOf" in schema:
         return [found for part in schema["allOf"] for found in problems(value, part, root, where)]

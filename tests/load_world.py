@@ -70,7 +70,7 @@ OPERATIONS: list[dict[str, Any]] = [
     {"name": "drop", "action": "delete", "sql": "delete from public.posts where id = %(id)s", "rate": 15.0},
     {"name": "look", "action": "read", "sql": "select body from public.posts where id = %(id)s", "rate": 10.0},
 ]
-SQL_OPERATIONS = [{**one, "via": "sql", "table": TABLE} for one in OPERATIONS]
+SQL_OPERATIONS = [{**operation, "via": "sql", "table": TABLE} for operation in OPERATIONS]
 
 
 def make_plan(operations: list[dict[str, Any]] | None = None, connections: int = 4) -> Plan:

@@ -38,8 +38,8 @@ def at_work(*jobs: Job) -> Iterator[Sequence[Future[object]]]:
             yield working
         finally:
             stop.set()
-    for one in working:
-        one.result()
+    for future in working:
+        future.result()
 
 
 class Pen(Protocol):

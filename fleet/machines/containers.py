@@ -45,7 +45,7 @@ class Machines:
         engine.require_cgroups(self.client.info())
         self.layout.base.mkdir(mode=0o700, parents=True, exist_ok=True)
         network = self._network()
-        self.changed += [f"made: {one}" for one in keys.make_keys(self.layout)]
+        self.changed += [f"made: {path}" for path in keys.make_keys(self.layout)]
         if make_bundle(self.layout):
             self.changed.append("made: bundle of the app")
         image, made = ensure_image(self.client)
@@ -185,7 +185,10 @@ class Machines:
 
     def _containers(self) -> list[Any]:
         found = self.client.containers.list(all=True, filters=self._filter())
-        return sorted((one for one in found if HOST in one.labels), key=lambda one: str(one.labels[HOST]))
+        return sorted(
+            (container for container in found if HOST in container.labels),
+            key=lambda container: str(container.labels[HOST]),
+        )
 
     # ---- readiness
 
@@ -197,9 +200,11 @@ class Machines:
         for container in self._containers():
             machine = self.layout.find(container.labels[HOST])
             for ready, what in ((_systemd_is_up, "systemd"), (_has_host_key, "its SSH host key")):
-                _until(lambda ready=ready, one=container: ready(one), deadline, f"{machine.name}: {what} is not there")
+                _until(
+                    lambda ready=ready, host=container: ready(host), deadline, f"{machine.name}: {what} is not there"
+                )
             _run_in(container, f"echo '{public}' >/root/.ssh/authorized_keys; chmod 600 /root/.ssh/authorized_keys")
-            _until(lambda one=machine: _answers(one.address), deadline, f"{machine.name}: sshd does not answer")
+            _until(lambda host=machine: _answers(host.address), deadline, f"{machine.name}: sshd does not answer")
             lines.append(f"{machine.address} {' '.join(_run_in(container, f'cat {HOST_KEY}').split()[:2])}\n")
         keys.write(keys.known_hosts(self.layout), "".join(lines).encode())
         self._write_ssh_config()
@@ -300,8 +305,8 @@ def _run_in(container: Any, script: str) -> str:
 
 def _answers(address: str) -> bool:
     try:
-        with socket.create_connection((address, 22), timeout=2) as one:
-            return one.recv(4) == b"SSH-"
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            return connection.recv(4) == b"SSH-"
     except OSError:
         return False
 

@@ -61,7 +61,9 @@ class Layout:
     @property
     def machines(self) -> tuple[Machine, ...]:
         """The hosts, in the order in which they are provisioned and flipped."""
-        apps = (Machine(f"app{one}", "app", self.address(FIRST_APP - 1 + one)) for one in range(1, self.apps + 1))
+        apps = (
+            Machine(f"app{number}", "app", self.address(FIRST_APP - 1 + number)) for number in range(1, self.apps + 1)
+        )
         database = Machine("db", "database", self.address(DATABASE))
         return (database, *apps, Machine("monitor", "monitor", self.address(MONITOR)))
 
@@ -123,7 +125,7 @@ def read_pooler(environ: Mapping[str, str] = os.environ) -> str:
 def subnets(base: Path) -> Iterator[str]:
     """Yield networks to try; where to begin depends on the folder, so that two projects rarely meet."""
     first = int(hashlib.sha256(str(base).encode()).hexdigest()[:4], 16)
-    yield from (f"10.213.{(first + one) % SUBNETS + 1}.0/24" for one in range(20))
+    yield from (f"10.213.{(first + number) % SUBNETS + 1}.0/24" for number in range(20))
 
 
 def _number(text: str) -> int:

@@ -80,7 +80,7 @@ def fill(conn: Connection, files: SqlFiles, rows: int) -> None:
 
 def main(words: list[str]) -> None:
     """Measure with no row outside history, and with as many as asked for."""
-    rows, outside = int(words[0]) if words else 1_000_000, [int(one) for one in words[1:]] or [0, 10_000, 100_000]
+    rows, outside = int(words[0]) if words else 1_000_000, [int(word) for word in words[1:]] or [0, 10_000, 100_000]
     base = Path(tempfile.mkdtemp(prefix="pgr-attach-"))
     base.chmod(0o711)
     cluster = Cluster(base / "cluster")

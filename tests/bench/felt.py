@@ -44,7 +44,7 @@ def capture(world: World) -> list[Figure]:
             for mode, times in spent.items():
                 conn.execute(as_query(f"alter table public.readings {mode} trigger {trigger}"))
                 times.append(_write(conn, world.rows))
-    bare, logged = (statistics.median(one) for one in spent.values())
+    bare, logged = (statistics.median(times) for times in spent.values())
     return [
         Figure("bare write, CPU of its backend", f"{bare / WRITES * 1e6:.0f} µs"),
         Figure("write with capture on", f"{logged / bare:.2f} times the bare write", "≤ 1.3"),
@@ -85,7 +85,7 @@ def stall(world: World) -> list[Figure]:
     held = [event.what.held_ms for event in work.run.events() if isinstance(event.what, LockTaken)]
     worst = [percentile(samples.between(start - 0.5, end + 0.5), 1) for start, end in spans]
     calm = samples.between(spans[0][0] - SETTLE_S, spans[0][0] - 0.5)
-    said = ", ".join(f"{one:.0f}" for one in worst)
+    said = ", ".join(f"{figure:.0f}" for figure in worst)
     return [
         Figure(f"client at {RATE:.0f} statements/s, before the swap, p50 and p100",
                f"{percentile(calm, 0.5):.1f} and {percentile(calm, 1):.1f} ms"),

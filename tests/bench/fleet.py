@@ -163,10 +163,10 @@ class Ansible:
 
 def verbose(fleet: Fleet) -> None:
     """Make the hosts log each command, which is how commands are counted for both."""
-    for one in fleet.servers:
-        one.stop_sshd()
-        one.verbose = True
-        one.start_sshd()
+    for server in fleet.servers:
+        server.stop_sshd()
+        server.verbose = True
+        server.start_sshd()
 
 
 def main(servers: int = 50, rounds: int = 2) -> int:
@@ -196,7 +196,7 @@ def show(seen: dict[tuple[str, str, str], list[Measured]]) -> None:
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for batch, what in dict.fromkeys((batch, what) for batch, what, _ in seen):
         mine, theirs = (
-            Measured(*(statistics.median(getattr(one, name) for one in seen[batch, what, who])
+            Measured(*(statistics.median(getattr(measured, name) for measured in seen[batch, what, who])
                        for name in ("seconds", "cpu", "commands")))
             for who in ("ours", "ansible")
         )  # fmt: skip

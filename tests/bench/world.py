@@ -149,7 +149,7 @@ def _stat(folder: Path) -> list[int] | None:
         text = (folder / "stat").read_text()
     except OSError:
         return None
-    return [0, *(int(one) for one in text.rpartition(")")[2].split()[1:])]
+    return [0, *(int(word) for word in text.rpartition(")")[2].split()[1:])]
 
 
 def backend_seconds(pid: int) -> float:

@@ -347,7 +347,7 @@ def test_a_statement_that_partitioning_changes_is_named(conn: Connection, sql_fi
 
 
 @pytest.mark.fault("f20", mutant=True)
-@pytest.mark.parametrize("text", [one for one in SEEN if SEEN[one] != "on-conflict-target"][::4])
+@pytest.mark.parametrize("text", [text for text in SEEN if SEEN[text] != "on-conflict-target"][::4])
 def test_looking_for_conflict_targets_alone_misses_it(
     conn: Connection, sql_files: SqlFiles, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

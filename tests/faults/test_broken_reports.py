@@ -81,7 +81,7 @@ def broken_beside(runs: Path, work: BrokenBy) -> None:
         raise AssertionError(f"another run's report is in the way: {exc!r}") from exc
 
     assert found.report.run == fit.name
-    assert [one.partition(": ")[0] for one in found.left_out] == [other.name]
+    assert [told.partition(": ")[0] for told in found.left_out] == [other.name]
     (fit / "report.json").rename(fit / "gone.json")
     assert other.name in refusal(runs), "the run is not named"
 

@@ -78,7 +78,9 @@ MIDNIGHTS = [
     Midnight(at("2027-04-30 23:58"), kind="date", premake=0),
     Midnight(at("2027-12-31 23:58"), kind="bigint", epoch="s"),
 ]
-each_midnight = pytest.mark.parametrize("night", MIDNIGHTS, ids=lambda one: f"{one.began:%Y-%m-%d} {one.interval}")
+each_midnight = pytest.mark.parametrize(
+    "night", MIDNIGHTS, ids=lambda midnight: f"{midnight.began:%Y-%m-%d} {midnight.interval}"
+)
 
 
 def as_planned(found: keys.Keys) -> int:
@@ -125,7 +127,7 @@ def test_a_run_that_is_resumed_days_later_expects_what_it_made(conn: Connection,
 
 
 @pytest.mark.fault("v11", mutant=True)
-@pytest.mark.parametrize("night", [MIDNIGHTS[0], MIDNIGHTS[2], MIDNIGHTS[3]], ids=lambda one: one.interval)
+@pytest.mark.parametrize("night", [MIDNIGHTS[0], MIDNIGHTS[2], MIDNIGHTS[3]], ids=lambda midnight: midnight.interval)
 def test_bounds_from_the_moment_of_asking_are_missed(
     conn: Connection, sql_files: SqlFiles, night: Midnight, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,8 @@ def wanted_state(text: str, order: tuple[str, ...]) -> None:
 @pytest.mark.fault("s08")
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "inventory", [one if one == "docker" else pytest.param(one, marks=pytest.mark.hours) for one in ORDER]
+    "inventory",
+    [inventory if inventory == "docker" else pytest.param(inventory, marks=pytest.mark.hours) for inventory in ORDER],
 )
 def test_without_data_hosts_are_brought_to_the_wanted_state(folder: Path, inventory: str) -> None:
     """Every shipped inventory; a dry run from nothing says all of it, and nobody's password."""

@@ -76,7 +76,7 @@ def carried_there_and_back(encoded: Database, files: SqlFiles, run: Run, folder:
         work = make_switchover(encoded, files, plan, run)
         work.prepare()
         work.switch()
-        live, retired = (Catalog(conn, files).read(one) for one in (work.names.source, work.names.retired))
+        live, retired = (Catalog(conn, files).read(name) for name in (work.names.source, work.names.retired))
         # A row that differs is shown, so that its text travels.
         conn.execute(sql.SQL("set rehearsal.applying = 'on'; update {} set {} = 'anders' where id = 7").format(
             sql.Identifier(*retired.name), sql.Identifier(word)))  # fmt: skip

@@ -36,14 +36,14 @@ create publication some_rows for table public.t where (v in (1, 2))
 # What the remedy of preflight comes to: the same objects, made from their printed texts.
 AGAIN = """
 do $$ declare one record; begin
-    for one in select conname, pg_get_constraintdef(oid) as def from pg_constraint
+    for found in select conname, pg_get_constraintdef(oid) as def from pg_constraint
                where conrelid = 'public.t'::regclass and contype = 'c' loop
-        execute format('alter table public.t drop constraint %1$I, add constraint %1$I %2$s', one.conname, one.def);
+        execute format('alter table public.t drop constraint %1$I, add constraint %1$I %2$s', found.conname, found.def);
     end loop;
-    for one in select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as def from pg_index
+    for found in select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as def from pg_index
                where indrelid = 'public.t'::regclass and not indisprimary loop
-        execute format('drop index %s', one.name);
-        execute one.def;
+        execute format('drop index %s', found.name);
+        execute found.def;
     end loop;
 end $$;
 """
@@ -68,7 +68,7 @@ AS_SWAP = pytest.param("dual-write", marks=pytest.mark.hours)
 
 
 @pytest.mark.fault("f23")
-@pytest.mark.parametrize("strategy", [one if one != "dual-write" else AS_SWAP for one in TEXTS])
+@pytest.mark.parametrize("strategy", [strategy if strategy != "dual-write" else AS_SWAP for strategy in TEXTS])
 def test_expressions_that_read_back_differently_are_no_difference(small: Small, strategy: str) -> None:
     expressions_are_carried(small, strategy)
 

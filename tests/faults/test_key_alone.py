@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "hash": ("bigint", "n", {"method": "hash", "modulus": 3}),
 }
 ATTACHED = ("timestamptz", "date")
-CASES = [(one, "swap") for one in TABLES] + [(one, "attach") for one in ATTACHED] + [("uuid v7", "dual-write")]
+CASES = [(kind, "swap") for kind in TABLES] + [(kind, "attach") for kind in ATTACHED] + [("uuid v7", "dual-write")]
 
 
 def key_alone_is_carried(small: Small, kind: str, strategy: str) -> None:
@@ -68,7 +68,7 @@ def test_it_would_not_be_if_another_column_were_wanted(small: Small, monkeypatch
     """The old behaviour: a column of the primary key that is not the partition key, whether there is one or not."""
 
     def other(table: Table, key: str) -> str:
-        return next(one for one in table.primary_key if one != key)
+        return next(column for column in table.primary_key if column != key)
 
     monkeypatch.setattr(figures, "row_column", other)
     with pytest.raises(AssertionError, match="wants another column"):

@@ -165,7 +165,7 @@ def old_way(context: Context, spec: object) -> None:
     plan_table = context.plan.tables[0]
     with context.session("mismatch") as conn:
         _, target = context.pair(conn, plan_table)
-        leaf = max(target.partitions, key=lambda one: one.estimated_rows).name
+        leaf = max(target.partitions, key=lambda leaf: leaf.estimated_rows).name
         live = split_name(plan_table.name)
         statement = sql.SQL("delete from {} where id in (select id from {} where note = 'theirs' limit 50)")
         del spec

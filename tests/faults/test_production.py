@@ -63,7 +63,7 @@ REFUSAL = "stands for production"
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each verb."""
     actions = cli.make_parser()._actions
-    choices = next(one for one in actions if isinstance(one, argparse._SubParsersAction)).choices
+    choices = next(action for action in actions if isinstance(action, argparse._SubParsersAction)).choices
     return {str(name): parser for name, parser in choices.items()}
 
 

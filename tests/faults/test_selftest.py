@@ -140,9 +140,12 @@ def nothing_is_written(conn: Connection, database: Database, files: SqlFiles, hi
     return report
 
 
-CASES = [(fault, one) for fault, ones in HINDRANCES.items() for one in ones]
-FAULTS = [pytest.param(fault, one, id=one, marks=pytest.mark.fault(fault)) for fault, one in CASES]
-MUTANTS = [pytest.param(fault, one, id=one, marks=pytest.mark.fault(fault, mutant=True)) for fault, one in CASES]
+CASES = [(fault, hindrance) for fault, ones in HINDRANCES.items() for hindrance in ones]
+FAULTS = [pytest.param(fault, hindrance, id=hindrance, marks=pytest.mark.fault(fault)) for fault, hindrance in CASES]
+MUTANTS = [
+    pytest.param(fault, hindrance, id=hindrance, marks=pytest.mark.fault(fault, mutant=True))
+    for fault, hindrance in CASES
+]
 
 
 @pytest.mark.parametrize(("fault", "hindrance"), FAULTS)

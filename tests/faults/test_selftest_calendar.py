@@ -70,19 +70,19 @@ class World:
     def judge(self, today: date) -> None:
         """Make the rows of a date, compare, and demand that corruption would have been seen."""
         for name, plan in self.plans.items():
-            tables = [split_name(one) for one in PLANS[name]]
-            for one in (*tables, *map(target, tables)):
-                self.conn.execute(sql.SQL("delete from {}").format(sql.Identifier(*one)))
+            tables = [split_name(text) for text in PLANS[name]]
+            for table in (*tables, *map(target, tables)):
+                self.conn.execute(sql.SQL("delete from {}").format(sql.Identifier(*table)))
             make_data(self.conn, plan, scale=SCALE[name], anchor=today)
             for table in tables:
                 self._judge(plan, table, today)
 
     def _judge(self, plan: Plan, table: Name, today: date) -> None:
-        names = [sql.Identifier(*one) for one in (target(table), table)]
+        names = [sql.Identifier(*name) for name in (target(table), table)]
         copied = self.conn.execute(sql.SQL("insert into {} select * from {}").format(*names)).rowcount
         assert copied >= 400
-        source, other = (Catalog(self.conn, self.files).read(one) for one in (table, target(table)))
-        key = next(one.key for one in plan.tables if split_name(one.name) == table)
+        source, other = (Catalog(self.conn, self.files).read(name) for name in (table, target(table)))
+        key = next(spec.key for spec in plan.tables if split_name(spec.name) == table)
         report = compare(self.database, self.files, source, other, key)
         assert report.is_equal, f"{today}: {report.text()}"
         assert report.self_test is True, f"{today}: self-test: {report.self_test_note}"
@@ -102,14 +102,16 @@ def world(server: Database, template: str, sql_files: SqlFiles) -> Iterator[Worl
         conn.execute(sql.SQL("create database {} template {}").format(name, sql.Identifier(template)))
     database = replace(server, name="selftest_calendar")
     with connect(database) as conn:
-        plans = {one: _small(load_plan(ROOT / "plans" / f"{one}.toml"), PLANS[one]) for one in PLANS}
+        plans = {
+            plan_name: _small(load_plan(ROOT / "plans" / f"{plan_name}.toml"), PLANS[plan_name]) for plan_name in PLANS
+        }
         for plan_name, plan in plans.items():
             conn.execute(sql_files.query(f"migrations/{plan_name}/001_schema.sql"))
-            for one in plan.tables:
-                if one.name in PLANS[plan_name]:
-                    more = DAYS.format(target=f"{one.name}_p") if "daily" in one.name else ""
+            for spec in plan.tables:
+                if spec.name in PLANS[plan_name]:
+                    more = DAYS.format(target=f"{spec.name}_p") if "daily" in spec.name else ""
                     conn.execute(
-                        as_query(PARTITIONED.format(source=one.name, target=f"{one.name}_p", key=one.key, more=more))
+                        as_query(PARTITIONED.format(source=spec.name, target=f"{spec.name}_p", key=spec.key, more=more))
                     )
         yield World(database, sql_files, conn, plans)
     with connect(server) as conn:

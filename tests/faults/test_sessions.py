@@ -254,7 +254,7 @@ def there_and_back(world: World, settings: dict[str, str]) -> None:
         work.prepare()
         work.switch()
         catalog = Catalog(world.conn, world.files)
-        live, retired = (catalog.read(one) for one in (world.events, work.names.retired))
+        live, retired = (catalog.read(name) for name in (world.events, work.names.retired))
         report = compare(world.database, world.files, retired, live, "Created At", self_test=False)
         during = scalar(world.conn, content)
         work.roll_back()

@@ -134,7 +134,7 @@ def test_every_right_that_is_taken_is_asked_for_at_once(managed: Managed) -> Non
     said = managed.verb("provision")
 
     assert said.code == 1
-    asked = {one.format(**names) for one in TAKEN.values()}
+    asked = {statement.format(**names) for statement in TAKEN.values()}
     assert asked <= {line.replace(" with inherit true", "") for line in statements(said)}, said.text
     for line in statements(said):
         managed.run(line, "superuser")

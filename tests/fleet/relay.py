@@ -69,6 +69,6 @@ class Relay:
                 if not part:
                     break
                 target.sendall(part)
-        for one in (source, target):
+        for side in (source, target):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                side.shutdown(socket.SHUT_RDWR)

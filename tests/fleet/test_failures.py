@@ -217,9 +217,9 @@ def test_requests_that_fail_with_the_new_routing_stop_the_flip_after_the_canary(
 def test_hooks_surround_each_turn_and_a_failing_one_stops_the_flip(fleet: Fleet) -> None:
     """Drained before the restart, back after health, and back too where the flip before was killed in between."""
     log, pids = fleet.folder / "hooks", [server.pid for server in fleet.servers]
-    for one in fleet.servers:
-        one.extra["app_drain"] = ["sh", "-c", f"echo drain {{server}} >>{log}"]
-        one.extra["app_undrain"] = f"sh -c 'echo undrain {{server}} {{host}} {{url}} >>{log}'"
+    for server in fleet.servers:
+        server.extra["app_drain"] = ["sh", "-c", f"echo drain {{server}} >>{log}"]
+        server.extra["app_undrain"] = f"sh -c 'echo undrain {{server}} {{host}} {{url}} >>{log}'"
     assert flip(fleet, batch="100%", limit=("app1",)).ok
     assert flip(fleet, batch="100%", limit=("app1",)).ok
     back = f"undrain app1 app1 {fleet[1].url}"

@@ -28,7 +28,7 @@ VARIANTS = list(itertools.product(("swap", "dual-write"), (False, True), (2, 3, 
 
 def play(server: Database, folder: Path, seed: int, templates: dict[tuple[str, bool], str]) -> Told:
     """Play the history of a seed: strategy, primary key and number of sessions follow from it."""
-    choices = [one for one in VARIANTS if one[:2] in templates]
+    choices = [variant for variant in VARIANTS if variant[:2] in templates]
     strategy, with_pairs, sessions = choices[seed % len(choices)]
     with cloned(server, templates[strategy, with_pairs], seed) as database:
         return History(database, strategy, seed, folder, with_pairs, sessions).play()

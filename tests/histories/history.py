@@ -99,8 +99,8 @@ class History:
                     judge.execute(END_ALL)
                 engine.close()
                 install(None)
-                for one in players:
-                    one.session.close()
+                for player in players:
+                    player.session.close()
             if not self.told.problems:
                 self._judge(judge, work)
         return self.told
@@ -128,8 +128,8 @@ class History:
                 engine.step()
                 self._note(f"engine: {engine.leg}")
                 if engine.is_done:
-                    for one in players:
-                        one.transactions = 0
+                    for player in players:
+                        player.transactions = 0
             else:
                 self._turn(self.chance.choices(players, weights)[0], engine)
             if self.told.problems:

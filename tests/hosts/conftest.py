@@ -71,7 +71,9 @@ class Hosts:
         """
         url, early = f"{self.env.app_servers[0].url}/health", (httpx.TransportError,)
         with httpx.Client(trust_env=False, timeout=30) as client:
-            answer = eventually(lambda: client.get(url), 30, that=lambda one: one.status_code == 200, not_yet=early)
+            answer = eventually(
+                lambda: client.get(url), 30, that=lambda answer: answer.status_code == 200, not_yet=early
+            )
         assert answer.json()["server"] == "app1"
 
     def target(self) -> Target:

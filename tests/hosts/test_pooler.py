@@ -28,7 +28,7 @@ with psycopg.connect("host=/var/run/postgresql port=6432 user=pgbouncer dbname=p
     found = {"config": {row[0]: row[1] for row in conn.execute("show config")}}
     for what in ("pools", "servers"):
         cursor = conn.execute(f"show {what}")
-        names = [one.name for one in cursor.description]
+        names = [column.name for column in cursor.description]
         found[what] = [dict(zip(names, map(str, row))) for row in cursor if "app" in row]
 print(json.dumps(found))
 """
@@ -121,7 +121,7 @@ def test_the_pooler_runs_in_its_mode_and_a_second_run_changes_nothing(pooled: Po
     assert found["config"]["auth_type"] == "scram-sha-256"
     assert found["config"]["server_tls_sslmode"] == "verify-full"
     assert found["config"]["listen_addr"] == "127.0.0.1"
-    assert {one["pool_mode"] for one in found["pools"]} == {pooled.mode}
+    assert {pool["pool_mode"] for pool in found["pools"]} == {pooled.mode}
 
 
 def test_writes_of_the_app_arrive_through_the_pooler_and_through_nothing_else(pooled: Pooled) -> None:
@@ -138,7 +138,7 @@ def test_writes_of_the_app_arrive_through_the_pooler_and_through_nothing_else(po
             answers = list(pool.map(lambda _: client.post("/finance/revenue", json=body), range(24)))
         written = {row[0] for row in conn.execute(WRITTEN, [pooled.mode])}
         sessions = conn.execute(ACTIVITY).fetchall()
-    ports = {int(one["local_port"]) for one in pooled.console()["servers"]}
+    ports = {int(server["local_port"]) for server in pooled.console()["servers"]}
 
     assert [answer.status_code for answer in answers] == [200] * 24
     assert written == {answer.json()["id"] for answer in answers}

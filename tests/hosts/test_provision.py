@@ -86,7 +86,7 @@ def test_a_host_whose_key_is_another_is_not_talked_to(hosts: Hosts) -> None:
     known = hosts.layout.base / "ssh" / "known_hosts"
     text = known.read_text()
     lines = [line.split(" ", 1) for line in text.splitlines()]
-    swapped = [f"{one[0]} {other[1]}\n" for one, other in zip(lines, [*lines[1:], lines[0]], strict=True)]
+    swapped = [f"{line[0]} {other[1]}\n" for line, other in zip(lines, [*lines[1:], lines[0]], strict=True)]
     known.write_text("".join(swapped))
     try:
         with pytest.raises(HostsFailed, match=r"Host key for .* does not match"):

@@ -30,7 +30,7 @@ def _as_deploy(group):
 
 
 _groups = runpy.run_path({path!r})
-database, app, monitor = (_as_deploy(_groups[one]) for one in ("database", "app", "monitor"))
+database, app, monitor = (_as_deploy(_groups[group]) for group in ("database", "app", "monitor"))
 """
 USER = """\
 id deploy >/dev/null 2>&1 || useradd -m -s /bin/bash deploy
@@ -120,16 +120,16 @@ def provision_unseen(hosts: Hosts, inventory: Path, wanted: dict[str, list[str]]
 
     words = secrets(hosts)
     assert all(result.changed for result in results)
-    assert {name: one["seen"] for name, one in found.items() if one["seen"]} == {}, "somebody saw a secret"
+    assert {name: said["seen"] for name, said in found.items() if said["seen"]} == {}, "somebody saw a secret"
     logs = {
-        **{name: one["journal"] for name, one in found.items()},
+        **{name: said["journal"] for name, said in found.items()},
         "pyinfra": "".join(result.log for result in results),
     }
-    assert [(where, number) for where, text in logs.items() for number, one in enumerate(words) if one in text] == []
-    for name, one in found.items():
-        assert one["looked"] > 10, one
-        assert one["witnesses"], f"nobody saw how a file came to {name}"
-        assert ".new" in one["journal"], "sudo kept no log"
+    assert [(where, number) for where, text in logs.items() for number, word in enumerate(words) if word in text] == []
+    for name, said in found.items():
+        assert said["looked"] > 10, said
+        assert said["witnesses"], f"nobody saw how a file came to {name}"
+        assert ".new" in said["journal"], "sudo kept no log"
 
 
 @pytest.mark.fault("s01")

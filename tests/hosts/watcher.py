@@ -49,7 +49,7 @@ def main(place: Path) -> None:
                 continue
             name = "/proc" if path.parts[1] == "proc" else str(path)
             seen |= {(name, path.name, number) for number, word in enumerate(words) if word in content}
-            witnesses |= {one for one in WITNESS if one.encode() in content}
+            witnesses |= {witness for witness in WITNESS if witness.encode() in content}
         looked += 1
         time.sleep(0.001)
     result = {"seen": sorted(seen), "witnesses": sorted(witnesses), "looked": looked}

@@ -37,7 +37,7 @@ def text_of(report: Report, seconds: float) -> str:
             lines.append(f"| {' / '.join(key)} | {cells} | {found.total()} |")
     lines += ["", f"{report.kills.total()} kills in {report.journeys} journeys, {seconds:.0f} s"]
     lines.append("writes: " + ", ".join(f"{count} {what}" for what, count in sorted(report.writes.items())))
-    lines.append("told at the end of a life: " + ", ".join(f"{n} {one}" for one, n in report.errors.most_common()))
+    lines.append("told at the end of a life: " + ", ".join(f"{n} {error}" for error, n in report.errors.most_common()))
     for title, told in (
         ("lost writes", report.lost),
         ("journeys whose tables differ", report.differing),

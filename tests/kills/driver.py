@@ -130,11 +130,11 @@ class Driver:
     def _target(self, strategy: str, leg: Leg, rank: int) -> Target | None:
         """Choose a statement of the next steps, of the one that was killed least."""
         counts = self.quiet.get((strategy, leg.name), [])
-        steps = [one for one in range(rank, len(counts)) if counts[one] and self.only in (None, leg.order[one])]
+        steps = [step for step in range(rank, len(counts)) if counts[step] and self.only in (None, leg.order[step])]
         steps = steps[:NEXT_STEPS]
         if not steps:
             return None
-        at = min(steps, key=lambda one: (self._killed(strategy, leg, one), self.chance.random()))
+        at = min(steps, key=lambda step: (self._killed(strategy, leg, step), self.chance.random()))
         self._bag = self._bag or self.chance.sample(KINDS, len(KINDS))
         return Target(at, self.chance.randint(1, counts[at]), self._bag.pop(), self.chance.random() < 0.5)
 
@@ -165,15 +165,15 @@ class Driver:
             found = listing(conn)
             wanted = self.whole.setdefault(strategy, found)
             report.leftovers += [f"{where}: {text}" for text in leftovers(found, wanted)]
-            report.leftovers += [f"{where}: {one}" for one in self._sessions(conn)]
+            report.leftovers += [f"{where}: {session}" for session in self._sessions(conn)]
 
     def _sessions(self, conn: Connection) -> list[str]:
         """Return sessions that stay; those of a killed life end by client_connection_check_interval."""
         for _ in range(100):
-            if not (left := [one for one in sessions(conn) if not one.startswith("pg-rehearsal judge")]):
+            if not (left := [session for session in sessions(conn) if not session.startswith("pg-rehearsal judge")]):
                 return []
             conn.execute("select pg_sleep(0.05)")
-        return [f"session {one}" for one in left]
+        return [f"session {session}" for session in left]
 
     @contextmanager
     def _database(self) -> Iterator[Database]:
@@ -211,7 +211,7 @@ def _writing(database: Database) -> Iterator[Ledger]:
 
 def _lost(conn: Connection, ledger: Ledger) -> list[str]:
     query = sql.SQL("select id, note from {} where id = any(%s)").format(sql.Identifier(*NAME))
-    have: dict[int, str | None] = dict(conn.execute(query, [[int(one) for one in ledger.rows]]).fetchall())
+    have: dict[int, str | None] = dict(conn.execute(query, [[int(number) for number in ledger.rows]]).fetchall())
     wrong = [f"row {row} is {have.get(int(row))!r}, acknowledged was {note!r}" for row, note in ledger.rows.items()
              if have.get(int(row)) != note]  # fmt: skip
     return [*ledger.missed, *wrong]

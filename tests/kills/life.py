@@ -121,16 +121,16 @@ def _be(
         os.write(said, json.dumps(words).encode() + b"\n")
 
     def before(rank: int, number: int, cursor: Any) -> Callable[[], None] | None:
-        one = armed[0]
-        if one is None or rank < one.rank or (rank == one.rank and number < one.statement):
+        blow = armed[0]
+        if blow is None or rank < blow.rank or (rank == blow.rank and number < blow.statement):
             return None
         armed[0] = None
-        if one.kind == "engine before":
+        if blow.kind == "engine before":
             os.kill(os.getpid(), signal.SIGKILL)
-        if one.kind == "engine after":
+        if blow.kind == "engine after":
             return lambda: os.kill(os.getpid(), signal.SIGKILL)
         say(backend=cursor.connection.info.backend_pid, rank=rank)
-        if one.waits:
+        if blow.waits:
             os.read(answer, 1)
         return None
 

@@ -139,9 +139,8 @@ def main() -> None:
         sys.stdin.read()
     rows = {str(row): note for writer in writers for row, note in writer.rows.items()}
     counts = sum((writer.counts for writer in writers), Counter())
-    print(
-        json.dumps({"rows": rows, "counts": counts, "missed": [text for writer in writers for text in writer.missed]})
-    )  # noqa: T201
+    missed = [text for writer in writers for text in writer.missed]
+    print(json.dumps({"rows": rows, "counts": counts, "missed": missed}))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def tenant(place: Local, tmp_path: Path) -> Iterator[tuple[Path, Database]]:
     port = place.env.database.port
     superuser = superuser_of(place)
     with connect(superuser) as conn:
-        for one in SUPERUSER_S:
-            conn.execute(one.format("tenant", PASSWORD).encode())
+        for statement in SUPERUSER_S:
+            conn.execute(statement.format("tenant", PASSWORD).encode())
     (tmp_path / "tenant.password").write_text(PASSWORD)
     values = {
         "env_kind": "staging",
@@ -49,8 +49,8 @@ def tenant(place: Local, tmp_path: Path) -> Iterator[tuple[Path, Database]]:
     (tmp_path / "managed.py").write_text(f"database = [('@process/db', {values!r})]\n")
     yield tmp_path / "managed.py", Database("127.0.0.1", port, "tenant", "tenant", PASSWORD, "disable")
     with connect(superuser) as conn:
-        for one in ("drop database tenant with (force)", "drop role tenant", "drop role tenant_app"):
-            conn.execute(one.encode())
+        for statement in ("drop database tenant with (force)", "drop role tenant", "drop role tenant_app"):
+            conn.execute(statement.encode())
 
 
 def test_what_needs_no_superuser_is_done_and_the_rest_is_named(

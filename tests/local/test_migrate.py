@@ -34,23 +34,23 @@ def test_changes_are_applied_once_and_an_edited_one_is_refused_before_anything_r
     place: Local, tmp_path: Path
 ) -> None:
     """Second run: no change. Then an applied change is edited and a new one added: neither runs."""
-    one = Change(
+    made = Change(
         "once/001_table", "create table public.\"Once\" (\"weird'name\" text default E'it''s \\\\ %(x)s :y $1');"
     )
     two = Change(
         "once/002_index", 'create index concurrently once_idx on public."Once" ("weird\'name");', transactional=False
     )
-    manifest = write_manifest(tmp_path, "hosts_local", [one, two])
+    manifest = write_manifest(tmp_path, "hosts_local", [made, two])
 
     first, second = migrate(manifest), migrate(manifest)
 
     assert (first.changed, second.changed) == (2, 0)
-    assert changes_of(place, "once") == [(one.name, one.checksum), (two.name, two.checksum)]
+    assert changes_of(place, "once") == [(made.name, made.checksum), (two.name, two.checksum)]
     with connect(place.env.database) as conn:
         body = scalar(conn, "select body from rehearsal.change where name = 'once/001_table'")
-    assert body == one.body
+    assert body == made.body
 
-    edited = Change(one.name, one.body + " -- edited")
+    edited = Change(made.name, made.body + " -- edited")
     manifest = write_manifest(tmp_path, "hosts_local", [Change("once/000_new", "select 1;"), edited, two])
     with pytest.raises(HostsFailed, match="once/001_table was edited after it was applied"):
         migrate(manifest)

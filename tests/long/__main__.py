@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = parser.parse_args(argv)
     slices = all_slices()
     if words.list:
-        _say("\n".join(one.name for one in slices))
+        _say("\n".join(part.name for part in slices))
         return 0
-    if words.only and words.only not in [one.name for one in slices]:
-        _say(f"no slice {words.only}; the slices are: {', '.join(one.name for one in slices)}")
+    if words.only and words.only not in [part.name for part in slices]:
+        _say(f"no slice {words.only}; the slices are: {', '.join(part.name for part in slices)}")
         return 2
     return run_all(slices, BUILD / tree(), PAGE, words.only)
 
@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_all(slices: Sequence[Slice], folder: Path, page: Path, only: str | None = None) -> int:
     """Run the slices that have not passed yet, or the only one; return 1 if one of those failed."""
     progress, failed = Progress(folder / "slices.jsonl"), 0
-    for number, one in enumerate(slices, start=1):
-        if one.name != (only or one.name):
+    for number, part in enumerate(slices, start=1):
+        if part.name != (only or part.name):
             continue
-        if progress.passed(one.name) and not only:
-            _say(f"{number}/{len(slices)} {one.name}: passed before: {progress.outcomes[one.name].figures}")
+        if progress.passed(part.name) and not only:
+            _say(f"{number}/{len(slices)} {part.name}: passed before: {progress.outcomes[part.name].figures}")
             continue
-        _say(f"{number}/{len(slices)} {one.name}: python {' '.join(one.words)}")
-        outcome = run_slice(one, folder)
+        _say(f"{number}/{len(slices)} {part.name}: python {' '.join(part.words)}")
+        outcome = run_slice(part, folder)
         progress.add(outcome)
         write_page(page, outcome, [each.name for each in slices])
         _say(f"  {'passed' if outcome.passed else 'FAILED'}: {outcome.figures}")
@@ -55,15 +55,15 @@ def run_all(slices: Sequence[Slice], folder: Path, page: Path, only: str | None 
     return int(failed)
 
 
-def run_slice(one: Slice, folder: Path) -> Outcome:
+def run_slice(part: Slice, folder: Path) -> Outcome:
     """Run a slice to its end; its output goes to the screen and to a file beside the state."""
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / f"{re.sub(r'[^a-z0-9_]+', '-', one.name.lower())}.log"
+    log = folder / f"{re.sub(r'[^a-z0-9_]+', '-', part.name.lower())}.log"
     named, date, started = commit(), datetime.now(UTC), time.monotonic()
     child = subprocess.Popen(
-        [sys.executable, *one.words],
+        [sys.executable, *part.words],
         cwd=ROOT,
-        env={**os.environ, **one.env},
+        env={**os.environ, **part.env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -79,12 +79,12 @@ def run_slice(one: Slice, folder: Path) -> Outcome:
             sys.stdout.write(line)
             sys.stdout.flush()
     passed = child.returncode == 0
-    return Outcome(one.name, f"{date:%Y-%m-%d}", named, int(time.monotonic() - started), passed, figures(one, lines))
+    return Outcome(part.name, f"{date:%Y-%m-%d}", named, int(time.monotonic() - started), passed, figures(part, lines))
 
 
-def figures(one: Slice, lines: Sequence[str]) -> str:
+def figures(part: Slice, lines: Sequence[str]) -> str:
     """Return what the slice said of itself: lines that match its pattern, else its last line."""
-    found = [match for line in lines if (match := re.fullmatch(one.figures, line))]
+    found = [match for line in lines if (match := re.fullmatch(part.figures, line))]
     said = [next(group for group in match.groups() if group) for match in found]
     return "; ".join(said) or next((line for line in reversed(lines) if line), "nothing was said")
 

@@ -41,7 +41,7 @@ def all_slices() -> list[Slice]:
     """Return the drivers, then one slice for each test function that is marked `hours`."""
     major = os.environ.get("REHEARSAL_TEST_MAJOR")
     words = ("-m", "pytest", "-m", "hours", "-s")
-    tests = [Slice(f"{one} on {major}" if major else one, (*words, one), TESTED) for one in _functions()]
+    tests = [Slice(f"{node} on {major}" if major else node, (*words, node), TESTED) for node in _functions()]
     return [*DRIVERS, *tests]
 
 

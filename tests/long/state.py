@@ -77,7 +77,7 @@ class Progress:
     def add(self, outcome: Outcome) -> None:
         """Remember what came of a slice; the last word counts."""
         self.outcomes[outcome.name] = outcome
-        lines = "".join(json.dumps(asdict(one)) + "\n" for one in self.outcomes.values())
+        lines = "".join(json.dumps(asdict(outcome)) + "\n" for outcome in self.outcomes.values())
         _replace(self.path, lines)
 
 

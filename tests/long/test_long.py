@@ -100,7 +100,7 @@ def test_figures_are_what_a_slice_says_of_itself(pattern: str, lines: list[str],
 
 def test_the_drivers_are_there() -> None:
     """Their modules exist, and the digest of the tree does not change by itself."""
-    assert all((ROOT / one.words[1].replace(".", "/")).is_dir() or one.words[1] == "pytest" for one in DRIVERS)
+    assert all((ROOT / part.words[1].replace(".", "/")).is_dir() or part.words[1] == "pytest" for part in DRIVERS)
     assert tree() == tree()
 
 

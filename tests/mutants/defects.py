@@ -150,12 +150,12 @@ def edited(name: str, old: str, new: str) -> Defect:
     return put_in
 
 
-def both(one: Defect, other: Defect) -> Defect:
+def both(first: Defect, other: Defect) -> Defect:
     """Put two halves of a defect in."""
 
     @contextmanager
     def put_in(world: World) -> Iterator[None]:
-        with one(world), other(world):
+        with first(world), other(world):
             yield
 
     return put_in
@@ -170,9 +170,9 @@ def tool(name: str, script: str) -> Defect:
         assert env.client_bin is not None
         folder = world.folder / "bin"
         folder.mkdir()
-        for one in ("psql", "pg_dump", "pg_restore"):
-            if one != name:
-                (folder / one).symlink_to(env.client_bin / one)
+        for program in ("psql", "pg_dump", "pg_restore"):
+            if program != name:
+                (folder / program).symlink_to(env.client_bin / program)
         if script:
             (folder / name).write_text(f"#!/bin/sh\n{script.format(real=env.client_bin / name)}\n")
             (folder / name).chmod(0o755)

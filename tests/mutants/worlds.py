@@ -115,8 +115,8 @@ class World:
     def execute(self, *statements: str) -> None:
         """Run statements as a stranger."""
         with self.session() as conn:
-            for one in statements:
-                conn.execute(one.encode())
+            for statement in statements:
+                conn.execute(statement.encode())
 
     def play(self, phase: str) -> Verdict:
         """Run one phase as the command does, and write the report."""
@@ -165,7 +165,7 @@ class Worlds:
                 flags = {"USE_PARTITIONED_TABLES": str(on).lower(), "ENABLE_PARTITION_ROUTING": str(on).lower()}
                 server = stack.enter_context(running_app(env.app_database, folder, "app1", flags))
                 world.app = server
-                (folder / "app1.env").write_text("".join(f"{one}={value}\n" for one, value in flags.items()))
+                (folder / "app1.env").write_text("".join(f"{flag}={value}\n" for flag, value in flags.items()))
                 servers = (AppServer("@process/app1", server.url, str(server.log)),)
                 world.context = replace(world.context, env=replace(env, app_servers=servers))
             try:
@@ -241,8 +241,8 @@ def build_rows(world: World) -> None:
     """Schema, mark and rows."""
     context = world.context
     with context.session() as conn:
-        for one in context.plan.app_schema.migrations:
-            conn.execute(context.files.query(f"migrations/{one}"))
+        for migration in context.plan.app_schema.migrations:
+            conn.execute(context.files.query(f"migrations/{migration}"))
         conn.execute("insert into rehearsal.environment_mark (kind) values ('local')")
     must_not_fail(world, "data")
     world.execute("vacuum analyze")

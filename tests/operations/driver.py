@@ -52,7 +52,7 @@ def arguments(values: dict[str, Any], host: Host) -> dict[str, Any]:
         elif key == "change":
             made[key] = Change(**value)
         elif key == "changes":
-            made[key] = tuple(Change(**one) for one in value)
+            made[key] = tuple(Change(**row) for row in value)
         elif key == "text" and isinstance(value, dict):
             made[key] = partial(resolve, value)
         elif key == "data":

@@ -144,10 +144,10 @@ def test_an_env_file_without_flags_is_not_taken_for_a_host_without_a_shell(fake:
 
     none = heard(fake, "facts.FlagState", **values)
     path.write_text(path.read_text() + "USE_PARTITIONED_TABLES=true\n")
-    one = heard(fake, "facts.FlagState", **{**values, "stale": "echo stale; exit 0"})
+    flags = heard(fake, "facts.FlagState", **{**values, "stale": "echo stale; exit 0"})
     path.unlink()
     gone = heard(fake, "facts.FlagState", **values)
 
     assert none == {"flags": {}, "problem": None, "stale": False}
-    assert one == {"flags": {"USE_PARTITIONED_TABLES": "true"}, "problem": None, "stale": True}
+    assert flags == {"flags": {"USE_PARTITIONED_TABLES": "true"}, "problem": None, "stale": True}
     assert (gone["flags"], "No such file" in gone["problem"]) == ({}, True)

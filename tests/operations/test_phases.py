@@ -43,14 +43,14 @@ import runpy
 
 def _faked(group):
     hosts, data = group if isinstance(group, tuple) else (group, {{}})
-    pairs = ((one, {{}}) if isinstance(one, str) else one for one in hosts)
+    pairs = ((host, {{}}) if isinstance(host, str) else host for host in hosts)
     answers = {{"said=$({{": ["USE_PARTITIONED_TABLES=true", "ENABLE_PARTITION_ROUTING=false", "seen"]}}
     own = {{"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": answers}}
     return [("@fake/" + name.rpartition("/")[2], {{**more, **own}}) for name, more in pairs], data
 
 
 _groups = runpy.run_path({path!r})
-database, app, monitor = (_faked(_groups.get(one, [])) for one in ("database", "app", "monitor"))
+database, app, monitor = (_faked(_groups.get(group, [])) for group in ("database", "app", "monitor"))
 """
 
 
@@ -115,7 +115,7 @@ def test_a_phase_plans_by_name_and_does_nothing(folder: Path, phase: str, invent
         assert {host for host, _ in result.would_change} == {"@fake/app1"}
         assert set(result.reports) == (set(result.expected) if data.get("look") else set())
     if phase == "flags-show":
-        assert {one["problem"] for one in result.reports.values()} == {None}
+        assert {report["problem"] for report in result.reports.values()} == {None}
 
 
 def constants(path: Path) -> set[str]:
@@ -135,7 +135,9 @@ def phases() -> set[str]:
             found |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
         elif isinstance(node, ast.Compare) and ast.unparse(node.left) == "phase":
             found |= {
-                one.value for one in node.comparators if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                part.value
+                for part in node.comparators
+                if isinstance(part, ast.Constant) and isinstance(part.value, str)
             }
     return found
 
@@ -154,9 +156,9 @@ def test_every_operation_and_fact_of_ours_is_tried_here() -> None:
     for path in (ROOT / "fleet").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             is_operation = isinstance(node, ast.FunctionDef) and any(
-                ast.unparse(one) == "operation()" for one in node.decorator_list
+                ast.unparse(decorator) == "operation()" for decorator in node.decorator_list
             )
-            is_fact = isinstance(node, ast.ClassDef) and any("FactBase" in ast.unparse(one) for one in node.bases)
+            is_fact = isinstance(node, ast.ClassDef) and any("FactBase" in ast.unparse(base) for base in node.bases)
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and (is_operation or is_fact):
                 defined.add(f"{path.stem}.{node.name}")
     tried = set().union(*(constants(path) for path in Path(__file__).parent.glob("test_*.py")))

@@ -223,8 +223,8 @@ def test_an_edited_change_is_refused_with_every_reason(fake: Fake) -> None:
 
 def test_a_change_is_applied_once(fake: Fake) -> None:
     """What is in the registry is not run again, and psql is not even asked."""
-    one = change("p/001", "select 1;")
-    ran = fake.run("operations.change", {}, session=SESSION, change=one, applied={"p/001": one["checksum"]})
+    wanted = change("p/001", "select 1;")
+    ran = fake.run("operations.change", {}, session=SESSION, change=wanted, applied={"p/001": wanted["checksum"]})
 
     assert ran.noop == "p/001 was applied before"
     assert ran.lines == []
@@ -232,23 +232,23 @@ def test_a_change_is_applied_once(fake: Fake) -> None:
 
 def test_a_change_and_its_row_are_one_transaction_that_asks_again_for_locks(fake: Fake) -> None:
     """The row goes before the body, the proof that it was one transaction after it; the tries are bounded."""
-    one = change("p/001", 'create table "it\'s" ();')
-    values = {"session": SESSION, "change": one, "applied": {"p/000": "0"}, "lock_timeout_ms": 750}
+    wanted = change("p/001", 'create table "it\'s" ();')
+    values = {"session": SESSION, "change": wanted, "applied": {"p/000": "0"}, "lock_timeout_ms": 750}
     command = fake.run("operations.change", {}, **values).only
 
     parts = ["begin;", "'750ms'", "insert into rehearsal.change", "\ncreate table", "one_transaction", "\ncommit;"]
     text = command.text or ""
     places = [text.rindex(part) for part in parts]
     assert places == sorted(places)
-    assert f"('p/001', '{one['checksum']}', 'create table \"it''s\" ();')" in text
+    assert f"('p/001', '{wanted['checksum']}', 'create table \"it''s\" ();')" in text
     assert "[ $try -ge 15 ]" in command.line
-    assert one["body"] not in command.line
+    assert wanted["body"] not in command.line
 
 
 def test_a_change_outside_a_transaction_gets_its_row_last_and_is_not_repeated(fake: Fake) -> None:
     """A row without the index would say that it was built."""
-    one = change("p/002", "create index concurrently i on t (c);", transactional=False)
-    text = said_to_psql(fake.run("operations.change", {}, session=SESSION, change=one, applied={}))
+    wanted = change("p/002", "create index concurrently i on t (c);", transactional=False)
+    text = said_to_psql(fake.run("operations.change", {}, session=SESSION, change=wanted, applied={}))
 
     assert "begin;" not in text
     assert text.index("lock_timeout = '2000ms'") < text.index("\ncreate index") < text.index("\ninsert into rehearsal.")

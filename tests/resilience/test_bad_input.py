@@ -59,7 +59,7 @@ def test_an_unknown_key_of_a_plan_is_named_with_its_line(place: Place) -> None:
 
     done = place.run("rehearse", "--plan", str(path))
 
-    line = next(number for number, one in enumerate(text.splitlines(), 1) if one == "premake = 3")
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if line == "premake = 3")
     assert done.returncode == USAGE
     assert f"mine.toml, line {line}:" in done.stderr
     assert "premak" in done.stderr

@@ -51,7 +51,7 @@ def test_killed_in_the_copy_and_at_the_swap_it_ends_with_exact_parity(place: Pla
     states = {gate["id"]: gate["state"] for gate in report["gates"]}
     assert {states[gate] for gate in DATA_GATES} == {"passed"}, said
     verdict = report["verdict"]
-    assert {name for name, one in states.items() if one in {"failed", "unseen"}} <= ELSE, verdict["reasons"]
+    assert {name for name, state in states.items() if state in {"failed", "unseen"}} <= ELSE, verdict["reasons"]
     assert child.returncode == {"GO": 0, "NO-GO": 1, "INCONCLUSIVE": 3}[verdict["outcome"]], said
     skipped = [event["fields"]["name"] for event in place.events() if event["kind"] == "phase-skipped"]
     assert "data" in skipped

@@ -88,7 +88,7 @@ def test_a_killed_engine_goes_on_and_loses_nothing(
         said, errors = last.communicate(timeout=60)
         assert (last.returncode, said) == (0, "done\n"), (errors, seen)
 
-    assert any("at its end" not in one for one in seen), seen
+    assert any("at its end" not in line for line in seen), seen
     assert writers.did_everything, writers.acknowledged
     assert writers.lost(conn, events) == []
     work = make_switchover(database, sql_files, plan, run)
@@ -102,9 +102,9 @@ def test_a_killed_engine_goes_on_and_loses_nothing(
         work_states=[(trigger.name, trigger.found, trigger.wanted) for trigger in work.trigger_states(conn)],
     )
     catalog = Catalog(conn, sql_files)
-    for one in inspect(conn, sql_files, plan.tables[0], catalog.read(plain), catalog.read(parted)):
+    for finding in inspect(conn, sql_files, plan.tables[0], catalog.read(plain), catalog.read(parted)):
         # Partitions of the present are the lifecycle's: the table under test stands still in a month of its own.
-        assert one.passed or one.check == "partitions", (one.check, one.problems, seen)
+        assert finding.passed or finding.check == "partitions", (finding.check, finding.problems, seen)
 
 
 def assert_whole(conn: Connection, sql_files: SqlFiles, work_states: list[tuple[str, str | None, str]]) -> None:

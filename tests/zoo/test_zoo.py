@@ -27,11 +27,11 @@ BY_BOTH = {
 CASES = [(specimen, strategy) for specimen in SPECIMENS for strategy in specimen.strategies]
 PARAMETERS = [
     pytest.param(
-        (one, strategy),
-        id=f"{one.name}-{strategy}",
-        marks=[] if strategy == one.strategies[0] or one.name in BY_BOTH else [pytest.mark.hours],
+        (specimen, strategy),
+        id=f"{specimen.name}-{strategy}",
+        marks=[] if strategy == specimen.strategies[0] or specimen.name in BY_BOTH else [pytest.mark.hours],
     )
-    for one, strategy in CASES
+    for specimen, strategy in CASES
 ]
 
 

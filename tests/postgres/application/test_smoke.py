@@ -57,7 +57,7 @@ DEFECTS: list[tuple[str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("defect", "statement", "observed"), DEFECTS, ids=[one[0] for one in DEFECTS])
+@pytest.mark.parametrize(("defect", "statement", "observed"), DEFECTS, ids=[row[0] for row in DEFECTS])
 def test_smoke_fails_on_a_defect(
     start_app: StartApp, conn: Connection, defect: str, statement: str, observed: str
 ) -> None:

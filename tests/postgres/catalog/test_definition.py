@@ -134,7 +134,7 @@ def test_every_change_is_named(conn: Connection, sql_files: SqlFiles) -> None:
             conn.execute(change.encode())
             after = look(conn, sql_files)
         found = [difference.id for difference in differences(before, after)]
-        if not any(one.startswith(said) for one in found):
+        if not any(line.startswith(said) for line in found):
             missed.append((change, found))
         accepted = differences(before, after, accepted=found)
         assert {difference.reason for difference in accepted} == {"accepted in the plan"}

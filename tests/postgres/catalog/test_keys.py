@@ -72,7 +72,7 @@ def test_each_method_and_type_of_key_is_switched_exactly(
 
 @pytest.mark.parametrize(
     "specimen",
-    [pytest.param(one, marks=[pytest.mark.hours] if one in ALIKE else []) for one in PRIMARY_KEYS],
+    [pytest.param(kind, marks=[pytest.mark.hours] if kind in ALIKE else []) for kind in PRIMARY_KEYS],
     indirect=True,
 )
 def test_each_type_of_primary_key_is_switched_exactly(
@@ -121,7 +121,7 @@ def test_trigger_tests_try_each_kind_of_key(
         with pytest.raises(CannotSee, match="no new primary key can be made"):
             run_trigger_tests(conn, sql_files, plan, plan.tables[0], TABLE)
         return
-    results = {one.name: one for one in run_trigger_tests(conn, sql_files, plan, plan.tables[0], TABLE)}
-    assert {name: one.observed for name, one in results.items() if not one.passed} == {}
+    results = {result.name: result for result in run_trigger_tests(conn, sql_files, plan, plan.tables[0], TABLE)}
+    assert {name: result.observed for name, result in results.items() if not result.passed} == {}
     assert {"insert", "update", "key move", "delete", "disabled trigger"} <= set(results)
     assert ("out of range" in results) == (plan.tables[0].method == "range" and "smallint" not in specimen.columns)

@@ -48,7 +48,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("refusal", "done", "strategy", "remedy"), REFUSED, ids=lambda one: one[:24])
+@pytest.mark.parametrize(("refusal", "done", "strategy", "remedy"), REFUSED, ids=lambda value: value[:24])
 def test_refused_by_name_until_the_remedy(
     conn: Connection, sql_files: SqlFiles, refusal: str, done: str, strategy: str, remedy: str
 ) -> None:

@@ -44,7 +44,7 @@ def test_all_classes_pass_and_nothing_stays(conn: Connection, sql_files: SqlFile
     """Every class has touched rows, and the scratch schema is gone."""
     results = _run(conn, sql_files, strategy, events)
 
-    assert {name: one.observed for name, one in results.items() if one.passed is not True} == {}
+    assert {name: result.observed for name, result in results.items() if result.passed is not True} == {}
     assert len(results) >= 12
     assert re.search(r"^PASS .* key move", results_text(list(results.values())), re.MULTILINE)
     assert conn.execute("select count(*) from pg_namespace where nspname like 'rehearsal_trigger%'").fetchone() == (0,)
@@ -107,7 +107,7 @@ def test_a_role_that_may_not_be_a_replica_reads_what_it_cannot_try(
     """The catalog says whether the trigger fires always, so nothing is left unseen."""
     results = _run(conn, sql_files, strategy, events)
 
-    assert {name: one.observed for name, one in results.items() if one.passed is not True} == {}
+    assert {name: result.observed for name, result in results.items() if result.passed is not True} == {}
     assert "is enabled always; read, not tried: permission denied" in results["replica role"].observed
 
 

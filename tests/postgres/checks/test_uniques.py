@@ -51,14 +51,18 @@ def blockers(conn: Connection, files: SqlFiles, plan: Plan) -> list[Finding]:
 def indexes_of(conn: Connection, files: SqlFiles, table: Name) -> dict[str, str]:
     """Return the unique indexes of a table but its primary key, from the access method on."""
     found = Catalog(conn, files).read(table).indexes
-    return {one.name: one.definition.partition(" USING ")[2] for one in found if one.is_unique and not one.is_primary}
+    return {
+        finding.name: finding.definition.partition(" USING ")[2]
+        for finding in found
+        if finding.is_unique and not finding.is_primary
+    }
 
 
 def probe(conn: Connection, files: SqlFiles, source: Name, target: Name) -> dict[str, Duplicates]:
     """Look for duplicates on the target."""
     catalog = Catalog(conn, files)
     found = find_duplicates(conn, files, catalog.read(source), catalog.read(target), KEY)
-    return {one.name: one for one in found}
+    return {finding.name: finding for finding in found}
 
 
 @pytest.mark.usefixtures("unique_events")
@@ -66,10 +70,10 @@ def test_undecided_and_unknown_names_are_refused(conn: Connection, sql_files: Sq
     """Each index without a decision is named with both ways out; a decision for nothing is an error too."""
     found = blockers(conn, sql_files, plan_with(uniques={"seqs": "add-key", "no such": "add-key"}))
 
-    assert {one.id: one.condition for one in found if one.id == "unique-unknown"} == {
+    assert {finding.id: finding.condition for finding in found if finding.id == "unique-unknown"} == {
         "unique-unknown": "uniques names no such"
     }
-    undecided = [one for one in found if one.id == "unique-without-key"]
+    undecided = [finding for finding in found if finding.id == "unique-without-key"]
     assert sorted(finding.subject.partition(EVENTS)[2] for finding in undecided) == [" lower ref", ' ref "no']
     assert all('"add-key"' in finding.remedy and '"per-partition"' in finding.remedy for finding in undecided)
     assert blockers(conn, sql_files, plan_with()) == []
@@ -99,7 +103,7 @@ def test_decided_indexes_are_built_and_come_back_as_they_were(
     for leaf in catalog.read(target).partitions:
         assert "btree (seq)" in indexes_of(conn, sql_files, leaf.name).values()
     found = inspect(conn, sql_files, plan.tables[0], catalog.read(source), catalog.read(target))
-    assert [one.problems for one in found if one.check == "indexes"] == [()]
+    assert [finding.problems for finding in found if finding.check == "indexes"] == [()]
     if swapped:
         work.roll_back()
         assert Catalog(conn, sql_files).read(unique_events).indexes == before
@@ -118,11 +122,11 @@ def test_structure_misses_an_index_of_a_single_leaf(
     make_switchover(database, sql_files, plan, run).prepare()
     catalog = Catalog(conn, sql_files)
     leaf = catalog.read(names.target).partitions[0].name
-    name = next(one for one, text in indexes_of(conn, sql_files, leaf).items() if text == "btree (seq)")
+    name = next(index for index, text in indexes_of(conn, sql_files, leaf).items() if text == "btree (seq)")
     conn.execute(f'drop index public."{name.replace(chr(34), chr(34) * 2)}"'.encode())
 
     found = inspect(conn, sql_files, plan.tables[0], catalog.read(unique_events), catalog.read(names.target))
-    problems = [problem for one in found for problem in one.problems if "index" in one.check]
+    problems = [problem for finding in found for problem in finding.problems if "index" in finding.check]
     assert len(problems) == 1
     assert "nothing valid like seqs (unique btree (seq))" in problems[0]
 
@@ -135,7 +139,7 @@ def test_duplicates_over_partitions_are_found_and_block_the_way_back_by_name(
     work = prepared(plan)
     work.switch()
     clean = probe(conn, sql_files, names.retired, unique_events)
-    assert {name.removesuffix("_old"): one.sets for name, one in clean.items()} == {
+    assert {name.removesuffix("_old"): repeated.sets for name, repeated in clean.items()} == {
         'We"ird Events_pkey': 0, 'ref "no': 0, "lower ref": 0, "seqs": 0,
     }  # fmt: skip
 
@@ -147,9 +151,10 @@ def test_duplicates_over_partitions_are_found_and_block_the_way_back_by_name(
     conn.execute(f"insert into {table} {columns} values (9001, '2026-03-01', 1, 9, null, null)".encode())
     conn.execute(f"insert into {table} {columns} values (9002, '2026-01-03', 1, 9, null, null)".encode())
     found = {
-        name.removesuffix("_old"): one for name, one in probe(conn, sql_files, names.retired, unique_events).items()
+        name.removesuffix("_old"): repeated
+        for name, repeated in probe(conn, sql_files, names.retired, unique_events).items()
     }
-    assert {name: one.sets for name, one in found.items()} == {
+    assert {name: repeated.sets for name, repeated in found.items()} == {
         'We"ird Events_pkey': 1, 'ref "no': 0, "lower ref": 0, "seqs": 1,
     }  # fmt: skip
     assert found["seqs"].examples == ("(50)",)
@@ -157,9 +162,10 @@ def test_duplicates_over_partitions_are_found_and_block_the_way_back_by_name(
                  f"from {table} where id = 60 and \"Created At\" < '2026-02-01'".encode())  # fmt: skip
     conn.execute(f"update {table} set amount = 9 where id in (60, 9003)".encode())
     found = {
-        name.removesuffix("_old"): one for name, one in probe(conn, sql_files, names.retired, unique_events).items()
+        name.removesuffix("_old"): repeated
+        for name, repeated in probe(conn, sql_files, names.retired, unique_events).items()
     }
-    assert {name: one.sets for name, one in found.items()} == {
+    assert {name: repeated.sets for name, repeated in found.items()} == {
         'We"ird Events_pkey': 1, 'ref "no': 0, "lower ref": 1, "seqs": 1,
     }  # fmt: skip
     with pytest.raises(StepFailed, match="duplicate key"):

@@ -120,7 +120,7 @@ HTTP: list[dict[str, Any]] = [
     {"name": "remove", "action": "delete", "method": "DELETE", "path": "/posts/{id}", "rate": 6.0},
     {"name": "health", "action": "read", "method": "GET", "path": "/health", "rate": 5.0},
 ]
-PLAN = make_plan([*({**one, "via": "http", "table": TABLE} for one in HTTP), SQL_OPERATIONS[1]])
+PLAN = make_plan([*({**operation, "via": "http", "table": TABLE} for operation in HTTP), SQL_OPERATIONS[1]])
 
 
 class Servers:

@@ -121,9 +121,9 @@ def test_reconciliation_of_a_good_history_is_clean_and_says_what_it_saw(
     assert got.lost == 0
     assert got.acknowledged == {TABLE: {"insert": 5, "update": 2, "delete": 1, "move": 1}}
     assert got.by_source == {"app1": 9}
-    for one in got.relations:
-        assert one.verified == {"insert": 2, "update": 1, "delete": 1, "move": 1}
-        assert (one.rows, one.subjects) == (4, 5)
+    for relation in got.relations:
+        assert relation.verified == {"insert": 2, "update": 1, "delete": 1, "move": 1}
+        assert (relation.rows, relation.subjects) == (4, 5)
     assert got.short_of(1, PLAN) == ()
     assert got.short_of(2, PLAN) == (f"{TABLE} delete: 1 of 2", f"{TABLE} move: 1 of 2")
     assert author.ledger.path.exists()

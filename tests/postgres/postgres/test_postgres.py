@@ -79,7 +79,7 @@ def test_a_blocker_is_named_though_older_transactions_are_open(database: Databas
     ):
         bystander.execute("select 1")
         reader.execute("select from public.posts")
-        pids = [f"pid {one.info.backend_pid} " for one in (reader, bystander)]
+        pids = [f"pid {session.info.backend_pid} " for session in (reader, bystander)]
 
         _, report = with_lock(
             conn,

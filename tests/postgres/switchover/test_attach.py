@@ -99,8 +99,8 @@ def test_there_and_back_and_there_again_under_writers(
 
     assert definition(back) == definition(before)
     assert filenode(conn, HistoryNames(work.names).history) == file
-    for one in (writers, wide):
-        assert one.did_everything, one.acknowledged
+    for writer in (writers, wide):
+        assert writer.did_everything, writer.acknowledged
     assert wide.lost(conn, events) == []
     assert {code for writer in (writers, wide) for code in writer.failed} <= {"40001", "40P01", "23514"}
 

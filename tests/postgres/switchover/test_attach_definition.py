@@ -97,7 +97,7 @@ def test_nothing_is_lost_there_and_back_and_there_again(
         (f"alter table {R} drop constraint of_shop", 'foreign key "of_shop": missing after'),
         (f"alter table {R} alter at drop default", 'column "at": default: now() -> none'),
     ],
-    ids=lambda one: one[:20],
+    ids=lambda value: value[:20],
 )
 def test_what_the_parent_lacks_is_named(
     conn: Connection, sql_files: SqlFiles, plan: Plan, defect: str, said: str, prepared: Prepared

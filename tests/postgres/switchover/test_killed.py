@@ -74,8 +74,8 @@ def test_attach_killed_at_statement_after_statement_there_and_back(
     assert (after.columns, after.indexes, after.constraints) == (before.columns, before.indexes, before.constraints)
     assert after.triggers == ()
     assert Catalog(conn, sql_files).find(names_of(events).target) is None
-    for one in (writers, wide):
-        assert one.did_everything, one.acknowledged
+    for writer in (writers, wide):
+        assert writer.did_everything, writer.acknowledged
     assert writers.lost(conn, events) == []
     assert wide.lost(conn, events) == []
 

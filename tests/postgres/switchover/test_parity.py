@@ -165,9 +165,9 @@ def test_each_class_of_difference_is_found(
     assert (got.unexplained, got.explained, got.has_explanation) == (count, 0, False)
     assert {example.kind for example in got.examples} == {kind}
     assert "MISMATCH" in got.text()
-    one = got.examples[0]
-    assert (one.source_row is None) == (kind in {"orphan", "duplicate"})
-    assert (one.target_row is None) == (kind == "missing")
+    shown = got.examples[0]
+    assert (shown.source_row is None) == (kind in {"orphan", "duplicate"})
+    assert (shown.target_row is None) == (kind == "missing")
 
 
 def test_all_classes_at_once_are_told_apart(pair: Database, compare_pair: Compare) -> None:
@@ -299,7 +299,7 @@ def test_self_test_fails_for_a_column_that_was_never_read(
     monkeypatch.setattr(
         pair_module,
         "read_encodings",
-        lambda *args, **more: tuple(one for one in read(*args, **more) if one.name != "place"),
+        lambda *args, **more: tuple(column for column in read(*args, **more) if column.name != "place"),
     )
 
     got = compare_by(mended(), sql_files)

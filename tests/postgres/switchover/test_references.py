@@ -111,7 +111,7 @@ def use(conn: Connection) -> None:
         say(conn, f"update {EV} set id = -id where id in (21, 31, 41)")
         say(conn, f"delete from {EV} where id in (60, 61)")
         seen = "select n, event from public.{} order by n"
-        got = {one: conn.execute(seen.format(one).encode()).fetchall() for one in ("gone", "emptied", "fallen")}
+        got = {table: conn.execute(seen.format(table).encode()).fetchall() for table in ("gone", "emptied", "fallen")}
         assert got == {"gone": [(2, -21)], "emptied": [(1, None), (2, None)], "fallen": [(1, 1), (2, 1)]}
     with conn.transaction(force_rollback=True):
         say(conn, "insert into public.late values (9, -5)")
@@ -163,17 +163,17 @@ def test_delete_and_reference_at_the_same_time_end_in_one_order(
     work.switch()
     insert = 'insert into public."Kept ""by"" none" values ({}, {})'
     for first, second in ((insert.format(70, 100), 100), (101, insert.format(71, 101))):
-        statements = [one if isinstance(one, str) else f"delete from {EV} where id = {one}" for one in (first, second)]
+        statements = [act if isinstance(act, str) else f"delete from {EV} where id = {act}" for act in (first, second)]
         with (
             ThreadPoolExecutor(1) as pool,
-            connect(database, autocommit=False) as one,
-            connect(database, role="second") as two,
+            connect(database, autocommit=False) as early,
+            connect(database, role="second") as other,
         ):
-            one.execute(statements[0].encode())
-            late = pool.submit(two.execute, statements[1].encode())
-            its_lock = partial(scalar, conn, WAITS, [two.info.backend_pid])
+            early.execute(statements[0].encode())
+            late = pool.submit(other.execute, statements[1].encode())
+            its_lock = partial(scalar, conn, WAITS, [other.info.backend_pid])
             eventually(its_lock, 60, unless=late.done)
-            one.commit()
+            early.commit()
             with pytest.raises(Violation, match='violates foreign key "kept ""fk"'):
                 late.result(60)
     for one_reference in state.read_migration(conn, referred).detail.references:

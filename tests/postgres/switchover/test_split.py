@@ -60,10 +60,10 @@ def test_history_is_split_under_writers(
         assert attached.split()
         assert not attached.split()
 
-    for one in (old, wide):
-        assert one.did_everything, one.acknowledged
-        assert one.lost(conn, events) == []
-        assert set(one.failed) <= {"40001", "40P01"}
+    for writer in (old, wide):
+        assert writer.did_everything, writer.acknowledged
+        assert writer.lost(conn, events) == []
+        assert set(writer.failed) <= {"40001", "40P01"}
     after = Catalog(conn, sql_files).read(events)
     names = {leaf.name[1] for leaf in after.partitions}
     assert {'We"ird Events_y2026m01', 'We"ird Events_y2026m02', 'We"ird Events_older'} <= names
@@ -116,10 +116,10 @@ def test_the_way_back_of_a_split_loses_nothing(
 
     assert plain.kind == "r"
     assert plain.primary_key == ("id",)
-    for one in (old, wide):
-        assert one.did_everything, one.acknowledged
-        assert one.lost(conn, events) == []
-        assert set(one.failed) <= {"40001", "40P01", "23514"}
+    for writer in (old, wide):
+        assert writer.did_everything, writer.acknowledged
+        assert writer.lost(conn, events) == []
+        assert set(writer.failed) <= {"40001", "40P01", "23514"}
     assert scalar(conn, ON_LEAVES_ALONE) == 0
 
 

@@ -74,7 +74,7 @@ def test_an_edit_makes_another_one_and_has_a_name(project: Path, plan: Plan, nam
 
     after = take(project, plan)
     assert after != before
-    assert [one for one, digest in after.parts.items() if digest != before.parts[one]] == [part]
+    assert [part for part, digest in after.parts.items() if digest != before.parts[part]] == [part]
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,6 @@ def test_unsigned_and_empty_folders_are_named(folder: Path, tmp_path: Path) -> N
     assert verify_signature(folder) == [f"{folder.name} is not signed, its files are as they were written"]
     (folder / "row_counts.log").write_text("other\n")
     assert verify_signature(folder)[0] == f"{folder.name} is not signed"
-    assert [one.rpartition(" was ")[0] for one in verify_signature(folder)[1:]] == ["row_counts.log"]
+    assert [line.rpartition(" was ")[0] for line in verify_signature(folder)[1:]] == ["row_counts.log"]
     with pytest.raises(PreconditionError, match="render it first"):
         sign(tmp_path, "K. Sato", WHEN)

@@ -67,7 +67,7 @@ def _ids(node: ast.expr, module: ast.Module) -> Iterator[str]:
         case ast.IfExp(body=body, orelse=other):
             yield from chain(_ids(body, module), _ids(other, module))
         case ast.Subscript(value=ast.Name(id=name)):
-            yield from chain.from_iterable(_ids(one, module) for one in _table(name, module))
+            yield from chain.from_iterable(_ids(entries, module) for entries in _table(name, module))
         case ast.Attribute(value=ast.Name(id="use"), attr="id"):
             yield from chain.from_iterable(_ids(call.args[0], module) for call in _calls(module, "RiskyUse"))
         case _:
@@ -129,7 +129,7 @@ def test_ids_are_unique_slugs() -> None:
     assert [entry.id for entry in ENTRIES if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", entry.id)] == []
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda one: one.id)
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 def test_an_entry_is_whole(entry: Entry) -> None:
     """Sentences that say something, at least one strategy, an example or what shows it instead."""
     assert len(entry.title) > 15

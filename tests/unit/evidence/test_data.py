@@ -196,7 +196,7 @@ def test_every_line_of_a_run_fits_the_schema(tmp_path: Path) -> None:
     played, run, schema = play(tmp_path / "played"), Run.create(tmp_path, "local", "finance"), lines_schema()
     for gate, data, _ in LINES:
         run.record(gate, "t", passed=None, observed="seen", data=data)
-    files = [one.folder / name for one in (played, run) for name in ("evidence.jsonl", "events.jsonl")]
+    files = [of_run.folder / name for of_run in (played, run) for name in ("evidence.jsonl", "events.jsonl")]
     lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
     assert len(lines) > 100
@@ -221,12 +221,12 @@ def test_a_line_that_nobody_writes_does_not_fit(given: dict[str, object], fault:
 
 def written(root: Path) -> Iterator[tuple[str, str]]:
     """Yield gate and class wherever evidence is recorded with data; of a gate that is a variable, the class alone."""
-    classes = {name for name, one in vars(seams).items() if isinstance(one, type) and issubclass(one, Data)}
+    classes = {name for name, member in vars(seams).items() if isinstance(member, type) and issubclass(member, Data)}
     for path in sorted(root.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "record":
                 gate = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else ""
-                inner = [one for argument in node.args[4:] for one in ast.walk(argument)]
+                inner = [part for argument in node.args[4:] for part in ast.walk(argument)]
                 names = {
                     node.func.id for node in inner if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
                 }

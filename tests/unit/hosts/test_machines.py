@@ -79,7 +79,7 @@ def test_the_servers_certificate_follows_its_address_and_is_signed_by_the_same_a
     certificate = x509.load_pem_x509_certificate((tmp_path / "tls" / "server.crt").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert again == ["certificate of the database host"]
-    assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["10.9.7.10"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.9.7.10"]
     assert (tmp_path / "tls" / "ca.crt").read_bytes() == authority
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
 

@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3] / "rehearsal"
+PROJECT = Path(__file__).resolve().parents[3]
+ROOT = PROJECT / "rehearsal"
+BESIDE = ("example_app", "fleet", "inventories", "tasks", "tests")
 # Rooms in which nothing is called `one`; a room that is finished is added here.
 ROOMS = (
     "advisor",
@@ -66,6 +68,7 @@ def test_rooms_are_there() -> None:
 def test_nothing_is_called_one() -> None:
     """Call it by what it is: `index`, `column`, `leaf`, `finding`."""
     assert nameless(ROOT, *ROOMS) == []
+    assert nameless(PROJECT, *BESIDE) == []
 
 
 def test_a_nameless_thing_is_found(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ ELSEWHERE = ("registry.sql", "hosts", "migrations")
 
 def misplaced(sql: Path, package: Path) -> Iterator[str]:
     """Yield texts that nobody in their own room uses, or that nobody uses at all."""
-    for path in sorted(one for one in sql.rglob("*") if one.is_file()):
+    for path in sorted(file for file in sql.rglob("*") if file.is_file()):
         name = path.relative_to(sql)
         if name.parts[0] in ELSEWHERE:
             continue

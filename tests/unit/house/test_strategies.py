@@ -99,6 +99,6 @@ def test_strategies_do_not_import_one_another() -> None:
     folders = {path.name for path in home.iterdir() if path.is_dir() and path.name != "__pycache__"}
     for folder in folders:
         for path in (home / folder).rglob("*.py"):
-            others = {f"strategies.{one}" for one in folders - {folder}} | {"strategies.registry"}
+            others = {f"strategies.{other}" for other in folders - {folder}} | {"strategies.registry"}
             text = path.read_text(encoding="utf-8")
             assert not [other for other in others if f"{other}." in text or f"{other} " in text], path

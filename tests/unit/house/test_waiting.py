@@ -44,7 +44,7 @@ def inside(node: ast.AST, place: str = "") -> Iterator[Found]:
 
 def calls(node: ast.AST, *names: str) -> bool:
     """Return whether one of these methods is called anywhere within."""
-    found = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
+    found = (call.func for call in ast.walk(node) if isinstance(call, ast.Call))
     return any(isinstance(node, ast.Attribute) and node.attr in names for node in found)
 
 

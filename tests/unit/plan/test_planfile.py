@@ -145,7 +145,10 @@ def test_every_key_of_a_shipped_plan_stands_in_its_line() -> None:
 
         assert {where[0] for where in lines} == set(tomllib.loads(text)), path
         for where, line in lines.items():
-            assert str([one for one in where if isinstance(one, str)][-1]) in text.split("\n")[line - 1], (path, where)
+            assert str([step for step in where if isinstance(step, str)][-1]) in text.split("\n")[line - 1], (
+                path,
+                where,
+            )
 
 
 METHODS = [

@@ -125,7 +125,7 @@ def test_report_json_fits_its_schema_and_the_schema_is_current(tmp_path: Path) -
         assert problems(value, schema, schema) == []
         assert problems({**value, "version": 2}, schema, schema)
         assert problems({**value, "stray": 1}, schema, schema)
-        assert problems({name: one for name, one in value.items() if name != "verdict"}, schema, schema)
+        assert problems({name: part for name, part in value.items() if name != "verdict"}, schema, schema)
         assert problems({**value, "duration_s": "long"}, schema, schema)
 
 
@@ -266,7 +266,7 @@ def test_latency_is_the_slowest_kind_and_a_torn_line_is_left_out(tmp_path: Path)
     player.write("load/0001.latency.jsonl", t="end", at=at)
     player.run.append_text("load/0001.latency.jsonl", '{"t": "second", "sec')
 
-    assert [(one.at_s, one.p50_ms, one.p99_ms) for one in read(player.run).latency] == [(3.0, 1.0, 9.5)]
+    assert [(second.at_s, second.p50_ms, second.p99_ms) for second in read(player.run).latency] == [(3.0, 1.0, 9.5)]
 
 
 def test_run_without_anything_is_inconclusive_and_still_has_a_report(tmp_path: Path) -> None:

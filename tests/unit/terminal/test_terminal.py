@@ -65,8 +65,8 @@ def show_all(tmp_path: Path, **result: bool | None) -> str:
     run = play(tmp_path / "run", mutate=dict(result))
     stream = io.StringIO()
     with make_terminal(stream) as terminal:
-        for one in run.events():
-            terminal(one)
+        for event in run.events():
+            terminal(event)
         terminal.show_verdict(decide_run(run.evidence(), kind="staging", plan=PLAN), REPORT)
     return stream.getvalue()
 
@@ -198,9 +198,9 @@ def test_live_view_on_a_terminal_shows_bar_gates_and_panel_and_leaves_the_cursor
         terminal = make_terminal(stream)
         assert isinstance(terminal, Live)
         with terminal:
-            for one in run.events():
-                if one.phase == "switchover":
-                    terminal(one)
+            for event in run.events():
+                if event.phase == "switchover":
+                    terminal(event)
                     terminal._display.refresh()
             terminal.show_verdict(decide_run(run.evidence(), kind="staging", plan=PLAN), REPORT)
     reader.join(5)
