@@ -60,6 +60,17 @@ def nameless(root: Path, *rooms: str) -> list[str]:
     ]
 
 
+def nameless_in_templates(root: Path, *folders: str) -> list[str]:
+    """Return the places where a loop of a template calls something `one`."""
+    return [
+        f"{path.relative_to(root).as_posix()}:{number}"
+        for folder in folders
+        for path in sorted(root.joinpath(folder).rglob("*.j2"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if re.search(rf"{{%-?\s*(for|set)\s[^%]*\b{NAMELESS}\b(?=[^%]*\b(in|=)\b|\s*=)", line)
+    ]
+
+
 def test_rooms_are_there() -> None:
     """A room that was renamed would be looked at no more."""
     assert [room for room in ROOMS if not (ROOT / room).is_dir()] == []
@@ -69,6 +80,7 @@ def test_nothing_is_called_one() -> None:
     """Call it by what it is: `index`, `column`, `leaf`, `finding`."""
     assert nameless(ROOT, *ROOMS) == []
     assert nameless(PROJECT, *BESIDE) == []
+    assert nameless_in_templates(PROJECT, "fleet", "sql", "templates") == []
 
 
 def test_a_nameless_thing_is_found(tmp_path: Path) -> None:
@@ -87,6 +99,21 @@ one = 1
     (room / "things.py").write_text(text)
     (tmp_path / "elsewhere.py").write_text(text)
     assert sorted(nameless(tmp_path, "room")) == ["room/things.py:1", "room/things.py:3", "room/things.py:5"]
+
+
+def test_a_nameless_thing_in_a_template_is_found(tmp_path: Path) -> None:
+    """The witness: loops, pairs and assignments are seen; a word of the text is not."""
+    folder = tmp_path / "sql"
+    folder.mkdir()
+    text = """\
+{% for one in indexes %}
+{%- for place, one in pairs -%}
+{% set one = 1 %}
+-- only one in a while is there
+{% for index in once %}{{ "one" }}{% endfor %}
+"""
+    (folder / "things.sql.j2").write_text(text)
+    assert nameless_in_templates(tmp_path, "sql") == [f"sql/things.sql.j2:{number}" for number in (1, 2, 3)]
 
 
 def classes(root: Path) -> dict[str, list[str]]:
