@@ -64,5 +64,5 @@ def _items(value: Any, schema: dict[str, Any], root: dict[str, Any], where: str)
     few = len(value) < schema.get("minItems", 0) or len(value) > schema.get("maxItems", len(value))
     forms = schema.get("prefixItems") or [schema.get("items", {})] * len(value)
     pairs = enumerate(zip(value, forms, strict=False))
-    inner = [p for number, (one, form) in pairs for p in problems(one, form, root, f"{where}[{number}]")]
+    inner = [p for number, (item, form) in pairs for p in problems(item, form, root, f"{where}[{number}]")]
     return [f"{where}: has {len(value)} items", *inner] if few else inner
