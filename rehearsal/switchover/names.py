@@ -101,6 +101,11 @@ class Names:
         """Refuses TRUNCATE, which row triggers do not see."""
         return fit(self.source[1], prefix="rehearsal_no_truncate_")
 
+    @property
+    def partition_trigger(self) -> str:
+        """Refuses writes to a partition by its name, after the rollback of a swap."""
+        return fit(self.source[1], prefix="rehearsal_rolled_back_")
+
 
 def trigger_names(names: Names) -> list[str]:
     """Return the names of the triggers by which one table follows the other."""

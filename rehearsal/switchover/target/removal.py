@@ -23,7 +23,7 @@ from rehearsal.switchover.target.composite import Composites
 from rehearsal.switchover.work import TableWork
 
 ROLES = ("capture_forward", "capture_reverse", "refuse_truncate", "sync_to_partitioned", "sync_from_partitioned",
-         "snapshot_guard")  # fmt: skip
+         "snapshot_guard", "refuse_partition")  # fmt: skip
 
 
 def removal_sql(work: TableWork) -> str:

@@ -25,6 +25,7 @@ from rehearsal.switchover.names import fit
 from rehearsal.switchover.sightings import Sight
 from rehearsal.switchover.snapshot_fence import SnapshotFence, refuse_old_snapshots
 from rehearsal.switchover.strategies.swap.dependents import Moves, read_moves
+from rehearsal.switchover.strategies.swap.partition_guard import PartitionGuard
 from rehearsal.switchover.target.carry import exchange_values, read_carried, statistics_names
 from rehearsal.switchover.target.foreign_keys import commented, kept_key, leaf_keys, lock_referenced, weak_keys
 from rehearsal.switchover.target.indexes import plan_indexes
@@ -45,6 +46,11 @@ class Exchange:
     def fence(self) -> SnapshotFence:
         """Fence against snapshots from before the exchange."""
         return SnapshotFence(self.files, self.shape.names, self.migration)
+
+    @property
+    def guard(self) -> PartitionGuard:
+        """Guard of the partitions while the application does not have them."""
+        return PartitionGuard(self.files, self.shape.names)
 
     def swap_sql(self, conn: Connection, source: Table, target: Table, moved: Moves) -> str:
         """Return the statements of the swap; `moved` goes along."""
@@ -120,6 +126,7 @@ class Exchange:
             require_prepared(moved.references, self.shape.key)
             lock_referenced(held, source.foreign_keys)
             statistics = self._statistics_names(held, source)
+            held.execute(as_query(self.guard.off_sql(target)))
             held.execute(as_query(self.swap_sql(held, source, target, moved)))
             moved.check(held, self.files, source, target)
             kept = Detail(
@@ -148,6 +155,7 @@ class Exchange:
             moved = self.moves(held, parted)
             lock_referenced(held, parted.foreign_keys)
             held.execute(as_query(self.roll_back_sql(held, moved)))
+            held.execute(as_query(self.guard.on_sql(parted)))
             moved.check(held, self.files, parted, retired)
             kept = Detail(guard=self.fence.move(held, names.target), rolled_back=True)
             state.set_state(held, self.migration, state.FOLLOWING, kept)
