@@ -189,7 +189,7 @@ WORK: dict[str, Callable[[Words], int]] = {
     "hosts.ssh": lambda words: hosts.log_in_to(_target(words), words.host, words.command or ""),
     "hosts.reset": lambda words: hosts.manage_hosts(_target(words), "reset"),
     "hosts.down": lambda words: hosts.stop_hosts(_target(words), images=words.images),
-    "doctor": lambda words: doctor.doctor(_target(words), fix=words.fix),
+    "doctor": lambda words: doctor.doctor(_target(words), fix=words.fix, leads=words.leads),
     "report.open": lambda words: report.open_report(ROOT, words.run),
     "report.sign": lambda words: report.sign_report(ROOT, words.run, words.by, accept=words.accept or ""),
     "report.verify": lambda words: report.verify_report(ROOT, words.run),

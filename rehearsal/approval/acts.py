@@ -57,12 +57,13 @@ def act_of(command: str, options: Mapping[str, Any]) -> Consent:
     """Return what a verb does with these options.
 
     >>> act_of("doctor", {"fix": True}), act_of("doctor", {"fix": False})
-    (<Consent.CHANGES: 'changes it'>, <Consent.READS: 'changes nothing there'>)
+    (<Consent.FOLLOWS: 'goes back, or on, from a change: the GO that opened that change opens this too'>, \
+<Consent.READS: 'changes nothing there'>)
     """
     if options.get("dry_run"):
         return Consent.READS
     if options.get("fix"):
-        return Consent.CHANGES
+        return Consent.FOLLOWS  # after an emergency too: what bars the way back must not bar its remedy
     if command == "flags-set" and options.get("reads") == options.get("writes") == "off":
         return Consent.FOLLOWS  # it is the rollback of dual-write
     return ACTS[command]

@@ -13,6 +13,7 @@ from psycopg import sql
 from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.inspection import inspect
 from rehearsal.commands.session import DONE, FAILED, Target, alone, opened
+from rehearsal.errors import UsageError
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
@@ -33,15 +34,17 @@ class Trouble:
     fixed: bool = False
 
 
-def examine(context: Context, conn: Connection, *, fix: bool) -> list[Trouble]:
+def examine(context: Context, conn: Connection, *, fix: bool, leads: str | None = None) -> list[Trouble]:
     """Return all troubles of all tables of the plan; with `fix`, perform the safe remedies first to last.
 
+    `leads`: which of two mirrored tables, source or target, the application writes, where no app server says so.
     A second run after a fix finds nothing. Locks as in `repair`.
     """
-    return [trouble for spec in context.plan.tables for trouble in _examine_one(context, conn, spec, fix=fix)]
+    tables = context.plan.tables
+    return [trouble for spec in tables for trouble in _examine_one(context, conn, spec, fix=fix, leads=leads)]
 
 
-def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bool) -> list[Trouble]:
+def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bool, leads: str | None) -> list[Trouble]:
     found = state.find_migration(conn, split_name(spec.name))
     if found is None and state.is_ended(conn, split_name(spec.name)):
         return []
@@ -54,7 +57,7 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
     if found.state in (state.PREPARED, state.COPYING, state.READY):
         return troubles
     if work.keeps_two(conn):
-        troubles += _rows(context, conn, work, fix=fix)
+        troubles += _rows(context, conn, work, fix=fix, said=leads)
     troubles += _structure(context, conn, work, fix=fix)
     return troubles + _statistics(context, conn, spec, fix=fix)
 
@@ -66,30 +69,39 @@ def _triggers(conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]
         Trouble(
             ".".join(trigger.table),
             f"trigger {trigger.name} is {trigger.found or 'missing'}, wanted {trigger.wanted}",
-            "put it into that state" if trigger.found else "make it again: `./inv db.migrate` on a fresh target",
+            "put it into that state" if trigger.found else "make it again",
             trigger.name in mended,
         )
         for trigger in wrong
     ]
 
 
-def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
+def _rows(context: Context, conn: Connection, work: Switchover, *, fix: bool, said: str | None) -> list[Trouble]:
     report = work.compare(conn, self_test=False)
     if not report.unexplained:
         return []
     leads = target_leads(conn, work, context.env.app_servers)
+    if leads is None and said and not context.env.app_servers:
+        leads = said == "target"
     brought = resync(conn, work, target_leads=leads) if fix and leads is not None else 0
     kinds = ", ".join(f"{kind} {count}" for kind, count in report.differences.items() if count)
     return [
         Trouble(
             work.spec.name,
             f"{report.unexplained} rows differ ({kinds})",
-            "re-sync them from the table that leads"
-            if leads is not None
-            else "app servers differ or do not say where they write: set one routing first (`./inv flags.set`)",
+            "re-sync them from the table that leads" if leads is not None else _who_leads(context),
             brought > 0,
         )
     ]
+
+
+def _who_leads(context: Context) -> str:
+    if context.env.app_servers:
+        return "app servers differ or do not say where they write: set one routing first (`./inv flags.set`)"
+    return (
+        "the inventory has no app server to ask where the application writes: say it, `./inv doctor --fix --leads "
+        "source` or `--leads target`"
+    )
 
 
 def _structure(context: Context, conn: Connection, work: Switchover, *, fix: bool) -> list[Trouble]:
@@ -147,13 +159,26 @@ def _analyze(conn: Connection, target: Table) -> None:
     conn.execute(sql.SQL("analyze {}").format(sql.Identifier(*target.name)))
 
 
-def doctor(target: Target, *, fix: bool) -> int:
-    """Look for the known troubles, name each remedy, and with `fix` perform those that are safe."""
+def doctor(target: Target, *, fix: bool, leads: str | None = None) -> int:
+    """Look for the known troubles, name each remedy, and with `fix` perform those that are safe.
+
+    Raises:
+        UsageError: `leads` is said although app servers can be asked.
+    """
+    if leads and not fix:
+        message = "--leads says from which table to bring rows, so it needs --fix"
+        raise UsageError(message)
     with opened(target, "doctor") as context:
+        if leads and context.env.app_servers:
+            message = (
+                f"--leads {leads}: the app servers of {context.env.name} are asked where they write; set their routing "
+                "by `./inv flags.set`. Nothing was changed"
+            )
+            raise UsageError(message)
         with alone(context) as conn:
             if fix:
                 require_ready(context, conn, Intent.FIX)
-            findings = examine(context, conn, fix=fix)
+            findings = examine(context, conn, fix=fix, leads=leads)
         for finding in findings:
             done = "  [done]" if finding.fixed else ""
             print(f"{finding.subject}: {finding.trouble}\n    remedy: {finding.remedy}{done}")

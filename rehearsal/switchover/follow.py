@@ -41,9 +41,9 @@ def capture_triggers(names: Names, plain: Name, parted: Name, *, swapped: bool =
     `swapped`: the partitioned table is the one that is written.
     """
     return [
-        (plain, names.truncate_trigger, "A"),
-        (plain, names.capture_trigger, "D" if swapped else "A"),
-        (parted, names.reverse_capture_trigger, "A" if swapped else "D"),
+        Wanted(plain, names.truncate_trigger, "A", names),
+        Wanted(plain, names.capture_trigger, "D" if swapped else "A", names),
+        Wanted(parted, names.reverse_capture_trigger, "A" if swapped else "D", names),
     ]
 
 

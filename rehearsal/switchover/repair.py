@@ -6,12 +6,12 @@ which is exact, does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rehearsal.application.flags import read_routing
 from rehearsal.catalog.tables import Name
 from rehearsal.environment import AppServer
-from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.locks import Mode, lock_tables, with_lock
 from rehearsal.postgres.sqlfiles import Quoted, as_query, quote_ident
 from rehearsal.switchover import state
@@ -19,6 +19,7 @@ from rehearsal.switchover.copy.replay import EVERYTHING, Replay
 from rehearsal.switchover.quiet import quiet
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.target import log_columns, records
+from rehearsal.switchover.trigger_states import TriggerState, remake
 
 
 def resync_sql(replay: Replay) -> str:
@@ -93,20 +94,30 @@ def our_triggers(conn: Connection, switchover: Switchover, table: Name) -> list[
 
 
 def enable_triggers(conn: Connection, switchover: Switchover) -> list[str]:
-    """Put every mirror trigger into the state that it must have; return those that were not.
+    """Put every mirror trigger into the state that it must have, also one that was dropped; return those that were not.
 
+    One whose function is gone stays as it is. What was written meanwhile is for a re-sync to bring.
     Locks: SHARE ROW EXCLUSIVE on the table of each such trigger, for milliseconds.
     """
     mended: list[str] = []
     for trigger in switchover.trigger_states(conn):
-        if trigger.found is None or trigger.found == trigger.wanted:
+        if trigger.found == trigger.wanted or not (statements := _puts_right(conn, trigger)):
             continue
-        verb = {"A": "enable always", "O": "enable", "D": "disable"}[trigger.wanted]
-        statement = f"alter table {quote_ident(trigger.table)} {verb} trigger {quote_ident(trigger.name)}"
 
-        def work(held: Connection, statement: str = statement) -> None:
-            held.execute(as_query(statement))
+        def work(held: Connection, statements: Sequence[str] = statements) -> None:
+            for statement in statements:
+                held.execute(as_query(statement))
 
-        with_lock(conn, f"{verb} trigger {trigger.name}", work, policy=switchover.policy)
+        with_lock(conn, f"trigger {trigger.name} put right", work, policy=switchover.policy)
         mended.append(trigger.name)
     return mended
+
+
+def _puts_right(conn: Connection, trigger: TriggerState) -> list[str]:
+    verb = {"A": "enable always", "O": "enable", "D": "disable"}[trigger.wanted]
+    turn = f"alter table {quote_ident(trigger.table)} {verb} trigger {quote_ident(trigger.name)}"
+    if trigger.found is not None:
+        return [turn]
+    statement, function = remake(trigger)
+    there = scalar(conn, "select pg_catalog.to_regprocedure(%s) is not null", [f"{quote_ident(function)}()"])
+    return [statement, turn] if there else []

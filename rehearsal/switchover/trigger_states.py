@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rehearsal.catalog.tables import Catalog, Name, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
-from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.switchover.names import Names
 
 # As in pg_trigger.tgenabled; None: it is missing.
 SAID = {None: "gone", "D": "off"}
-Wanted = tuple[Name, str, str]
+
+
+class Wanted(NamedTuple):
+    """A trigger of ours and the state that it must have; `names` are those by which it was made."""
+
+    table: Name
+    name: str
+    state: str
+    names: Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +36,37 @@ class TriggerState:
     name: str
     wanted: str
     found: str | None
+    names: Names
 
 
 def read_trigger_states(conn: Connection, files: SqlFiles, wanted: Iterable[Wanted]) -> list[TriggerState]:
-    """Return triggers with the state that they have; `wanted` is the table, the trigger and its state, of each."""
+    """Return triggers with the state that they have and the one that is wanted of each."""
     wanted = list(wanted)
     catalog = Catalog(conn, files)
     have = {
         table: {trigger.name: trigger.enabled for trigger in catalog.read(table).triggers}
-        for table in dict.fromkeys(table for table, _, _ in wanted)
+        for table in dict.fromkeys(trigger.table for trigger in wanted)
     }
-    return [TriggerState(table, name, state, have[table].get(name)) for table, name, state in wanted]
+    return [TriggerState(table, name, state, have[table].get(name), names) for table, name, state, names in wanted]
+
+
+def remake(trigger: TriggerState) -> tuple[str, Name]:
+    """Return the statement that makes a trigger of ours again that somebody dropped, and its function."""
+    names, rows = trigger.names, ("after insert or update or delete", "row")
+    made = {
+        names.capture_trigger: (*rows, "capture_forward"),
+        names.reverse_capture_trigger: (*rows, "capture_reverse"),
+        names.sync_trigger: (*rows, "sync_to_partitioned"),
+        names.reverse_sync_trigger: (*rows, "sync_from_partitioned"),
+        names.truncate_trigger: ("before truncate", "statement", "refuse_truncate"),
+    }
+    when, each, role = made[trigger.name]
+    function = names.function(role)
+    text = (
+        f"create trigger {quote_ident(trigger.name)} {when} on {quote_ident(trigger.table)} "
+        f"for each {each} execute function {quote_ident(function)}()"
+    )
+    return text, function
 
 
 def require_triggers(source: Name, states: Iterable[TriggerState]) -> None:

@@ -182,7 +182,15 @@ VERBS = (
     Verb(
         "doctor",
         "find the known troubles (trigger off, rows that differ, missing index) and name their remedies",
-        (*ON_PLAN, Option("fix", "perform the safe remedies", Kind.SWITCH)),
+        (
+            *ON_PLAN,
+            Option("fix", "perform the safe remedies", Kind.SWITCH),
+            Option(
+                "leads",
+                "with --fix: which of two mirrored tables the application writes, where no app server says so",
+                choices=("source", "target"),
+            ),
+        ),
     ),
     Verb("report.open", "open a report in a browser and print its path", (RUN,)),
     Verb(

@@ -35,15 +35,15 @@ create publication some_rows for table public.t where (v in (1, 2))
 """
 # What the remedy of preflight comes to: the same objects, made from their printed texts.
 AGAIN = """
-do $$ declare one record; begin
-    for found in select conname, pg_get_constraintdef(oid) as def from pg_constraint
-               where conrelid = 'public.t'::regclass and contype = 'c' loop
-        execute format('alter table public.t drop constraint %1$I, add constraint %1$I %2$s', found.conname, found.def);
+do $$ declare line record; begin
+    for line in select conname, pg_get_constraintdef(oid) as def from pg_constraint
+                where conrelid = 'public.t'::regclass and contype = 'c' loop
+        execute format('alter table public.t drop constraint %1$I, add constraint %1$I %2$s', line.conname, line.def);
     end loop;
-    for found in select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as def from pg_index
-               where indrelid = 'public.t'::regclass and not indisprimary loop
-        execute format('drop index %s', found.name);
-        execute found.def;
+    for line in select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as def from pg_index
+                where indrelid = 'public.t'::regclass and not indisprimary loop
+        execute format('drop index %s', line.name);
+        execute line.def;
     end loop;
 end $$;
 """

@@ -36,7 +36,7 @@ CALLS: list[tuple[str, Consent, tuple[str, ...]]] = [
     ("provision", Consent.PREPARES, ()),
     ("migrate", Consent.CHANGES, ()),
     ("switchover", Consent.CHANGES, ()),
-    ("doctor", Consent.CHANGES, ("--fix",)),
+    ("doctor", Consent.FOLLOWS, ("--fix",)),
     ("load", Consent.CHANGES, ("--seconds", "0.1")),
     ("flags-set", Consent.CHANGES, ("--reads", "on", "--writes", "on")),
     ("flags-set", Consent.CHANGES, ("--reads", "off", "--writes", "on")),

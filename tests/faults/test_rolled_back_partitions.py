@@ -59,7 +59,7 @@ def test_after_the_next_swap_it_is_written_again_and_followed(small: Small) -> N
         small.run_sql(WRITES["insert"] + f"; update {LEAF} set v = 1000 where id % 7 = 0")
         small.verify()
         small.roll_back()
-        assert scalar(small.conn, "select count(*) from t where id = 9001") == 1
+        assert scalar(small.conn, "select count(*) from public.t where id = 9001") == 1
         refused(small, "delete")
         small.run_sql("delete from t where id = 9001")
 

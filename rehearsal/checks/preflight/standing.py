@@ -14,7 +14,7 @@ from rehearsal.checks.preflight.place import Place
 from rehearsal.errors import RehearsalError
 from rehearsal.postgres.connection import scalar
 from rehearsal.switchover import state
-from rehearsal.switchover.names import Names
+from rehearsal.switchover.names import Names, fit
 from rehearsal.switchover.strategies.registry import strategy_of
 
 TAKEN = """
@@ -31,9 +31,18 @@ select array(
 )
 """
 
+# Those that a switchover puts on a table that refers to the one that it swaps; they are carried by nobody.
+STAND_INS = """
+select t.tgname::text from pg_catalog.pg_trigger as t join pg_catalog.pg_proc as p on p.oid = t.tgfoid
+where t.tgrelid = %s and not t.tgisinternal and p.pronamespace = pg_catalog.to_regnamespace('rehearsal')
+      and (pg_catalog.starts_with(p.proname, 'loose_check_') or pg_catalog.starts_with(p.proname, 'reference_fill_'))
+order by 1
+"""
+
 
 def check_names(place: Place) -> Iterator[Finding]:
-    """Look whether the names that come next in this state are free."""
+    """Look whether the names that come next in this state are free, and nobody else's triggers on the table."""
+    yield from check_stand_ins(place)
     names = _next_names(place)
     taken: list[str] = scalar(place.conn, TAKEN, [[name[0] for name in names], [name[1] for name in names]])
     for name in taken:
@@ -42,6 +51,13 @@ def check_names(place: Place) -> Iterator[Finding]:
         if Names(other).forward_log == place.names.forward_log:
             words = {"name": dotted(place.names.forward_log), "other": dotted(other)}
             yield finding("name-taken", place.spec.name, "shared", **words)
+
+
+def check_stand_ins(place: Place) -> Iterator[Finding]:
+    """Look whether triggers of another switchover stand for foreign keys of a table that is still to be switched."""
+    table = place.table() if place.state is None or place.state in state.UNUSED else None
+    for (name,) in place.conn.execute(STAND_INS, [table.oid]) if table else ():
+        yield finding("foreign-key-replaced", place.spec.name, name=name)
 
 
 def _others(place: Place) -> list[Name]:
@@ -58,16 +74,34 @@ def _others(place: Place) -> list[Name]:
 def _next_names(place: Place) -> list[Name]:
     names, now = place.names, place.state
     if now is None:
-        more = [names.retired, *_leaf_names(place)] if place.plan.traits.copies else []
+        more = [names.retired, *_leaf_names(place), *_index_names(place)] if place.plan.traits.copies else []
         return [names.target, *more]
     if place.plan.traits.exchanges:
-        return [names.target if now == state.SWAPPED else names.retired]
+        return [names.target] if now == state.SWAPPED else [names.retired, *_retired_indexes(place)]
     is_next = now == state.PREPARED and not place.plan.traits.copies and not _has_parent(place)
     return [names.target] if is_next else []
 
 
 def _has_parent(place: Place) -> bool:
     return place.found is not None and state.is_done(place.conn, place.found.id, "parent")
+
+
+def _index_names(place: Place) -> list[Name]:
+    """Return the names that indexes of the target and, where tables are exchanged, of the retired one will have."""
+    table = place.table()
+    if table is None:
+        return []
+    primary = [index.name for index in table.indexes if index.is_primary]
+    others = [index.name for index in table.indexes if not index.is_primary]
+    on_target = [fit(place.names.target[1], "_pkey") for _ in primary] + [fit(name, "_partitioned") for name in others]
+    return [*((table.name[0], name) for name in on_target), *_retired_indexes(place)]
+
+
+def _retired_indexes(place: Place) -> list[Name]:
+    table = place.table()
+    if table is None or not place.plan.traits.exchanges:
+        return []
+    return [(table.name[0], fit(index.name, "_old")) for index in table.indexes]
 
 
 def _leaf_names(place: Place) -> list[Name]:

@@ -43,6 +43,22 @@ PLACE_ENTRIES: tuple[Entry, ...] = (
         },
     ),
     Entry(
+        "foreign-key-replaced",
+        "Triggers stand for a foreign key of the table, since another switchover replaced it",
+        Says(
+            "trigger {name} stands for a foreign key of it",
+            "the partitioned table would not have it, so rows that point at nothing would be written",
+            "take the other switchover back by `./inv db.rollback --whole` of its plan, and switch this table first",
+        ),
+        Example(
+            "create schema if not exists rehearsal;\n"
+            "create function rehearsal.loose_check_m() returns trigger language plpgsql as 'begin return null; end';\n"
+            "create trigger loose_check_m after insert on public.message for each row "
+            "execute function rehearsal.loose_check_m();",
+            "drop trigger loose_check_m on public.message;",
+        ),
+    ),
+    Entry(
         "log-missing",
         "The log of the table that follows is gone",
         Says(

@@ -31,7 +31,7 @@ def wanted_of_kept(conn: Connection, files: SqlFiles, names: Names, found: Migra
     there = {leaf.name for leaf in Catalog(conn, files).read(names.source).partitions}
     triggers = (history.reverse_capture_trigger, "A"), (history.truncate_trigger, "O")
     fine = [name for name in fine_partitions(found) if name in there]
-    return [(name, trigger, wanted) for name in fine for trigger, wanted in triggers]
+    return [Wanted(name, trigger, wanted, history) for name in fine for trigger, wanted in triggers]
 
 
 def replay_of_kept(work: TableWork, conn: Connection) -> Replay:

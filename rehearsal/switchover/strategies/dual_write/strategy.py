@@ -58,10 +58,10 @@ class DualWrite(Copied):
         # Between the cutover's two locks mirrors and change log are on: the step says so, the state does not yet.
         both = mirrored or state.is_done(conn, found.id, "sync-on")
         return [
-            (names.source, names.truncate_trigger, "A"),
-            (names.source, names.sync_trigger, "A" if both or prepared else "D"),
-            (names.target, names.reverse_sync_trigger, "A" if both else "D"),
-            (names.source, names.capture_trigger, "D" if mirrored or prepared else "A"),
+            Wanted(names.source, names.truncate_trigger, "A", names),
+            Wanted(names.source, names.sync_trigger, "A" if both or prepared else "D", names),
+            Wanted(names.target, names.reverse_sync_trigger, "A" if both else "D", names),
+            Wanted(names.source, names.capture_trigger, "D" if mirrored or prepared else "A", names),
         ]
 
     def exchange(self, work: TableWork, conn: Connection, follow: Follow, found: Migration) -> None:

@@ -141,13 +141,13 @@ class Swap(Copied):
 
         def drop(held: Connection) -> None:
             for trigger in (names.reverse_capture_trigger, names.truncate_trigger):
-                statement = sql.SQL("drop trigger {} on {}")
+                statement = sql.SQL("drop trigger if exists {} on {}")
                 held.execute(statement.format(sql.Identifier(trigger), sql.Identifier(*names.source)))
             held.execute(as_query(SnapshotFence(work.files, names, found.id).off_sql(names.source)))
             for name in (names.retired, names.forward_log, names.reverse_log):
                 held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
             for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
-                held.execute(sql.SQL("drop function {}()").format(sql.Identifier(*names.function(role))))
+                held.execute(sql.SQL("drop function if exists {}()").format(sql.Identifier(*names.function(role))))
             state.forget_table(held, found)
 
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, names.source)
