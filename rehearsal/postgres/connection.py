@@ -104,6 +104,16 @@ def _pin(conn: Connection, database: Database) -> None:
         raise PreconditionError(REPLICA.format(role=role, user=database.user, database=database.name)) from exc
 
 
+# By code and by the server's function that raised it: what is said differs with lc_messages.
+REMEDIES = {
+    ("23514", "ExecFindPartition"): (
+        ". A row has a key for which the target has no partition. `./inv db.rollback` removes the target; give the plan's "
+        "table a larger premake, or default_partition = true, then run `./inv db.migrate` and `./inv db.switchover` "
+        "again. Or correct the row, and run the same command again"
+    )
+}
+
+
 @contextlib.contextmanager
 def told_clearly(what: str) -> Generator[None]:
     """Turn what the driver says within the block into an error of ours that names the work and what to do next.
@@ -127,7 +137,8 @@ def clear_error(exc: psycopg.Error, what: str) -> RehearsalError:
             "done stays: when the server answers, run the same command again"
         )
         return ConnectionLost(message)
-    return StepFailed(f"{what}: {exc.sqlstate or type(exc).__name__}: {reason}")
+    remedy = REMEDIES.get((exc.sqlstate, exc.diag.source_function), "")
+    return StepFailed(f"{what}: {exc.sqlstate or type(exc).__name__}: {reason}{remedy}")
 
 
 @contextlib.contextmanager
