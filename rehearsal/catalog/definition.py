@@ -7,7 +7,8 @@ ACCESS SHARE, on the table itself for the largest value that its sequence has to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,6 +50,16 @@ class Difference:
         if not self.facet:
             return f"{self.subject}: {'missing' if self.after is None else 'only there'} after"
         return f"{self.subject}: {self.facet}: {self.before or 'none'} -> {self.after or 'none'}"
+
+
+def columns_apart(accepted: Iterable[str]) -> frozenset[str]:
+    """Return the columns that one of two tables may have alone, as the plan's table accepts them.
+
+    >>> sorted(columns_apart(['column "z": only there after', 'column "a ""b": missing after', 'index "y": x after']))
+    ['a "b', 'z']
+    """
+    found = (re.fullmatch(r'column "((?:[^"]|"")+)": (?:only there|missing) after', said) for said in accepted)
+    return frozenset(match[1].replace('""', '"') for match in found if match)
 
 
 def read_definition(conn: Connection, files: SqlFiles, table: Table) -> dict[str, dict[str, str]]:

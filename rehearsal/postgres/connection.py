@@ -6,7 +6,7 @@ Owns session settings, what an error of the driver means, and the advisory lock 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import psycopg
@@ -105,11 +105,11 @@ def _pin(conn: Connection, database: Database) -> None:
 
 
 # By code and by the server's function that raised it: what is said differs with lc_messages.
-REMEDIES = {
+REMEDIES: Mapping[tuple[str | None, str | None], str] = {
     ("23514", "ExecFindPartition"): (
-        ". A row has a key for which the target has no partition. `./inv db.rollback` removes the target; give the plan's "
-        "table a larger premake, or default_partition = true, then run `./inv db.migrate` and `./inv db.switchover` "
-        "again. Or correct the row, and run the same command again"
+        ". A row has a key for which the target has no partition. `./inv db.rollback` removes the target; give the "
+        "plan's table a larger premake, or default_partition = true, then run `./inv db.migrate` and "
+        "`./inv db.switchover` again. Or correct the row, and run the same command again"
     )
 }
 

@@ -43,7 +43,8 @@ class Watch:
     """One comparison of two tables; `compare` knows their definitions, `prove` compares their rows, None: equal.
 
     `back` says that the partitioned table is the one in use: what only it has would be lost. `early`: nothing is copied
-    yet, or not all, so rows tell nothing. `premade`: partitions that came stay, with their rows.
+    yet, or not all, so rows tell nothing. `premade`: partitions that came stay, with their rows; where these have to be
+    in the other table by then (`follows`), they are compared.
     """
 
     sight: Sight
@@ -55,6 +56,7 @@ class Watch:
     back: bool = False
     early: bool = False
     premade: bool = False
+    follows: bool = False
     _digest: str = field(default="", init=False)
     _seen: Seen = field(default_factory=dict[str, Mapping[str, str | None]], init=False)
     _is_stale: bool = field(default=False, init=False)
@@ -126,7 +128,13 @@ class Watch:
     def _require_capture(self, conn: Connection) -> None:
         """Have the rows compared if a trigger of ours or a partition's file is not what it was."""
         before, now = read_remembered(conn, self.migration), self.sight.read(conn)
-        if before is None or not (found := changed_capture(before, now)):
+        if before is None:
+            return
+        found = changed_capture(before, now)
+        if self.premade and self.follows:
+            # A table that was filled before it was attached brought rows that no trigger has seen.
+            found += [f"{difference.subject} came" for difference in changed_partitions(before, now)]
+        if not found:
             return
         if differing := self.prove():
             message = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rehearsal.catalog.definition import Difference
+from rehearsal.catalog.definition import Difference, columns_apart
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.postgres.connection import Connection
 from rehearsal.switchover import state
@@ -106,8 +106,16 @@ class Switchover(TableWork):
         pair = self.strategy.pair(self.names, self.migration(conn))
         tables = self.table(conn, pair.plain), self.table(conn, pair.parted)
         log, leaves = self.log_now(conn), pair.leaves
+        apart = columns_apart(self.spec.accepted)
         return compare(
-            self.database, self.files, *tables, self.spec.key, keylog=log, leaves=leaves, self_test=self_test
+            self.database,
+            self.files,
+            *tables,
+            self.spec.key,
+            keylog=log,
+            leaves=leaves,
+            apart=apart,
+            self_test=self_test,
         )
 
     def pair(self, conn: Connection) -> tuple[Table, Table]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from rehearsal.catalog.definition import Difference
+from rehearsal.catalog.definition import Difference, columns_apart
 from rehearsal.catalog.tables import Catalog, Name, Table, dotted
 from rehearsal.environment import Database
 from rehearsal.plan.model import TableSpec
@@ -70,7 +70,9 @@ def copy_watch(
     way_on = BACK if swapped else MIRRORED if mirrored else MIGRATE
     remedy = way_on.format(retired=dotted(plain), live=dotted(parted), plain=dotted(plain), parted=dotted(parted))
     sight = Sight(files, names, plain, parted)
-    return Watch(sight, found.id, spec.accepted, differences, prove, remedy, back=swapped or leaving, early=early)
+    back = swapped or leaving
+    new = {"premade": swapped, "follows": swapped}
+    return Watch(sight, found.id, spec.accepted, differences, prove, remedy, back=back, early=early, **new)
 
 
 def _unmirrored(found: Migration, ours: Table, theirs: Table) -> list[Difference]:
@@ -99,8 +101,18 @@ def prove_rows(
         with connect(database, role="compare") as conn:
             catalog = Catalog(conn, files)
             source, target = catalog.read(plain), catalog.read(parted)
+        apart = columns_apart(spec.accepted)
         report = parity.compare(
-            database, files, source, target, spec.key, keylog=log, leaves=leaves, stays=stays, self_test=False
+            database,
+            files,
+            source,
+            target,
+            spec.key,
+            keylog=log,
+            leaves=leaves,
+            stays=stays,
+            apart=apart,
+            self_test=False,
         )
         return f"{report.unexplained:,} rows differ" if report.unexplained else None
 

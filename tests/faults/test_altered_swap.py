@@ -78,6 +78,25 @@ def test_a_table_that_refers_may_be_dropped_meanwhile(small: Small, decision: st
     assert scalar(small.conn, "select count(*) from pg_proc where proname like '%child_t%'") == 0
 
 
+def test_a_key_that_was_dropped_since_does_not_come_back(small: Small) -> None:
+    """Nor does what fills its partition key stay; it ended in a raw error under the lock, each time."""
+    small.setup(TABLE + CHILD, references={"child_t": "composite"})
+    small.switch()
+    small.run_sql("alter table child drop constraint child_t")
+    small.roll_back()
+    found = Catalog(small.conn, small.files).read(("public", "child"))
+    assert (found.foreign_keys, [column.name for column in found.columns]) == ((), ["id", "t_id"])
+    assert scalar(small.conn, "select count(*) from pg_proc where proname like '%child_t%'") == 0
+    whole(small)
+
+
+def test_mutant_every_key_is_taken_to_be_there(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old way."""
+    monkeypatch.setattr(references, "KEY_GONE", "select %s::text is null and %s::text is null")
+    with pytest.raises(Exception, match=r"constraint .child_t. of relation .child. does not exist"):
+        test_a_key_that_was_dropped_since_does_not_come_back(small)
+
+
 @pytest.mark.parametrize("decision", DECISIONS)
 def test_a_table_that_refers_and_has_another_name_is_named(small: Small, decision: str) -> None:
     """With both names, and what to do; then it goes back with its key."""

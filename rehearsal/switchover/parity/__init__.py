@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 
 import psycopg
 
@@ -36,6 +36,7 @@ def compare(
     keylog: Name | None = None,
     leaves: Sequence[Name] | None = None,
     stays: Stays | None = None,
+    apart: Collection[str] = (),
     workers: int = 2,
     self_test: bool = True,
     max_examples: int = 100,
@@ -44,8 +45,9 @@ def compare(
 
     `keylog` names the table of captured keys: columns k1..kn are the primary key of the source, then the partition
     key if it is not part of it. `leaves`: the partitions of the target that hold the source's rows, if it has others
-    too. `stays`: the other table is about to go; columns that only this one has are not compared. Takes ACCESS SHARE
-    only, in transactions that are read only; the self-test too, which works on copies of a few rows within its queries.
+    too. `stays`: the other table is about to go; columns that only this one has are not compared, nor are those of
+    `apart` that only one has, as the plan accepts. Takes ACCESS SHARE only, in transactions that are read only; the
+    self-test too, which works on copies of a few rows within its queries.
 
     Raises:
         PreconditionError: the tables have no primary key or not the same columns.
@@ -53,7 +55,7 @@ def compare(
     """
     started = time.monotonic()
     with _seeing(source), open_snapshot(database) as (conn, snapshot):
-        pair = read_pair(conn, files, source.name, target.name, key, leaves, stays=stays)
+        pair = read_pair(conn, files, source.name, target.name, key, leaves, stays=stays, apart=apart)
         sums = digest_pair(conn, database, files, pair, snapshot, workers=workers)
         found = look_closer(conn, files, pair, sums, keylog=keylog, max_examples=max_examples)
     judged = tuple(_leaf_parity(leaf, *sums) for leaf in pair.leaves if leaf.oid or sums[0].rows[leaf.oid])

@@ -6,7 +6,7 @@ Owns how a column's values are told apart and which leaf a key belongs to. Must 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -139,10 +139,12 @@ def read_pair(
     leaves: Sequence[Name] | None = None,
     *,
     stays: Stays | None = None,
+    apart: Collection[str] = (),
 ) -> Pair:
     """Read both tables as the session sees them now; `leaves`: of the target only these partitions.
 
-    `stays`: the other table is about to go; columns that only the one that stays has are not compared.
+    `stays`: the other table is about to go; columns that only the one that stays has are not compared, nor are those
+    of `apart` that only one has.
 
     Raises:
         PreconditionError: the source has no primary key, or columns or types of the two differ.
@@ -161,7 +163,7 @@ def read_pair(
         target_table,
         key,
         source_table.column(key).type,
-        _matched(conn, files, source_table, target_table, stays=stays),
+        _matched(conn, files, source_table, target_table, stays, apart),
         (),
         (),
     )
@@ -188,14 +190,13 @@ def read_encodings(conn: Connection, files: SqlFiles, table: Table, *, portable:
 
 
 def _matched(
-    conn: Connection, files: SqlFiles, source: Table, target: Table, *, stays: Stays | None
+    conn: Connection, files: SqlFiles, source: Table, target: Table, stays: Stays | None, apart: Collection[str]
 ) -> tuple[Encoded, ...]:
     ours = read_encodings(conn, files, source)
     theirs = {column.name: column for column in read_encodings(conn, files, target)}
-    if stays == "source":
-        ours = tuple(column for column in ours if column.name in theirs)
-    elif stays == "target":
-        theirs = {column.name: theirs[column.name] for column in ours if column.name in theirs}
+    both = {column.name for column in ours} & theirs.keys()
+    ours = tuple(column for column in ours if column.name in both or not (stays == "source" or column.name in apart))
+    theirs = {name: theirs[name] for name in theirs if name in both or not (stays == "target" or name in apart)}
     different = [_unlike(column, theirs.get(column.name)) for column in ours if column != theirs.get(column.name)]
     different += [f"{name} is only in the target" for name in theirs if name not in {column.name for column in ours}]
     if different:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from rehearsal.catalog.definition import columns_apart
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.switchover.parity import compare
@@ -48,7 +49,15 @@ def require_equal(work: TableWork, conn: Connection, strategy: Strategy, pair: N
     plain, parted = work.table(conn, pair.plain), work.table(conn, pair.parted)
     log = strategy.change_log(work, conn)
     report = compare(
-        work.database, work.files, plain, parted, work.spec.key, keylog=log, leaves=pair.leaves, stays=stays
+        work.database,
+        work.files,
+        plain,
+        parted,
+        work.spec.key,
+        keylog=log,
+        leaves=pair.leaves,
+        stays=stays,
+        apart=columns_apart(work.spec.accepted),
     )
     if report.unexplained:
         message = (

@@ -32,6 +32,10 @@ REMEDY = (
 LOOSE = "make it loose"
 COMPOSITE_SINCE = 150000
 GONE = "select pg_catalog.to_regclass(%s) is null"
+KEY_GONE = """
+select not exists (
+    select from pg_catalog.pg_constraint where conname = %s and conrelid = pg_catalog.to_regclass(%s) and contype = 'f')
+"""
 PLACE = """
 select pg_catalog.format('%%I.%%I', n.nspname, c.relname)
 from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
@@ -91,7 +95,7 @@ def read_references(conn: Connection, files: SqlFiles, oid: int) -> References:
 
 
 def standing(conn: Connection, kept: References) -> References:
-    """Return those foreign keys that a swap replaced whose table is there still: a dropped one refers to nothing.
+    """Return those foreign keys that a swap replaced and that are there still: whoever dropped one wants it no more.
 
     Raises:
         PreconditionError: a table has another name now, by which what stands for its foreign key does not know it.
@@ -104,7 +108,12 @@ def standing(conn: Connection, kept: References) -> References:
                 "table by its name. Give it that name again, then run again; nothing was changed"
             )
             raise PreconditionError(message)
+    gone += [reference for reference in kept if reference.decision == "composite" and _is_key_gone(conn, reference)]
     return tuple(reference for reference in kept if reference not in gone)
+
+
+def _is_key_gone(conn: Connection, reference: Reference) -> bool:
+    return bool(scalar(conn, KEY_GONE, [reference.name, quote_ident(reference.child)]))
 
 
 def _place_of(conn: Connection, reference: Reference) -> str | None:
