@@ -71,11 +71,15 @@ def scratch_database(database: Database, name: str) -> Generator[Database]:
             require_entry(conn, replace(database, name=name))
             yield replace(database, name=name)
         finally:
-            conn.execute(sql.SQL("drop database {} with (force)").format(ident))
+            _drop(conn, name)
 
 
 COMMENT = """
 select pg_catalog.shobj_description(oid, 'pg_database') from pg_catalog.pg_database where datname = %s
+"""
+END_OURS = """
+select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity
+where datname = %s and usename = current_user and pid <> pg_catalog.pg_backend_pid()
 """
 LOCALE = """
 select pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype
@@ -90,7 +94,31 @@ def _drop_left_over(conn: Connection, name: str) -> None:
     if row[0] != SCRATCH_MARK:
         message = f"database {name} already exists and was not made by a drill; choose another name or drop it"
         raise PreconditionError(message)
-    conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    _drop(conn, name)
+
+
+def _drop(conn: Connection, name: str) -> None:
+    """Drop the database with whoever is connected to it.
+
+    WITH (FORCE) demands rights over an autovacuum worker that is at work there, which no role but a superuser has
+    (42501). Without it, the server ends autovacuum by itself; sessions of this role are ended first.
+
+    Raises:
+        PreconditionError: sessions of others are connected to it.
+    """
+    drop = sql.SQL("drop database {}").format(sql.Identifier(name))
+    try:
+        conn.execute(drop + sql.SQL(" with (force)"))
+    except psycopg.errors.InsufficientPrivilege:
+        conn.execute(END_OURS, [name])
+        try:
+            conn.execute(drop)
+        except psycopg.errors.ObjectInUse as exc:
+            message = (
+                f"the scratch database {name} cannot be dropped: {' '.join(str(exc).split())}. When those sessions "
+                "have ended, drop it, or run again"
+            )
+            raise PreconditionError(message) from exc
 
 
 def _create_database(conn: Connection, ident: sql.Identifier) -> sql.Composed:
