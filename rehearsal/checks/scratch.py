@@ -67,6 +67,9 @@ def scratch_database(database: Database, name: str) -> Generator[Database]:
             message = f"{database.user} lacks the privilege to create the scratch database {name}; grant it CREATEDB"
             raise CannotSee(message) from exc
         try:
+            # It is for this role alone: rows of the application are restored there, and an exporter that looks at every
+            # database would stay connected, so that it could not be dropped.
+            conn.execute(sql.SQL("revoke connect on database {} from public").format(ident))
             conn.execute(sql.SQL("comment on database {} is {}").format(ident, sql.Literal(SCRATCH_MARK)))
             require_entry(conn, replace(database, name=name))
             yield replace(database, name=name)
@@ -114,9 +117,10 @@ def _drop(conn: Connection, name: str) -> None:
         try:
             conn.execute(drop)
         except psycopg.errors.ObjectInUse as exc:
+            reason = " ".join(str(exc).split()).rstrip(".")
             message = (
-                f"the scratch database {name} cannot be dropped: {' '.join(str(exc).split())}. When those sessions "
-                "have ended, drop it, or run again"
+                f"the scratch database {name} cannot be dropped: {reason}. When those sessions have ended, drop it, or "
+                "run again"
             )
             raise PreconditionError(message) from exc
 

@@ -57,15 +57,31 @@ def test_autovacuum_at_work_does_not_keep_it(conn: Connection, lowly: Database) 
     drilled(conn, lowly)
 
 
-def test_a_session_of_another_role_is_said(conn: Connection, lowly: Database) -> None:
-    """It is not ended: the role has no right to; the next drill replaces what is left."""
+def other_session(lowly: Database) -> psycopg.Connection:
+    """Return a session of another role, as of an exporter that looks at every database."""
+    return psycopg.connect(
+        host=lowly.host, port=lowly.port, dbname=NAME, user="other", password="other", sslmode=lowly.sslmode
+    )
+
+
+@pytest.mark.usefixtures("conn")
+def test_nobody_else_is_let_in(lowly: Database) -> None:
+    """Rows of the application are restored there."""
     with (
-        pytest.raises(PreconditionError, match=r"drill_in_use cannot be dropped.*1 other session.*run again"),
         scratch.scratch_database(lowly, NAME),
+        pytest.raises(psycopg.OperationalError, match="permission denied for database"),
     ):
-        session = psycopg.connect(
-            host=lowly.host, port=lowly.port, dbname=NAME, user="other", password="other", sslmode=lowly.sslmode
-        )
+        other_session(lowly)
+
+
+def test_a_session_of_another_role_is_said(conn: Connection, lowly: Database) -> None:
+    """One that came in before; it is not ended, the role has no right to. The next drill replaces what is left."""
+    drill = scratch.scratch_database(lowly, NAME)
+    drill.__enter__()
+    conn.execute(f"grant connect on database {NAME} to public".encode())
+    session = other_session(lowly)
+    with pytest.raises(PreconditionError, match=r"drill_in_use cannot be dropped.*1 other session.*run again"):
+        drill.__exit__(None, None, None)
     session.close()
     eventually(lambda: not scalar(conn, "select count(*) from pg_stat_activity where datname = %s", [NAME]), 30)
     with scratch.scratch_database(lowly, NAME):
