@@ -80,6 +80,7 @@ def scratch_database(database: Database, name: str) -> Generator[Database]:
 COMMENT = """
 select pg_catalog.shobj_description(oid, 'pg_database') from pg_catalog.pg_database where datname = %s
 """
+OTHERS = "select pid, usename from pg_catalog.pg_stat_activity where datname = %s and usename is not null order by 1"
 END_OURS = """
 select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity
 where datname = %s and usename = current_user and pid <> pg_catalog.pg_backend_pid()
@@ -117,10 +118,10 @@ def _drop(conn: Connection, name: str) -> None:
         try:
             conn.execute(drop)
         except psycopg.errors.ObjectInUse as exc:
-            reason = " ".join(str(exc).split()).rstrip(".")
+            who = ", ".join(f"pid {pid} of {user}" for pid, user in conn.execute(OTHERS, [name]))
             message = (
-                f"the scratch database {name} cannot be dropped: {reason}. When those sessions have ended, drop it, or "
-                "run again"
+                f"the scratch database {name} cannot be dropped: it is in use by {who or 'sessions that ended by now'}; "
+                f"{conn.info.user} lacks the privilege to end them. End them (pg_terminate_backend), then run again"
             )
             raise PreconditionError(message) from exc
 

@@ -155,7 +155,7 @@ def take_flags_off(context: Context) -> bool:
     flip = set_flags(context.env, context.plan, reads=False, writes=False, run=context.run)
     if flip.ok:
         moved = sum(server.restarted for server in flip.servers)
-        text = f"flags are off on {len(flip.servers)} app servers, {moved} restarted" if moved else "no change"
+        text = f"flags are off on {len(flip.servers)} app servers, {moved} restarted" if moved else "flags: no change"
         context.run.note(text)
     return flip.ok
 
