@@ -120,8 +120,8 @@ def _drop(conn: Connection, name: str) -> None:
         except psycopg.errors.ObjectInUse as exc:
             who = ", ".join(f"pid {pid} of {user}" for pid, user in conn.execute(OTHERS, [name]))
             message = (
-                f"the scratch database {name} cannot be dropped: it is in use by {who or 'sessions that ended by now'}; "
-                f"{conn.info.user} lacks the privilege to end them. End them (pg_terminate_backend), then run again"
+                f"the scratch database {name} cannot be dropped: it is in use by {who or 'sessions that ended by now'}"
+                f"; {conn.info.user} lacks the privilege to end them. End them (pg_terminate_backend), then run again"
             )
             raise PreconditionError(message) from exc
 
