@@ -173,4 +173,5 @@ def _composites(at: Prospect, coming: CopyProspect, exchange: Exchange) -> list[
 def _swap_sql(at: Prospect, coming: CopyProspect, exchange: Exchange) -> str:
     moved = exchange.moves(at.conn, coming.source)
     locks = "".join(f"{statement};\n" for statement in moved.locks)
-    return locks + exchange.swap_sql(at.conn, coming.source, coming.target, moved)
+    open_again = exchange.guard.off_sql(coming.target)
+    return locks + open_again + exchange.swap_sql(at.conn, coming.source, coming.target, moved)
