@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.catalog.tables import Catalog, Name
+from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.environment import Database
 from rehearsal.evidence.run import Run
 from rehearsal.postgres.connection import Connection, connect, scalar
@@ -153,6 +153,10 @@ def _outdated(work: Switchover) -> Outdated:
 
 
 # Each step: what its header calls the source, in which state of the table it runs, and how it is made.
+def _target(work: Switchover, conn: Connection) -> Table:
+    return Catalog(conn, work.files).read(work.names.target)
+
+
 CASES: dict[str, tuple[str, str, Render]] = {
     "target": ("source", "bare", _registry("target")),
     "mirror": ("source", "target", _registry("mirror")),
@@ -192,6 +196,8 @@ CASES: dict[str, tuple[str, str, Render]] = {
         lambda work, conn: _exchange(work, conn).fence.off_sql(work.names.source),
     ),
     "swap_back": ("partitioned table", "swapped", _swap_back),
+    "guard_on": ("source", "following", lambda work, conn: _exchange(work, conn).guard.on_sql(_target(work, conn))),
+    "guard_off": ("source", "guarded", lambda work, conn: _exchange(work, conn).guard.off_sql(_target(work, conn))),
     "loosen": ("referenced", "deployed", _loose("loosen")),
     "composite": ("referenced", "deployed", _composite("composite")),
     "composite_fill": ("referenced", "deployed", _composite("composite_fill")),
@@ -261,7 +267,7 @@ OUTSIDE_TRANSACTIONS = {"attach_index"}
 def work(database: Database, sql_files: SqlFiles, run: Run, request: pytest.FixtureRequest) -> Switchover:
     """The switchover that the step belongs to."""
     step: str = request.param
-    swaps = "swap" in step or "fence" in step
+    swaps = any(word in step for word in ("swap", "fence", "guard"))
     strategy = "attach" if step.startswith(("attach", "split")) else "swap" if swaps else "dual-write"
     return make_switchover(database, sql_files, make_plan(strategy), run)
 
@@ -274,6 +280,8 @@ def bring(work: Switchover, conn: Connection, wanted: str) -> None:
         deploy(conn, work.files, work.plan)
     if wanted == "fenced":
         conn.execute(as_query(_exchange(work, conn).fence.on_sql("1")))
+    if wanted == "guarded":
+        conn.execute(as_query(_exchange(work, conn).guard.on_sql(_target(work, conn))))
     if not work.plan.traits.copies:
         bring_to_history(work, conn, wanted)
     if wanted in ("following", "swapped"):
