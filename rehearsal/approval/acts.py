@@ -63,7 +63,7 @@ def act_of(command: str, options: Mapping[str, Any]) -> Consent:
     if options.get("dry_run"):
         return Consent.READS
     if options.get("fix"):
-        return Consent.FOLLOWS  # after an emergency too: what bars the way back must not bar its remedy
+        return Consent.FOLLOWS  # after an emergency too: what bars the rollback must not bar its remedy
     if command == "flags-set" and options.get("reads") == options.get("writes") == "off":
         return Consent.FOLLOWS  # it is the rollback of dual-write
     return ACTS[command]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from psycopg import sql
 
-from rehearsal.commands.doctor import examine
-from rehearsal.errors import PreconditionError
+from rehearsal.commands.doctor import doctor, examine
+from rehearsal.commands.session import Target
+from rehearsal.environment import AppServer
+from rehearsal.errors import PreconditionError, UsageError
 from rehearsal.switchover import repair
 from rehearsal.switchover.trigger_states import TriggerState
 from tests.faults.small import Small
 from tests.faults.test_given_up import LEFT
 from tests.faults.test_whole import ROWS, Walk, back, split, whole
+from tests.fix_postgres import ROOT
 
 WRITES = (
     "update t set v = v + 1 where id % 3 = 0; delete from t where id = 7; insert into t values (9001, '2026-01-10', 1)"
@@ -38,7 +43,7 @@ def dropped(small: Small) -> list[TriggerState]:
 
 
 def mended(small: Small, walk: str) -> None:
-    """Drop them all, have them made again; then the way back and the removal go as ever."""
+    """Drop them all, have them made again; then rollback and removal go as ever."""
     strategy, act = WALKS[walk]
     small.setup(strategy=strategy)
     act(small)
@@ -77,6 +82,19 @@ def test_a_copy_that_missed_writes_is_not_switched_to(small: Small, walk: str) -
     repair.enable_triggers(small.conn, small.work)
     with pytest.raises(PreconditionError, match="rows differ"):
         (small.work.switch if walk == "follows" else small.work.roll_back)()
+
+
+def test_who_leads_is_said_only_where_nobody_can_be_asked(small: Small) -> None:
+    """Without --fix it means nothing; an app server that does not say where it writes is not passed over."""
+    with pytest.raises(UsageError, match="needs --fix"):
+        doctor(Target(ROOT, "small", "local"), fix=False, leads="source")
+    small.setup(strategy="dual-write")
+    small.switch()
+    small.conn.execute("alter table public.t disable trigger sync_to_partitioned_t")
+    small.run_sql(WRITES)
+    silent = replace(small.context.env, app_servers=(AppServer("app1", "http://127.0.0.1:1"),))
+    found = examine(replace(small.context, env=silent), small.conn, fix=True, leads="source")
+    assert [trouble.fixed for trouble in found if "rows differ" in trouble.trouble] == [False]
 
 
 def test_one_whose_function_is_gone_stays_named(small: Small) -> None:

@@ -41,7 +41,7 @@ def test_a_partition_that_was_made_since_goes_along(small: Small) -> None:
 
 
 def test_one_that_was_filled_before_is_named_until_its_rows_are_there(small: Small) -> None:
-    """No trigger has seen them: they are compared before the way back, and `doctor --fix` brings them."""
+    """No trigger has seen them: they are compared before the rollback, and `doctor --fix` brings them."""
     small.setup()
     small.switch()
     small.run_sql(FILLED)
