@@ -18,7 +18,7 @@ import psycopg
 from rehearsal.application.rollout import Rollout
 from rehearsal.approval.acts import ACTS, act_of
 from rehearsal.approval.production import reason_of
-from rehearsal.commands import cleanup, db, doctor, flags, hosts, load, plan, provision, report
+from rehearsal.commands import cleanup, db, doctor, flags, hosts, lifecycle, load, plan, provision, report
 from rehearsal.commands.explain import explain, gates
 from rehearsal.commands.session import DONE, Target
 from rehearsal.errors import RehearsalError, UsageError
@@ -158,6 +158,20 @@ def _set_flags(words: Words) -> int:
     return flags.set_routing(_target(words), reads=FLAG[words.reads], writes=FLAG[words.writes], rollout=rollout)
 
 
+def _adopt(words: Words) -> int:
+    said = lifecycle.Said(
+        words.table, words.interval, words.retention, words.premake, words.hold, words.zone, words.epoch, words.forget
+    )
+    return lifecycle.adopt(_target(words), said)
+
+
+def _retain(words: Words) -> int:
+    if words.save is not None and words.apply is not None:
+        message = "--save writes a decision, --apply does one: give one of them"
+        raise UsageError(message)
+    return lifecycle.retain(_target(words), dry=words.dry_run, save=words.save, apply=words.apply)
+
+
 def _plan_new(words: Words) -> int:
     return plan.new_plan(ROOT, words.env, words.table, name=words.name or "", database=words.database or "")
 
@@ -179,6 +193,10 @@ WORK: dict[str, Callable[[Words], int]] = {
     "db.resume": lambda words: db.resume(_target(words)),
     "db.split": lambda words: db.split(_target(words)),
     "db.cleanup": lambda words: cleanup.cleanup(_target(words)),
+    "lifecycle.adopt": _adopt,
+    "lifecycle.status": lambda words: lifecycle.status(_target(words), as_json=words.json),
+    "lifecycle.premake": lambda words: lifecycle.premake(_target(words), dry=words.dry_run),
+    "lifecycle.retain": _retain,
     "plan.new": _plan_new,
     "plan.review": lambda words: plan.review_plan(ROOT, words.plan, words.by, words.note or ""),
     "flags.show": lambda words: flags.show_routing(_target(words)),

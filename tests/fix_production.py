@@ -19,7 +19,7 @@ from rehearsal.plan.file import find_plan, load_plan
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import connect
 from rehearsal.postgres.sqlfiles import SqlFiles
-from rehearsal.rehearse import lifecycle, run
+from rehearsal.rehearse import run, servers
 from rehearsal.rehearse.context import fingerprint_of
 from tests.fix_verbs import PASSWORD, Managed, Said
 from tests.signed import rehearsed
@@ -124,5 +124,5 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
             known[key] = load_environment(name, plan, root, secrets=secrets)
         return known[key]
 
-    for module in (session, provision, flags, hosts, lifecycle, run, plan):
+    for module in (session, provision, flags, hosts, servers, run, plan):
         monkeypatch.setattr(module, "load_environment", load)

@@ -19,6 +19,7 @@ class Consent(Enum):
     PREPARES = "brings hosts and registry to the wanted state, before there may be a database to look at"
     CHANGES = "changes it"
     FOLLOWS = "goes back, or on, from a change: the GO that opened that change opens this too"
+    BY_POLICY = "does what a policy says, which a GO opened when it was adopted"
     NEVER = "never runs on production"
 
 
@@ -43,6 +44,10 @@ ACTS = {
     "load": Consent.CHANGES,
     "flags-show": Consent.READS,
     "flags-set": Consent.CHANGES,
+    "lifecycle-adopt": Consent.CHANGES,
+    "lifecycle-status": Consent.READS,
+    "lifecycle-premake": Consent.BY_POLICY,
+    "lifecycle-retain": Consent.BY_POLICY,
     "plan-new": Consent.READS,
     "plan-review": Consent.HARMLESS,
     "report-open": Consent.HARMLESS,
@@ -60,7 +65,7 @@ def act_of(command: str, options: Mapping[str, Any]) -> Consent:
     (<Consent.FOLLOWS: 'goes back, or on, from a change: the GO that opened that change opens this too'>, \
 <Consent.READS: 'changes nothing there'>)
     """
-    if options.get("dry_run"):
+    if options.get("dry_run") or options.get("save"):
         return Consent.READS
     if options.get("fix"):
         return Consent.FOLLOWS  # after an emergency too: what bars the rollback must not bar its remedy

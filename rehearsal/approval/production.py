@@ -24,7 +24,7 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import Connection, connect, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 
-FREE = (Consent.HARMLESS, Consent.READS, Consent.ALWAYS)
+FREE = (Consent.HARMLESS, Consent.READS, Consent.ALWAYS, Consent.BY_POLICY)
 NAMED = 5
 WAY_OUT = "; in an emergency `./inv db.rollback --emergency REASON` needs none, and is recorded"
 

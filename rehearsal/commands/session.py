@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from rehearsal.approval.acts import Consent
 from rehearsal.approval.approvals import store_approval
@@ -37,8 +38,10 @@ class Target:
 
 
 @contextmanager
-def opened(target: Target, verb: str, rows: int | None = None) -> Generator[Context]:
+def opened(target: Target, verb: str, rows: int | None = None, *, shown: TextIO | None = None) -> Generator[Context]:
     """Open a context with a run of its own, events shown on the terminal; production is asked for here, once for all.
+
+    `shown` is where events go (stdout, if left out), for verbs whose answer is read by a program.
 
     Raises:
         PlanError, UsageError, PreconditionError: plan, environment or secrets cannot be used, or nothing stands for
@@ -48,7 +51,7 @@ def opened(target: Target, verb: str, rows: int | None = None) -> Generator[Cont
     env = load_environment(target.env, plan.name, target.root)
     files = SqlFiles(target.root / "sql")
     run = Run.create(runs_folder(target.root), target.env, f"{plan.name}-{verb}")
-    with make_terminal() as terminal:
+    with make_terminal(shown) as terminal:
         run.listen(terminal)
         run.phase = verb
         fingerprint, runs = fingerprint_of(plan, files), runs_folder(target.root)

@@ -35,7 +35,8 @@ class TableSpec(PlanSection):
     )
     modulus: int | None = Field(default=None, ge=2, le=1024, description="hash: number of partitions")
     premake: int = Field(default=3, ge=0, le=60, description="partitions kept ready after the current one")
-    retention: Interval | None = Field(default=None, description="age at which partitions may be dropped")
+    retention: Interval | None = Field(default=None, description="age at which a partition is detached (lifecycle)")
+    hold: Interval = Field(default="7 days", description="how long a detached partition is kept before it is dropped")
     default_partition: bool = Field(
         default=False, description="a DEFAULT partition; it must stay empty, but for a list"
     )

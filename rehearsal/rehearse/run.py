@@ -19,10 +19,10 @@ from rehearsal.plan.model import Plan
 from rehearsal.postgres.sqlfiles import SqlFiles
 from rehearsal.rehearse.context import Context, fingerprint_of, scale_before, scale_of
 from rehearsal.rehearse.interrupt import interruptible
-from rehearsal.rehearse.lifecycle import bring_down, bring_up
 from rehearsal.rehearse.order import PHASES
 from rehearsal.rehearse.phase import choose, index_of
 from rehearsal.rehearse.runner import Runner
+from rehearsal.rehearse.servers import bring_down, bring_up
 from rehearsal.report.write import write_report
 from rehearsal.terminal.views import make_terminal
 from rehearsal.variables import left_out

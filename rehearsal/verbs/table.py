@@ -98,6 +98,42 @@ VERBS = (
         ASKS,
     ),
     Verb(
+        "lifecycle.adopt",
+        "look after the partitions of the plan's tables, or of one that others partitioned: install functions, write "
+        "policies",
+        (
+            *ASKS,
+            Option("table", "schema-qualified name of a partitioned table that is not the plan's", Kind.NAME),
+            Option("interval", "with --table: how wide its partitions are", metavar="WIDTH"),
+            Option("epoch", "with --table: what an integer key counts since 1970", choices=("s", "ms", "us")),
+            Option("zone", "with --table: the time zone in which its months and days begin", Kind.NAME),
+            Option("premake", "partitions kept ready, instead of the plan's", Kind.WHOLE),
+            Option("retention", "age at which a partition goes, instead of the plan's", metavar="AGE"),
+            Option("hold", "how long a detached partition is kept, instead of the plan's", metavar="TIME"),
+            Option("forget", "look after it no more; what was made stays", Kind.SWITCH),
+        ),
+    ),
+    Verb(
+        "lifecycle.status",
+        "show how far ahead partitions are, what is past retention, held or wrong; exit code 1 if something is",
+        (*ON_PLAN, Option("json", "as JSON", Kind.SWITCH)),
+    ),
+    Verb(
+        "lifecycle.premake",
+        "make the partitions that are due, under writers; a second run changes nothing",
+        (*ON_PLAN, DRY_RUN),
+    ),
+    Verb(
+        "lifecycle.retain",
+        "detach partitions past their retention, and drop those that were held long enough",
+        (
+            *ON_PLAN,
+            replace(DRY_RUN, help="print every statement, change nothing"),
+            Option("save", "write what would be done to this file as JSON, change nothing", metavar="FILE"),
+            Option("apply", "do what this file says; refused if anything has changed since", metavar="FILE"),
+        ),
+    ),
+    Verb(
         "plan.new",
         "write a first plan from a live table, with the reasons as comments; never overwrites one",
         (

@@ -43,11 +43,17 @@ CALLS: list[tuple[str, Consent, tuple[str, ...]]] = [
     ("flags-set", Consent.FOLLOWS, ("--reads", "off", "--writes", "off")),
     ("pause", Consent.ALWAYS, ()),
     ("resume", Consent.ALWAYS, ()),
+    ("lifecycle-adopt", Consent.CHANGES, ()),
+    ("lifecycle-status", Consent.READS, ()),
+    ("lifecycle-premake", Consent.BY_POLICY, ()),
+    ("lifecycle-premake", Consent.READS, ("--dry-run",)),
+    ("lifecycle-retain", Consent.BY_POLICY, ()),
+    ("lifecycle-retain", Consent.READS, ("--dry-run",)),
     ("split", Consent.FOLLOWS, ()),
     ("cleanup", Consent.FOLLOWS, ()),
     ("rollback", Consent.FOLLOWS, ()),
 ]
-FREE = {Consent.READS, Consent.ALWAYS}
+FREE = {Consent.READS, Consent.ALWAYS, Consent.BY_POLICY}
 # To look is free without any GO, so with one as well: seconds each, and asked once.
 ASK_HOSTS = ("provision", "flags-show", "plan-new")
 OPENS = {

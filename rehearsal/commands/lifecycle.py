@@ -1,0 +1,288 @@
+"""The verbs of partitions after the switchover, `lifecycle.*`; each returns an exit code.
+
+What is made or dropped is decided by the functions in the database (`sql/lifecycle/`), and done by
+`rehearsal.lifecycle`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from rehearsal.catalog.keytypes import Epoch
+from rehearsal.catalog.tables import Name, dotted, split_name
+from rehearsal.commands.session import DONE, FAILED, Target, keep_approval, opened
+from rehearsal.errors import PreconditionError, UsageError
+from rehearsal.evidence.events import LockTaken
+from rehearsal.lifecycle.code import install_code, require_code
+from rehearsal.lifecycle.document import decision_of, read_decision, require_same
+from rehearsal.lifecycle.policy import Policy, Wish, forget_policies, read_policies, write_policy
+from rehearsal.lifecycle.reading import LeafAct, clock_objection, read_to_make, read_to_retire, read_troubles
+from rehearsal.lifecycle.standing import Standing, read_standing
+from rehearsal.lifecycle.work import RETIRING, Done, LeafWorker
+from rehearsal.plan.model import TableSpec
+from rehearsal.postgres.connection import Connection, advisory_lock
+from rehearsal.postgres.locks import LockPolicy
+from rehearsal.postgres.sqlfiles import quote_ident
+from rehearsal.rehearse.context import Context, require_mark
+from rehearsal.switchover.names import Names
+
+MAKING = "lifecycle.premake"
+EVERY = re.compile(r"[1-9]\d*( (day|week|month|year)s?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was typed about one table that others partitioned; None where nothing was."""
+
+    table: str | None = None
+    interval: str | None = None
+    retention: str | None = None
+    premake: int | None = None
+    hold: str | None = None
+    zone: str | None = None
+    epoch: Epoch | None = None
+    forget: bool = False
+
+
+# ---- adopt -------------------------------------------------------------------------------------------------------
+
+
+def adopt(target: Target, said: Said) -> int:
+    """Install the functions and write the policies: of the plan's tables, or of one that others partitioned.
+
+    A second run changes nothing. Nothing is made or dropped by it.
+    """
+    _require_words(said)
+    with opened(target, "lifecycle-adopt") as context, context.session("lifecycle.adopt") as conn:
+        require_mark(context, conn)
+        with conn.transaction():
+            keep_approval(context, conn)
+            if install_code(conn, context.files):
+                context.run.note("the lifecycle functions are installed in schema rehearsal")
+            if said.forget:
+                return _forget(context, conn, said)
+            for wish in _wishes(context, conn, said):
+                changed = write_policy(conn, context.plan.name, wish)
+                context.run.note(f"{dotted(wish.name)}: {'adopted' if changed else 'no change'}")
+        for policy in read_policies(conn, context.plan.name):
+            print(f"{policy.table}: {policy.text}")
+    return DONE
+
+
+def _forget(context: Context, conn: Connection, said: Said) -> int:
+    gone = forget_policies(conn, context.plan.name, [said.table] if said.table else [])
+    context.run.note(f"forgotten: {', '.join(gone)}" if gone else "no change: no such policy")
+    return DONE
+
+
+def _require_words(said: Said) -> None:
+    alone = {"interval": said.interval, "zone": said.zone, "epoch": said.epoch}
+    if said.table is None:
+        if typed := [f"--{name}" for name, value in alone.items() if value is not None]:
+            message = f"{', '.join(typed)}: the plan says that of its tables; name another one by --table"
+            raise UsageError(message)
+    elif not re.fullmatch(r"[^.]+\..+", said.table):
+        message = f"--table {said.table}: write it with its schema, as public.{said.table}"
+        raise UsageError(message)
+    elif said.interval is None and not said.forget:
+        message = f"--table {said.table}: say how wide its partitions are, as --interval '1 month'"
+        raise UsageError(message)
+    for name, value in {"interval": said.interval, "retention": said.retention, "hold": said.hold}.items():
+        if value is not None and not EVERY.fullmatch(value):
+            message = f"--{name} {value!r} is not one; write it as '1 month', '7 days', '1 year', or '1000000'"
+            raise UsageError(message)
+    if said.premake is not None and not 1 <= said.premake <= 400:
+        message = f"--premake {said.premake}: from 1 to 400"
+        raise UsageError(message)
+
+
+def _wishes(context: Context, conn: Connection, said: Said) -> Iterator[Wish]:
+    if said.table is None:
+        for spec in context.plan.tables:
+            if wish := _planned(context, conn, spec, said):
+                yield wish
+        return
+    name = split_name(said.table)
+    if not _is_partitioned(conn, name):
+        message = f"there is no partitioned table {dotted(name)} in database {context.env.database.name}"
+        raise PreconditionError(message)
+    yield Wish(
+        name,
+        said.interval or "",
+        said.premake or 3,
+        said.retention,
+        said.hold or "7 days",
+        zone=said.zone or "UTC",
+        epoch=said.epoch,
+    )
+
+
+def _planned(context: Context, conn: Connection, spec: TableSpec, said: Said) -> Wish | None:
+    if spec.method != "range":
+        context.run.note(f"{spec.name}: left out, since partitions of a {spec.method} have no age")
+        return None
+    names = Names(split_name(spec.name))
+    found = next((name for name in (names.source, names.target) if _is_partitioned(conn, name)), None)
+    if found is None:
+        message = f"table {spec.name} is not partitioned yet; run `./inv db.switchover` first"
+        raise PreconditionError(message)
+    premake = max(1, spec.premake if said.premake is None else said.premake)
+    retention, hold = said.retention or spec.retention, said.hold or spec.hold
+    return Wish(found, spec.interval, premake, retention, hold, epoch=spec.epoch)
+
+
+def _is_partitioned(conn: Connection, name: Name) -> bool:
+    query = "select relkind = 'p' from pg_catalog.pg_class where oid = pg_catalog.to_regclass(%s)"
+    row = conn.execute(query, [quote_ident(name)]).fetchone()
+    return bool(row and row[0])
+
+
+# ---- status ------------------------------------------------------------------------------------------------------
+
+
+def status(target: Target, *, as_json: bool = False) -> int:
+    """Say how each adopted table stands; exit code 1 if something is wrong with one. Reads only."""
+    shown = sys.stderr if as_json else None
+    with _asked(target, "lifecycle-status", "lifecycle.status", shown) as (context, conn, policies):
+        found = [read_standing(conn, context.files, policy, _now()) for policy in policies]
+        if as_json:
+            print(json.dumps([asdict(standing) for standing in found], indent=2, default=str))
+        else:
+            print("\n".join(standing.text for standing in found))
+        return FAILED if any(standing.wrong for standing in found) else DONE
+
+
+# ---- premake and retain ------------------------------------------------------------------------------------------
+
+
+def premake(target: Target, *, dry: bool = False) -> int:
+    """Make the leaves that are due, each in a transaction of its own; a second run changes nothing.
+
+    One table's trouble keeps no other from its leaves; exit code 1 if any had one.
+    """
+    with _asked(target, "lifecycle-premake", MAKING) as (context, conn, policies):
+        worked = [_premake(context, conn, policy, dry=dry) for policy in policies]
+        return DONE if all(worked) else FAILED
+
+
+def _premake(context: Context, conn: Connection, policy: Policy, *, dry: bool) -> bool:
+    if dry:
+        _print_acts(policy, read_to_make(conn, policy.oid))
+        return _name_bars(context, conn, policy, premake=True)
+    with advisory_lock(conn, f"{MAKING} {policy.table}"):
+        acts = read_to_make(conn, policy.oid)
+        done = _worker(context, conn, policy).make(acts)
+        if not acts and _name_bars(context, conn, policy, premake=True):
+            context.run.note(f"{policy.table}: no change")
+            return True
+        return done and _name_differences(context, conn, policy)
+
+
+def _name_differences(context: Context, conn: Connection, policy: Policy) -> bool:
+    """Name what new leaves do not have as their sibling: they are there, and somebody has to look."""
+    standing: Standing = read_standing(conn, context.files, policy, _now())
+    for said in standing.differences:
+        context.run.note(f"{policy.table}: {said}")
+    return not standing.differences
+
+
+def retain(target: Target, *, dry: bool = False, save: str | None = None, apply: str | None = None) -> int:
+    """Finish what is pending, drop what was held long enough, detach what is past its retention.
+
+    `dry`: print the statements; `save`: write the decision to this file, and do nothing; `apply`: do what a file says,
+    refused if anything would be decided otherwise now. A second run changes nothing. Exit code 1 if something bars it.
+    """
+    saved = read_decision(Path(apply)) if apply else None
+    with _asked(target, "lifecycle-retain", RETIRING) as (context, conn, policies):
+        decided = {policy.table: read_to_retire(conn, policy.oid, _now()) for policy in policies}
+        free = [_name_bars(context, conn, policy, premake=False) for policy in policies if policy.retention]
+        if saved:
+            require_same(saved, decision_of(conn, decided))
+        if save:
+            Path(save).write_text(decision_of(conn, decided).to_json(), encoding="utf-8")
+            context.run.note(f"decided, and written to {save}; nothing was done")
+        if dry or save:
+            for policy in policies:
+                _print_acts(policy, decided[policy.table])
+            return DONE if all(free) else FAILED
+        worked = [_retain(context, conn, policy, decided[policy.table] if saved else None) for policy in policies]
+        return DONE if all(worked) and all(free) else FAILED
+
+
+def _retain(context: Context, conn: Connection, policy: Policy, decided: list[LeafAct] | None) -> bool:
+    with advisory_lock(conn, f"{RETIRING} {policy.table}"):
+        acts = read_to_retire(conn, policy.oid, _now())
+        if decided is not None and acts != decided:
+            message = f"table {policy.table} has changed while another run was waited for; save it again"
+            raise PreconditionError(message)
+        if not acts:
+            context.run.note(f"{policy.table}: no change")
+        return _worker(context, conn, policy).retire(acts)
+
+
+def _name_bars(context: Context, conn: Connection, policy: Policy, *, premake: bool) -> bool:
+    """Say what bars the run for a table; return whether nothing does."""
+    troubles = [found for found in read_troubles(conn, policy.oid) if found.bars_premake or not premake]
+    barring = [found for found in troubles if (found.bars_premake if premake else found.bars_retain)]
+    for found in barring:
+        context.run.note(f"{policy.table}: {found.said}; {found.remedy}")
+    clock = None if premake or barring else clock_objection(conn, policy.oid, _now())
+    if clock:
+        context.run.note(
+            f"{policy.table}: {clock}. They differ by more than an interval, and nothing is dropped by a clock that "
+            "may be wrong: correct it; where the table rests, drop its partitions by hand"
+        )
+    return not barring and not clock
+
+
+def _worker(context: Context, conn: Connection, policy: Policy) -> LeafWorker:
+    def tell(done: Done) -> None:
+        context.run.note(f"{policy.table}: {done.act.text}: {done.failure or 'done'}")
+        if done.report:
+            cost = done.report
+            context.run.tell(
+                LockTaken(policy.table, done.act.text, cost.attempts, cost.waited_ms, cost.held_ms, cost.blockers)
+            )
+
+    return LeafWorker(conn, policy, LockPolicy(**context.plan.locks.model_dump()), tell)
+
+
+@contextmanager
+def _asked(
+    target: Target, verb: str, role: str, shown: TextIO | None = None
+) -> Generator[tuple[Context, Connection, list[Policy]]]:
+    """Open a context and a session, and yield them with the plan's policies.
+
+    Raises:
+        PreconditionError: nothing is adopted for the plan, or by another version.
+    """
+    with opened(target, verb, shown=shown) as context, context.session(role) as conn:
+        require_mark(context, conn)
+        require_code(conn, context.files)
+        policies = read_policies(conn, context.plan.name)
+        if not policies:
+            message = f"no table of plan {context.plan.name} is adopted: run `./inv lifecycle.adopt` first"
+            raise PreconditionError(message)
+        yield context, conn, policies
+
+
+def _print_acts(policy: Policy, acts: list[LeafAct]) -> None:
+    print(f"-- {policy.table}: {policy.text}")
+    if not acts:
+        print("-- nothing to do")
+    for act in acts:
+        alone = act.mode == "alone"
+        lines = [f"{text};" for text in act.statements]
+        print("\n".join([f"-- {act.text}", *lines] if alone else [f"-- {act.text}", "begin;", *lines, "commit;"]))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""Partitions after the switchover: making them ahead, detaching and dropping those past their retention."""

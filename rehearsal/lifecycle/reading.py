@@ -1,0 +1,159 @@
+"""What the lifecycle functions say: acts to do, leaves, troubles, and what was done last. Reads only.
+
+Owns the value types of the room. The decisions are in `sql/lifecycle/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg.rows import class_row
+
+from rehearsal.postgres.connection import Connection, scalar
+
+Mode = Literal["locked", "plain", "alone"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeafAct:
+    """One thing to do with one leaf, in one transaction.
+
+    `mode` says how: `locked` within the lock budget, `plain` since nobody waits for it, `alone` since its one statement
+    bears no transaction. `undo` is what takes it back if it, or what follows from it, fails.
+    """
+
+    act: str
+    mode: Mode
+    leaf: str
+    leaf_oid: int | None
+    lower: str | None
+    upper: str | None
+    statements: list[str]
+    undo: list[str]
+
+    @property
+    def text(self) -> str:
+        """Return it as people read it."""
+        return f"{self.act} {self.leaf} (from {self.lower or 'minvalue'} to {self.upper or 'maxvalue'})"
+
+
+@dataclass(frozen=True, slots=True)
+class LeafTrouble:
+    """Something that is wrong with a table, what it bars, and what to do."""
+
+    id: str
+    bars_premake: bool
+    bars_retain: bool
+    said: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedLeaf:
+    """A leaf by its real bounds."""
+
+    leaf_oid: int
+    name: str
+    lower: str | None
+    upper: str | None
+    is_default: bool
+    is_pending: bool
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DetachedLeaf:
+    """A detached leaf that is kept, until when, and why it will not be dropped then (None: it will)."""
+
+    leaf: str
+    since: datetime
+    until: datetime
+    objection: str | None
+
+
+TO_MAKE = """
+select act, mode, leaf, leaf_oid::bigint, lower, upper, statements, undo
+from rehearsal.lifecycle_to_make(%s::oid::regclass, coalesce(%s, rehearsal.lifecycle_now())) with ordinality
+order by ordinality
+"""
+TO_RETIRE = """
+select act, mode, leaf, leaf_oid::bigint, lower, upper, statements, '{}'::text[] as undo
+from rehearsal.lifecycle_to_retire(%s::oid::regclass, coalesce(%s, rehearsal.lifecycle_now()), %s) with ordinality
+order by ordinality
+"""
+TROUBLES = """
+select id, bars_premake, bars_retain, said, remedy
+from rehearsal.lifecycle_troubles(%s::oid::regclass, coalesce(%s, rehearsal.lifecycle_now()))
+"""
+LEAVES = """
+select leaf_oid::bigint, pg_catalog.format('%%I.%%I', schema, name) as name, lower, upper, is_default, is_pending,
+       pg_catalog.pg_total_relation_size(leaf_oid) as bytes
+from rehearsal.lifecycle_leaves(%s::oid::regclass)
+order by is_default, lower_at nulls first
+"""
+HELD = """
+select leaf, since, since + hold as until, rehearsal.lifecycle_objection(leaf_oid) as objection
+from rehearsal.lifecycle_detached where parent::oid = %s::oid and state = 'held' order by since, leaf
+"""
+EXPIRED = """
+select count(*) from rehearsal.lifecycle_expired(%s::oid::regclass, coalesce(%s, rehearsal.lifecycle_now()))
+"""
+CLOCK = "select rehearsal.lifecycle_clock(%s::oid::regclass, coalesce(%s, rehearsal.lifecycle_now()), %s)"
+LAST = """
+select max(at) from rehearsal.lifecycle_history where parent = %s::oid::regclass::text and act = %s
+"""
+
+
+def read_to_make(conn: Connection, table: int, moment: datetime | None = None) -> list[LeafAct]:
+    """Return what premake would do for a table, in order; empty where nothing is to be done, or a trouble bars it."""
+    return _acts(conn, TO_MAKE, [table, moment])
+
+
+def read_to_retire(conn: Connection, table: int, runner: datetime, moment: datetime | None = None) -> list[LeafAct]:
+    """Return what retention would do, in order; what was begun is finished even where a trouble bars the rest.
+
+    `runner` is the time of whoever asks, which must agree with the server's.
+    """
+    return _acts(conn, TO_RETIRE, [table, moment, runner])
+
+
+def _acts(conn: Connection, query: str, params: list[Any]) -> list[LeafAct]:
+    with conn.cursor(row_factory=class_row(LeafAct)) as cursor:
+        return cursor.execute(query, params).fetchall()
+
+
+def read_troubles(conn: Connection, table: int, moment: datetime | None = None) -> list[LeafTrouble]:
+    """Return what is wrong with a table."""
+    with conn.cursor(row_factory=class_row(LeafTrouble)) as cursor:
+        return cursor.execute(TROUBLES, [table, moment]).fetchall()
+
+
+def read_leaves(conn: Connection, table: int) -> list[BoundedLeaf]:
+    """Return the leaves of a table in the order of their bounds, DEFAULT last."""
+    with conn.cursor(row_factory=class_row(BoundedLeaf)) as cursor:
+        return cursor.execute(LEAVES, [table]).fetchall()
+
+
+def read_held(conn: Connection, table: int) -> list[DetachedLeaf]:
+    """Return the leaves that are detached and kept."""
+    with conn.cursor(row_factory=class_row(DetachedLeaf)) as cursor:
+        return cursor.execute(HELD, [table]).fetchall()
+
+
+def count_expired(conn: Connection, table: int, moment: datetime | None = None) -> int:
+    """Return how many attached leaves are past their retention."""
+    return int(scalar(conn, EXPIRED, [table, moment]))
+
+
+def clock_objection(conn: Connection, table: int, runner: datetime, moment: datetime | None = None) -> str | None:
+    """Return why retention must not trust the clock; None if all clocks agree."""
+    said: str | None = scalar(conn, CLOCK, [table, moment, runner])
+    return said
+
+
+def last_act(conn: Connection, table: int, act: str) -> datetime | None:
+    """Return when an act was last done for a table; None if never."""
+    at: datetime | None = scalar(conn, LAST, [table, act])
+    return at

@@ -1,0 +1,138 @@
+"""Does what the lifecycle functions decided: each act in a transaction of its own, within the lock budget.
+
+Owns how acts are done, and that making leaves never waits for dropping them. Must not decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import errors, sql
+
+from rehearsal.errors import LockNotAcquired, RehearsalError
+from rehearsal.lifecycle.policy import Policy
+from rehearsal.lifecycle.reading import LeafAct
+from rehearsal.postgres.blockers import oldest_transactions
+from rehearsal.postgres.connection import Connection, clear_error
+from rehearsal.postgres.locks import LockPolicy, LockReport, with_lock
+from rehearsal.postgres.sqlfiles import as_query
+
+# How sessions that detach are called, so that whoever makes leaves finds them.
+RETIRING = "lifecycle.retain"
+# A retention that waits for old transactions holds SHARE UPDATE EXCLUSIVE, behind which ATTACH would wait. It is ended:
+# the next retention finishes it.
+YIELD = """
+select pg_catalog.pg_cancel_backend(l.pid)
+from pg_catalog.pg_locks as l
+join pg_catalog.pg_stat_activity as a on a.pid = l.pid
+where l.relation = %s::oid and l.granted and l.pid <> pg_catalog.pg_backend_pid()
+      and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+      and a.application_name = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one act: what its lock cost, or why it failed, and whether the next ones would fail too."""
+
+    act: LeafAct
+    report: LockReport | None = None
+    failure: str | None = None
+    stops: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeafWorker:
+    """Does acts for one table in one session; `tell` is given each as it ends."""
+
+    conn: Connection
+    policy: Policy
+    locks: LockPolicy
+    tell: Callable[[Done], None]
+
+    def make(self, acts: Sequence[LeafAct]) -> bool:
+        """Make leaves; return whether all were made. What is made stays, whatever happens to the next."""
+        for act in acts:
+            if self._one(act, self._end_retention).failure:
+                self._undo(act)
+                return False
+        return True
+
+    def retire(self, acts: Sequence[LeafAct]) -> bool:
+        """Detach and drop leaves; return whether all was done.
+
+        A leaf that the server refuses keeps no other from going; after a lock that was not granted all wait for the
+        next run.
+        """
+        failed: set[str] = set()
+        for act in acts:
+            if act.leaf in failed:
+                continue
+            done = self._one(act, None)
+            if done.failure:
+                failed.add(act.leaf)
+            if done.stops:
+                break
+        return not failed
+
+    def _one(self, act: LeafAct, between: Callable[[], None] | None) -> Done:
+        try:
+            done = Done(act, self._do(act, between))
+        except psycopg.Error as exc:
+            done = Done(act, failure=str(clear_error(exc, act.text)), stops=self.conn.closed)
+        except RehearsalError as exc:
+            done = Done(act, failure=str(exc), stops=True)
+        self.tell(done)
+        return done
+
+    def _undo(self, act: LeafAct) -> None:
+        """Take back what would be in the application's way; where a run is killed before, the next one does."""
+        if act.undo and not self.conn.closed:
+            with_lock(self.conn, f"taking back {act.text}", _Statements(act.undo), policy=self.locks)
+
+    def _do(self, act: LeafAct, between: Callable[[], None] | None) -> LockReport | None:
+        if act.mode == "locked":
+            work = _Statements(act.statements)
+            return with_lock(self.conn, act.text, work, policy=self.locks, between=between)[1]
+        if act.mode == "plain":
+            with self.conn.transaction():
+                _Statements(act.statements)(self.conn)
+            return None
+        self._alone(act)
+        return None
+
+    def _alone(self, act: LeafAct) -> None:
+        """Run a statement that bears no transaction and waits for old ones; the wait is bounded.
+
+        Raises:
+            LockNotAcquired: a transaction did not end within the budget; names the oldest ones.
+        """
+        self.conn.execute(sql.SQL("set lock_timeout = {}").format(round(self.locks.budget_s * 1e3)))
+        try:
+            _Statements(act.statements)(self.conn)
+        except (errors.LockNotAvailable, errors.QueryCanceled) as exc:
+            old = oldest_transactions(self.conn)
+            message = (
+                f"{act.text} was not finished: {exc.diag.message_primary}; it waits for every transaction that uses "
+                f"the table; blocked by: {'; '.join(old) or 'unknown'}. The next run finishes it"
+            )
+            raise LockNotAcquired(message, blockers=old) from exc
+        finally:
+            if not self.conn.closed:
+                self.conn.execute("set lock_timeout = 0")
+
+    def _end_retention(self) -> None:
+        self.conn.execute(YIELD, [self.policy.oid, f"pg-rehearsal {RETIRING}"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    """Statements in order, as the work under a lock."""
+
+    texts: Sequence[str]
+
+    def __call__(self, conn: Connection) -> None:
+        for text in self.texts:
+            conn.execute(as_query(text))

@@ -1,0 +1,1 @@
+"""Partitions after the switchover, on a real PostgreSQL."""

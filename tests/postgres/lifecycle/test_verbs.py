@@ -1,0 +1,146 @@
+"""The verbs as people type them, by a role that owns the table and is no superuser."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from rehearsal import cli
+from rehearsal.commands import lifecycle
+from tests.fix_verbs import Managed
+
+PARTED = """
+create table public.t (id bigint, at timestamptz not null, v int, primary key (id, at)) partition by range (at);
+do $$
+declare
+    first timestamptz := date_trunc('month', now() at time zone 'UTC') at time zone 'UTC';
+begin
+    for n in 0..6 loop
+        execute format('create table public.t_%s partition of public.t for values from (%L) to (%L)', n,
+                       first - (6 - n) * interval '1 month', first - (5 - n) * interval '1 month');
+    end loop;
+end
+$$;
+insert into public.t select n, now() - n * interval '20 days', n from generate_series(0, 8) as n;
+"""
+OTHERS = ("--table", "public.t", "--interval", "1 month")
+
+
+@pytest.fixture
+def world(managed: Managed) -> Managed:
+    """A table that others partitioned, seven months old."""
+    managed.setup(sql_text=PARTED)
+    managed.run("set timezone = 'UTC'")
+    return managed
+
+
+def test_the_whole_way(world: Managed, tmp_path: Path) -> None:
+    """Adopt, look, make, retain by a saved decision; each a second time changes nothing."""
+    assert "adopted" in world.done("lifecycle-adopt", *OTHERS, "--retention", "3 months", "--premake", "2")
+    assert "no change" in world.done("lifecycle-adopt", *OTHERS, "--retention", "3 months", "--premake", "2")
+    looked = world.verb("lifecycle-status")
+    assert (looked.code, "0 of 2 ready ahead" in looked.text) == (1, True)
+    assert "create table" in world.verb("lifecycle-premake", "--dry-run").text
+    assert "premake public.t_y" in world.done("lifecycle-premake")
+    assert "no change" in world.done("lifecycle-premake")
+    decision = tmp_path / "retain.json"
+    assert "concurrently;" in world.done("lifecycle-retain", "--save", str(decision))
+    assert json.loads(decision.read_text())["acts"]["public.t"]
+    assert "detach public.t_0" in world.done("lifecycle-retain", "--apply", str(decision))
+    assert "no change" in world.done("lifecycle-retain")
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        assert cli.main(["lifecycle-status", "--plan", "managed", "--env", "managed", "--json"]) == 0
+    status = json.loads(out.getvalue())[0]
+    assert status["ready"] == 2
+    assert {held["leaf"] for held in status["held"]} == {"public.t_0", "public.t_1", "public.t_2"}
+
+
+def test_a_decision_is_refused_once_the_catalog_has_changed(world: Managed, tmp_path: Path) -> None:
+    """What would be done is named; nothing is done."""
+    world.done("lifecycle-adopt", *OTHERS, "--retention", "3 months")
+    decision = tmp_path / "retain.json"
+    world.done("lifecycle-retain", "--save", str(decision))
+    world.run("alter table public.t_0 rename to t_renamed")
+    said = world.verb("lifecycle-retain", "--apply", str(decision))
+    assert (said.code, "has changed since" in said.text) == (1, True), said.text
+    assert "public.t_renamed" in said.text
+    assert world.rows("select count(*) from pg_inherits where inhparent = 'public.t'::regclass") == [(7,)]
+
+
+def test_mutant_a_decision_that_is_not_compared(
+    world: Managed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file would be believed."""
+    monkeypatch.setattr(lifecycle, "require_same", lambda _saved, _now: None)
+    with pytest.raises(AssertionError):
+        test_a_decision_is_refused_once_the_catalog_has_changed(world, tmp_path)
+
+
+def test_a_decision_of_another_database_is_refused(world: Managed, tmp_path: Path) -> None:
+    """A clone has the same leaves."""
+    world.done("lifecycle-adopt", *OTHERS, "--retention", "3 months")
+    decision = tmp_path / "retain.json"
+    world.done("lifecycle-retain", "--save", str(decision))
+    said = json.loads(decision.read_text())
+    decision.write_text(json.dumps(said | {"system_identifier": 1}))
+    assert "it was decided for database" in world.verb("lifecycle-retain", "--apply", str(decision)).text
+
+
+WRONG = [
+    (("lifecycle-adopt", "--interval", "1 month"), 2, "name another one by --table"),
+    (("lifecycle-adopt", "--table", "t", "--interval", "1 month"), 2, "with its schema"),
+    (("lifecycle-adopt", "--table", "public.t"), 2, "--interval '1 month'"),
+    (("lifecycle-adopt", *OTHERS, "--retention", "soon"), 2, "write it as '1 month'"),
+    (("lifecycle-adopt", *OTHERS, "--premake", "0"), 2, "from 1 to 400"),
+    (("lifecycle-adopt", *OTHERS, "--zone", "Moon/Sea"), 1, "knows no time zone"),
+    (("lifecycle-adopt", "--table", "public.none", "--interval", "1 month"), 1, "no partitioned table public.none"),
+    (("lifecycle-adopt", "--table", "public.t", "--interval", "1 week"), 1, "not 1 week"),
+    (("lifecycle-status",), 1, "run `./inv lifecycle.adopt` first"),
+    (("lifecycle-premake",), 1, "run `./inv lifecycle.adopt` first"),
+    (("lifecycle-retain",), 1, "run `./inv lifecycle.adopt` first"),
+    (("lifecycle-retain", "--apply", "nowhere.json"), 2, "cannot be read"),
+    (("lifecycle-retain", "--apply", "a", "--save", "b"), 2, "give one of them"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "said"), WRONG)
+def test_wrong_words_are_told_clearly(world: Managed, words: tuple[str, ...], code: int, said: str) -> None:
+    """One line, the exit code, no traceback, nothing done."""
+    found = world.verb(*words)
+    assert (found.code, said in found.text) == (code, True), found.text
+    assert "Traceback" not in found.text
+
+
+def test_another_version_of_the_functions_is_not_trusted(world: Managed) -> None:
+    """They decide what is dropped: they are installed by adoption only."""
+    world.done("lifecycle-adopt", *OTHERS)
+    world.run("update rehearsal.lifecycle_code set checksum = 'old'")
+    assert "another version" in world.verb("lifecycle-premake").text
+    world.done("lifecycle-adopt", *OTHERS)
+    world.done("lifecycle-premake")
+
+
+def test_forgotten_it_is_left_alone(world: Managed) -> None:
+    """What was made stays."""
+    world.done("lifecycle-adopt", *OTHERS)
+    assert "forgotten: public.t" in world.done("lifecycle-adopt", "--forget", "--table", "public.t")
+    assert "no change" in world.done("lifecycle-adopt", "--forget", "--table", "public.t")
+    assert world.verb("lifecycle-premake").code == 1
+
+
+def test_the_tables_of_a_plan_are_adopted_once_they_are_switched(managed: Managed) -> None:
+    """Before, it says what to do; retention waits until the switchover is cleaned up, making does not."""
+    managed.setup(rows=4_000, plan='retention = "3 months"')
+    assert "run `./inv db.switchover` first" in managed.verb("lifecycle-adopt").text
+    managed.done("migrate")
+    managed.done("switchover")
+    managed.done("lifecycle-adopt")
+    assert "a switchover of public.t is not cleaned up" in managed.verb("lifecycle-retain").text
+    managed.done("lifecycle-premake")
+    managed.done("rollback")
+    assert "public.t" in managed.verb("lifecycle-status").text
