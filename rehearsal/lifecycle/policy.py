@@ -90,6 +90,21 @@ def read_policies(conn: Connection, plan: str | None) -> list[Policy]:
         return cursor.execute(READ, {"plan": plan}).fetchall()
 
 
+def find_policy(conn: Connection, name: Name) -> Policy | None:
+    """Return the policy of a table, whoever wrote it; None if it is not looked after."""
+    oid = scalar(conn, "select pg_catalog.to_regclass(%s)::oid::bigint", [quote_ident(name)])
+    return next((policy for policy in read_policies(conn, None) if policy.oid == oid), None)
+
+
+def forget_policy(conn: Connection, name: Name) -> None:
+    """Forget the policy of a table, and what is known of its detached leaves; they stay where they are."""
+    query = """
+        with gone as (delete from rehearsal.lifecycle_policy where parent = pg_catalog.to_regclass(%(table)s)::oid)
+        delete from rehearsal.lifecycle_detached where parent = pg_catalog.to_regclass(%(table)s)::oid
+    """
+    conn.execute(query, {"table": quote_ident(name)})
+
+
 def write_policy(conn: Connection, plan: str, wish: Wish, moment: datetime | None = None) -> bool:
     """Write a policy in the caller's transaction; return whether anything changed. Locks: none on the table.
 

@@ -11,6 +11,7 @@ from rehearsal.rehearse.phases import (
     flags_on,
     forward_again,
     history,
+    lifecycle,
     load,
     parity_after,
     parity_before,
@@ -41,6 +42,7 @@ PHASES: tuple[Phase, ...] = (
     smoke.PHASE,
     queries.PHASE,
     load.PHASE,
+    lifecycle.PHASE,
     rollback.PHASE,
     forward_again.PHASE,
 )

@@ -77,6 +77,12 @@ CHAPTERS: tuple[Chapter, ...] = (
         "latency",
         "Open-loop load: latency counts from the time at which a request was due, so that waiting is seen.",
     ),
+    Chapter(
+        "lifecycle",
+        "Partition lifecycle",
+        ("lifecycle",),
+        text="A leaf made ahead on the table, and a retention on a scratch table of its shape, under writers.",
+    ),
     Chapter("rollback", "Rollback and forward again", ("rollback", "rollback-time", "forward-again")),
     Chapter("control", "Change control", ("fingerprint", "script-reviewed", "monitoring")),
 )

@@ -71,7 +71,8 @@ def copy_watch(
     remedy = way_on.format(retired=dotted(plain), live=dotted(parted), plain=dotted(plain), parted=dotted(parted))
     sight = Sight(files, names, plain, parted)
     back = swapped or leaving
-    new = {"premade": swapped, "follows": swapped}
+    # Partitions that others made since: their triggers came with ATTACH, rows that came with it are compared.
+    new = dict.fromkeys(("premade", "follows"), swapped or mirrored)
     return Watch(sight, found.id, spec.accepted, differences, prove, remedy, back=back, early=early, **new)
 
 

@@ -335,6 +335,14 @@ GATES: tuple[Gate, ...] = (
         ("P9",),
     ),
     Gate(
+        "lifecycle",
+        "Partitions are made ahead, and go after their retention",
+        "A leaf was not made, leaves a gap, or lacks what its sibling has; or retention took a wrong leaf",
+        "In some months the application has no partition to write to, or rows are dropped that should have been kept",
+        "Read which leaf it names; the statements are in lifecycle.log, `./inv lifecycle.status` says how tables stand",
+        ("P8",),
+    ),
+    Gate(
         "rollback",
         "The rollback works under load",
         "A step of the rollback failed, the retired table lacks later writes, or the application did not recover",

@@ -225,3 +225,25 @@ begin
     end if;
 end $$
 """
+
+GAP = edited(
+    "lifecycle/premake.sql",
+    "lower := rehearsal.lifecycle_bound(k.base, k.epoch, start);",
+    "lower := rehearsal.lifecycle_bound(k.base, k.epoch, start + 86400000000);",
+)
+GREEDY = edited(
+    "lifecycle/retain.sql",
+    "l.upper_at <= rehearsal.lifecycle_cutoff(of_table, moment)",
+    "l.upper_at <= rehearsal.lifecycle_cutoff(of_table, moment) + 31::bigint * 86400000000",
+)
+# Only the newest leaf has it, and the next one would not.
+OWN_INDEX = f"""
+do $$ begin execute (select format('create index on %s (device_id, id)', relid::regclass)
+    from pg_partition_tree('{READINGS}') join pg_class as c on c.oid = relid
+    where isleaf and pg_get_expr(relpartbound, relid) <> 'DEFAULT'
+    order by pg_get_expr(relpartbound, relid) desc limit 1);
+end $$
+"""
+UNLIKE_ITS_SIBLING = both(
+    statements(OWN_INDEX), edited("lifecycle/premake.sql", "where x.indrelid = sibling and x.indisvalid", "where false")
+)

@@ -40,6 +40,7 @@ AFTER = Scene("sensor_readings", "switched", "parity-after")
 QUERIES = Scene("sensor_readings", "switched", "queries")
 LOAD = Scene("sensor_readings", "switched", "load", edits=(("max_stall_ms = 4000", "max_stall_ms = 1500"),))
 SMOKE = Scene("sensor_readings", "switched", "smoke", app=True)
+LIFECYCLE = Scene("sensor_readings", "switched", "lifecycle")
 ROLLBACK = Scene("sensor_readings", "switched", "rollback", app=True)
 FORWARD = Scene("sensor_readings", "switched", "forward-again", app=True)
 FINANCE = Scene("hospitality", "switched", "switchover")
@@ -272,6 +273,9 @@ MUTANTS = [
             "execute function public.refuse()",
         ),
     ),
+    Mutant("gap before a new leaf", "lifecycle", LIFECYCLE, defects.GAP),
+    Mutant("leaf without its index", "lifecycle", LIFECYCLE, defects.UNLIKE_ITS_SIBLING),
+    Mutant("retention that takes a leaf too many", "lifecycle", LIFECYCLE, defects.GREEDY),
     Mutant("row of history gone", "history-unchanged", HISTORY, do(f"delete from {READINGS} where id in ({OLD})")),
     Mutant(
         "row of history changed",
