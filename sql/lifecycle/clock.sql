@@ -1,0 +1,142 @@
+-- What a clock without Python calls: procedures of schema rehearsal that do what the functions decide
+-- lock: as the statements of lifecycle_to_make and lifecycle_to_retire, each in a transaction of its own, within 40 attempts
+-- second run: replaces the procedures by themselves
+
+-- Statements that bear no transaction, for whoever sends them one by one (\gexec of psql, a job of pg_cron): what is pending
+-- first, then what was noted as to be detached.
+create or replace function rehearsal.lifecycle_queue() returns setof text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select format('alter table %s detach partition %s.%I %s', l.parent, quote_ident(f.schema), f.name,
+                  case when f.is_pending then 'finalize' else 'concurrently' end)
+    from rehearsal.lifecycle_policy as l
+    cross join lateral rehearsal.lifecycle_leaves(l.parent) as f
+    left join rehearsal.lifecycle_detached as d on d.leaf_oid = f.leaf_oid and d.state = 'detaching'
+    where f.is_pending or d.leaf_oid is not null
+    order by l.parent::text, f.is_pending desc, f.upper_at
+$$;
+
+-- Whether another session works at the same for a table, and who; NULL if the lock is ours now.
+create or replace function rehearsal.lifecycle_held_by(lock_name text) returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+    number bigint := hashtextextended(lock_name, 0);
+begin
+    if pg_try_advisory_lock(number) then
+        return null;
+    end if;
+    return coalesce((
+        select format('another run holds %s: pid %s (%s)', lock_name, a.pid, a.application_name)
+        from pg_locks as l join pg_stat_activity as a using (pid)
+        where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+              and l.database = (select oid from pg_database where datname = current_database())
+              and (l.classid::bigint << 32) | l.objid::bigint = number
+        limit 1), format('another run held %s just now', lock_name));
+end
+$$;
+
+-- End a retention that waits for old transactions: ATTACH would wait behind it. The next retention finishes it.
+create or replace function rehearsal.lifecycle_end_retention(of_table regclass) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+    select pg_cancel_backend(l.pid) from pg_locks as l join pg_stat_activity as a on a.pid = l.pid
+    where l.relation = of_table and l.granted and l.pid <> pg_backend_pid()
+          and l.database = (select oid from pg_database where datname = current_database())
+          and a.application_name = 'pg-rehearsal lifecycle.retain'
+$$;
+
+-- Do the statements of one act in a transaction of their own; `why` is NULL afterwards if they were done.
+create or replace procedure rehearsal.lifecycle_do(
+    of_table regclass, statements jsonb, makes boolean, attempts integer, inout why text)
+language plpgsql
+as $$
+declare
+    said text; attempt integer := 0;
+begin
+    loop
+        attempt := attempt + 1;
+        begin
+            perform pg_catalog.set_config(
+                'lock_timeout', (least(1000, 150 * 1.3 ^ (attempt - 1)))::integer::text, true);
+            for said in select pg_catalog.jsonb_array_elements_text(statements) loop
+                execute said;
+            end loop;
+            why := null;
+        exception
+            when lock_not_available or deadlock_detected or serialization_failure then
+                why := sqlerrm;
+            when others then
+                why := sqlerrm;
+                attempt := attempts;
+        end;
+        commit;
+        exit when why is null or attempt >= attempts;
+        if makes then
+            perform rehearsal.lifecycle_end_retention(of_table);
+        end if;
+        perform pg_catalog.pg_sleep((0.5 + pg_catalog.random() / 2) * least(2, 0.05 * 1.5 ^ (attempt - 1)));
+    end loop;
+end
+$$;
+
+-- Make what is due (`what` is premake), or note, finish and drop what is due (retain). Fails at its end, when all that can be
+-- done is done and committed, with everything that was not. `runner` is the time of whoever calls, `attempts` are those of a lock.
+create or replace procedure rehearsal.lifecycle_run(what text, runner timestamptz default null, attempts integer default 40)
+language plpgsql
+as $$
+declare
+    tables regclass[]; one regclass; acts jsonb; act jsonb; why text; failed text[] := '{}'; gone text[];
+begin
+    if what not in ('premake', 'retain') then
+        raise exception 'lifecycle_run does premake or retain, not %', what;
+    end if;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
+    perform pg_catalog.set_config('timezone', 'UTC', false);
+    perform pg_catalog.set_config('row_security', 'off', false);
+    tables := array(select l.parent from rehearsal.lifecycle_policy as l order by l.parent::text);
+    foreach one in array tables loop
+        why := rehearsal.lifecycle_held_by('lifecycle.' || what || ' ' || one::text);
+        if why is not null then
+            failed := failed || why;
+            continue;
+        end if;
+        if what = 'premake' then
+            acts := (select coalesce(jsonb_agg(to_jsonb(m)), '[]')
+                     from rehearsal.lifecycle_to_make(one, rehearsal.lifecycle_now()) as m);
+        else
+            -- What bears no transaction is in lifecycle_queue, and what follows it comes with the next call.
+            acts := (with due as (select * from rehearsal.lifecycle_to_retire(
+                                      one, rehearsal.lifecycle_now(), coalesce(runner, clock_timestamp())))
+                     select coalesce(jsonb_agg(to_jsonb(r)), '[]') from due as r
+                     where r.act = 'detaching'
+                           or not exists (select from due as a where a.leaf_oid = r.leaf_oid and a.mode = 'alone'));
+        end if;
+        commit;
+        gone := '{}';
+        for act in select jsonb_array_elements(acts) loop
+            continue when act ->> 'leaf' = any (gone);
+            call rehearsal.lifecycle_do(one, act -> 'statements', what = 'premake', attempts, why);
+            if why is not null then
+                failed := failed || format('%s %s: %s', act ->> 'act', act ->> 'leaf', why);
+                gone := gone || (act ->> 'leaf');
+                if jsonb_array_length(coalesce(act -> 'undo', '[]')) > 0 then
+                    call rehearsal.lifecycle_do(one, act -> 'undo', false, attempts, why);
+                end if;
+                exit when what = 'premake';
+            end if;
+        end loop;
+        failed := failed || array(
+            select format('%s: %s; %s', one, t.said, t.remedy) from rehearsal.lifecycle_troubles(one, rehearsal.lifecycle_now()) as t
+            where case when what = 'premake' then t.bars_premake or t.id like 'runway%' else t.bars_retain end);
+        if what = 'retain' and (select l.retention is not null from rehearsal.lifecycle_policy as l where l.parent = one) then
+            why := rehearsal.lifecycle_clock(one, rehearsal.lifecycle_now(), coalesce(runner, clock_timestamp()));
+            failed := failed || case when why is null then '{}' else array[format('%s: %s', one, why)] end;
+        end if;
+        perform pg_advisory_unlock(hashtextextended('lifecycle.' || what || ' ' || one::text, 0));
+    end loop;
+    if failed <> '{}' then
+        raise exception using message = 'lifecycle ' || what || ': ' || array_to_string(failed, E'\n');
+    end if;
+end
+$$;
