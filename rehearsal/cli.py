@@ -18,7 +18,7 @@ import psycopg
 from rehearsal.application.rollout import Rollout
 from rehearsal.approval.acts import ACTS, act_of
 from rehearsal.approval.production import reason_of
-from rehearsal.commands import cleanup, db, doctor, flags, hosts, lifecycle, load, plan, provision, report
+from rehearsal.commands import cleanup, db, doctor, flags, hosts, lifecycle, load, plan, provision, report, status
 from rehearsal.commands.explain import explain, gates
 from rehearsal.commands.session import DONE, Target
 from rehearsal.errors import RehearsalError, UsageError
@@ -186,6 +186,7 @@ WORK: dict[str, Callable[[Words], int]] = {
     "db.provision": _provision,
     "db.data": lambda words: provision.fill(_target(words), _enough(words.rows)),
     "db.migrate": lambda words: db.migrate(_target(words), dry=words.dry_run),
+    "db.status": lambda words: status.show_status(_target(words), as_json=words.json),
     "db.verify": lambda words: db.verify(_target(words)),
     "db.switchover": lambda words: db.switchover(_target(words), dry=words.dry_run),
     "db.rollback": _roll_back,

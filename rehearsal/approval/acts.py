@@ -33,6 +33,7 @@ ACTS = {
     "hosts-down": Consent.NEVER,
     "hosts-ssh": Consent.NEVER,
     "migrate": Consent.CHANGES,
+    "status": Consent.READS,
     "verify": Consent.READS,
     "switchover": Consent.CHANGES,
     "split": Consent.FOLLOWS,

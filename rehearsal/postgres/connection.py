@@ -168,11 +168,14 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
 """
 
 
-def _holder_message(conn: Connection, key: str) -> str:
+def lock_holder(conn: Connection, key: str) -> str | None:
+    """Return who holds the advisory lock of `key`; None if nobody does."""
     row = conn.execute(HOLDER, [key]).fetchone()
-    who = (
-        f"pid {row[0]} ({row[1]}, from {row[2] or 'a socket'}, since {row[3]})" if row else "a session that just ended"
-    )
+    return f"pid {row[0]} ({row[1]}, from {row[2] or 'a socket'}, since {row[3]})" if row else None
+
+
+def _holder_message(conn: Connection, key: str) -> str:
+    who = lock_holder(conn, key) or "a session that just ended"
     return f"another run holds {key}: {who}; wait for it or end it, then run again"
 
 

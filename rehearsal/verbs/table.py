@@ -65,6 +65,11 @@ VERBS = (
         "apply partitioned tables and triggers through the registry; a second run changes nothing",
         (*ON_PLAN, DRY_RUN),
     ),
+    Verb(
+        "db.status",
+        "show where each table is in its journey, since when, who is at work, and what comes next",
+        (*ON_PLAN, Option("json", "as JSON", Kind.SWITCH)),
+    ),
     Verb("db.verify", "compare every pair of tables exactly, under whatever load there is", ON_PLAN),
     Verb(
         "db.switchover",

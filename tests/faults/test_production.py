@@ -19,6 +19,7 @@ OLD = "0" * 64
 # Every verb of the command line that names an environment, as it is called; some twice, since options decide.
 CALLS: list[tuple[str, Consent, tuple[str, ...]]] = [
     ("verify", Consent.READS, ()),
+    ("status", Consent.READS, ()),
     ("doctor", Consent.READS, ()),
     ("flags-show", Consent.READS, ()),
     ("plan-new", Consent.READS, ("--table", "public.t", "--name", "another")),
