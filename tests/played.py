@@ -116,6 +116,7 @@ SEEN: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("availability", "update via app2", "longest time without success 612 ms", "load", {"stall_ms": 612.4}),
     ("generator", "lag", "p99 0.8 ms late, 100 % of the offered", "load", {}),
     ("rollback", "public.revenues", "old table equal, app healthy", "rollback", {}),
+    ("lifecycle", "public.revenues premake", "1 made under writers", "load", {}),
     ("rollback-time", "detection to healthy", "12.6 s", "rollback", {"seconds": 12.6}),
     ("forward-again", "public.revenues", "0 rows differ", "forward", {}),
     ("fingerprint", "plan and SQL", "unchanged", "forward", {}),

@@ -36,7 +36,7 @@ JOURNEY: Mapping[str, tuple[str, str]] = {
         f"`./inv db.switchover` goes on where it stopped; {WHOLE}",
     ),
     state.FOLLOWING: (
-        "its target follows by the change log, the application uses the old table",
+        "its target follows by the change log, the application uses the source",
         f"`./inv db.switchover` switches without a new copy; {WHOLE}",
     ),
     state.MIRRORED: (
@@ -44,7 +44,7 @@ JOURNEY: Mapping[str, tuple[str, str]] = {
         "`./inv flags.set` moves the application; `./inv db.rollback` moves it back",
     ),
     state.SWAPPED: (
-        "the partitioned table has the name, the old one is kept and can have it again",
+        "the partitioned table has the name, the retired one is kept and can have it again",
         "`./inv db.rollback` takes it back",
     ),
     state.READY: (
@@ -52,7 +52,7 @@ JOURNEY: Mapping[str, tuple[str, str]] = {
         f"`./inv db.switchover` switches; {WHOLE}",
     ),
     state.ATTACHED: (
-        "the old table is the history partition of the one that has the name",
+        "its rows are the history partition of the table that has the name",
         "`./inv db.split` splits history; `./inv db.rollback` takes it back",
     ),
     state.SPLIT: (

@@ -143,7 +143,7 @@ def sibling_differences(conn: Connection, files: SqlFiles, policy: Policy, leave
     if model is None or not fresh:
         return []
     found = differences(_facts(conn, files, model), _facts(conn, files, fresh[0]))
-    return [f"{fresh[0].name} is not like {model.name}: {one.id}" for one in found if not OWN.match(one.id)]
+    return [f"{fresh[0].name} is not like {model.name}: {facet.id}" for facet in found if not OWN.match(facet.id)]
 
 
 def _facts(conn: Connection, files: SqlFiles, leaf: BoundedLeaf) -> Mapping[str, Facts]:

@@ -73,7 +73,7 @@ class Care:
     def retain(self) -> Seen:
         """Detach and drop what is past one period on a scratch table of the same shape; other leaves keep every row."""
         bounds = self._scratch_bounds()
-        scratch = Scratch(self, bounds)
+        scratch = ScratchTable(self, bounds)
         wish = replace(self._wish(scratch.name, 1), retention=self.spec.interval, hold="0 days")
         with scratch.made(), self._adopted(wish) as policy:
             if clock := clock_objection(self.conn, policy.oid, datetime.now(UTC)):
@@ -114,12 +114,12 @@ class Care:
         done: list[Done] = []
         worker = LeafWorker(self.conn, policy, LockPolicy(**self.context.plan.locks.model_dump()), done.append)
         (worker.make if makes else worker.retire)(acts)
-        for one in done:
-            if cost := one.report:
+        for ended in done:
+            if cost := ended.report:
                 self.context.run.tell(
-                    LockTaken(policy.table, one.act.text, cost.attempts, cost.waited_ms, cost.held_ms, cost.blockers)
+                    LockTaken(policy.table, ended.act.text, cost.attempts, cost.waited_ms, cost.held_ms, cost.blockers)
                 )
-        return [one.failure for one in done if one.failure]
+        return [ended.failure for ended in done if ended.failure]
 
     def _to_retire(self, policy: Policy) -> list[LeafAct]:
         return read_to_retire(self.conn, policy.oid, datetime.now(UTC))
@@ -133,9 +133,9 @@ class Care:
         found = Catalog(self.conn, self.context.files).read(self.table.name)
         leaves = [leaf for leaf in found.partitions if not leaf.is_default]
         problems = [
-            f"between {dotted(one.name)} and {dotted(other.name)}: {one.upper} is not {other.lower}"
-            for one, other in pairwise(leaves)
-            if one.upper != other.lower
+            f"between {dotted(leaf.name)} and {dotted(after.name)}: {leaf.upper} is not {after.lower}"
+            for leaf, after in pairwise(leaves)
+            if leaf.upper != after.lower
         ]
         problems += [f"{dotted(leaf.name)} is no {self.spec.interval}" for leaf in leaves[-1:] if not self._fits(leaf)]
         ready = sum(self._begins_ahead(leaf) for leaf in leaves)
@@ -183,7 +183,7 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class ScratchTable:
     """A scratch table in schema `rehearsal`, shaped like the real one; its first leaves are past their retention."""
 
     care: Care
