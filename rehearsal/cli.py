@@ -18,7 +18,20 @@ import psycopg
 from rehearsal.application.rollout import Rollout
 from rehearsal.approval.acts import ACTS, act_of
 from rehearsal.approval.production import reason_of
-from rehearsal.commands import cleanup, db, doctor, flags, hosts, lifecycle, load, plan, provision, report, status
+from rehearsal.commands import (
+    cleanup,
+    db,
+    doctor,
+    flags,
+    hosts,
+    lifecycle,
+    load,
+    plan,
+    provision,
+    report,
+    runbook,
+    status,
+)
 from rehearsal.commands.explain import explain, gates
 from rehearsal.commands.session import DONE, Target
 from rehearsal.errors import RehearsalError, UsageError
@@ -209,6 +222,7 @@ WORK: dict[str, Callable[[Words], int]] = {
     "hosts.reset": lambda words: hosts.manage_hosts(_target(words), "reset"),
     "hosts.down": lambda words: hosts.stop_hosts(_target(words), images=words.images),
     "doctor": lambda words: doctor.doctor(_target(words), fix=words.fix, leads=words.leads),
+    "runbook": lambda words: runbook.write_runbook(ROOT, words.run, words.for_),
     "report.open": lambda words: report.open_report(ROOT, words.run),
     "report.sign": lambda words: report.sign_report(ROOT, words.run, words.by, accept=words.accept or ""),
     "report.verify": lambda words: report.verify_report(ROOT, words.run),

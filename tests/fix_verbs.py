@@ -88,6 +88,16 @@ class Managed:
                 code = int(exc.code or 0)
         return Said(code, said.getvalue())
 
+    def plain(self, name: str, *words: str) -> Said:
+        """Run one verb with these words alone."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                code = cli.main([name, *words])
+            except SystemExit as exc:
+                code = int(exc.code or 0)
+        return Said(code, said.getvalue())
+
     def done(self, name: str, *words: str) -> str:
         """Run a verb that must end with 0; return what it said."""
         said = self.verb(name, *words)

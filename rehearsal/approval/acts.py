@@ -51,6 +51,7 @@ ACTS = {
     "lifecycle-retain": Consent.BY_POLICY,
     "plan-new": Consent.READS,
     "plan-review": Consent.HARMLESS,
+    "runbook": Consent.HARMLESS,
     "report-open": Consent.HARMLESS,
     "report-sign": Consent.HARMLESS,
     "report-verify": Consent.HARMLESS,

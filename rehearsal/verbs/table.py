@@ -233,6 +233,11 @@ VERBS = (
             ),
         ),
     ),
+    Verb(
+        "runbook",
+        "write the runbook of a GO: timetable with measured times, limits, the rollback, a page by symptom",
+        (RUN, Option("for", "environment that its commands name", Kind.NAME, default="production", metavar="ENV")),
+    ),
     Verb("report.open", "open a report in a browser and print its path", (RUN,)),
     Verb(
         "report.sign",

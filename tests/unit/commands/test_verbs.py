@@ -172,6 +172,7 @@ def test_hosts_are_those_of_docker_unless_another_environment_is_named() -> None
         "report.open",
         "report.sign",
         "report.verify",
+        "runbook",
         "gates",
         "explain",
     }
