@@ -119,6 +119,7 @@ SEEN: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("lifecycle", "public.revenues premake", "1 made under writers", "load", {}),
     ("rollback-time", "detection to healthy", "12.6 s", "rollback", {"seconds": 12.6}),
     ("forward-again", "public.revenues", "0 rows differ", "forward", {}),
+    ("soak", "length", "15 s of 15 s asked", "forward", {}),
     ("fingerprint", "plan and SQL", "unchanged", "forward", {}),
 ]  # fmt: skip
 

@@ -263,6 +263,9 @@ class Plan(PlanSection):
         default=0.1, gt=0, le=1, description="rows that a rehearsal must have had, as a share of production's, by table"
     )
     stable_days: int = Field(default=7, ge=0)
+    soak_s: float = Field(
+        default=7_200.0, ge=15, description="seconds of load after the last switch; on local 15, on docker 120"
+    )
     tables: list[TableSpec] = Field(min_length=1)
     flags: Flags | None = None
     copying: Copy = Field(default_factory=Copy, alias="copy")

@@ -20,6 +20,7 @@ from rehearsal.rehearse.phases import (
     queries,
     rollback,
     smoke,
+    soak,
     switchover,
     trigger_tests,
     twins,
@@ -45,4 +46,5 @@ PHASES: tuple[Phase, ...] = (
     lifecycle.PHASE,
     rollback.PHASE,
     forward_again.PHASE,
+    soak.PHASE,
 )

@@ -84,6 +84,7 @@ CHAPTERS: tuple[Chapter, ...] = (
         text="A leaf made ahead on the table, and a retention on a scratch table of its shape, under writers.",
     ),
     Chapter("rollback", "Rollback and forward again", ("rollback", "rollback-time", "forward-again")),
+    Chapter("soak", "Soak", ("soak",), text="The load goes on after the last switch, and everything stays as it is."),
     Chapter("control", "Change control", ("fingerprint", "script-reviewed", "monitoring")),
 )
 

@@ -367,6 +367,14 @@ GATES: tuple[Gate, ...] = (
         ("G16",),
     ),
     Gate(
+        "soak",
+        "Nothing comes apart in the time after the switchover",
+        "The load after the last switch was cut short, a log has errors, or a row was lost or differs",
+        "What goes wrong only after a while is found by the application's users",
+        "Read the log lines and the reconciliation of the soak; repeat it with --resume RUN --from soak",
+        ("P10",),
+    ),
+    Gate(
         "fingerprint",
         "What was rehearsed is what would run",
         "Plan, SQL or tool changed during the run, or an applied file was edited",

@@ -42,6 +42,7 @@ LOAD = Scene("sensor_readings", "switched", "load", edits=(("max_stall_ms = 4000
 SMOKE = Scene("sensor_readings", "switched", "smoke", app=True)
 LIFECYCLE = Scene("sensor_readings", "switched", "lifecycle")
 ROLLBACK = Scene("sensor_readings", "switched", "rollback", app=True)
+SOAK = Scene("sensor_readings", "switched", "soak", app=True)
 FORWARD = Scene("sensor_readings", "switched", "forward-again", app=True)
 FINANCE = Scene("hospitality", "switched", "switchover")
 FINANCE_AFTER = Scene("hospitality", "switched", "parity-after")
@@ -273,6 +274,7 @@ MUTANTS = [
             "execute function public.refuse()",
         ),
     ),
+    Mutant("lost row in the soak", "soak", SOAK, behind(READINGS, f"delete from {READINGS} where id in ({RECENT})")),
     Mutant("gap before a new leaf", "lifecycle", LIFECYCLE, defects.GAP),
     Mutant("leaf without its index", "lifecycle", LIFECYCLE, defects.UNLIKE_ITS_SIBLING),
     Mutant("retention that takes a leaf too many", "lifecycle", LIFECYCLE, defects.GREEDY),

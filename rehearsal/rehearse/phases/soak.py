@@ -1,0 +1,60 @@
+"""The phase `soak`: after the last switch the application goes on for a while, and everything must stay as it is.
+
+Owns for how long. What the load felt is judged by the gates of the load, as in any phase with writers.
+"""
+
+from __future__ import annotations
+
+import time
+
+from rehearsal.evidence.events import Progress
+from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.phase import Phase
+from rehearsal.rehearse.phases.forward_again import final_reconciliation
+from rehearsal.rehearse.phases.smoke import log_errors, log_sizes
+from rehearsal.rehearse.strategy import proof_of
+
+# Seconds that a soak has at least; a plan may ask for more where the time is somebody's, never for less.
+LEAST: dict[str, float] = {"local": 15, "docker": 120}
+STEP_S = 5.0
+
+
+def asked_seconds(context: Context) -> float:
+    """Return how long the soak must be: the least of the kind, and on others' hosts what the plan says."""
+    return LEAST.get(context.env.kind, context.plan.soak_s)
+
+
+def soak(context: Context) -> None:
+    """Let the load go on, then look at logs, at every acknowledged write, and at the rows once more."""
+    asked, sizes = asked_seconds(context), log_sizes(context)
+    context.writers.ensure("soak")
+    done = 0.0
+    try:
+        done = wait(context, asked)
+    finally:
+        # Kept also when somebody ends it: a soak that was cut short is no evidence of the whole.
+        context.run.record("soak", "length", True if done >= asked else None, f"{done:.0f} s of {asked:.0f} s asked")
+    for server, lines in log_errors(context, sizes).items():
+        seen = "the log cannot be read, or the inventory does not name it"
+        if lines is not None:
+            seen = f"{len(lines)} error lines" + (f": {lines[0][:200]}" if lines else "")
+        context.run.record("soak", f"log of {server}", None if lines is None else not lines, seen)
+    reconciled = context.writers.reconcile("soak")
+    summary = context.writers.stop()
+    equal = proof_of(context).compare("after the soak")
+    good = equal and reconciled.is_clean and summary is not None
+    told = f"{reconciled.lost} acknowledged writes lost, content {'equal' if equal else 'DIFFERS'}"
+    context.run.record("soak", "rows", good, told)
+    final_reconciliation(context)
+
+
+def wait(context: Context, asked: float) -> float:
+    """Wait for the length of the soak, and tell how far it is; return the seconds that it had."""
+    began = time.monotonic()
+    while (done := time.monotonic() - began) < asked and context.writers.at_work:
+        context.run.progress(Progress("soak", round(done), asked, "s"))
+        time.sleep(min(STEP_S, asked - done))  # a length is what is asked for
+    return done
+
+
+PHASE = Phase("soak", "Soak", "soak", soak)
