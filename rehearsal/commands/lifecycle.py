@@ -9,26 +9,28 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+import psycopg
+
 from rehearsal.catalog.keytypes import Epoch
 from rehearsal.catalog.tables import Name, dotted, split_name
 from rehearsal.commands.session import DONE, FAILED, Target, keep_approval, opened
-from rehearsal.errors import PreconditionError, UsageError
+from rehearsal.errors import ConnectionLost, PreconditionError, RehearsalError, UsageError
 from rehearsal.evidence.events import LockTaken
 from rehearsal.lifecycle.code import install_code, require_code
 from rehearsal.lifecycle.document import decision_of, read_decision, require_same
-from rehearsal.lifecycle.policy import Policy, Wish, forget_policies, read_policies, write_policy
+from rehearsal.lifecycle.policy import HOLD, Policy, Wish, forget_policies, read_policies, write_policy
 from rehearsal.lifecycle.reading import LeafAct, clock_objection, read_to_make, read_to_retire, read_troubles
 from rehearsal.lifecycle.standing import Standing, read_standing
 from rehearsal.lifecycle.work import RETIRING, Done, LeafWorker
 from rehearsal.plan.model import TableSpec
-from rehearsal.postgres.connection import Connection, advisory_lock
+from rehearsal.postgres.connection import Connection, advisory_lock, clear_error
 from rehearsal.postgres.locks import LockPolicy
 from rehearsal.postgres.sqlfiles import quote_ident
 from rehearsal.rehearse.context import Context, require_mark
@@ -78,7 +80,7 @@ def adopt(target: Target, said: Said) -> int:
 
 
 def _forget(context: Context, conn: Connection, said: Said) -> int:
-    gone = forget_policies(conn, context.plan.name, [said.table] if said.table else [])
+    gone = forget_policies(conn, context.plan.name, split_name(said.table) if said.table else None)
     context.run.note(f"forgotten: {', '.join(gone)}" if gone else "no change: no such policy")
     return DONE
 
@@ -96,7 +98,7 @@ def _require_words(said: Said) -> None:
         message = f"--table {said.table}: say how wide its partitions are, as --interval '1 month'"
         raise UsageError(message)
     for name, value in {"interval": said.interval, "retention": said.retention, "hold": said.hold}.items():
-        if value is not None and not EVERY.fullmatch(value):
+        if value is not None and not (HOLD if name == "hold" else EVERY).fullmatch(value):
             message = f"--{name} {value!r} is not one; write it as '1 month', '7 days', '1 year', or '1000000'"
             raise UsageError(message)
     if said.premake is not None and not 1 <= said.premake <= 400:
@@ -166,32 +168,50 @@ def status(target: Target, *, as_json: bool = False) -> int:
 def premake(target: Target, *, dry: bool = False) -> int:
     """Make the leaves that are due, each in a transaction of its own; a second run changes nothing.
 
-    One table's trouble keeps no other from its leaves; exit code 1 if any had one.
+    One table's trouble keeps no other from its leaves; exit code 1 if any had one, or has too few leaves ahead.
     """
     with _asked(target, "lifecycle-premake", MAKING) as (context, conn, policies):
-        worked = [_premake(context, conn, policy, dry=dry) for policy in policies]
+        worked = [
+            _each(context, policy, lambda policy: _premake(context, conn, policy, dry=dry)) for policy in policies
+        ]
         return DONE if all(worked) else FAILED
 
 
+def _each(context: Context, policy: Policy, work: Callable[[Policy], bool]) -> bool:
+    """Do the work for one table; what is wrong there is said, and keeps no other table from its own."""
+    try:
+        return work(policy)
+    except psycopg.Error as exc:
+        error = clear_error(exc, policy.table)
+        if isinstance(error, ConnectionLost):
+            raise error from exc
+        context.run.note(f"{policy.table}: {error}")
+    except RehearsalError as exc:
+        context.run.note(f"{policy.table}: {exc}")
+    return False
+
+
 def _premake(context: Context, conn: Connection, policy: Policy, *, dry: bool) -> bool:
+    free = _name_bars(context, conn, policy, premake=True)
     if dry:
         _print_acts(policy, read_to_make(conn, policy.oid))
-        return _name_bars(context, conn, policy, premake=True)
+        return free
     with advisory_lock(conn, f"{MAKING} {policy.table}"):
         acts = read_to_make(conn, policy.oid)
         done = _worker(context, conn, policy).make(acts)
-        if not acts and _name_bars(context, conn, policy, premake=True):
-            context.run.note(f"{policy.table}: no change")
-            return True
-        return done and _name_differences(context, conn, policy)
-
-
-def _name_differences(context: Context, conn: Connection, policy: Policy) -> bool:
-    """Name what new leaves do not have as their sibling: they are there, and somebody has to look."""
-    standing: Standing = read_standing(conn, context.files, policy, _now())
-    for said in standing.differences:
+        standing: Standing = read_standing(conn, context.files, policy, _now())
+    ready = standing.ready >= policy.premake
+    if free and not ready:
+        context.run.note(f"{policy.table}: {standing.ready} of {policy.premake} partitions are ready ahead")
+        for found in standing.troubles:
+            context.run.note(f"{policy.table}: {found.said}; {found.remedy}")
+    # New leaves are there, whatever they lack; somebody has to look.
+    for said in standing.differences if acts else []:
         context.run.note(f"{policy.table}: {said}")
-    return not standing.differences
+    good = free and done and ready and not (acts and standing.differences)
+    if good and not acts:
+        context.run.note(f"{policy.table}: no change")
+    return good
 
 
 def retain(target: Target, *, dry: bool = False, save: str | None = None, apply: str | None = None) -> int:
@@ -202,19 +222,31 @@ def retain(target: Target, *, dry: bool = False, save: str | None = None, apply:
     """
     saved = read_decision(Path(apply)) if apply else None
     with _asked(target, "lifecycle-retain", RETIRING) as (context, conn, policies):
-        decided = {policy.table: read_to_retire(conn, policy.oid, _now()) for policy in policies}
-        free = [_name_bars(context, conn, policy, premake=False) for policy in policies if policy.retention]
-        if saved:
-            require_same(saved, decision_of(conn, decided))
+        if dry or save or saved:
+            decided = {policy.table: read_to_retire(conn, policy.oid, _now()) for policy in policies}
+            if saved:
+                require_same(saved, decision_of(conn, decided))
         if save:
-            Path(save).write_text(decision_of(conn, decided).to_json(), encoding="utf-8")
+            _save(Path(save), decision_of(conn, decided).to_json())
             context.run.note(f"decided, and written to {save}; nothing was done")
-        if dry or save:
-            for policy in policies:
+
+        def work(policy: Policy) -> bool:
+            free = policy.retention is None or _name_bars(context, conn, policy, premake=False)
+            if dry or save:
                 _print_acts(policy, decided[policy.table])
-            return DONE if all(free) else FAILED
-        worked = [_retain(context, conn, policy, decided[policy.table] if saved else None) for policy in policies]
-        return DONE if all(worked) and all(free) else FAILED
+                return free
+            return _retain(context, conn, policy, decided[policy.table] if saved else None) and free
+
+        worked = [_each(context, policy, work) for policy in policies]
+        return DONE if all(worked) else FAILED
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        message = f"--save {path}: cannot be written: {exc.strerror}; nothing was done"
+        raise UsageError(message) from exc
 
 
 def _retain(context: Context, conn: Connection, policy: Policy, decided: list[LeafAct] | None) -> bool:

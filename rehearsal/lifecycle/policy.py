@@ -5,7 +5,7 @@ Owns the rows of `rehearsal.lifecycle_policy`. A policy is refused if its table 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -39,7 +39,10 @@ insert into rehearsal.lifecycle_history (parent, act, said, at)
 values (%s::regclass::text, %s, %s, rehearsal.lifecycle_now())
 """
 # What makes a policy useless from its first day, rather than bars one of its runs.
-UNFIT = ("not-partitioned", "key", "zone", "interval", "second-level", "other-manager", "no-leaf", "uneven")
+UNFIT = (
+    "not-partitioned", "key", "zone", "interval", "retention", "second-level", "other-manager", "no-leaf", "uneven",
+)  # fmt: skip
+HOLD = re.compile(r"\d{1,4} (day|week|month|year)s?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,10 @@ def write_policy(conn: Connection, plan: str, wish: Wish, moment: datetime | Non
         PreconditionError: the table cannot be looked after that way; says why and what to do.
     """
     _require_zone(conn, wish)
+    # Of tables that are gone: one that has the name now is another.
+    conn.execute(
+        "delete from rehearsal.lifecycle_policy where parent::oid not in (select oid from pg_catalog.pg_class)"
+    )
     values = (plan, wish.every, wish.retention, wish.premake, wish.hold, wish.most, wish.zone, wish.epoch)
     table = quote_ident(wish.name)
     changed = conn.execute(WRITE, [table, *values]).rowcount > 0
@@ -126,23 +133,29 @@ def write_policy(conn: Connection, plan: str, wish: Wish, moment: datetime | Non
     return changed
 
 
-def forget_policies(conn: Connection, plan: str, tables: Sequence[str]) -> list[str]:
+def forget_policies(conn: Connection, plan: str, name: Name | None) -> list[str]:
     """Forget policies in the caller's transaction, all of the plan if no table is named; return whose.
 
-    What they made stays, and so does what is held: nothing drops it any more.
+    What they made stays, and so does what is held: nothing drops it any more. Without a name, policies whose table is
+    gone go too.
     """
-    gone = [policy.table for policy in read_policies(conn, plan) if not tables or policy.table in tables]
-    for table in gone:
-        conn.execute("delete from rehearsal.lifecycle_policy where parent::text = %s", [table])
+    oid = scalar(conn, "select pg_catalog.to_regclass(%s)::oid::bigint", [quote_ident(name)]) if name else None
+    gone = [policy for policy in read_policies(conn, plan) if name is None or policy.oid == oid]
+    for policy in gone:
+        conn.execute("delete from rehearsal.lifecycle_detached where parent::oid = %s::oid", [policy.oid])
+        conn.execute("delete from rehearsal.lifecycle_policy where parent::oid = %s::oid", [policy.oid])
         conn.execute(
             "insert into rehearsal.lifecycle_history (parent, act, at) values (%s, 'forget', "
             "rehearsal.lifecycle_now())",
-            [table],
+            [policy.table],
         )
-    return gone
+    return [policy.table for policy in gone]
 
 
 def _require_zone(conn: Connection, wish: Wish) -> None:
+    if not HOLD.fullmatch(wish.hold):
+        message = f"a hold of {wish.hold!r} is none; write it as '7 days'"
+        raise PreconditionError(message)
     query = "select exists (select from pg_catalog.pg_timezone_names where name = %s)"
     if not scalar(conn, query, [wish.zone]):
         message = f"the server knows no time zone {wish.zone!r}; write it as UTC or Europe/Berlin"

@@ -36,7 +36,16 @@ join pg_catalog.pg_inherits as h on h.inhrelid = i.oid
 join pg_catalog.pg_class as p on p.oid = h.inhparent
 where x.indrelid = %s
 """
-SIBLING = "select rehearsal.lifecycle_sibling(%s::oid::regclass)::bigint"
+# Checks that a leaf has for itself on the key alone: its bounds, as people say them before ATTACH.
+BOUND_CHECKS = """
+select pg_catalog.format('check "%%s"', pg_catalog.replace(c.conname, '"', '""'))
+from pg_catalog.pg_constraint as c
+join pg_catalog.pg_inherits as h on h.inhrelid = c.conrelid
+join pg_catalog.pg_partitioned_table as p on p.partrelid = h.inhparent
+join pg_catalog.pg_attribute as k on k.attrelid = p.partrelid and k.attnum = p.partattrs[0]
+join pg_catalog.pg_attribute as a on a.attrelid = c.conrelid and a.attname = k.attname
+where c.conrelid = %s and c.contype = 'c' and c.coninhcount = 0 and c.conkey = array[a.attnum]
+"""
 # What each leaf has for itself.
 OWN = re.compile(r"table: comment|statistics |index .*: comment|column .*: comment")
 
@@ -142,8 +151,10 @@ def sibling_differences(conn: Connection, files: SqlFiles, policy: Policy, leave
     fresh = [leaf for leaf in leaves if leaf.leaf_oid in ours and leaf is not model][-1:]
     if model is None or not fresh:
         return []
+    bounds = {row[0] for row in conn.execute(BOUND_CHECKS, [model.leaf_oid]).fetchall()}
     found = differences(_facts(conn, files, model), _facts(conn, files, fresh[0]))
-    return [f"{fresh[0].name} is not like {model.name}: {facet.id}" for facet in found if not OWN.match(facet.id)]
+    wanted = [facet for facet in found if facet.subject not in bounds and not OWN.match(facet.id)]
+    return [f"{fresh[0].name} is not like {model.name}: {facet.id}" for facet in wanted]
 
 
 def _facts(conn: Connection, files: SqlFiles, leaf: BoundedLeaf) -> Mapping[str, Facts]:

@@ -90,7 +90,11 @@ class LeafWorker:
     def _undo(self, act: LeafAct) -> None:
         """Take back what would be in the application's way; where a run is killed before, the next one does."""
         if act.undo and not self.conn.closed:
-            with_lock(self.conn, f"taking back {act.text}", _Statements(act.undo), policy=self.locks)
+            try:
+                with_lock(self.conn, f"taking back {act.text}", _Statements(act.undo), policy=self.locks)
+            except RehearsalError as exc:
+                # `lifecycle_troubles` names what is left, and the next run takes it off before anything else.
+                self.tell(Done(act, failure=str(exc), stops=True))
 
     def _do(self, act: LeafAct, between: Callable[[], None] | None) -> LockReport | None:
         if act.mode == "locked":

@@ -12,7 +12,13 @@ as $$
     from rehearsal.lifecycle_policy as l
     cross join lateral rehearsal.lifecycle_leaves(l.parent) as f
     left join rehearsal.lifecycle_detached as d on d.leaf_oid = f.leaf_oid and d.state = 'detaching'
-    where f.is_pending or d.leaf_oid is not null
+    where f.is_pending
+          or (d.leaf_oid is not null
+              and exists (select from rehearsal.lifecycle_expired(l.parent, rehearsal.lifecycle_now()) as e
+                          where e.leaf_oid = f.leaf_oid)
+              and not exists (select from rehearsal.lifecycle_leaves(l.parent) as o where o.is_default)
+              and not exists (select from rehearsal.lifecycle_troubles(l.parent, rehearsal.lifecycle_now()) as t
+                              where t.bars_retain))
     order by l.parent::text, f.is_pending desc, f.upper_at
 $$;
 
@@ -44,6 +50,26 @@ as $$
     where l.relation = of_table and l.granted and l.pid <> pg_backend_pid()
           and l.database = (select oid from pg_database where datname = current_database())
           and a.application_name = 'pg-rehearsal lifecycle.retain'
+$$;
+
+-- What a run has to complain of in the end: what bars it, too few leaves ahead, clocks that disagree, or what was noted and
+-- could not be detached.
+create or replace function rehearsal.lifecycle_bars(of_table regclass, what text, runner timestamptz) returns text[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select format('%s: %s; %s', of_table, t.said, t.remedy)
+        from rehearsal.lifecycle_troubles(of_table, rehearsal.lifecycle_now()) as t
+        where case what when 'premake' then t.bars_premake or t.id like 'runway%' else t.bars_retain end
+        union all
+        select format('%s: %s', of_table, c.said)
+        from rehearsal.lifecycle_policy as p,
+             lateral rehearsal.lifecycle_clock(of_table, rehearsal.lifecycle_now(), runner) as c (said)
+        where p.parent = of_table and p.retention is not null and what <> 'premake' and c.said is not null
+        union all
+        select format('%s: %s could not be detached', of_table, d.leaf) from rehearsal.lifecycle_detached as d
+        where d.parent = of_table and d.state = 'detaching' and what = 'settle'
+              and exists (select from pg_inherits where inhrelid = d.leaf_oid))
 $$;
 
 -- Do the statements of one act in a transaction of their own; `why` is NULL afterwards if they were done.
@@ -80,38 +106,48 @@ begin
 end
 $$;
 
--- Make what is due (`what` is premake), or note, finish and drop what is due (retain). Fails at its end, when all that can be
+-- Make what is due (`what` is premake); note, finish and drop what is due (retain); or finish only what was noted, and say what
+-- could not be (settle). Fails at its end, when all that can be
 -- done is done and committed, with everything that was not. `runner` is the time of whoever calls, `attempts` are those of a lock.
 create or replace procedure rehearsal.lifecycle_run(what text, runner timestamptz default null, attempts integer default 40)
 language plpgsql
 as $$
 declare
-    tables regclass[]; one regclass; acts jsonb; act jsonb; why text; failed text[] := '{}'; gone text[];
+    tables regclass[]; one regclass; acts jsonb; act jsonb; why text; failed text[] := '{}'; gone text[]; name text;
 begin
-    if what not in ('premake', 'retain') then
-        raise exception 'lifecycle_run does premake or retain, not %', what;
+    if what not in ('premake', 'retain', 'settle') then
+        raise exception 'lifecycle_run does premake, retain or settle, not %', what;
     end if;
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
     perform pg_catalog.set_config('timezone', 'UTC', false);
     perform pg_catalog.set_config('row_security', 'off', false);
+    perform pg_catalog.set_config('quote_all_identifiers', 'off', false);
+    perform pg_catalog.set_config('standard_conforming_strings', 'on', false);
     tables := array(select l.parent from rehearsal.lifecycle_policy as l order by l.parent::text);
     foreach one in array tables loop
-        why := rehearsal.lifecycle_held_by('lifecycle.' || what || ' ' || one::text);
+        name := format('lifecycle.%s %s', case what when 'premake' then what else 'retain' end, one);
+        why := rehearsal.lifecycle_held_by(name);
         if why is not null then
             failed := failed || why;
             continue;
         end if;
-        if what = 'premake' then
-            acts := (select coalesce(jsonb_agg(to_jsonb(m)), '[]')
-                     from rehearsal.lifecycle_to_make(one, rehearsal.lifecycle_now()) as m);
-        else
-            -- What bears no transaction is in lifecycle_queue, and what follows it comes with the next call.
-            acts := (with due as (select * from rehearsal.lifecycle_to_retire(
-                                      one, rehearsal.lifecycle_now(), coalesce(runner, clock_timestamp())))
-                     select coalesce(jsonb_agg(to_jsonb(r)), '[]') from due as r
-                     where r.act = 'detaching'
-                           or not exists (select from due as a where a.leaf_oid = r.leaf_oid and a.mode = 'alone'));
-        end if;
+        begin
+            if what = 'premake' then
+                acts := (select coalesce(jsonb_agg(to_jsonb(m)), '[]')
+                         from rehearsal.lifecycle_to_make(one, rehearsal.lifecycle_now()) as m);
+            else
+                -- What bears no transaction is in lifecycle_queue, and what follows it comes when that is done.
+                acts := (with due as (select * from rehearsal.lifecycle_to_retire(
+                                          one, rehearsal.lifecycle_now(), coalesce(runner, clock_timestamp())))
+                         select coalesce(jsonb_agg(to_jsonb(r)), '[]') from due as r
+                         where (r.act = 'detaching' and what = 'retain')
+                               or not exists (select from due as a where a.leaf_oid = r.leaf_oid and a.mode = 'alone'));
+            end if;
+        exception when others then
+            -- What is wrong with one table keeps no other from its leaves.
+            acts := '[]';
+            failed := failed || format('%s: %s', one, sqlerrm);
+        end;
         commit;
         gone := '{}';
         for act in select jsonb_array_elements(acts) loop
@@ -126,14 +162,12 @@ begin
                 exit when what = 'premake';
             end if;
         end loop;
-        failed := failed || array(
-            select format('%s: %s; %s', one, t.said, t.remedy) from rehearsal.lifecycle_troubles(one, rehearsal.lifecycle_now()) as t
-            where case when what = 'premake' then t.bars_premake or t.id like 'runway%' else t.bars_retain end);
-        if what = 'retain' and (select l.retention is not null from rehearsal.lifecycle_policy as l where l.parent = one) then
-            why := rehearsal.lifecycle_clock(one, rehearsal.lifecycle_now(), coalesce(runner, clock_timestamp()));
-            failed := failed || case when why is null then '{}' else array[format('%s: %s', one, why)] end;
-        end if;
-        perform pg_advisory_unlock(hashtextextended('lifecycle.' || what || ' ' || one::text, 0));
+        begin
+            failed := failed || rehearsal.lifecycle_bars(one, what, coalesce(runner, clock_timestamp()));
+        exception when others then
+            failed := failed || format('%s: %s', one, sqlerrm);
+        end;
+        perform pg_advisory_unlock(hashtextextended(name, 0));
     end loop;
     if failed <> '{}' then
         raise exception using message = 'lifecycle ' || what || ': ' || array_to_string(failed, E'\n');

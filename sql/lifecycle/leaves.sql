@@ -59,13 +59,29 @@ as $$
     limit 1
 $$;
 
+-- Keys that count: the newest one that has a partition with bounds, since one wrong key in the default partition must neither
+-- make partitions nor let any go. In an empty table, where the first partition begins.
+create or replace function rehearsal.lifecycle_newest(of_table regclass) returns numeric
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    k record; low numeric; high numeric; newest numeric;
+begin
+    select * into k from rehearsal.lifecycle_key(of_table);
+    select min(coalesce(l.lower_at, l.upper_at - 1)), max(l.upper_at) into low, high
+    from rehearsal.lifecycle_leaves(of_table) as l where not l.is_default and not l.is_pending;
+    execute format('select %1$I::numeric from %2$s where %1$I < %3$L order by %1$I desc limit 1', k.key, of_table, high) into newest;
+    return coalesce(newest, low);
+end
+$$;
+
 -- Below this place every row is to go; NULL without a retention. Keys that count: so many before the newest key.
 create or replace function rehearsal.lifecycle_cutoff(of_table regclass, moment timestamptz) returns numeric
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
     keep text := (select retention from rehearsal.lifecycle_policy where parent = of_table);
-    k record; newest numeric;
+    k record;
 begin
     select * into k from rehearsal.lifecycle_key(of_table);
     if keep is null then
@@ -73,8 +89,7 @@ begin
     elsif k.zone is not null then
         return rehearsal.lifecycle_step(rehearsal.lifecycle_place(moment), keep, -1, k.zone);
     end if;
-    execute format('select max(%I)::numeric from %s', k.key, of_table) into newest;
-    return newest - keep::numeric;
+    return rehearsal.lifecycle_newest(of_table) - keep::numeric;
 end
 $$;
 
@@ -128,10 +143,22 @@ declare
 begin
     select * into k from rehearsal.lifecycle_key(of_table);
     if k.zone is null then
-        execute format('select max(%I)::numeric from %s', k.key, of_table) into here;
-        here := coalesce(here, (select min(coalesce(l.lower_at, l.upper_at - 1)) from rehearsal.lifecycle_leaves(of_table) as l));
+        here := rehearsal.lifecycle_newest(of_table);
     end if;
     return (select count(*) from rehearsal.lifecycle_leaves(of_table) as l
             where not l.is_default and not l.is_pending and l.lower_at > here);
 end
+$$;
+
+-- Leaves that are wholly past the cutoff, oldest first; the last one of a table is never among them.
+create or replace function rehearsal.lifecycle_expired(of_table regclass, moment timestamptz)
+returns table (leaf_oid oid, leaf text, lower text, upper text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select l.leaf_oid, format('%s.%I', quote_ident(l.schema), l.name), l.lower, l.upper
+    from rehearsal.lifecycle_leaves(of_table) as l
+    where not l.is_default and not l.is_pending and l.upper_at <= rehearsal.lifecycle_cutoff(of_table, moment)
+          and exists (select from rehearsal.lifecycle_leaves(of_table) as n
+                      where not n.is_default and not n.is_pending and (n.upper_at is null or n.upper_at > l.upper_at))
+    order by l.upper_at
 $$;

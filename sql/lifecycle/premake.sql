@@ -15,7 +15,7 @@ declare
     c pg_class; g record; grantees text;
 begin
     select * into c from pg_class where oid = sibling;
-    if pg_get_userbyid(c.relowner) <> current_user then
+    if pg_get_userbyid(c.relowner) <> current_user and pg_has_role(c.relowner, 'MEMBER') then
         return next format('alter table %s owner to %I', leaf, pg_get_userbyid(c.relowner));
     end if;
     -- Default privileges of whoever makes the leaf are not those of its sibling.
@@ -56,11 +56,13 @@ begin
         return next format('alter table %s replica identity %s', leaf, case c.relreplident when 'f' then 'full' else 'nothing' end);
     end if;
     for g in select p.pubname, r.prqual, r.prrelid, r.prattrs from pg_publication_rel as r
-             join pg_publication as p on p.oid = r.prpubid where r.prrelid = sibling order by 1 loop
+             join pg_publication as p on p.oid = r.prpubid
+             -- A publication of somebody else must not keep the leaf from being made: that it lacks it is said afterwards.
+             where r.prrelid = sibling and pg_has_role(p.pubowner, 'MEMBER') order by 1 loop
         return next format('alter publication %I add table %s%s%s', g.pubname, leaf,
-            (select format(' (%s)', string_agg(quote_ident(a.attname), ', ' order by a.attnum)) from pg_attribute as a
-             where a.attrelid = sibling and a.attnum = any (g.prattrs)),
-            ' where ' || pg_get_expr(g.prqual, g.prrelid));
+            ' (' || (select string_agg(quote_ident(a.attname), ', ' order by a.attnum) from pg_attribute as a
+                     where a.attrelid = sibling and a.attnum = any (g.prattrs)) || ')',
+            ' where (' || pg_get_expr(g.prqual, g.prrelid) || ')');
     end loop;
 end
 $$;
@@ -73,8 +75,12 @@ declare
     g record;
 begin
     for g in
-        select i.relname, x.indisunique, substring(pg_get_indexdef(i.oid) from ' USING .*$') as tail
+        select i.relname, x.indisunique, substr(d.whole, strpos(d.whole, d.head) + length(d.head)) as tail
         from pg_index as x join pg_class as i on i.oid = x.indexrelid
+        join pg_class as c on c.oid = x.indrelid
+        cross join lateral (
+            select pg_get_indexdef(i.oid), format('INDEX %I ON %s.%I', i.relname, c.relnamespace::regnamespace, c.relname)
+        ) as d (whole, head)
         where x.indrelid = sibling and x.indisvalid and not exists (select from pg_inherits where inhrelid = i.oid)
               and not exists (select from pg_constraint where conindid = i.oid and contype in ('p', 'u', 'x'))
         order by i.relname
@@ -125,9 +131,8 @@ begin
     from rehearsal.lifecycle_leaves(of_table) as l where not l.is_default and not l.is_pending;
     if k.zone is null then
         -- Keys that count know no present: so many after the newest key.
-        execute format('select max(%I)::numeric from %s', k.key, of_table) into here;
         ahead := rehearsal.lifecycle_ready(of_table, moment);
-        here := coalesce(here, (select min(coalesce(l.lower_at, l.upper_at - 1)) from rehearsal.lifecycle_leaves(of_table) as l));
+        here := rehearsal.lifecycle_newest(of_table);
     end if;
     -- A runner that was away catches up, but makes no leaf that retention would drop at once.
     cutoff := rehearsal.lifecycle_cutoff(of_table, moment);
@@ -153,7 +158,8 @@ begin
         title := rehearsal.lifecycle_fit(c.relname, '_' || rehearsal.lifecycle_suffix(start, k.every, k.zone));
         number := 1;
         -- A name may be taken, by a leaf that is held or by anything else: it says nothing of bounds.
-        while exists (select from pg_class where relname = title and relnamespace = c.relnamespace) loop
+        while exists (select from pg_class where relname = title and relnamespace = c.relnamespace)
+              or exists (select from pg_type where typname = title and typnamespace = c.relnamespace) loop
             number := number + 1;
             title := rehearsal.lifecycle_fit(c.relname, '_' || rehearsal.lifecycle_suffix(start, k.every, k.zone) || '_' || number);
         end loop;

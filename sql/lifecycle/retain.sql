@@ -14,9 +14,39 @@ as $$
         when d.system_identifier <> (select system_identifier from pg_control_system()) then 'it was detached in another cluster'
         when c.relispartition or exists (select from pg_inherits where inhrelid = c.oid) then 'it is attached again'
         when c.relkind <> 'r' then 'it is no ordinary table any more'
+        when c.xmin::text <> d.row_version then 'it was altered since, or attached and detached by somebody else'
         end
     from rehearsal.lifecycle_detached as d left join pg_class as c on c.oid = d.leaf_oid
     where d.leaf_oid = held
+$$;
+
+-- Whether a note is to be withdrawn: the leaf is gone, attached again, or (noted only) is not to be detached any more.
+create or replace function rehearsal.lifecycle_withdrawn(noted oid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case d.state
+        when 'held' then c.oid is null or c.relispartition
+        when 'detaching' then c.oid is null or (
+            coalesce(c.relispartition, false)
+            and not exists (select from pg_inherits as i where i.inhrelid = c.oid and i.inhdetachpending)
+            and not exists (select from rehearsal.lifecycle_expired(d.parent, rehearsal.lifecycle_now()) as e
+                            where e.leaf_oid = d.leaf_oid))
+        else false end
+    from rehearsal.lifecycle_detached as d left join pg_class as c on c.oid = d.leaf_oid
+    where d.leaf_oid = noted
+$$;
+
+-- Whether a held leaf may go by the policy of now: past the retention still, and held as long as then or now was said.
+create or replace function rehearsal.lifecycle_may_drop(held oid, moment timestamptz) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce((
+        select d.state = 'held' and d.since + greatest(d.hold, p.hold) <= moment
+               and rehearsal.lifecycle_place_of(k.base, k.epoch, d.upper) <= rehearsal.lifecycle_cutoff(d.parent, moment)
+        from rehearsal.lifecycle_detached as d
+        join rehearsal.lifecycle_policy as p on p.parent = d.parent and p.retention is not null
+        cross join lateral rehearsal.lifecycle_key(d.parent) as k
+        where d.leaf_oid = held), false)
 $$;
 
 create or replace function rehearsal.lifecycle_require_held(held oid) returns void
@@ -27,8 +57,8 @@ declare
 begin
     if objection is not null then
         raise exception 'leaf % will not be dropped: %', (select leaf from rehearsal.lifecycle_detached where leaf_oid = held), objection;
-    elsif not exists (select from rehearsal.lifecycle_detached where leaf_oid = held and state = 'held') then
-        raise exception 'leaf % is not held', held;
+    elsif not rehearsal.lifecycle_may_drop(held, rehearsal.lifecycle_now()) then
+        raise exception 'leaf % is not to be dropped any more', (select leaf from rehearsal.lifecycle_detached where leaf_oid = held);
     end if;
 end
 $$;
@@ -74,8 +104,9 @@ declare
     d rehearsal.lifecycle_detached; left_over name;
 begin
     select * into d from rehearsal.lifecycle_detached where leaf_oid = meant;
-    if d is null then
+    if d is null or d.state <> 'detaching' then
         -- Somebody else began it: it is finished, and never dropped by us.
+        delete from rehearsal.lifecycle_detached where leaf_oid = meant;
         insert into rehearsal.lifecycle_history (parent, act, leaf, leaf_oid, at)
         values (of_table::text, 'finalize', meant::regclass::text, meant, rehearsal.lifecycle_now());
         return;
@@ -83,12 +114,19 @@ begin
         raise exception 'leaf % is still attached', d.leaf;
     end if;
     for left_over in
-        select conname from pg_constraint
-        where conrelid = meant and contype = 'c' and conislocal and coninhcount = 0 and conname <> all (d.checks)
+        select o.conname from pg_constraint as o
+        -- That of DETACH CONCURRENTLY is of the key alone.
+        join pg_partitioned_table as p on p.partrelid = d.parent
+        join pg_attribute as k on k.attrelid = p.partrelid and k.attnum = p.partattrs[0]
+        join pg_attribute as a on a.attrelid = meant and a.attname = k.attname
+        where o.conrelid = meant and o.contype = 'c' and o.conislocal and o.coninhcount = 0 and o.conname <> all (d.checks)
+              and o.conkey = array[a.attnum]
     loop
         execute format('alter table %s drop constraint %I', meant::regclass, left_over);
     end loop;
-    update rehearsal.lifecycle_detached set state = 'held', since = rehearsal.lifecycle_now() where leaf_oid = meant;
+    update rehearsal.lifecycle_detached set state = 'held', since = rehearsal.lifecycle_now(),
+           row_version = (select xmin::text from pg_class where oid = meant)
+    where leaf_oid = meant;
     insert into rehearsal.lifecycle_history (parent, act, leaf, leaf_oid, lower, upper, at)
     values (of_table::text, 'detach', d.leaf, meant, d.lower, d.upper, rehearsal.lifecycle_now());
 end
@@ -105,29 +143,22 @@ begin
 end
 $$;
 
--- Leaves that are wholly past the cutoff, oldest first; the last one of a table is never among them.
-create or replace function rehearsal.lifecycle_expired(of_table regclass, moment timestamptz)
-returns table (leaf_oid oid, leaf text, lower text, upper text)
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-    select l.leaf_oid, format('%s.%I', quote_ident(l.schema), l.name), l.lower, l.upper
-    from rehearsal.lifecycle_leaves(of_table) as l
-    where not l.is_default and not l.is_pending and l.upper_at <= rehearsal.lifecycle_cutoff(of_table, moment)
-          and exists (select from rehearsal.lifecycle_leaves(of_table) as n
-                      where not n.is_default and not n.is_pending and (n.upper_at is null or n.upper_at > l.upper_at))
-    order by l.upper_at
-$$;
-
 -- One row a transaction; see lifecycle_to_make for `mode`. What is pending is finished first, then what was held is dropped.
 create or replace function rehearsal.lifecycle_to_retire(of_table regclass, moment timestamptz, runner timestamptz)
 returns table (act text, mode text, leaf text, leaf_oid oid, lower text, upper text, statements text[])
 language plpgsql stable set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
 declare
-    p rehearsal.lifecycle_policy; found record; parent text; room integer; has_default boolean;
+    p rehearsal.lifecycle_policy; found record; parent text; has_default boolean;
 begin
     select * into p from rehearsal.lifecycle_policy as l where l.parent = of_table;
     select format('%s.%I', c.relnamespace::regnamespace, c.relname) into parent from pg_class as c where c.oid = of_table;
+    for found in select d.* from rehearsal.lifecycle_detached as d
+                 where d.parent = of_table and rehearsal.lifecycle_withdrawn(d.leaf_oid) loop
+        return query select 'withdraw', 'plain', found.leaf, found.leaf_oid, found.lower, found.upper, array[
+            format('delete from rehearsal.lifecycle_detached where leaf_oid = %s and rehearsal.lifecycle_withdrawn(leaf_oid)',
+                   found.leaf_oid)];
+    end loop;
     for found in select l.leaf_oid, format('%s.%I', quote_ident(l.schema), l.name) as leaf, l.lower, l.upper
                  from rehearsal.lifecycle_leaves(of_table) as l where l.is_pending loop
         return query select 'finalize', 'alone', found.leaf, found.leaf_oid, found.lower, found.upper, array[
@@ -147,11 +178,10 @@ begin
        or rehearsal.lifecycle_clock(of_table, moment, runner) is not null then
         return;
     end if;
-    room := p.most;
     for found in select d.* from rehearsal.lifecycle_detached as d
-                 where d.parent = of_table and d.state = 'held' and d.since + d.hold <= moment
+                 where d.parent = of_table and d.state = 'held' and rehearsal.lifecycle_may_drop(d.leaf_oid, moment)
                        and rehearsal.lifecycle_objection(d.leaf_oid) is null
-                 order by d.since, d.leaf_oid limit p.most loop
+                 order by d.since, d.leaf_oid loop
         return query select 'drop', 'locked', found.leaf, found.leaf_oid, found.lower, found.upper, array[
             format('lock table %s in access exclusive mode', found.leaf),
             format('select rehearsal.lifecycle_require_held(%s)', found.leaf_oid),
@@ -159,7 +189,10 @@ begin
             format('select rehearsal.lifecycle_dropped(%s)', found.leaf_oid)];
     end loop;
     has_default := exists (select from rehearsal.lifecycle_leaves(of_table) as l where l.is_default);
-    for found in select * from rehearsal.lifecycle_expired(of_table, moment) limit room loop
+    -- Those that were tried before and refused come last: they must not keep others from going.
+    for found in select e.* from rehearsal.lifecycle_expired(of_table, moment) with ordinality as e
+                 left join rehearsal.lifecycle_detached as d on d.leaf_oid = e.leaf_oid and d.state = 'detaching'
+                 order by d.leaf_oid is not null, e.ordinality limit p.most loop
         if has_default then
             -- DETACH CONCURRENTLY is refused beside a default partition; this one reads no row.
             return query select 'detach', 'locked', found.leaf, found.leaf_oid, found.lower, found.upper, array[

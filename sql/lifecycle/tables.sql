@@ -27,11 +27,13 @@ create table if not exists rehearsal.lifecycle_detached (
     state text not null check (state in ('detaching', 'held', 'dropped')),
     since timestamptz not null,
     hold interval not null,
-    system_identifier bigint not null
+    system_identifier bigint not null,
+    row_version text
 );
 comment on table rehearsal.lifecycle_detached is
     'Leaves that retention took off their table; held until since + hold, then dropped; checks: those that the leaf had '
-    'before, since DETACH CONCURRENTLY adds one';
+    'before, since DETACH CONCURRENTLY adds one; row_version: xmin of its row in pg_class once it was detached, which every ALTER, '
+    'ATTACH and DETACH changes';
 
 create table if not exists rehearsal.lifecycle_history (
     id bigint generated always as identity primary key,

@@ -24,7 +24,8 @@ begin
         return format('the server says %s, and the last act in rehearsal.lifecycle_history was at %s', moment, last);
     end if;
     -- Rows of the future (bookings) say nothing of the present.
-    execute format('select rehearsal.lifecycle_place_of(%1$L, %2$L, (select max(%3$I)::text from %4$s where %3$I < %5$L::%1$I))',
+    execute format('select rehearsal.lifecycle_place_of(%1$L, %2$L,
+                           (select %3$I::text from %4$s where %3$I < %5$L::%1$I order by %3$I desc limit 1))',
                    k.base, k.epoch, k.key, of_table, rehearsal.lifecycle_bound(k.base, k.epoch, ahead))
         into newest;
     if newest is null or newest < behind then
@@ -64,6 +65,11 @@ begin
                             'adopt it with an interval that fits: 1 month, or a number for keys that count';
         return;
     end if;
+    if p.retention is not null and (p.retention ~ '^[0-9]+$') <> (k.zone is null) then
+        return query select 'retention', false, true,
+            format('a retention of %s does not fit a key of type %s', p.retention, k.base),
+            'adopt it with a retention that fits: 24 months, or a number for keys that count';
+    end if;
     if exists (select from rehearsal.lifecycle_leaves(of_table) as l where l.is_parted) then
         return query select 'second-level', true, true, 'its partitions are partitioned themselves',
                             'lifecycle makes and drops one level only';
@@ -97,6 +103,16 @@ begin
                             'make the next partition by hand, so that it ends on a day up to the 28th';
     end if;
 
+    if exists (select from rehearsal.lifecycle_leaves(of_table) as l
+               join pg_constraint as o on o.conrelid = l.leaf_oid and o.conname = 'rehearsal_lifecycle' where l.is_default) then
+        return query select 'check-left', false, false,
+            'a check of a premake that broke off is on the default partition: rows of that period are refused',
+            'run lifecycle.premake at once: it takes the check off first';
+    end if;
+    if exists (select from rehearsal.lifecycle_policy as l where l.parent = of_table and l.retention is not null
+               and (l.retention ~ '^[0-9]+$') <> (k.zone is null)) then
+        return;
+    end if;
     cutoff := rehearsal.lifecycle_cutoff(of_table, moment);
     for found in
         select format('no partition takes keys from %s to %s', b.upper, b.next)
@@ -114,14 +130,11 @@ begin
                             'lifecycle.retain finishes it first';
     end loop;
 
-    if k.zone is not null then
-        select count(*) into number from rehearsal.lifecycle_leaves(of_table) as l where not l.is_default and l.lower_at > here;
-        if number < p.premake and last.upper_at is not null then
-            return query select case when last.upper_at <= rehearsal.lifecycle_step(here, k.every, 1, k.zone) then 'runway-short'
-                                     else 'runway' end, false, false,
-                                format('%s of %s partitions are ready ahead; the last one ends at %s', number, p.premake, last.upper),
-                                'run lifecycle.premake, and see why it did not run';
-        end if;
+    number := rehearsal.lifecycle_ready(of_table, moment);
+    if number < p.premake and last.upper_at is not null then
+        return query select case when number = 0 then 'runway-short' else 'runway' end, false, false,
+                            format('%s of %s partitions are ready ahead; the last one ends at %s', number, p.premake, last.upper),
+                            'run lifecycle.premake, and see why it did not run';
     end if;
     for found in select l.leaf_oid::regclass::text from rehearsal.lifecycle_leaves(of_table) as l where l.is_default loop
         execute format('select exists (select from %s)', found) into filled;
@@ -153,6 +166,8 @@ begin
         select format('%s, detached at %s', d.leaf, d.since) from rehearsal.lifecycle_detached as d
         where d.parent = of_table and d.state = 'held'
               and rehearsal.lifecycle_objection(d.leaf_oid) is not null
+              -- What is gone, or in use again, is taken off the list by the next retention.
+              and not rehearsal.lifecycle_withdrawn(d.leaf_oid)
     loop
         return query select 'held-changed', false, false, format('%s is not what it was: it will not be dropped', found),
                             'look at it, and drop it by hand, or attach it again';

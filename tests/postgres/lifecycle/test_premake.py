@@ -118,6 +118,15 @@ def test_a_leaf_that_lacks_something_is_named(kept: Kept, less: str) -> None:
     assert "WRONG" in kept.standing().text
 
 
+def test_a_bound_that_a_sibling_says_as_a_check_is_none_of_the_next_ones(kept: Kept) -> None:
+    """It was there for its ATTACH; on another leaf it would refuse every row."""
+    bound = "check (at >= '2026-01-01+00' and at < '2026-02-01+00')"
+    kept.setup(f'{TABLE}alter table public.t_first add constraint "its bound" {bound};')
+    kept.premake()
+    kept.write(datetime(2026, 2, 3, tzinfo=UTC))
+    assert kept.standing().differences == []
+
+
 TYPES: list[tuple[str, str, dict[str, Any], list[tuple[str | None, str | None]]]] = [
     ("date", "('2026-01-01') to ('2026-02-01')", {}, [("2026-02-01", "2026-03-01")]),
     ("timestamp", "('2026-01-01') to ('2026-02-01')", {}, [("2026-02-01 00:00:00", "2026-03-01 00:00:00")]),
