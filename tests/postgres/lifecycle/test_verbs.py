@@ -11,6 +11,7 @@ import pytest
 
 from rehearsal import cli
 from rehearsal.commands import lifecycle
+from rehearsal.postgres.connection import advisory_lock, connect
 from tests.fix_verbs import Managed
 
 PARTED = """
@@ -105,6 +106,8 @@ WRONG = [
     (("lifecycle-retain",), 1, "run `./inv lifecycle.adopt` first"),
     (("lifecycle-retain", "--apply", "nowhere.json"), 2, "cannot be read"),
     (("lifecycle-retain", "--apply", "a", "--save", "b"), 2, "give one of them"),
+    (("lifecycle-adopt", *OTHERS, "--retention", "24"), 1, "24 does not fit"),
+    (("lifecycle-adopt", *OTHERS, "--hold", "7"), 2, "write it as"),
 ]
 
 
@@ -116,6 +119,29 @@ def test_wrong_words_are_told_clearly(world: Managed, words: tuple[str, ...], co
     assert "Traceback" not in found.text
 
 
+def test_another_run_on_one_table_keeps_no_other_from_its_leaves(world: Managed) -> None:
+    """Who holds the first one is said, the second one is done."""
+    world.run("create table public.a_first (like public.t) partition by range (at); create table public.a_0 partition of "
+              "public.a_first for values from ('2026-01-01+00') to ('2026-02-01+00')")  # fmt: skip
+    world.done("lifecycle-adopt", "--table", "public.a_first", "--interval", "1 month")
+    world.done("lifecycle-adopt", *OTHERS)
+    key = "lifecycle.premake public.a_first"
+    with connect(world.mig, role="lifecycle.premake") as other, advisory_lock(other, key):
+        said = world.verb("lifecycle-premake")
+    assert (said.code, "another run holds lifecycle.premake public.a_first" in said.text) == (1, True), said.text
+    assert "premake public.t_y" in said.text
+
+
+def test_nothing_that_can_be_made_is_a_failure(world: Managed) -> None:
+    """A partition without end, and a row in the default one where the next partition should be."""
+    world.done("lifecycle-adopt", *OTHERS)
+    world.run("create table public.t_rest partition of public.t default; "
+              "insert into public.t values (99, date_trunc('month', now()) + interval '40 days', 1)")  # fmt: skip
+    said = world.verb("lifecycle-premake")
+    assert (said.code, "0 of 3 partitions are ready ahead" in said.text) == (1, True), said.text
+    assert "default partition" in said.text
+
+
 def test_another_version_of_the_functions_is_not_trusted(world: Managed) -> None:
     """They decide what is dropped: they are installed by adoption only."""
     world.done("lifecycle-adopt", *OTHERS)
@@ -123,6 +149,14 @@ def test_another_version_of_the_functions_is_not_trusted(world: Managed) -> None
     assert "another version" in world.verb("lifecycle-premake").text
     world.done("lifecycle-adopt", *OTHERS)
     world.done("lifecycle-premake")
+
+
+@pytest.mark.parametrize("place", ["/nonexistent/x.json", "/"])
+def test_a_decision_that_cannot_be_written_is_said(world: Managed, place: str) -> None:
+    """In one line."""
+    world.done("lifecycle-adopt", *OTHERS, "--retention", "3 months")
+    said = world.verb("lifecycle-retain", "--save", place)
+    assert (said.code, "cannot be written" in said.text) == (2, True), said.text
 
 
 def test_forgotten_it_is_left_alone(world: Managed) -> None:
