@@ -68,7 +68,7 @@ as $$
         where p.parent = of_table and p.retention is not null and what <> 'premake' and c.said is not null
         union all
         select format('%s: %s could not be detached', of_table, d.leaf) from rehearsal.lifecycle_detached as d
-        where d.parent = of_table and d.state = 'detaching' and what = 'settle'
+        where d.parent = of_table and d.state = 'detaching' and what = 'finish'
               and exists (select from pg_inherits where inhrelid = d.leaf_oid))
 $$;
 
@@ -107,7 +107,7 @@ end
 $$;
 
 -- Make what is due (`what` is premake); note, finish and drop what is due (retain); or finish only what was noted, and say what
--- could not be (settle). Fails at its end, when all that can be
+-- could not be (finish). Fails at its end, when all that can be
 -- done is done and committed, with everything that was not. `runner` is the time of whoever calls, `attempts` are those of a lock.
 create or replace procedure rehearsal.lifecycle_run(what text, runner timestamptz default null, attempts integer default 40)
 language plpgsql
@@ -115,8 +115,8 @@ as $$
 declare
     tables regclass[]; one regclass; acts jsonb; act jsonb; why text; failed text[] := '{}'; gone text[]; name text;
 begin
-    if what not in ('premake', 'retain', 'settle') then
-        raise exception 'lifecycle_run does premake, retain or settle, not %', what;
+    if what not in ('premake', 'retain', 'finish') then
+        raise exception 'lifecycle_run does premake, retain or finish, not %', what;
     end if;
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
     perform pg_catalog.set_config('timezone', 'UTC', false);

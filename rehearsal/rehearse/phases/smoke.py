@@ -5,20 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from psycopg import sql
 
 from rehearsal.application import monitoring
 from rehearsal.application.browser import check_dashboard
-from rehearsal.application.smoke import SmokeResult, scan_log
+from rehearsal.application.smoke import SmokeResult
 from rehearsal.application.sourcescan import scan_source, scan_statements
 from rehearsal.catalog.tables import Table
 from rehearsal.checks.figures import row_column
 from rehearsal.evidence.data import Console, Grid, Listed
-from rehearsal.hosts.pyinfra import try_pyinfra
 from rehearsal.postgres.connection import Connection
+from rehearsal.rehearse.app_logs import log_sizes, record_log_errors
 from rehearsal.rehearse.context import Context
 from rehearsal.rehearse.phase import Phase
 from rehearsal.rehearse.requests import smoke_all
@@ -29,42 +28,13 @@ def smoke(context: Context) -> None:
     context.writers.ensure("smoke")
     sizes = log_sizes(context)
     results = smoke_all(context, "smoke")
-    for server, lines in log_errors(context, sizes).items():
-        seen = "the log cannot be read, or the inventory does not name it"
-        if lines is not None:
-            seen = f"{len(lines)} error lines" + (f": {lines[0][:200]}" if lines else "")
-        context.run.record("app-logs", server, None if lines is None else not lines, seen)
+    record_log_errors(context, sizes, "app-logs")
     run_commands(context)
     look_at_dashboard(context)
     look_at_monitoring(context)
     list_source(context)
     if context.plan.traits.mirrors:
         check_sync(context, results)
-
-
-def log_sizes(context: Context) -> dict[str, int]:
-    """Return how long each server's log is just now; a log that cannot be read is left out."""
-    servers = [server for server in context.env.app_servers if server.log]
-    if context.env.kind == "local":
-        paths = {server.name: Path(server.log or "") for server in servers}
-        return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
-    if not servers:
-        return {}
-    reports = try_pyinfra(context.env.inventory, "app-log", plan=context.plan).reports
-    return {name: report["size"] for name, report in reports.items() if report["size"] is not None}
-
-
-def log_errors(context: Context, sizes: dict[str, int]) -> dict[str, list[str] | None]:
-    """Return the error lines of each server's log beyond its size before; None where it cannot be read."""
-    servers = {server.name: server.log for server in context.env.app_servers}
-    if context.env.kind == "local":
-        return {name: scan_log(Path(log), sizes[name]) if log else None for name, log in servers.items()}
-    reports: dict[str, Any] = {}
-    if sizes:
-        data = {"log_sizes": sizes}
-        reports = try_pyinfra(context.env.inventory, "app-log", plan=context.plan, data=data).reports
-    seen = {name: report["errors"] for name, report in reports.items() if report["size"] is not None and name in sizes}
-    return {name: seen.get(name) for name in servers}
 
 
 def run_commands(context: Context) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 
 from rehearsal.evidence.events import Progress
+from rehearsal.rehearse.app_logs import log_sizes, record_log_errors
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.last_word import final_reconciliation
 from rehearsal.rehearse.phase import Phase
-from rehearsal.rehearse.phases.forward_again import final_reconciliation
-from rehearsal.rehearse.phases.smoke import log_errors, log_sizes
 from rehearsal.rehearse.strategy import proof_of
 
 # Seconds that a soak has at least; a plan may ask for more where the time is somebody's, never for less.
@@ -34,11 +34,7 @@ def soak(context: Context) -> None:
     finally:
         # Kept also when somebody ends it: a soak that was cut short is no evidence of the whole.
         context.run.record("soak", "length", True if done >= asked else None, f"{done:.0f} s of {asked:.0f} s asked")
-    for server, lines in log_errors(context, sizes).items():
-        seen = "the log cannot be read, or the inventory does not name it"
-        if lines is not None:
-            seen = f"{len(lines)} error lines" + (f": {lines[0][:200]}" if lines else "")
-        context.run.record("soak", f"log of {server}", None if lines is None else not lines, seen)
+    record_log_errors(context, sizes, "soak", "log of ")
     reconciled = context.writers.reconcile("soak")
     summary = context.writers.stop()
     equal = proof_of(context).compare("after the soak")

@@ -121,8 +121,10 @@ def test_wrong_words_are_told_clearly(world: Managed, words: tuple[str, ...], co
 
 def test_another_run_on_one_table_keeps_no_other_from_its_leaves(world: Managed) -> None:
     """Who holds the first one is said, the second one is done."""
-    world.run("create table public.a_first (like public.t) partition by range (at); create table public.a_0 partition of "
-              "public.a_first for values from ('2026-01-01+00') to ('2026-02-01+00')")  # fmt: skip
+    world.run(
+        "create table public.a_first (like public.t) partition by range (at); "
+        "create table public.a_0 partition of public.a_first for values from ('2026-01-01+00') to ('2026-02-01+00')"
+    )
     world.done("lifecycle-adopt", "--table", "public.a_first", "--interval", "1 month")
     world.done("lifecycle-adopt", *OTHERS)
     key = "lifecycle.premake public.a_first"
