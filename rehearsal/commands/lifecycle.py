@@ -222,6 +222,7 @@ def retain(target: Target, *, dry: bool = False, save: str | None = None, apply:
     """
     saved = read_decision(Path(apply)) if apply else None
     with _asked(target, "lifecycle-retain", RETIRING) as (context, conn, policies):
+        decided: dict[str, list[LeafAct]] = {}
         if dry or save or saved:
             decided = {policy.table: read_to_retire(conn, policy.oid, _now()) for policy in policies}
             if saved:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 
 from psycopg.rows import class_row
 
@@ -119,7 +119,7 @@ def read_to_retire(conn: Connection, table: int, runner: datetime, moment: datet
     return _acts(conn, TO_RETIRE, [table, moment, runner])
 
 
-def _acts(conn: Connection, query: str, params: list[Any]) -> list[LeafAct]:
+def _acts(conn: Connection, query: LiteralString, params: list[Any]) -> list[LeafAct]:
     with conn.cursor(row_factory=class_row(LeafAct)) as cursor:
         return cursor.execute(query, params).fetchall()
 

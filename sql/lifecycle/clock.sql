@@ -74,7 +74,7 @@ $$;
 
 -- Do the statements of one act in a transaction of their own; `why` is NULL afterwards if they were done.
 create or replace procedure rehearsal.lifecycle_do(
-    of_table regclass, statements jsonb, makes boolean, attempts integer, inout why text)
+    of_table regclass, statements jsonb, makes boolean, attempts integer, in out why text)
 language plpgsql
 as $$
 declare
