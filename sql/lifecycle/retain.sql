@@ -154,7 +154,7 @@ begin
     select * into p from rehearsal.lifecycle_policy as l where l.parent = of_table;
     select format('%s.%I', c.relnamespace::regnamespace, c.relname) into parent from pg_class as c where c.oid = of_table;
     for found in select d.* from rehearsal.lifecycle_detached as d
-                 where d.parent = of_table and rehearsal.lifecycle_withdrawn(d.leaf_oid) loop
+                 where d.parent = of_table and d.state <> 'dropped' and rehearsal.lifecycle_withdrawn(d.leaf_oid) loop
         return query select 'withdraw', 'plain', found.leaf, found.leaf_oid, found.lower, found.upper, array[
             format('delete from rehearsal.lifecycle_detached where leaf_oid = %s and rehearsal.lifecycle_withdrawn(leaf_oid)',
                    found.leaf_oid)];
