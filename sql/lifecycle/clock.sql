@@ -107,8 +107,8 @@ end
 $$;
 
 -- Make what is due (`what` is premake); note, finish and drop what is due (retain); or finish only what was noted, and say what
--- could not be (finish). Fails at its end, when all that can be
--- done is done and committed, with everything that was not. `runner` is the time of whoever calls, `attempts` are those of a lock.
+-- could not be (finish). Fails at its end, when all that can be done is done and committed, with everything that was not.
+-- `runner` is the time of whoever calls, `attempts` are those of a lock.
 create or replace procedure rehearsal.lifecycle_run(what text, runner timestamptz default null, attempts integer default 40)
 language plpgsql
 as $$
