@@ -80,7 +80,9 @@ def _like(root: Path, folder: Path, report: Report) -> Iterator[Report]:
             other = Report.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError:
             continue  # of another version, so not of this fingerprint
-        same = (other.plan, other.fingerprint, other.kind) == (report.plan, report.fingerprint, report.kind)
+        same = (other.plan, other.fingerprint, other.kind, other.rows) == (
+            report.plan, report.fingerprint, report.kind, report.rows,
+        )  # fmt: skip
         if same and other.verdict.outcome == "GO":
             yield other
 

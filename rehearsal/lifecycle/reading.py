@@ -94,8 +94,12 @@ from rehearsal.lifecycle_leaves(%s::oid::regclass)
 order by is_default, lower_at nulls first
 """
 HELD = """
-select leaf, since, since + hold as until, rehearsal.lifecycle_objection(leaf_oid) as objection
-from rehearsal.lifecycle_detached where parent::oid = %s::oid and state = 'held' order by since, leaf
+select d.leaf, d.since, d.since + greatest(d.hold, p.hold) as until,
+       coalesce(rehearsal.lifecycle_objection(d.leaf_oid),
+                case when not rehearsal.lifecycle_may_drop(d.leaf_oid, d.since + greatest(d.hold, p.hold))
+                     then 'the policy keeps it' end) as objection
+from rehearsal.lifecycle_detached as d join rehearsal.lifecycle_policy as p on p.parent = d.parent
+where d.parent::oid = %s::oid and d.state = 'held' order by d.since, d.leaf
 """
 EXPIRED = """
 select count(*) from rehearsal.lifecycle_expired(%s::oid::regclass, coalesce(%s, rehearsal.lifecycle_now()))

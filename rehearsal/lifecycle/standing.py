@@ -47,6 +47,7 @@ join pg_catalog.pg_attribute as a on a.attrelid = c.conrelid and a.attname = k.a
 where c.conrelid = %s and c.contype = 'c' and c.coninhcount = 0 and c.conkey = array[a.attnum]
 """
 # What each leaf has for itself.
+OWN_CONSTRAINT = re.compile(r"(primary key|unique constraint|exclusion constraint) ")
 OWN = re.compile(r"table: comment|statistics |index .*: comment|column .*: comment")
 
 
@@ -170,6 +171,9 @@ def _facts(conn: Connection, files: SqlFiles, leaf: BoundedLeaf) -> Mapping[str,
 
 def _subject(subject: str, facts: Facts, adopted: Mapping[str, str]) -> str:
     """Call an index as the table's that adopted it, one of the leaf alone by what it is: its name is the leaf's own."""
+    own = OWN_CONSTRAINT.match(subject)
+    if own:
+        return f"{own[1]} {facts.get('definition')}"
     kind, _, name = subject.partition(" ")
     if kind != "index":
         return subject

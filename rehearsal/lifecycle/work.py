@@ -55,7 +55,12 @@ class LeafWorker:
     def make(self, acts: Sequence[LeafAct]) -> bool:
         """Make leaves; return whether all were made. What is made stays, whatever happens to the next."""
         for act in acts:
-            if self._one(act, self._end_retention).failure:
+            try:
+                done = self._one(act, self._end_retention)
+            except BaseException:  # Ctrl-C too: what refuses rows must not stay
+                self._undo(act)
+                raise
+            if done.failure:
                 self._undo(act)
                 return False
         return True
@@ -73,9 +78,15 @@ class LeafWorker:
             done = self._one(act, None)
             if done.failure:
                 failed.add(act.leaf)
+                self._note_refusal(act)
             if done.stops:
                 break
         return not failed
+
+    def _note_refusal(self, act: LeafAct) -> None:
+        """Say that the detachment did not come about: whoever detaches the leaf from now on is somebody else."""
+        if not self.conn.closed:
+            self.conn.execute("select rehearsal.lifecycle_refused(%s::oid)", [act.leaf_oid])
 
     def _one(self, act: LeafAct, between: Callable[[], None] | None) -> Done:
         try:

@@ -264,7 +264,7 @@ class Plan(PlanSection):
     )
     stable_days: int = Field(default=7, ge=0)
     soak_s: float = Field(
-        default=7_200.0, ge=15, description="seconds of load after the last switch; on local 15, on docker 120"
+        default=7_200.0, ge=120, description="seconds of load after the last switch; on local 15, on docker 120"
     )
     tables: list[TableSpec] = Field(min_length=1)
     flags: Flags | None = None

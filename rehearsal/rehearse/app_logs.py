@@ -34,11 +34,18 @@ def log_sizes(context: Context) -> dict[str, int]:
     return {name: report["size"] for name, report in reports.items() if report["size"] is not None}
 
 
+def _scan(log: str | None, size: int) -> list[str] | None:
+    try:
+        return scan_log(Path(log), size) if log else None
+    except OSError:
+        return None  # said by whoever records it
+
+
 def log_errors(context: Context, sizes: dict[str, int]) -> dict[str, list[str] | None]:
     """Return the error lines of each server's log beyond its size before; None where it cannot be read."""
     servers = {server.name: server.log for server in context.env.app_servers}
     if context.env.kind == "local":
-        return {name: scan_log(Path(log), sizes[name]) if log else None for name, log in servers.items()}
+        return {name: _scan(log, sizes.get(name, 0)) for name, log in servers.items()}
     reports: dict[str, Any] = {}
     if sizes:
         data = {"log_sizes": sizes}

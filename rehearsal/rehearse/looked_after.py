@@ -19,7 +19,7 @@ from rehearsal.catalog.definition import read_facts
 from rehearsal.catalog.keys import Key, read_key
 from rehearsal.catalog.tables import STATE_SCHEMA, Catalog, Name, Partition, Table, dotted
 from rehearsal.evidence.events import LockTaken
-from rehearsal.lifecycle.policy import Policy, Wish, find_policy, forget_policy, write_policy
+from rehearsal.lifecycle.policy import Policy, Wish, find_policy, forget_policy, read_policies, write_policy
 from rehearsal.lifecycle.reading import LeafAct, clock_objection, read_to_make, read_to_retire
 from rehearsal.lifecycle.standing import read_standing
 from rehearsal.lifecycle.work import Done, LeafWorker
@@ -29,6 +29,9 @@ from rehearsal.postgres.locks import LockPolicy
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover.names import Names, fit
 
+# The plan that policies of a rehearsal name, so that those of a killed one are told from anybody's.
+OURS = "of a rehearsal"
+PREFIX = "scratch_leaves_"
 # Rows that are brought into each leaf of the scratch table.
 MOST_ROWS = 1_000
 # Periods before the current one in the scratch table, of which all but the last are past a retention of one period.
@@ -60,7 +63,7 @@ class Care:
 
     def premake(self) -> Seen:
         """Make one leaf more than the switchover left, while writers are at work; a second run must change nothing."""
-        with self._adopted(self._wish(self.table.name, self.spec.premake + 1)) as policy:
+        with self._adopted(self._wish(self.table.name, self._ready() + 1)) as policy:
             acts = read_to_make(self.conn, policy.oid)
             told = self._do(policy, acts, makes=True)
             again = read_to_make(self.conn, policy.oid)
@@ -68,7 +71,16 @@ class Care:
             problems += [f"a second run would {act.text}" for act in again]
         made = sum(act.act == "premake" for act in acts)
         said = f"{made} made under writers, like its sibling, without gap or overlap; again: no change"
+        if not made and not problems:
+            return Seen(None, "no leaf had to be made, so none was seen to be", log_of(acts))
         return Seen(not problems, "; ".join(problems) or said, log_of(acts))
+
+    def _ready(self) -> int:
+        """Return how many leaves are ahead; of keys that are numbers as many as the plan wants."""
+        if not self.key.tells_time:
+            return self.spec.premake
+        found = Catalog(self.conn, self.context.files).read(self.table.name)
+        return sum(self._begins_ahead(leaf) for leaf in found.partitions if not leaf.is_default)
 
     def retain(self) -> Seen:
         """Detach and drop what is past one period on a scratch table of the same shape; other leaves keep every row."""
@@ -101,7 +113,7 @@ class Care:
             yield found
             return
         with self.conn.transaction():
-            write_policy(self.conn, self.context.plan.name, wish)
+            write_policy(self.conn, OURS, wish)
         policy = find_policy(self.conn, wish.name)
         try:
             if policy:
@@ -192,7 +204,7 @@ class ScratchTable:
     @property
     def name(self) -> Name:
         """Name of the table."""
-        return STATE_SCHEMA, fit("_".join(self.care.table.name), prefix="scratch_leaves_")
+        return STATE_SCHEMA, fit("_".join(self.care.table.name), prefix=PREFIX)
 
     def leaf(self, number: int) -> Name:
         """Return the name of a leaf."""
@@ -258,6 +270,22 @@ class ScratchTable:
         names = [self.name, *(self.leaf(number) for number in range(len(self.bounds)))]
         for name in names:
             self.care.conn.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(*name)))
+
+
+LEFT = """
+select n.nspname, c.relname from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where n.nspname = %s and pg_catalog.starts_with(c.relname, %s) and c.relkind in ('r', 'p')
+order by c.relkind = 'r'
+"""
+
+
+def clear_leftovers(conn: Connection) -> None:
+    """Forget policies and drop scratch tables of rehearsals, a killed one's too. Locks: none on tables of others."""
+    for policy in read_policies(conn, OURS):
+        conn.execute("delete from rehearsal.lifecycle_detached where parent::oid = %s::oid", [policy.oid])
+        conn.execute("delete from rehearsal.lifecycle_policy where parent::oid = %s::oid", [policy.oid])
+    for name in conn.execute(LEFT, [STATE_SCHEMA, PREFIX]).fetchall():
+        conn.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(*name)))
 
 
 def log_of(acts: Sequence[LeafAct]) -> str:

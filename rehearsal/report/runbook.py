@@ -6,6 +6,7 @@ Pure, but for the templates.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from rehearsal.plan.model import Plan
 from rehearsal.report.model import Report, Signature
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+# As the gate of the load says it.
+FAILED_SHARE = re.compile(r"acknowledged, ([0-9.]+)% not")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +169,7 @@ class Runbook:
                     else []
                 ),
                 self._step("Known troubles, each with its remedy", "doctor"),
-                self._step("Partitions are looked after from now on", "lifecycle.adopt", "lifecycle"),
-                self._step("Partitions are made ahead", "lifecycle.premake", "lifecycle"),
+                *self._looked_after(),
             ],
         )
         if self.plan.traits.mirrors:
@@ -178,6 +180,11 @@ class Runbook:
         else:
             end = self._step("Drop what is kept for the rollback, after a last exact comparison", "db.cleanup")
         yield DayStage(f"T+{self.plan.stable_days} days", "the end of the rollback", [end])
+
+    def _looked_after(self) -> Iterator[RunbookStep]:
+        if any(table.method == "range" for table in self.plan.tables):
+            yield self._step("Partitions are looked after from now on", "lifecycle.adopt", "lifecycle")
+            yield self._step("Partitions are made ahead", "lifecycle.premake", "lifecycle")
 
     def _night(self) -> Iterator[RunbookStep]:
         yield self._step("Make targets and triggers; the application feels milliseconds", "db.migrate", "twins")
@@ -277,13 +284,14 @@ class Runbook:
         yield from (f"{number.title}: not measured" for number in self.report.numbers if number.value is None)
         if not self.others:
             yield "an interval of the times: one run has none"
-        if not self.report.estimate:
+        if self.report.estimate.startswith("withheld"):
             yield "a forecast for production"
 
 
 def _errors(report: Report) -> str:
-    load = next((gate for gate in report.gates if gate.id == "load" and gate.observations), None)
-    return load.observations[-1].observed if load else "not measured"
+    seen = [observed.observed for gate in report.gates if gate.id == "load" for observed in gate.observations]
+    shares = [float(share) for observed in seen for share in FAILED_SHARE.findall(observed)]
+    return f"{max(shares):.2f}% at worst" if shares else "not measured"
 
 
 def _span(seconds: float) -> str:

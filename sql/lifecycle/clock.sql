@@ -7,19 +7,23 @@
 create or replace function rehearsal.lifecycle_queue() returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-    select format('alter table %s detach partition %s.%I %s', l.parent, quote_ident(f.schema), f.name,
+    select format('alter table %s detach partition %s.%I %s', f.parent, quote_ident(f.schema), f.name,
                   case when f.is_pending then 'finalize' else 'concurrently' end)
-    from rehearsal.lifecycle_policy as l
-    cross join lateral rehearsal.lifecycle_leaves(l.parent) as f
-    left join rehearsal.lifecycle_detached as d on d.leaf_oid = f.leaf_oid and d.state = 'detaching'
-    where f.is_pending
-          or (d.leaf_oid is not null
-              and exists (select from rehearsal.lifecycle_expired(l.parent, rehearsal.lifecycle_now()) as e
-                          where e.leaf_oid = f.leaf_oid)
-              and not exists (select from rehearsal.lifecycle_leaves(l.parent) as o where o.is_default)
-              and not exists (select from rehearsal.lifecycle_troubles(l.parent, rehearsal.lifecycle_now()) as t
-                              where t.bars_retain))
-    order by l.parent::text, f.is_pending desc, f.upper_at
+    from (
+        select l.parent, l.most, f.*, row_number() over (partition by l.parent order by f.is_pending desc, f.upper_at) as place
+        from rehearsal.lifecycle_policy as l
+        cross join lateral rehearsal.lifecycle_leaves(l.parent) as f
+        left join rehearsal.lifecycle_detached as d on d.leaf_oid = f.leaf_oid and d.state = 'detaching'
+        where f.is_pending
+              or (d.leaf_oid is not null
+                  and exists (select from rehearsal.lifecycle_expired(l.parent, rehearsal.lifecycle_now()) as e
+                              where e.leaf_oid = f.leaf_oid)
+                  and not exists (select from rehearsal.lifecycle_leaves(l.parent) as o where o.is_default)
+                  and not exists (select from rehearsal.lifecycle_troubles(l.parent, rehearsal.lifecycle_now()) as t
+                                  where t.bars_retain))
+    ) as f
+    where f.is_pending or f.place <= f.most
+    order by f.parent::text, f.place
 $$;
 
 -- Whether another session works at the same for a table, and who; NULL if the lock is ours now.
@@ -60,7 +64,8 @@ as $$
     select array(
         select format('%s: %s; %s', of_table, t.said, t.remedy)
         from rehearsal.lifecycle_troubles(of_table, rehearsal.lifecycle_now()) as t
-        where case what when 'premake' then t.bars_premake or t.id like 'runway%' else t.bars_retain end
+        where case what when 'premake' then t.bars_premake or t.id like 'runway%' when 'retain' then t.bars_retain
+              else t.bars_retain or t.id = 'pending-detach' end
         union all
         select format('%s: %s', of_table, c.said)
         from rehearsal.lifecycle_policy as p,
@@ -140,8 +145,8 @@ begin
                 acts := (with due as (select * from rehearsal.lifecycle_to_retire(
                                           one, rehearsal.lifecycle_now(), coalesce(runner, clock_timestamp())))
                          select coalesce(jsonb_agg(to_jsonb(r)), '[]') from due as r
-                         where (r.act = 'detaching' and what = 'retain')
-                               or not exists (select from due as a where a.leaf_oid = r.leaf_oid and a.mode = 'alone'));
+                         where case when r.act in ('detach', 'detaching') then what = 'retain' and r.mode <> 'alone'
+                               else not exists (select from due as a where a.leaf_oid = r.leaf_oid and a.mode = 'alone') end);
             end if;
         exception when others then
             -- What is wrong with one table keeps no other from its leaves.
@@ -164,6 +169,10 @@ begin
         end loop;
         begin
             failed := failed || rehearsal.lifecycle_bars(one, what, coalesce(runner, clock_timestamp()));
+            if what = 'finish' then
+                perform rehearsal.lifecycle_refused(d.leaf_oid) from rehearsal.lifecycle_detached as d
+                where d.parent = one and d.state = 'detaching';
+            end if;
         exception when others then
             failed := failed || format('%s: %s', one, sqlerrm);
         end;

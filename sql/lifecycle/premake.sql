@@ -1,5 +1,6 @@
 -- Which leaves are to be made, statement by statement: functions of schema rehearsal
--- lock: none; what the statements lock: SHARE UPDATE EXCLUSIVE on the table, ACCESS EXCLUSIVE on a default partition, ms
+-- lock: none; what the statements lock: SHARE UPDATE EXCLUSIVE on the table, SHARE ROW EXCLUSIVE on
+--   tables that its foreign keys refer to, ACCESS EXCLUSIVE on a default partition, ms
 -- second run: replaces the functions by themselves
 
 -- An option as pg_class keeps it, with its value quoted.
@@ -87,6 +88,12 @@ begin
     loop
         return next format('create %sindex on %s%s', case when g.indisunique then 'unique ' else '' end, leaf, g.tail);
     end loop;
+    -- What is unique in each partition alone.
+    for g in select pg_get_constraintdef(c.oid) as definition from pg_constraint as c
+             where c.conrelid = sibling and c.contype in ('p', 'u', 'x') and c.conparentid = 0
+                   and not exists (select from pg_inherits where inhrelid = c.conindid) order by c.conname loop
+        return next format('alter table %s add %s', leaf, g.definition);
+    end loop;
     for g in
         select pi.relname from pg_index as x join pg_inherits as h on h.inhrelid = x.indexrelid
         join pg_class as pi on pi.oid = h.inhparent where x.indrelid = sibling and x.indisreplident
@@ -117,8 +124,15 @@ declare
     p rehearsal.lifecycle_policy; k record; c pg_class; sib pg_class; spare record;
     here numeric := rehearsal.lifecycle_place(moment); cutoff numeric; start numeric; until_at numeric; ahead bigint;
     parent text; title text; number integer; qualified text; made text[]; bounds text; range text;
-    filled boolean; checked boolean := false; small constant bigint := 8 * 1024 * 1024;
+    filled boolean; checked boolean := false; bookings boolean; small constant bigint := 8 * 1024 * 1024;
 begin
+    select l.leaf_oid, l.leaf_oid::regclass::text as name, pg_relation_size(l.leaf_oid) as bytes into spare
+    from rehearsal.lifecycle_leaves(of_table) as l where l.is_default;
+    if exists (select from pg_constraint where conrelid = spare.leaf_oid and conname = 'rehearsal_lifecycle') then
+        -- Left by a run that was killed: it refuses rows, so it goes whatever bars the rest.
+        return query select 'default-check-off', 'locked', spare.name, spare.leaf_oid, null::text, null::text, array[
+            format('alter table %s drop constraint if exists rehearsal_lifecycle', spare.name)], array[]::text[];
+    end if;
     if exists (select from rehearsal.lifecycle_troubles(of_table, moment) as t where t.bars_premake) then
         return;
     end if;
@@ -140,14 +154,9 @@ begin
         start := rehearsal.lifecycle_step(start, k.every, 1, k.zone);
     end loop;
 
-    select l.leaf_oid, l.leaf_oid::regclass::text as name, pg_relation_size(l.leaf_oid) as bytes into spare
-    from rehearsal.lifecycle_leaves(of_table) as l where l.is_default;
-
-    if exists (select from pg_constraint where conrelid = spare.leaf_oid and conname = 'rehearsal_lifecycle') then
-        -- Left by a run that was killed.
-        return query select 'default-check-off', 'locked', spare.name, spare.leaf_oid, null::text, null::text, array[
-            format('alter table %s drop constraint if exists rehearsal_lifecycle', spare.name)], array[]::text[];
-    end if;
+    -- Where the application writes rows of coming periods, a check would refuse some of them.
+    execute format('select exists (select from %s where %I >= %L)', parent, k.key,
+                   rehearsal.lifecycle_bound(k.base, k.epoch, rehearsal.lifecycle_step(here, k.every, 1, k.zone))) into bookings;
 
     while ahead < p.premake loop
         until_at := rehearsal.lifecycle_step(start, k.every, 1, k.zone);
@@ -183,7 +192,7 @@ begin
         end if;
         -- A large default partition is not read under the lock of ATTACH: a check says beforehand what it would look for.
         -- Meanwhile the check refuses rows of that range, so it is not used where rows may be coming just now.
-        checked := spare.bytes > small and start > here;
+        checked := spare.bytes > small and start > here and not bookings;
         undo := array[]::text[];
         if checked then
             undo := array[format('alter table %s drop constraint if exists rehearsal_lifecycle', spare.name)];

@@ -1,6 +1,7 @@
 -- Which leaves are to be detached, and which of those that were are to be dropped: functions of schema rehearsal
 -- lock: none; what the statements lock: SHARE UPDATE EXCLUSIVE on the table for DETACH CONCURRENTLY; beside a default partition
 --   ACCESS EXCLUSIVE on the table, the default partition and the leaf, ms; ACCESS EXCLUSIVE on the leaf that is dropped
+--   and, for ms, on tables that its foreign keys refer to
 -- second run: replaces the functions by themselves
 
 -- Why a held leaf must not be dropped: it is not what was detached, or is in use again. NULL: nothing blocks it.
@@ -26,6 +27,9 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select case d.state
         when 'held' then c.oid is null or c.relispartition
+        when 'refused' then not coalesce(c.relispartition, false)
+            or not exists (select from rehearsal.lifecycle_expired(d.parent, rehearsal.lifecycle_now()) as e
+                           where e.leaf_oid = d.leaf_oid)
         when 'detaching' then c.oid is null or (
             coalesce(c.relispartition, false)
             and not exists (select from pg_inherits as i where i.inhrelid = c.oid and i.inhdetachpending)
@@ -132,6 +136,15 @@ begin
 end
 $$;
 
+-- Note that a detachment did not come about: whoever detaches the leaf from now on is somebody else.
+create or replace function rehearsal.lifecycle_refused(meant oid) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+    update rehearsal.lifecycle_detached set state = 'refused'
+    where leaf_oid = meant and state = 'detaching'
+          and exists (select from pg_inherits where inhrelid = meant and not inhdetachpending)
+$$;
+
 create or replace function rehearsal.lifecycle_dropped(meant oid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -191,7 +204,7 @@ begin
     has_default := exists (select from rehearsal.lifecycle_leaves(of_table) as l where l.is_default);
     -- Those that were tried before and refused come last: they must not keep others from going.
     for found in select e.* from rehearsal.lifecycle_expired(of_table, moment) with ordinality as e
-                 left join rehearsal.lifecycle_detached as d on d.leaf_oid = e.leaf_oid and d.state = 'detaching'
+                 left join rehearsal.lifecycle_detached as d on d.leaf_oid = e.leaf_oid and d.state in ('detaching', 'refused')
                  order by d.leaf_oid is not null, e.ordinality limit p.most loop
         if has_default then
             -- DETACH CONCURRENTLY is refused beside a default partition; this one reads no row.

@@ -24,7 +24,7 @@ create table if not exists rehearsal.lifecycle_detached (
     lower text,
     upper text,
     checks name[] not null,
-    state text not null check (state in ('detaching', 'held', 'dropped')),
+    state text not null check (state in ('detaching', 'refused', 'held', 'dropped')),
     since timestamptz not null,
     hold interval not null,
     system_identifier bigint not null,

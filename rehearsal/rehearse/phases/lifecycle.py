@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rehearsal.lifecycle.code import install_code
 from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.looked_after import Care
+from rehearsal.rehearse.looked_after import Care, clear_leftovers
 from rehearsal.rehearse.phase import Phase
 
 
@@ -15,6 +15,7 @@ def look_after(context: Context) -> None:
     with context.session("lifecycle") as conn:
         with conn.transaction():
             install_code(conn, context.files)
+        clear_leftovers(conn)
         for spec in context.plan.tables:
             if spec.method != "range":
                 context.run.record("lifecycle", spec.name, True, f"partitions of a {spec.method} have no age")
@@ -26,6 +27,7 @@ def look_after(context: Context) -> None:
             for what, found in seen:
                 context.run.record("lifecycle", f"{spec.name} {what}", found.passed, found.observed)
                 logs.append(f"-- {spec.name}: {what}\n{found.log}")
+        clear_leftovers(conn)
     context.run.attach("lifecycle.log", "\n".join(logs))
 
 
