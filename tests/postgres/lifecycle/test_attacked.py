@@ -250,3 +250,62 @@ def test_a_policy_of_a_table_that_is_gone_goes_with_the_next(kept: Kept) -> None
     kept.adopt()
     assert [policy.table for policy in read_policies(kept.conn, "kept")] == ["public.t"]
     assert len(read_to_make(kept.conn, kept.policy.oid)) == 3
+
+
+def test_finishing_detaches_nothing_more(kept: Kept, psql: Psql) -> None:  # noqa: F811
+    """At most so many a run, also beside a default partition, and whatever earlier nights noted."""
+    past(kept, f"{YEAR}create table public.t_rest partition of public.t default;", most=1)
+    assert psql(RETAIN, "retain", kept.now).returncode == 0
+    assert len(kept.standing().held) == 1
+    kept.run_sql("drop table public.t_rest")
+    for act in kept.to_retire():
+        if act.act == "detaching":
+            kept.worker.retire([act])
+    kept.adopt(retention="3 months", most=3)
+    kept.worker.retire([act for act in kept.to_retire() if act.act == "detaching"])
+    kept.adopt(retention="3 months", most=1)
+    assert scalar(kept.conn, "select count(*) from rehearsal.lifecycle_queue()") == 1
+
+
+def test_what_a_person_detaches_after_ours_was_refused_is_theirs(kept: Kept) -> None:
+    """Our note does not make it ours."""
+    past(kept)
+    kept.run_sql(
+        "create table public.child (t bigint, at timestamptz, foreign key (t, at) references public.t); "
+        "insert into public.child select id, at from public.t order by at limit 1"
+    )
+    assert not kept.worker.retire(kept.to_retire())
+    kept.run_sql("truncate public.child; alter table public.t detach partition public.t_first")
+    kept.retain()
+    assert "public.t_first" not in {held.leaf for held in kept.standing().held}
+    kept.pass_to(LATER)
+    kept.retain()
+    assert not gone(kept.conn, "t_first")
+
+
+def test_what_is_unique_in_each_partition_is_unique_in_the_next(kept: Kept) -> None:
+    """As the plan's `per-partition` makes it: a constraint of each leaf alone."""
+    kept.setup(f"{TABLE}alter table public.t_first add constraint v_once unique (v);")
+    kept.premake()
+    assert kept.standing().differences == []
+    unique = "select count(*) from pg_constraint where contype = 'u' and conrelid = 'public.t_y2026m02'::regclass"
+    assert scalar(kept.conn, unique) == 1
+
+
+def test_where_rows_come_ahead_of_their_time_no_check_refuses_them(kept: Kept) -> None:
+    """Bookings: the default partition takes them, and goes on taking them."""
+    kept.setup(WITH_DEFAULT)
+    kept.run_sql(OLD)
+    kept.write(datetime(2026, 9, 5, tzinfo=UTC))
+    assert [act.act for act in kept.premake()] == ["premake"] * 3
+
+
+def test_a_check_that_was_left_goes_whatever_bars_the_rest(kept: Kept) -> None:
+    """It refuses rows."""
+    kept.setup(WITH_DEFAULT)
+    kept.run_sql(OLD)
+    kept.worker.make(kept.to_make()[:2])
+    kept.run_sql("create table public.t_all partition of public.t for values from ('2026-02-01+00') to (maxvalue)")
+    assert [act.act for act in kept.to_make()] == ["default-check-off"]
+    kept.premake()
+    assert scalar(kept.conn, LEFT) == 0
