@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -80,16 +79,12 @@ def require_same(saved: Decision, now: Decision) -> None:
         )
         raise PreconditionError(message)
     for table in sorted({*saved.acts, *now.acts}):
-        then, today = _plain(saved.acts.get(table, ())), _plain(now.acts.get(table, ()))
+        then, today = list(saved.acts.get(table, ())), list(now.acts.get(table, ()))
         if then != today:
-            gone = [act["leaf"] for act in then if act not in today]
-            new = [act["leaf"] for act in today if act not in then]
+            gone = [act.leaf for act in then if act not in today]
+            new = [act.leaf for act in today if act not in then]
             message = (
                 f"table {table} has changed since {saved.decided_at}: no more to do: {', '.join(gone) or 'nothing'}; "
                 f"new: {', '.join(new) or 'nothing'}. Save it again, and look at it"
             )
             raise PreconditionError(message)
-
-
-def _plain(acts: Sequence[LeafAct]) -> list[dict[str, Any]]:
-    return [asdict(act) for act in acts]

@@ -21,16 +21,6 @@ from rehearsal.postgres.sqlfiles import as_query
 
 # How sessions that detach are called, so that whoever makes leaves finds them.
 RETIRING = "lifecycle.retain"
-# A retention that waits for old transactions holds SHARE UPDATE EXCLUSIVE, behind which ATTACH would wait. It is ended:
-# the next retention finishes it.
-YIELD = """
-select pg_catalog.pg_cancel_backend(l.pid)
-from pg_catalog.pg_locks as l
-join pg_catalog.pg_stat_activity as a on a.pid = l.pid
-where l.relation = %s::oid and l.granted and l.pid <> pg_catalog.pg_backend_pid()
-      and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-      and a.application_name = %s
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +129,7 @@ class LeafWorker:
                 self.conn.execute("set lock_timeout = 0")
 
     def _end_retention(self) -> None:
-        self.conn.execute(YIELD, [self.policy.oid, f"pg-rehearsal {RETIRING}"])
+        self.conn.execute("select rehearsal.lifecycle_end_retention(%s::oid::regclass)", [self.policy.oid])
 
 
 @dataclass(frozen=True, slots=True)

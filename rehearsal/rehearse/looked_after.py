@@ -89,9 +89,7 @@ class Care:
         wish = replace(self._wish(scratch.name, 1), retention=self.spec.interval, hold="0 days")
         with scratch.made(), self._adopted(wish) as policy:
             if clock := clock_objection(self.conn, policy.oid, datetime.now(UTC)):
-                return Seen(
-                    None, f"{clock}: no row of {dotted(self.table.name)} is recent, so retention trusts no clock"
-                )
+                return Seen(None, f"{clock}, so retention trusts no clock")
             before = scratch.rows()
             detaching = self._retire(policy)
             problems = [*detaching.told, *scratch.after_detach(before)]

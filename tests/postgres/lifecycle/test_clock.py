@@ -139,3 +139,14 @@ def test_two_clocks_one_works_and_the_other_says_who(kept: Kept, psql: Psql, dat
         done = psql(PREMAKE, "premake")
     assert done.returncode == FAILED
     assert "pg-rehearsal lifecycle.premake" in done.stderr
+
+
+def test_a_leaf_that_is_refused_beside_a_default_partition_is_a_failure(kept: Kept, psql: Psql) -> None:
+    """The others go, and the clock does not say that all is well."""
+    past(kept, f"{YEAR}create table public.t_rest partition of public.t default;")
+    kept.run_sql(
+        "create table public.child (t bigint, at timestamptz, foreign key (t, at) references public.t); "
+        "insert into public.child select id, at from public.t order by at limit 1"
+    )
+    assert psql(RETAIN, "retain", kept.now).returncode == FAILED
+    assert {held.leaf for held in kept.standing().held} == {"public.t_m2", "public.t_m3"}
