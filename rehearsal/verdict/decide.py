@@ -15,7 +15,8 @@ from enum import StrEnum
 
 from rehearsal.evidence.run import Evidence
 from rehearsal.plan.model import Plan
-from rehearsal.verdict.gates import GATES, Gate
+from rehearsal.verdict.gate import Gate
+from rehearsal.verdict.gates import GATES
 
 
 class Outcome(StrEnum):

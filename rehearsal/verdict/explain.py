@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rehearsal.errors import UsageError
-from rehearsal.verdict.gates import GATES, Gate
+from rehearsal.verdict.gate import Gate
+from rehearsal.verdict.gates import GATES
 
 
 def find_gate(name: str) -> Gate:

@@ -7,30 +7,8 @@ would cost in production), remedy (what to do next).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from rehearsal.plan.strategies import ATTACH, COPYING, DUAL_WRITE, STRATEGIES, SWAP
-
-KINDS: frozenset[str] = frozenset({"local", "docker", "staging", "production"})
-HOSTS: frozenset[str] = KINDS - {"local"}
-# Hosts that somebody else needs too; what is thrown away afterwards needs no second pair of eyes.
-OTHERS: frozenset[str] = KINDS - {"local", "docker"}
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One rule. `kinds` are the environments that must show evidence; `needs` is what a plan must declare for it."""
-
-    id: str
-    title: str
-    condition: str
-    effect: str
-    remedy: str
-    steps: tuple[str, ...]
-    kinds: frozenset[str] = KINDS
-    strategies: frozenset[str] = STRATEGIES
-    needs: str = ""
-
+from rehearsal.plan.strategies import ATTACH, COPYING, DUAL_WRITE, SWAP
+from rehearsal.verdict.gate import HOSTS, OTHERS, Gate
 
 GATES: tuple[Gate, ...] = (
     Gate(

@@ -11,7 +11,8 @@ from rehearsal.errors import UsageError
 from rehearsal.plan.strategies import STRATEGIES
 from rehearsal.verdict.decide import DECLARED
 from rehearsal.verdict.explain import explain_gate, find_gate, list_gates, render_gates
-from rehearsal.verdict.gates import GATES, KINDS
+from rehearsal.verdict.gate import KINDS
+from rehearsal.verdict.gates import GATES
 
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "gates"
 

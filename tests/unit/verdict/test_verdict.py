@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rehearsal.evidence.run import Evidence
 from rehearsal.plan.model import Plan, SourceScan, TableSpec
 from rehearsal.verdict.decide import GateState, Outcome, Verdict, decide, decide_run
-from rehearsal.verdict.gates import GATES, Gate
+from rehearsal.verdict.gate import Gate
+from rehearsal.verdict.gates import GATES
 
 PLAN = Plan(
     name="posts",
