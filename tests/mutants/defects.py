@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from rehearsal.load.driver import ledger_folder
 from rehearsal.load.ledger import Ledger, Write
@@ -198,6 +199,23 @@ def leaf_without_index(world: World) -> Iterator[None]:
             conn.execute(f"create index device_{number} on {leaf} (device_id)".encode())
             conn.execute(f"alter index public.sensor_readings_device attach partition public.device_{number}".encode())
     yield
+
+
+@contextmanager
+def error_in_the_log(world: World) -> Iterator[None]:
+    """Let an app server log an error a while after the phase began."""
+    log = Path(world.context.env.app_servers[0].log or "")
+
+    def say() -> None:
+        with log.open("a") as file:
+            file.write("ERROR something came apart\n")
+
+    later = threading.Timer(5, say)
+    later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
 
 
 SWALLOW = """
