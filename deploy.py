@@ -24,6 +24,9 @@ PHASES = {
     "app-log": ("app", "tasks/app_log.py"),
     "flags": ("app", "tasks/flags.py"),
     "flags-show": ("app", "tasks/flags_show.py"),
+    "lifecycle": ("clock", "tasks/lifecycle_clock.py"),
+    "lifecycle-job": ("clock", "tasks/lifecycle_job.py"),
+    "lifecycle-show": ("clock", "tasks/lifecycle_show.py"),
 }
 phase = plans.phase_of(host.data, ("hosts", *PHASES))
 plans.fill_in(host.data)

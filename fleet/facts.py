@@ -218,3 +218,26 @@ class Lines(FactBase[list[str]]):
     def process(self, output: Iterable[str]) -> list[str]:
         """Return the lines that are not empty."""
         return [line.strip() for line in output if line.strip()]
+
+
+class Timer(FactBase[dict[str, str]]):
+    """A timer as systemd has it: enabled, active, when it is due next, and how its service ended last."""
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        """Return what is known of a host without systemd."""
+        return {"enabled": "", "active": "", "next": "", "last": ""}
+
+    def command(self, timer: str, service: str) -> StringCommand:
+        """Return the command; a line each."""
+        script = (
+            'echo "enabled=$(systemctl is-enabled "$1" 2>/dev/null)"; echo "active=$(systemctl is-active "$1")"; '
+            'echo "next=$(systemctl show -P NextElapseUSecRealtime "$1")"; '
+            'echo "last=$(systemctl show -P Result "$2") $(systemctl show -P ExecMainExitTimestamp "$2")"'
+        )
+        return StringCommand("sh", "-c", *(QuoteString(word) for word in (script, "sh", timer, service)), "2>/dev/null")
+
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        """Return what was printed."""
+        pairs = dict(line.strip().split("=", 1) for line in output if "=" in line)
+        return {**self.default(), **{name: value.strip() for name, value in pairs.items()}}

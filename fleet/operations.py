@@ -19,7 +19,7 @@ from pyinfra.api.command import PyinfraCommand
 
 from fleet.changes import Change, find_refusals
 from fleet.delivery import lines_of, text_to
-from fleet.facts import AppliedChanges, FileState, FlagState, JsonFact, PrivateRows, SqlRows, StaleService
+from fleet.facts import AppliedChanges, FileState, FlagState, JsonFact, Lines, PrivateRows, SqlRows, StaleService
 from fleet.managers import manager_of
 from fleet.passwords import PasswordError, resolve, scram_verifier, verifier_at
 from fleet.psql import Session, ident, literal
@@ -343,3 +343,13 @@ def service(unit: str, env_file: str, restart: str | None = None, files: tuple[s
         host.noop(f"{unit} runs with its present files")
         return
     yield StringCommand(restart) if restart else StringCommand("systemctl", "restart", QuoteString(unit))
+
+
+@operation()
+def gone(paths: tuple[str, ...]) -> Commands:
+    """Remove files, those that are there."""
+    script = 'for file in "$@"; do test ! -e "$file" || echo "$file"; done'
+    if there := host.get_fact(Lines, script=script, words=paths):
+        yield StringCommand("rm", "-f", "--", *(QuoteString(path) for path in there))
+    else:
+        host.noop("none of them is there")

@@ -42,7 +42,16 @@ def drop_in_path(unit: str) -> str:
 @operation()
 def drop_in(unit: str, text: str) -> Commands:
     """Add settings to a unit that a package brought, and make systemd know them."""
-    path = drop_in_path(unit)
+    yield from _known(unit, drop_in_path(unit), text)
+
+
+@operation()
+def unit_template(unit: str, text: str, instance: str) -> Commands:
+    """Write a template of units, and make systemd know it; it answers for an instance only, so one is named."""
+    yield from _known(unit.replace("@.", f"@{instance}."), f"/etc/systemd/system/{unit}", text)
+
+
+def _known(unit: str, path: str, text: str) -> Commands:
     have = host.get_fact(FileState, path=path)
     if not have or have["sha256"] != hashlib.sha256(text.encode()).hexdigest() or have["mode"] != "644":
         yield from private_file._inner(path=path, text=text, mode="644", owner="root:root")  # noqa: SLF001
@@ -50,6 +59,52 @@ def drop_in(unit: str, text: str) -> Commands:
         host.noop(f"{unit} has these settings")
         return
     yield StringCommand("systemctl", "daemon-reload")
+
+
+# A timer that began before its file was written anew goes by the old times until it is restarted.
+TIMER = """\
+systemctl is-enabled "$1"; systemctl is-active "$1"
+since=$(date -d "$(systemctl show --timestamp=us -P ActiveEnterTimestamp "$1")" +%s%N)
+test "$(stat -c %.9Y "$2" | tr -d .)" -lt "$since" && echo present
+"""
+
+
+@operation()
+def timer_on(unit: str) -> Commands:
+    """Let a timer go on with its present file, now and after each start of the host."""
+    template = f"/etc/systemd/system/{unit.partition('@')[0]}@.timer"
+    if host.get_fact(Lines, script=TIMER, words=(unit, template)) == ["enabled", "active", "present"]:
+        host.noop(f"{unit} is on")
+        return
+    yield StringCommand(
+        "systemctl", "enable", "--quiet", QuoteString(unit), "&&", "systemctl", "restart", QuoteString(unit)
+    )
+
+
+@operation()
+def timer_off(unit: str) -> Commands:
+    """Stop a timer for good; a job of it that is at work ends by itself."""
+    script = 'systemctl is-enabled "$1"; systemctl is-active "$1"; true'
+    said = host.get_fact(Lines, script=script, words=(unit,))
+    if "enabled" not in said and "active" not in said:
+        host.noop(f"{unit} is off")
+        return
+    yield StringCommand("systemctl", "disable", "--now", "--quiet", QuoteString(unit))
+
+
+# A job that is at work already is waited for, and then done anew: what is asked for is a run that begins after now.
+JOB = """\
+while test "$(systemctl is-active "$1")" = activating; do sleep 0.2; done
+cursor=$(journalctl --quiet --lines 0 --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')
+systemctl start "$1" && exit 0
+journalctl --quiet --unit "$1" ${cursor:+--after-cursor "$cursor"} --output cat --lines 20 >&2; exit 1
+"""
+
+
+@operation()
+def job(unit: str) -> Commands:
+    """Do what a timer does, once, and wait for it; what it said is the error if it fails."""
+    yield StringCommand("sh", "-c", QuoteString(JOB), "sh", QuoteString(unit))
 
 
 @operation()

@@ -27,6 +27,7 @@ _everywhere = {
     "control_address": _layout.control,
     "monitor_address": _monitor.address,
     "app_addresses": _apps,
+    "clock_addresses": [_database.address],
     "all_addresses": {machine.name: machine.address for machine in _layout.machines},
     "monitor_url": f"http://{_monitor.address}:9090",
     "db_host": _database.address,
@@ -47,6 +48,8 @@ def _host(machine: Machine, *rules: tuple[int, list[str]], **more: object) -> tu
 
 
 database = ([_host(_database, (5432, [*_apps, _monitor.address, _layout.control]))], _everywhere)
+# Whose timers make and drop partitions.
+clock = database
 app = (
     [
         _host(

@@ -24,6 +24,7 @@ from rehearsal.commands import (
     doctor,
     flags,
     hosts,
+    install,
     lifecycle,
     load,
     plan,
@@ -185,6 +186,11 @@ def _retain(words: Words) -> int:
     return lifecycle.retain(_target(words), dry=words.dry_run, save=words.save, apply=words.apply)
 
 
+def _install(words: Words) -> int:
+    wanted = install.ClockWish(words.clock, words.dry_run, words.remove, words.save)
+    return install.install(_target(words), wanted)
+
+
 def _plan_new(words: Words) -> int:
     return plan.new_plan(ROOT, words.env, words.table, name=words.name or "", database=words.database or "")
 
@@ -211,6 +217,7 @@ WORK: dict[str, Callable[[Words], int]] = {
     "lifecycle.status": lambda words: lifecycle.status(_target(words), as_json=words.json),
     "lifecycle.premake": lambda words: lifecycle.premake(_target(words), dry=words.dry_run),
     "lifecycle.retain": _retain,
+    "lifecycle.install": _install,
     "plan.new": _plan_new,
     "plan.review": lambda words: plan.review_plan(ROOT, words.plan, words.by, words.note or ""),
     "flags.show": lambda words: flags.show_routing(_target(words)),

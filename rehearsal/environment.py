@@ -70,6 +70,7 @@ class Environment:
     client_bin: Path | None = None
     state_folder: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    clocks: tuple[str, ...] = ()
 
     @property
     def is_throwaway(self) -> bool:

@@ -61,6 +61,7 @@ debian.access_rules(
         monitor=data.db_monitor_role,
         monitor_host=data.monitor_address,
         control=data.control_address,
+        clocks=data.get("clock_addresses") or [],
     ),
 )
 debian.converged(

@@ -49,6 +49,7 @@ ACTS = {
     "lifecycle-status": Consent.READS,
     "lifecycle-premake": Consent.BY_POLICY,
     "lifecycle-retain": Consent.BY_POLICY,
+    "lifecycle-install": Consent.CHANGES,
     "plan-new": Consent.READS,
     "plan-review": Consent.HARMLESS,
     "runbook": Consent.HARMLESS,
@@ -71,6 +72,8 @@ def act_of(command: str, options: Mapping[str, Any]) -> Consent:
         return Consent.READS
     if options.get("fix"):
         return Consent.FOLLOWS  # after an emergency too: what bars the rollback must not bar its remedy
+    if command == "lifecycle-install" and options.get("remove"):
+        return Consent.ALWAYS  # nobody needs a GO to keep partitions from being dropped
     if command == "flags-set" and options.get("reads") == options.get("writes") == "off":
         return Consent.FOLLOWS  # it is the rollback of dual-write
     return ACTS[command]

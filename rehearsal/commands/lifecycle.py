@@ -153,7 +153,7 @@ def _is_partitioned(conn: Connection, name: Name) -> bool:
 def status(target: Target, *, as_json: bool = False) -> int:
     """Say how each adopted table stands; exit code 1 if something is wrong with one. Reads only."""
     shown = sys.stderr if as_json else None
-    with _asked(target, "lifecycle-status", "lifecycle.status", shown) as (context, conn, policies):
+    with asked(target, "lifecycle-status", "lifecycle.status", shown) as (context, conn, policies):
         found = [read_standing(conn, context.files, policy, _now()) for policy in policies]
         if as_json:
             print(json.dumps([asdict(standing) for standing in found], indent=2, default=str))
@@ -170,7 +170,7 @@ def premake(target: Target, *, dry: bool = False) -> int:
 
     One table's trouble keeps no other from its leaves; exit code 1 if any had one, or has too few leaves ahead.
     """
-    with _asked(target, "lifecycle-premake", MAKING) as (context, conn, policies):
+    with asked(target, "lifecycle-premake", MAKING) as (context, conn, policies):
         worked = [
             _each(context, policy, lambda policy: _premake(context, conn, policy, dry=dry)) for policy in policies
         ]
@@ -221,14 +221,14 @@ def retain(target: Target, *, dry: bool = False, save: str | None = None, apply:
     refused if anything would be decided otherwise now. A second run changes nothing. Exit code 1 if something bars it.
     """
     saved = read_decision(Path(apply)) if apply else None
-    with _asked(target, "lifecycle-retain", RETIRING) as (context, conn, policies):
+    with asked(target, "lifecycle-retain", RETIRING) as (context, conn, policies):
         decided: dict[str, list[LeafAct]] = {}
         if dry or save or saved:
             decided = {policy.table: read_to_retire(conn, policy.oid, _now()) for policy in policies}
             if saved:
                 require_same(saved, decision_of(conn, decided))
         if save:
-            _save(Path(save), decision_of(conn, decided).to_json())
+            save_text(Path(save), decision_of(conn, decided).to_json())
             context.run.note(f"decided, and written to {save}; nothing was done")
 
         def work(policy: Policy) -> bool:
@@ -242,7 +242,12 @@ def retain(target: Target, *, dry: bool = False, save: str | None = None, apply:
         return DONE if all(worked) else FAILED
 
 
-def _save(path: Path, text: str) -> None:
+def save_text(path: Path, text: str) -> None:
+    """Write a file that somebody named.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as exc:
@@ -289,7 +294,7 @@ def _worker(context: Context, conn: Connection, policy: Policy) -> LeafWorker:
 
 
 @contextmanager
-def _asked(
+def asked(
     target: Target, verb: str, role: str, shown: TextIO | None = None
 ) -> Generator[tuple[Context, Connection, list[Policy]]]:
     """Open a context and a session, and yield them with the plan's policies.

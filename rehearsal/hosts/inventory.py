@@ -75,6 +75,7 @@ def load_environment(name: str, plan: str, root: Path = PROJECT, *, secrets: boo
         client_bin=Path(data.values["db_bin"]) if data.values.get("db_bin") else None,
         state_folder=Path(data.values["base"]) if data.values.get("base") else None,
         settings=data.values,
+        clocks=tuple(host["name"] for host in hosts if "clock" in host["groups"]),
     )
 
 

@@ -34,6 +34,9 @@ GROUPS = {
     "app-log": ("app",),
     "flags": ("app",),
     "flags-show": ("app",),
+    "lifecycle": ("clock",),
+    "lifecycle-job": ("clock",),
+    "lifecycle-show": ("clock",),
 }
 DEFAULT_FLAGS = ("USE_PARTITIONED_TABLES", "ENABLE_PARTITION_ROUTING")
 STOP_TIMEOUT_S = 10

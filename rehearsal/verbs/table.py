@@ -139,6 +139,22 @@ VERBS = (
         ),
     ),
     Verb(
+        "lifecycle.install",
+        "bring a clock that makes and drops partitions by psql, without this program; a second run changes nothing",
+        (
+            *ASKS,
+            Option(
+                "clock",
+                "timers on the hosts of the inventory's group `clock`, or a manifest of CronJobs",
+                choices=("systemd", "kubernetes"),
+                default="systemd",
+            ),
+            Option("remove", "take the clock away; policies and partitions stay", Kind.SWITCH),
+            Option("save", "kubernetes: write the manifest to this file", metavar="FILE"),
+            replace(DRY_RUN, help="say what would change, change nothing; exit code 1 if anything would"),
+        ),
+    ),
+    Verb(
         "plan.new",
         "write a first plan from a live table, with the reasons as comments; never overwrites one",
         (

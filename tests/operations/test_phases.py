@@ -34,9 +34,12 @@ RUNS: list[tuple[str, str, dict[str, Any]]] = [
     ("flags", "docker", {"reads": True, "writes": False, "restart": ["@fake/app1"]}),
     ("flags", "docker", {"reads": True, "writes": False, "restart": ["@fake/app1"], "look": True}),
     ("flags-show", "staging.example", {}),
+    ("lifecycle", "docker", {}),
+    ("lifecycle-job", "docker", {"job": "premake"}),
+    ("lifecycle-show", "docker", {}),
 ]
 # These look, and change nothing.
-REPORTS = {"app-log", "flags-show"}
+REPORTS = {"app-log", "flags-show", "lifecycle-show"}
 INVENTORY = """\
 import runpy
 
@@ -50,7 +53,9 @@ def _faked(group):
 
 
 _groups = runpy.run_path({path!r})
-database, app, monitor = (_faked(_groups.get(group, [])) for group in ("database", "app", "monitor"))
+database, app, monitor, clock = (
+    _faked(_groups.get(group, [])) for group in ("database", "app", "monitor", "clock")
+)
 """
 
 

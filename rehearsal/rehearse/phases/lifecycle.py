@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from rehearsal.lifecycle.code import install_code
+from rehearsal.plan.model import TableSpec
+from rehearsal.rehearse.clockwork import rehearse_clock
 from rehearsal.rehearse.context import Context
-from rehearsal.rehearse.looked_after import Care, clear_leftovers
+from rehearsal.rehearse.looked_after import Care, Seen, clear_leftovers
 from rehearsal.rehearse.phase import Phase
 
 
@@ -16,19 +18,27 @@ def look_after(context: Context) -> None:
         with conn.transaction():
             install_code(conn, context.files)
         clear_leftovers(conn)
-        for spec in context.plan.tables:
-            if spec.method != "range":
-                context.run.record("lifecycle", spec.name, True, f"partitions of a {spec.method} have no age")
-                continue
-            care = Care(context, conn, spec, context.pair(conn, spec)[1])
-            seen = [("premake", care.premake())]
-            if care.key.tells_time:
-                seen.append(("retention", care.retain()))
-            for what, found in seen:
-                context.run.record("lifecycle", f"{spec.name} {what}", found.passed, found.observed)
-                logs.append(f"-- {spec.name}: {what}\n{found.log}")
+        cares = [Care(context, conn, spec, context.pair(conn, spec)[1]) for spec in ranges(context)]
+        seen = [(f"{care.spec.name} {what}", found) for care in cares for what, found in look_after_one(care)]
+        seen += rehearse_clock(context, cares)
+        for subject, found in seen:
+            context.run.record("lifecycle", subject, found.passed, found.observed)
+            logs.append(f"-- {subject}\n{found.log}")
         clear_leftovers(conn)
     context.run.attach("lifecycle.log", "\n".join(logs))
+
+
+def ranges(context: Context) -> list[TableSpec]:
+    """Return the tables whose partitions have an age; of others nothing is made or dropped."""
+    for spec in context.plan.tables:
+        if spec.method != "range":
+            context.run.record("lifecycle", spec.name, True, f"partitions of a {spec.method} have no age")
+    return [spec for spec in context.plan.tables if spec.method == "range"]
+
+
+def look_after_one(care: Care) -> list[tuple[str, Seen]]:
+    """Make a leaf of the real table, and drop leaves of a scratch one, where keys tell the time."""
+    return [("premake", care.premake()), *([("retention", care.retain())] if care.key.tells_time else [])]
 
 
 PHASE = Phase("lifecycle", "Partition lifecycle", "lifecycle", look_after)

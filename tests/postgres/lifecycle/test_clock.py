@@ -1,4 +1,4 @@
-"""A clock without Python: the scripts of the how-to, run by the real psql."""
+"""A clock without Python: the scripts of every clock, run by the real psql."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet.clock import JOBS
 from fleet.cluster import Cluster
+from fleet.templates import render
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import advisory_lock, connect, scalar
 from tests.fix_postgres import ROOT
@@ -19,8 +21,7 @@ from tests.postgres.lifecycle.kept import Kept
 from tests.postgres.lifecycle.test_premake import LEFT, OLD, WITH_DEFAULT
 from tests.postgres.lifecycle.test_retain import YEAR, past
 
-HOWTO = (ROOT / "docs" / "howto" / "keep-it-running.md").read_text(encoding="utf-8")
-PREMAKE, RETAIN = re.findall(r"```sql\n(.*?)```", HOWTO, re.DOTALL)
+PREMAKE, RETAIN = (render(f"lifecycle/{job}.sql.j2") for job in JOBS)
 FAILED = 3
 Psql = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,6 +49,13 @@ def psql(database: Database, cluster: Cluster, tmp_path: Path) -> Psql:
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
     return run
+
+
+def test_the_how_to_has_the_scripts_that_the_clocks_run() -> None:
+    """Whoever has another clock copies them from there."""
+    howto = (ROOT / "docs" / "howto" / "keep-it-running.md").read_text(encoding="utf-8")
+    bare = [re.sub(r"\A(--.*\n)+", "", script) for script in (PREMAKE, RETAIN)]
+    assert re.findall(r"```sql\n(.*?)```", howto, re.DOTALL) == bare
 
 
 def test_premake_by_psql_makes_what_the_verb_would_make(kept: Kept, psql: Psql) -> None:

@@ -1,0 +1,100 @@
+"""The verb `lifecycle.install`: a clock that makes and drops partitions by itself, without this program.
+
+Two clocks: timers of systemd on hosts, and CronJobs of Kubernetes. Both run the same two SQL files
+(`templates/lifecycle/`), which do what the functions in the database decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehearsal.commands.lifecycle import asked, save_text
+from rehearsal.commands.session import DONE, FAILED, Target, keep_approval
+from rehearsal.errors import HostsFailed, UsageError
+from rehearsal.hosts.clock import Clock, problems_of
+from rehearsal.lifecycle.cronjob import manifest_of
+from rehearsal.postgres.connection import Connection
+from rehearsal.rehearse.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class ClockWish:
+    """What was typed: which clock, and what is to become of it."""
+
+    clock: str = "systemd"
+    dry: bool = False
+    remove: bool = False
+    save: str | None = None
+
+
+def install(target: Target, wanted: ClockWish) -> int:
+    """Bring a clock for the plan's database, or remove it; a second run changes nothing.
+
+    With `dry` nothing is changed, and the exit code is 1 if anything would be. Locks: none on tables of the
+    application.
+
+    Raises:
+        UsageError: the inventory has no host for timers; an option that the clock does not know.
+        PreconditionError: nothing is adopted there; a right or an extension is missing.
+        HostsFailed: a timer is not what it must be.
+    """
+    _require_options(wanted)
+    with asked(target, "lifecycle-install", "lifecycle.install") as (context, conn, _policies):
+        if not (wanted.dry or wanted.save):
+            with conn.transaction():
+                keep_approval(context, conn)
+        return CLOCKS[wanted.clock](context, conn, wanted)
+
+
+def _require_options(wanted: ClockWish) -> None:
+    if wanted.clock == "kubernetes":
+        if wanted.save is None or wanted.remove or wanted.dry:
+            message = (
+                "--clock kubernetes writes a manifest, which `kubectl apply -f` and `kubectl delete -f` take: say "
+                "where by --save FILE, and leave --remove and --dry-run out"
+            )
+            raise UsageError(message)
+    elif wanted.save is not None:
+        message = f"--save belongs to --clock kubernetes; {wanted.clock} has no file"
+        raise UsageError(message)
+
+
+def _timers(context: Context, _conn: Connection, wanted: ClockWish) -> int:
+    clock = Clock(context.env.inventory, context.plan, context.run, context.env.clocks)
+    result = clock.bring(dry=wanted.dry, remove=wanted.remove)
+    if wanted.dry:
+        for host, operation in result.would_change:
+            context.run.note(f"{host}: would change: {operation}")
+        context.run.note(f"{len(result.would_change)} operations would change something")
+        return FAILED if result.would_change else DONE
+    context.run.note(f"{result.changed} operations changed something" if result.changed else "no change")
+    if wanted.remove:
+        return DONE
+    timers = clock.look()
+    if problems := problems_of(timers, clock.hosts):
+        raise HostsFailed("; ".join(problems))
+    for name, timer in timers.items():
+        context.run.note(f"timer {name}: due {timer['next']}")
+    return DONE
+
+
+def _manifest(context: Context, conn: Connection, wanted: ClockWish) -> int:
+    major = conn.info.server_version // 10_000
+    place = context.env.database
+    variables = {
+        "PGHOST": place.host,
+        "PGPORT": str(place.port),
+        "PGDATABASE": place.name,
+        "PGUSER": place.user,
+        "PGSSLMODE": place.sslmode,
+        **({"PGSSLROOTCERT": place.sslrootcert} if place.sslrootcert else {}),
+    }
+    text = manifest_of(context.root / "templates", context.plan.name, variables, major)
+    save_text(Path(wanted.save or ""), text)
+    context.run.note(f"written to {wanted.save}; make the secret that it names, then `kubectl apply -f {wanted.save}`")
+    return DONE
+
+
+CLOCKS: dict[str, Callable[[Context, Connection, ClockWish], int]] = {"systemd": _timers, "kubernetes": _manifest}
