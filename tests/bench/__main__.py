@@ -19,11 +19,11 @@ from pathlib import Path
 from rehearsal.environment import Database
 from rehearsal.errors import RehearsalError
 from rehearsal.postgres.connection import connect, scalar
-from tests.bench import felt
+from tests.bench import cared, felt
 from tests.bench.ways import FLOOR, WAYS, Way
 from tests.bench.world import Cost, World, count
 
-FELT = ("capture", "stall", "foreground", "parity")
+FELT = ("capture", "stall", "foreground", "parity", "lifecycle")
 PARTS = (*WAYS, *FELT)
 
 
@@ -72,12 +72,13 @@ def measure(world: World, parts: list[str], rounds: int, peers_up_to: int) -> li
         "stall": lambda: felt.stall(world),
         "foreground": lambda: felt.foreground(world, rounds),
         "parity": lambda: felt.parity(world),
+        "lifecycle": lambda: cared.lifecycle(world),
     }
     figures: list[felt.Figure] = []
     for part in (part for part in FELT if part in parts):
         print(f"{part}:", flush=True)
         figures += works[part]()
-        print("\n".join(f"   {figure.what}: {figure.value}" for figure in figures[-4:]), flush=True)
+        print("\n".join(f"   {figure.what}: {figure.value}" for figure in figures[-5:]), flush=True)
     return lines + (figures_table(figures) if figures else [])
 
 
