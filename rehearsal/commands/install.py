@@ -1,7 +1,7 @@
 """The verb `lifecycle.install`: a clock that makes and drops partitions by itself, without this program.
 
-Two clocks: timers of systemd on hosts, and CronJobs of Kubernetes. Both run the same two SQL files
-(`templates/lifecycle/`), which do what the functions in the database decide.
+Three clocks: timers of systemd on hosts, jobs of pg_cron, and CronJobs of Kubernetes. The first and the last run the
+same two SQL files (`templates/lifecycle/`); all do what the functions in the database decide.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rehearsal.commands.lifecycle import asked, save_text
 from rehearsal.commands.session import DONE, FAILED, Target, keep_approval
 from rehearsal.errors import HostsFailed, UsageError
 from rehearsal.hosts.clock import Clock, problems_of
+from rehearsal.lifecycle.cron import CronJobs
 from rehearsal.lifecycle.cronjob import manifest_of
 from rehearsal.postgres.connection import Connection
 from rehearsal.rehearse.context import Context
@@ -97,4 +98,23 @@ def _manifest(context: Context, conn: Connection, wanted: ClockWish) -> int:
     return DONE
 
 
-CLOCKS: dict[str, Callable[[Context, Connection, ClockWish], int]] = {"systemd": _timers, "kubernetes": _manifest}
+def _cron(context: Context, conn: Connection, wanted: ClockWish) -> int:
+    jobs = CronJobs(conn)
+    jobs.require()
+    if wanted.dry:
+        names = jobs.missing()
+        for name in names:
+            context.run.note(f"would change: job {name} of pg_cron")
+        context.run.note(f"{len(names)} jobs would change")
+        return FAILED if names else DONE
+    with conn.transaction():
+        changed = [f"{jobs.remove()} jobs removed"] if wanted.remove else jobs.bring()
+    context.run.note(", ".join(changed) if changed and changed != ["0 jobs removed"] else "no change")
+    return DONE
+
+
+CLOCKS: dict[str, Callable[[Context, Connection, ClockWish], int]] = {
+    "systemd": _timers,
+    "pg_cron": _cron,
+    "kubernetes": _manifest,
+}

@@ -18,7 +18,7 @@ from rehearsal.plan.model import Plan
 JOBS = ("premake", "retain")
 NONE = (
     "the inventory has no group `clock`; name a host there that has systemd and reaches the database, as "
-    "`clock = database`, or take another clock: --clock kubernetes --save FILE"
+    "`clock = database`, or take another clock: --clock pg_cron, or --clock kubernetes --save FILE"
 )
 
 

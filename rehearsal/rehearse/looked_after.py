@@ -92,13 +92,15 @@ class Care:
         """Detach and drop what is past one period on a scratch table of the same shape; other leaves keep every row."""
         bounds = self._scratch_bounds()
         scratch = ScratchTable(self, bounds)
-        wish = replace(self._wish(scratch.name, 1), retention=self.spec.interval, hold="0 days")
+        wish = replace(self._wish(scratch.name, 1), retention=self.spec.interval, hold="1 day")
         with scratch.made(), self._adopted(wish) as policy:
             if clock := clock_objection(self.conn, policy.oid, datetime.now(UTC)):
                 return Seen(None, f"{clock}, so retention trusts no clock")
             before = scratch.rows()
             detaching = self._retire(policy)
             problems = [*detaching.told, *scratch.after_detach(before)]
+            with self.conn.transaction():
+                write_policy(self.conn, OURS, replace(wish, hold="0 days"))
             dropping = self._retire(policy)
             problems += [*dropping.told, *scratch.after_drop(before)]
             problems += [f"a third run would {act.text}" for act in self._to_retire(policy)]

@@ -145,8 +145,8 @@ VERBS = (
             *ASKS,
             Option(
                 "clock",
-                "timers on the hosts of the inventory's group `clock`, or a manifest of CronJobs",
-                choices=("systemd", "kubernetes"),
+                "timers on the hosts of the inventory's group `clock`, jobs of pg_cron, or a manifest of CronJobs",
+                choices=("systemd", "pg_cron", "kubernetes"),
                 default="systemd",
             ),
             Option("remove", "take the clock away; policies and partitions stay", Kind.SWITCH),

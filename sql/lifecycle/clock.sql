@@ -53,7 +53,9 @@ as $$
     select pg_cancel_backend(l.pid) from pg_locks as l join pg_stat_activity as a on a.pid = l.pid
     where l.relation = of_table and l.granted and l.pid <> pg_backend_pid()
           and l.database = (select oid from pg_database where datname = current_database())
-          and a.application_name = 'pg-rehearsal lifecycle.retain'
+          and (a.application_name = 'pg-rehearsal lifecycle.retain'
+               -- A job of pg_cron is called otherwise.
+               or a.query ~ '^alter table .* detach partition .* (concurrently|finalize)$')
 $$;
 
 -- What a run has to complain of in the end: what bars it, too few leaves ahead, clocks that disagree, or what was noted and

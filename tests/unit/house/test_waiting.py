@@ -23,6 +23,7 @@ LOOPS = {
     "unit/terminal/test_terminal.py: read_to_end": "reads a terminal to its end, in a thread whose test waits 5 s",
 }
 SLEEPS = {
+    "bench/cared.py: lifecycle": "the latency before an act is what is measured",
     "bench/felt.py: stall": "the latency before a swap is what is measured",
     "hosts/watcher.py: main": "runs by itself on a host, beside what it watches",
     "kills/weapons.py: Arms.strike": "strikes at a random moment",
