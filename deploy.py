@@ -22,6 +22,7 @@ PHASES = {
     "migrate": ("database", "tasks/migrate.py"),
     "app": ("app", "tasks/app.py"),
     "app-log": ("app", "tasks/app_log.py"),
+    "db-log": ("database", "tasks/db_log.py"),
     "flags": ("app", "tasks/flags.py"),
     "flags-show": ("app", "tasks/flags_show.py"),
     "lifecycle": ("clock", "tasks/lifecycle_clock.py"),

@@ -39,6 +39,7 @@ else:
 _everywhere = {
     "base": str(_base),
     "cluster_base": str(_base / "cluster"),
+    "db_log": str(_base / "cluster" / "server.log"),
     "cluster_major": _major,
     "db_port": _db_port,
     "db_cores": own_cores(),

@@ -39,6 +39,9 @@ database = [
     ),
 ]
 
+# Hosts whose timers make and drop partitions once `invoke lifecycle.install` has brought them; they need root (_sudo).
+# clock = database
+
 # The app servers, in the order in which they are flipped: the first one is the canary.
 app = [
     (

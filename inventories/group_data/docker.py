@@ -11,6 +11,7 @@ db_psql_host = "/var/run/postgresql"
 db_superuser_runs_as = "postgres"
 db_monitor_role = "monitor"
 db_parity_role = "parity"
+db_log = "/var/log/postgresql/postgresql-15-main.log"
 # What the app asks for when it connects, in its database for its role too: a pooler cannot pass it on.
 db_app_settings = {"statement_timeout": "30s", "TimeZone": "UTC"}
 passfile = "/root/.pg-rehearsal.pgpass"

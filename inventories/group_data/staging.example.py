@@ -55,6 +55,14 @@ env_file_mode = "640"
 backup_dir = "backups/staging"
 admin_email = "dba@example.org"
 
+# Log of the database server, on the host of the group `database`; what the soak must not see in it is looked for there.
+# db_log = "/var/log/postgresql/postgresql-15-main.log"
+
+# Hosts whose timers make and drop partitions (`invoke lifecycle.install`) are the inventory's group `clock`; when they
+# go off, as systemd's OnCalendar says it. The migrating role must be let in from there.
+# lifecycle_premake_at = "daily"
+# lifecycle_retain_at = "*-*-* 03:30"
+
 # Your Prometheus, and the rules that it must have for partitioned tables; templates/hosts/ has ours to copy.
 monitor_url = "http://prometheus.staging.example.org:9090"
 monitor_rules = ["DefaultPartitionHasRows", "NoPartitionForTheFuture"]

@@ -32,6 +32,7 @@ GROUPS = {
     "migrate": ("database",),
     "app": ("app",),
     "app-log": ("app",),
+    "db-log": ("database",),
     "flags": ("app",),
     "flags-show": ("app",),
     "lifecycle": ("clock",),

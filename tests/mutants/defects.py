@@ -204,11 +204,21 @@ def leaf_without_index(world: World) -> Iterator[None]:
 @contextmanager
 def error_in_the_log(world: World) -> Iterator[None]:
     """Let an app server log an error a while after the phase began."""
-    log = Path(world.context.env.app_servers[0].log or "")
+    yield from said_later(Path(world.context.env.app_servers[0].log or ""), "ERROR something came apart")
+
+
+@contextmanager
+def fatal_in_the_log(world: World) -> Iterator[None]:
+    """Let the database server log that it ended a session a while after the phase began."""
+    yield from said_later(Path(world.context.env.settings["db_log"]), "FATAL:  out of shared memory")
+
+
+def said_later(log: Path, text: str) -> Iterator[None]:
+    """Let a log have one more line, a while from now."""
 
     def say() -> None:
         with log.open("a") as file:
-            file.write("ERROR something came apart\n")
+            file.write(f"{text}\n")
 
     later = threading.Timer(5, say)
     later.start()

@@ -276,6 +276,7 @@ MUTANTS = [
     ),
     Mutant("lost row in the soak", "soak", SOAK, behind(READINGS, f"delete from {READINGS} where id in ({RECENT})")),
     Mutant("error in the log of the soak", "soak", SOAK, defects.error_in_the_log),
+    Mutant("session ended by the server in the soak", "soak", SOAK, defects.fatal_in_the_log),
     Mutant("gap before a new leaf", "lifecycle", LIFECYCLE, defects.GAP),
     Mutant("leaf without its index", "lifecycle", LIFECYCLE, defects.UNLIKE_ITS_SIBLING),
     Mutant("retention that takes a leaf too many", "lifecycle", LIFECYCLE, defects.GREEDY),

@@ -34,12 +34,13 @@ RUNS: list[tuple[str, str, dict[str, Any]]] = [
     ("flags", "docker", {"reads": True, "writes": False, "restart": ["@fake/app1"]}),
     ("flags", "docker", {"reads": True, "writes": False, "restart": ["@fake/app1"], "look": True}),
     ("flags-show", "staging.example", {}),
+    ("db-log", "docker", {"log_since": 7, "log_pattern": "FATAL:"}),
     ("lifecycle", "docker", {}),
     ("lifecycle-job", "docker", {"job": "premake"}),
     ("lifecycle-show", "docker", {}),
 ]
 # These look, and change nothing.
-REPORTS = {"app-log", "flags-show", "lifecycle-show"}
+REPORTS = {"app-log", "db-log", "flags-show", "lifecycle-show"}
 INVENTORY = """\
 import runpy
 

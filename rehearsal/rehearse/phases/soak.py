@@ -10,6 +10,7 @@ import time
 from rehearsal.evidence.events import Progress
 from rehearsal.rehearse.app_logs import log_sizes, record_log_errors
 from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.db_log import log_size, record_db_log
 from rehearsal.rehearse.last_word import final_reconciliation
 from rehearsal.rehearse.phase import Phase
 from rehearsal.rehearse.strategy import proof_of
@@ -26,7 +27,7 @@ def asked_seconds(context: Context) -> float:
 
 def soak(context: Context) -> None:
     """Let the load go on, then look at logs, at every acknowledged write, and at the rows once more."""
-    asked, sizes = asked_seconds(context), log_sizes(context)
+    asked, sizes, since = asked_seconds(context), log_sizes(context), log_size(context)
     context.writers.ensure("soak")
     done = 0.0
     try:
@@ -35,6 +36,7 @@ def soak(context: Context) -> None:
         # Kept also when somebody ends it: a soak that was cut short is no evidence of the whole.
         context.run.record("soak", "length", True if done >= asked else None, f"{done:.0f} s of {asked:.0f} s asked")
     record_log_errors(context, sizes, "soak", "log of ")
+    record_db_log(context, "soak", since)
     reconciled = context.writers.reconcile("soak")
     summary = context.writers.stop()
     equal = proof_of(context).compare("after the soak")

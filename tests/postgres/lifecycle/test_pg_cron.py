@@ -161,7 +161,9 @@ def test_jobs_do_all_of_it_alone(cron: Cron, keeper: Connection, monkeypatch: py
     assert scalar(keeper, made) == 2
     dispatched = "select count(*) from cron.job where jobname like 'pg-lifecycle detach %'"
     eventually(lambda: seen(cron, dispatched) == 0, PATIENCE_S)
-    assert all("could not be detached" in said or "is not a partition" in said for said in seen(cron, FAILED) or [])
+    # To finish before what was dispatched is done is to say so; a job that is done is tried until it is swept.
+    expected = ("could not be detached", "is not a partition", "does not exist")
+    assert [said for said in seen(cron, FAILED) or [] if not any(text in said for text in expected)] == []
 
 
 def adopted(conn: Connection) -> None:
