@@ -49,6 +49,8 @@ ACTS = {
     "lifecycle-status": Consent.READS,
     "lifecycle-premake": Consent.BY_POLICY,
     "lifecycle-retain": Consent.BY_POLICY,
+    "lifecycle-archive": Consent.BY_POLICY,
+    "lifecycle-restore": Consent.BY_POLICY,
     "plan-new": Consent.READS,
     "plan-review": Consent.HARMLESS,
     "runbook": Consent.HARMLESS,

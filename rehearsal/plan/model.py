@@ -38,7 +38,8 @@ class TableSpec(PlanSection):
     retention: Interval | None = Field(default=None, description="age at which a partition is detached (lifecycle)")
     hold: Interval = Field(default="7 days", description="how long a detached partition is kept before it is dropped")
     archive: bool = Field(
-        default=False, description="a detached partition is dropped only after its archive is proven (lifecycle.archive)"
+        default=False,
+        description="a detached partition is dropped only after its archive is proven (lifecycle.archive)",
     )
     default_partition: bool = Field(
         default=False, description="a DEFAULT partition; it must stay empty, but for a list"

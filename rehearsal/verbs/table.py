@@ -115,6 +115,8 @@ VERBS = (
             Option("premake", "partitions kept ready, instead of the plan's", Kind.WHOLE),
             Option("retention", "age at which a partition goes, instead of the plan's", metavar="AGE"),
             Option("hold", "how long a detached partition is kept, instead of the plan's", metavar="TIME"),
+            Option("archive", "drop no partition before its archive is proven, whatever the plan says", Kind.SWITCH),
+            Option("no-archive", "drop partitions without an archive, whatever the plan says", Kind.SWITCH),
             Option("forget", "look after it no more; what was made stays", Kind.SWITCH),
         ),
     ),
@@ -136,6 +138,26 @@ VERBS = (
             replace(DRY_RUN, help="print every statement, change nothing"),
             Option("save", "write what would be done to this file as JSON, change nothing", metavar="FILE"),
             Option("apply", "do what this file says; refused if anything has changed since", metavar="FILE"),
+        ),
+    ),
+    Verb(
+        "lifecycle.archive",
+        "write detached partitions as Parquet, read back and compared, before they are dropped; a second run looks at "
+        "the files and changes nothing",
+        (
+            *ON_PLAN,
+            Option("to", "folder for the files, on a disk that outlives the database", Kind.NAME, metavar="FOLDER"),
+            Option("check", "look at the files alone; exit code 1 if one is not what was proven", Kind.SWITCH),
+            DRY_RUN,
+        ),
+    ),
+    Verb(
+        "lifecycle.restore",
+        "make an archived partition anew from its files, compared by digest; a second run changes nothing",
+        (
+            *ON_PLAN,
+            Option("from", "manifest beside the Parquet file", Kind.NAME, metavar="MANIFEST", required=True),
+            Option("attach", "attach it to its table again", Kind.SWITCH),
         ),
     ),
     Verb(

@@ -50,6 +50,8 @@ CALLS: list[tuple[str, Consent, tuple[str, ...]]] = [
     ("lifecycle-premake", Consent.READS, ("--dry-run",)),
     ("lifecycle-retain", Consent.BY_POLICY, ()),
     ("lifecycle-retain", Consent.READS, ("--dry-run",)),
+    ("lifecycle-archive", Consent.BY_POLICY, ("--check",)),
+    ("lifecycle-archive", Consent.READS, ("--dry-run",)),
     ("split", Consent.FOLLOWS, ()),
     ("cleanup", Consent.FOLLOWS, ()),
     ("rollback", Consent.FOLLOWS, ()),
