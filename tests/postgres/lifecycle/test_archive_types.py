@@ -52,8 +52,7 @@ values
  null, '0001-01-01+00', null, null, '00:00:00.000001', null, null, '1.10', null, null, null, null, null, null, null, null, null, null,
  null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null),
 ('2026-01-01 00:00:03+00', 4, 1, 1, true, 3.4028235e38, 1.7976931348623157e308, '""', ' ', ' ', '"', '\', 0.1, null, null, '1582-10-10',
- '2026-02-28', '1969-12-31 23:59:59.999999', '1969-12-31 23:59:59.999999', '1883-11-18 12:03:58+00', null, null, 'infinity'::text::text
- = 'x' and null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+ '2026-02-28', '1969-12-31 23:59:59.999999', '1969-12-31 23:59:59.999999', '1883-11-18 12:03:58+00', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
  null, null, null, null, null, null, U&'\FEFF\200B\+01F600', null, null, null);
 insert into public.t (at, v, txt, vc) select '2026-01-01 01:00+00', 5, convert_from('\x01', 'UTF8') || chr(127) || chr(1114111), chr(133);
 insert into public.t (at, v, num, txt) select '2026-01-01 02:00+00', 6, ('7' || repeat('9', 130000) || '.' || repeat('3', 16000))::numeric,
@@ -68,7 +67,7 @@ def shelf(kept: Kept, tmp_path: Path) -> Shelf:
     text = KINDS + YEAR[YEAR.index("create table public.t_m2") :]
     shelf = Shelf(kept, tmp_path)
     kept.setup(text + "alter table public.t drop column gone;")
-    kept.run_sql(VALUES.replace("'infinity'::text::text\n = 'x' and null", "null"))
+    kept.run_sql(VALUES)
     kept.run_sql("insert into public.t (at, v) select '2026-02-10+00'::timestamptz + n * interval '1 month', n "
                  "from generate_series(0, 5) as n")  # fmt: skip
     kept.pass_to(kept.now.replace(month=7))
