@@ -20,7 +20,7 @@ from rehearsal.lifecycle.policy import Policy
 from rehearsal.lifecycle.reading import read_to_reattach
 from rehearsal.lifecycle.work import LeafWorker
 from rehearsal.postgres.connection import Connection, scalar
-from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 
 THERE = """
 select c.oid::bigint, c.relispartition,
@@ -75,7 +75,8 @@ class Restorer:
 
     @property
     def _leaf(self) -> str:
-        return quote_ident(self.manifest.leaf)
+        """Return the leaf's name as the functions in the database write it."""
+        return str(scalar(self.conn, "select pg_catalog.format('%%I.%%I', %s::text, %s::text)", self.manifest.leaf))
 
     @property
     def _columns(self) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
@@ -32,7 +33,7 @@ SCRATCH = "select count(*) from pg_class where relname like 'lifecycle_proof%'"
 # More than one block (rehearsal.lifecycle.parquet.BLOCK_BYTES) at both sizes.
 WIDE = """
 insert into public.t (at, v, wide)
-select '2026-0{month}-01+00'::timestamptz + n * interval '1 second', n, repeat(md5(n::text), 16) from generate_series(1, {rows}) as n
+select '2026-0{month}-01+00'::timestamptz + n * interval '1 second', n, repeat(md5(n::text), 7) from generate_series(1, {rows}) as n
 """
 MEMORY_KIB = 24 * 1024
 
@@ -227,13 +228,14 @@ def test_memory_does_not_grow_with_rows(kept: Kept, database: Database, tmp_path
     kept.setup(YEAR + "alter table public.t add column wide text")
     for month, rows in ((1, 50_000), (2, 500_000), (6, 1)):
         kept.run_sql(WIDE.format(month=month, rows=rows))
-    kept.pass_to(kept.now.replace(month=7))
+    kept.pass_to(kept.now.replace(month=6))
     kept.adopt(retention="3 months", archive=True)
     kept.retain()
     archived = [int(child(database, "archive", f"public.{leaf}", tmp_path, 0).stdout) for leaf in ("t_first", "t_m2")]
     shelf.archive()
     assert shelf.read(("public", "t_m2")).rows == 500_000
-    shelf.drop()
+    kept.pass_to(kept.now + timedelta(days=9))
+    assert len(kept.retain()) == 2
     paths = [shelf.manifest(("public", leaf)) for leaf in ("t_first", "t_m2")]
     restored = [int(child(database, "restore", path, tmp_path, 0).stdout) for path in paths]
     figures = f"archive {archived} KiB, restore {restored} KiB"
