@@ -1,4 +1,4 @@
-"""An archive or a restore by a process of its own, which kills itself by SIGKILL at a point, or says what memory it took.
+"""An archive or a restore by a process of its own, which kills itself by SIGKILL at a point, or says its memory.
 
     python -m tests.postgres.lifecycle.dying archive LEAF FOLDER POINT < database.json
     python -m tests.postgres.lifecycle.dying restore MANIFEST FOLDER POINT < database.json

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from rehearsal.environment import Database
 from rehearsal.errors import StepFailed
 from rehearsal.lifecycle.archive import LeafArchiver
 from rehearsal.lifecycle.reading import read_to_archive
 from rehearsal.postgres.connection import connect, scalar
+from rehearsal.postgres.sqlfiles import as_query
 from tests.postgres.lifecycle.archived import FIRST, LATER, Shelf
 from tests.postgres.lifecycle.kept import Kept
 from tests.postgres.lifecycle.test_clock import RETAIN, Psql, psql  # noqa: F401
@@ -91,6 +91,7 @@ def test_a_drop_is_refused_when_the_note_goes_after_the_decision(shelf: Shelf) -
     assert len(shelf.kept.standing().held) == 3
 
 
+REFUSED = psycopg.errors.ObjectNotInPrerequisiteState
 WRITES = [
     "insert into public.t_first (id, at, v) values (-1, '2026-01-02+00', 1)",
     "update public.t_first set v = v",
@@ -109,20 +110,21 @@ def test_writers_are_refused_and_readers_are_not(shelf: Shelf, database: Databas
     shelf.hold()
     shelf.archive()
     with connect(database, role="app") as other:
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=r"public\.t_first is closed to writers"):
-            with other.transaction():
-                other.execute(sql.SQL(write))  # type: ignore[arg-type]
+        with pytest.raises(REFUSED, match=r"public\.t_first is closed to writers"), other.transaction():
+            other.execute(as_query(write))
         assert scalar(other, "select count(*) from public.t_first") == 1
 
 
 OPENED = [
     "alter table public.t_first disable trigger all",
-    "alter table public.t_first disable trigger all; alter table public.t_first enable always trigger rehearsal_closed; "
-    "alter table public.t_first enable always trigger rehearsal_closed_row",
+    """alter table public.t_first disable trigger all;
+    alter table public.t_first enable always trigger rehearsal_closed;
+    alter table public.t_first enable always trigger rehearsal_closed_row""",
     "drop trigger rehearsal_closed_row on public.t_first",
-    "drop trigger rehearsal_closed on public.t_first; create trigger rehearsal_closed before insert or update or delete "
-    "or truncate on public.t_first for each statement execute function rehearsal.lifecycle_refuse_write(); "
-    "alter table public.t_first enable always trigger rehearsal_closed",
+    """drop trigger rehearsal_closed on public.t_first;
+    create trigger rehearsal_closed before insert or update or delete
+    or truncate on public.t_first for each statement execute function rehearsal.lifecycle_refuse_write();
+    alter table public.t_first enable always trigger rehearsal_closed""",
 ]
 
 

@@ -49,7 +49,8 @@ def test_the_whole_way(world: Managed, folder: Path) -> None:
     assert "no change" in world.done("lifecycle-archive", "--to", str(folder))
     assert "all archives are as proven" in world.done("lifecycle-archive", "--check")
     acts = [
-        row[0] for row in world.rows("select act from rehearsal.lifecycle_history where act in ('close', 'archive')")
+        str(row[0])
+        for row in world.rows("select act from rehearsal.lifecycle_history where act in ('close', 'archive')")
     ]
     assert sorted(acts) == ["archive"] * 3 + ["close"] * 3
     assert world.done("lifecycle-retain").count("): done") == 3
@@ -142,8 +143,10 @@ def test_wrong_words_are_told_clearly(world: Managed, words: tuple[str, ...], co
 def test_a_manifest_of_a_table_that_nobody_looks_after_is_refused(world: Managed, folder: Path) -> None:
     """The plan is named."""
     world.done("lifecycle-archive", "--to", str(folder))
-    world.run("create table public.a_first (like public.t) partition by range (at); "
-              "create table public.a_0 partition of public.a_first for values from ('2026-01-01+00') to ('2026-02-01+00')")  # fmt: skip
+    world.run(
+        "create table public.a_first (like public.t) partition by range (at); "
+        "create table public.a_0 partition of public.a_first for values from ('2026-01-01+00') to ('2026-02-01+00')"
+    )
     world.done("lifecycle-adopt", "--table", "public.a_first", "--interval", "1 month")
     world.done("lifecycle-adopt", "--forget", "--table", "public.t")
     said = world.verb("lifecycle-restore", "--from", str(next(folder.glob("*.json"))))

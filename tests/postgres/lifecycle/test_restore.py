@@ -61,7 +61,8 @@ def test_it_is_attached_with_what_its_siblings_have(shelf: Shelf, *, first: bool
     assert shelf.restorer(path).restore(attach=True), shelf.kept.told[-1].failure
     assert scalar(shelf.kept.conn, "select count(*) from public.t where at < '2026-02-01+00'") == 1
     facts = """
-        select (select array_agg(contype order by contype) from pg_constraint where conrelid = c.oid and contype <> 'n'),
+        select (select array_agg(contype order by contype) from pg_constraint
+                where conrelid = c.oid and contype <> 'n'),
                (select count(*) from pg_index where indrelid = c.oid), c.relacl::text
         from pg_class as c where relname in ('t_first', 't_m10')
     """
@@ -153,9 +154,11 @@ def test_a_table_of_other_columns_is_refused(shelf: Shelf, altered: str, said: s
 def test_columns_in_another_order_are_the_same(shelf: Shelf) -> None:
     """They are told by name."""
     path = dropped(shelf)
-    shelf.kept.run_sql("alter table public.t add column w int; update public.t set w = v; alter table public.t drop column v; "
-                       "alter table public.t rename column w to v; alter table public.t add column x int generated always as (1) stored; "
-                       "alter table public.t drop column x")  # fmt: skip
+    shelf.kept.run_sql(
+        "alter table public.t add column w int; update public.t set w = v; alter table public.t drop column v; "
+        "alter table public.t rename column w to v; alter table public.t add column x int; "
+        "alter table public.t drop column x"
+    )
     assert shelf.restorer(path).restore(attach=True), shelf.kept.told[-1].failure
 
 
