@@ -14,7 +14,7 @@ from pathlib import Path
 from psycopg import sql
 
 from rehearsal.catalog.tables import STATE_SCHEMA, Name, dotted
-from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.errors import PreconditionError, RehearsalError, StepFailed
 from rehearsal.lifecycle.content import LeafContent, copy_in, copy_out, read_content
 from rehearsal.lifecycle.manifest import (
     MANIFEST_VERSION,
@@ -90,6 +90,8 @@ class LeafArchiver:
         """Say of a file that cannot be written where it is and that nothing is dropped."""
         try:
             yield
+        except RehearsalError:
+            raise  # a lost connection is an OSError too, and no fault of the folder
         except OSError as exc:
             message = (
                 f"archive of {leaf} into {self.folder}: {exc.strerror or exc}; it is not noted as archived, so "
@@ -132,10 +134,10 @@ class LeafArchiver:
             StepFailed: they differ; the file is removed.
         """
         path = self.folder / manifest.file
-        scratch, self_made = sql.Identifier(*self._scratch), sql.SQL("create unlogged table {} (like {})")
+        made = sql.SQL("create unlogged table {} (like {})")
         self.clear()
         try:
-            self.conn.execute(self_made.format(scratch, sql.Identifier(*name)))
+            self.conn.execute(made.format(sql.Identifier(*self._scratch), sql.Identifier(*name)))
             copy_in(self.conn, self._scratch, content.names, read_parquet(path, content.names))
             back = read_content(self.conn, self.files, self._scratch, content.names)
             now = read_content(self.conn, self.files, name, content.names)

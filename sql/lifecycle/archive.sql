@@ -109,7 +109,7 @@ begin
     select * into d from rehearsal.lifecycle_detached where leaf_oid = held for update;
     if d.state is distinct from 'held' or objection is not null then
         raise exception 'leaf % is not archived: %', coalesce(d.leaf, held::text), coalesce(objection, 'it is not held any more');
-    elsif rehearsal.lifecycle_closing(held) is distinct from closed_by then
+    elsif closed_by is null or rehearsal.lifecycle_closing(held) is distinct from closed_by then
         raise exception 'leaf % is not archived: it was opened to writers meanwhile', d.leaf;
     end if;
     insert into rehearsal.lifecycle_archived (leaf_oid, leaf, parent, lower, upper, rows, digest, manifest, manifest_sha256, sha256,
@@ -155,8 +155,10 @@ as $$
     select format('%s.%I', quote_ident(l.schema), l.name)
     from rehearsal.lifecycle_key(of_table) as k
     cross join lateral rehearsal.lifecycle_leaves(of_table) as l
-    cross join lateral (select rehearsal.lifecycle_place_of(k.base, k.epoch, lifecycle_overlaps.lower),
-                               rehearsal.lifecycle_place_of(k.base, k.epoch, lifecycle_overlaps.upper)) as b (lower_at, upper_at)
+    -- OFFSET: as constants they would be read as each kind of key when the query is planned.
+    cross join (select lifecycle_overlaps.lower, lifecycle_overlaps.upper offset 0) as g (lower, upper)
+    cross join lateral (select rehearsal.lifecycle_place_of(k.base, k.epoch, g.lower),
+                               rehearsal.lifecycle_place_of(k.base, k.epoch, g.upper)) as b (lower_at, upper_at)
     where not l.is_default and coalesce(l.lower_at < b.upper_at, true) and coalesce(b.lower_at < l.upper_at, true)
     order by l.lower_at nulls first
 $$;

@@ -100,6 +100,7 @@ WRITES = [
     "truncate public.t_first",
     "copy public.t_first (id, at, v) from program 'echo -1,2026-01-02+00,1' (format csv)",
     "set local session_replication_role = replica; delete from public.t_first",
+    "create table public.o (like public.t_first); alter table public.t_first inherit public.o; delete from public.o",
     "merge into public.t_first as t using (values (1)) as s (x) on true when matched then delete",
 ]
 

@@ -18,7 +18,7 @@ create type public.mood as enum ('sad', 'so "so"', 'happy, ok');
 create type public.pair as (a int, b text, c numeric);
 create domain public.positive as int check (value > 0);
 create domain public.moment as timestamptz;
-create collation public.german (provider = icu, locale = 'de-DE');
+create collation public.german (provider = libc, locale = 'C');
 create table public.t (gone int, at timestamptz not null, v int, "Big ""I"".d" bigint, small smallint, flag boolean,
  r real, d double precision, txt text, vc varchar(12), ch char(6), c1 "char", n name, num numeric, money numeric(12,
  2), cash money, day date, plain_day date, ts timestamp, plain_ts timestamp, tz timestamptz, tm time, tmz timetz, iv
