@@ -19,6 +19,7 @@ from rehearsal.application.rollout import Rollout
 from rehearsal.approval.acts import ACTS, act_of
 from rehearsal.approval.production import reason_of
 from rehearsal.commands import (
+    archive,
     cleanup,
     db,
     doctor,
@@ -173,8 +174,20 @@ def _set_flags(words: Words) -> int:
 
 
 def _adopt(words: Words) -> int:
+    if words.archive and words.no_archive:
+        message = "--archive and --no-archive say the opposite: give one of them"
+        raise UsageError(message)
+    archived = True if words.archive else False if words.no_archive else None
     said = lifecycle.Said(
-        words.table, words.interval, words.retention, words.premake, words.hold, words.zone, words.epoch, words.forget
+        words.table,
+        words.interval,
+        words.retention,
+        words.premake,
+        words.hold,
+        words.zone,
+        words.epoch,
+        words.forget,
+        archived,
     )
     return lifecycle.adopt(_target(words), said)
 
@@ -189,6 +202,13 @@ def _retain(words: Words) -> int:
 def _install(words: Words) -> int:
     wanted = install.ClockWish(words.clock, words.dry_run, words.remove, words.save)
     return install.install(_target(words), wanted)
+
+
+def _archive(words: Words) -> int:
+    if words.check and words.dry_run:
+        message = "--check looks at files, --dry-run prints what would be done: give one of them"
+        raise UsageError(message)
+    return archive.archive(_target(words), words.to, check=words.check, dry=words.dry_run)
 
 
 def _plan_new(words: Words) -> int:
@@ -218,6 +238,8 @@ WORK: dict[str, Callable[[Words], int]] = {
     "lifecycle.premake": lambda words: lifecycle.premake(_target(words), dry=words.dry_run),
     "lifecycle.retain": _retain,
     "lifecycle.install": _install,
+    "lifecycle.archive": _archive,
+    "lifecycle.restore": lambda words: archive.restore(_target(words), words.from_, attach=words.attach),
     "plan.new": _plan_new,
     "plan.review": lambda words: plan.review_plan(ROOT, words.plan, words.by, words.note or ""),
     "flags.show": lambda words: flags.show_routing(_target(words)),

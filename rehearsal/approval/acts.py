@@ -50,6 +50,8 @@ ACTS = {
     "lifecycle-premake": Consent.BY_POLICY,
     "lifecycle-retain": Consent.BY_POLICY,
     "lifecycle-install": Consent.CHANGES,
+    "lifecycle-archive": Consent.BY_POLICY,
+    "lifecycle-restore": Consent.BY_POLICY,
     "plan-new": Consent.READS,
     "plan-review": Consent.HARMLESS,
     "runbook": Consent.HARMLESS,

@@ -25,6 +25,7 @@ from rehearsal.errors import ConnectionLost, PreconditionError, RehearsalError, 
 from rehearsal.evidence.events import LockTaken
 from rehearsal.lifecycle.code import install_code, require_code
 from rehearsal.lifecycle.document import decision_of, read_decision, require_same
+from rehearsal.lifecycle.noted import lose_faulty
 from rehearsal.lifecycle.policy import HOLD, Policy, Wish, forget_policies, read_policies, write_policy
 from rehearsal.lifecycle.reading import LeafAct, clock_objection, read_to_make, read_to_retire, read_troubles
 from rehearsal.lifecycle.standing import Standing, read_standing
@@ -52,6 +53,7 @@ class Said:
     zone: str | None = None
     epoch: Epoch | None = None
     forget: bool = False
+    archive: bool | None = None
 
 
 # ---- adopt -------------------------------------------------------------------------------------------------------
@@ -124,6 +126,7 @@ def _wishes(context: Context, conn: Connection, said: Said) -> Iterator[Wish]:
         said.hold or "7 days",
         zone=said.zone or "UTC",
         epoch=said.epoch,
+        archive=bool(said.archive),
     )
 
 
@@ -138,7 +141,8 @@ def _planned(context: Context, conn: Connection, spec: TableSpec, said: Said) ->
         raise PreconditionError(message)
     premake = max(1, spec.premake if said.premake is None else said.premake)
     retention, hold = said.retention or spec.retention, said.hold or spec.hold
-    return Wish(found, spec.interval, premake, retention, hold, epoch=spec.epoch)
+    archive = spec.archive if said.archive is None else said.archive
+    return Wish(found, spec.interval, premake, retention, hold, epoch=spec.epoch, archive=archive)
 
 
 def _is_partitioned(conn: Connection, name: Name) -> bool:
@@ -171,13 +175,11 @@ def premake(target: Target, *, dry: bool = False) -> int:
     One table's trouble keeps no other from its leaves; exit code 1 if any had one, or has too few leaves ahead.
     """
     with asked(target, "lifecycle-premake", MAKING) as (context, conn, policies):
-        worked = [
-            _each(context, policy, lambda policy: _premake(context, conn, policy, dry=dry)) for policy in policies
-        ]
+        worked = [each(context, policy, lambda policy: _premake(context, conn, policy, dry=dry)) for policy in policies]
         return DONE if all(worked) else FAILED
 
 
-def _each(context: Context, policy: Policy, work: Callable[[Policy], bool]) -> bool:
+def each(context: Context, policy: Policy, work: Callable[[Policy], bool]) -> bool:
     """Do the work for one table; what is wrong there is said, and keeps no other table from its own."""
     try:
         return work(policy)
@@ -194,11 +196,11 @@ def _each(context: Context, policy: Policy, work: Callable[[Policy], bool]) -> b
 def _premake(context: Context, conn: Connection, policy: Policy, *, dry: bool) -> bool:
     free = _name_bars(context, conn, policy, premake=True)
     if dry:
-        _print_acts(policy, read_to_make(conn, policy.oid))
+        print_acts(policy, read_to_make(conn, policy.oid))
         return free
     with advisory_lock(conn, f"{MAKING} {policy.table}"):
         acts = read_to_make(conn, policy.oid)
-        done = _worker(context, conn, policy).make(acts)
+        done = worker_of(context, conn, policy).make(acts)
         standing: Standing = read_standing(conn, context.files, policy, _now())
     ready = standing.ready >= policy.premake
     if free and not ready:
@@ -234,11 +236,11 @@ def retain(target: Target, *, dry: bool = False, save: str | None = None, apply:
         def work(policy: Policy) -> bool:
             free = policy.retention is None or _name_bars(context, conn, policy, premake=False)
             if dry or save:
-                _print_acts(policy, decided[policy.table])
+                print_acts(policy, decided[policy.table])
                 return free
             return _retain(context, conn, policy, decided[policy.table] if saved else None) and free
 
-        worked = [_each(context, policy, work) for policy in policies]
+        worked = [each(context, policy, work) for policy in policies]
         return DONE if all(worked) else FAILED
 
 
@@ -263,7 +265,18 @@ def _retain(context: Context, conn: Connection, policy: Policy, decided: list[Le
             raise PreconditionError(message)
         if not acts:
             context.run.note(f"{policy.table}: no change")
-        return _worker(context, conn, policy).retire(acts)
+        sound = _sound(context, conn, policy, acts)
+        return worker_of(context, conn, policy).retire(sound) and len(sound) == len(acts)
+
+
+def _sound(context: Context, conn: Connection, policy: Policy, acts: list[LeafAct]) -> list[LeafAct]:
+    """Return the acts without the drops whose archive is not what was proven any more; those are said."""
+    if not policy.archive:
+        return acts
+    lost = lose_faulty(conn, policy.oid, {act.leaf_oid or 0 for act in acts if act.act == "drop"})
+    for leaf, why in lost.items():
+        context.run.note(f"{policy.table}: {leaf} is not dropped: {why}; run `./inv lifecycle.archive`")
+    return [act for act in acts if act.leaf not in lost]
 
 
 def _name_bars(context: Context, conn: Connection, policy: Policy, *, premake: bool) -> bool:
@@ -281,7 +294,9 @@ def _name_bars(context: Context, conn: Connection, policy: Policy, *, premake: b
     return not barring and not clock
 
 
-def _worker(context: Context, conn: Connection, policy: Policy) -> LeafWorker:
+def worker_of(context: Context, conn: Connection, policy: Policy) -> LeafWorker:
+    """Return whoever does the acts of one table; what becomes of each is said and kept in the run."""
+
     def tell(done: Done) -> None:
         context.run.note(f"{policy.table}: {done.act.text}: {done.failure or 'done'}")
         if done.report:
@@ -312,7 +327,8 @@ def asked(
         yield context, conn, policies
 
 
-def _print_acts(policy: Policy, acts: list[LeafAct]) -> None:
+def print_acts(policy: Policy, acts: list[LeafAct]) -> None:
+    """Print the statements of acts, a transaction each."""
     print(f"-- {policy.table}: {policy.text}")
     if not acts:
         print("-- nothing to do")

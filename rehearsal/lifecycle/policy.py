@@ -19,20 +19,22 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import quote_ident
 
 READ = """
-select parent::oid::bigint as oid, parent::text as table, plan, every, retention, premake, hold, most, zone, epoch
+select parent::oid::bigint as oid, parent::text as table, plan, every, retention, premake, hold, most, zone, epoch,
+       archive
 from rehearsal.lifecycle_policy where (%(plan)s::text is null or plan = %(plan)s) order by parent::text
 """
 WRITE = """
-insert into rehearsal.lifecycle_policy (parent, plan, every, retention, premake, hold, most, zone, epoch)
-values (%s::regclass, %s, %s, %s, %s, %s::interval, %s, %s, %s)
+insert into rehearsal.lifecycle_policy (parent, plan, every, retention, premake, hold, most, zone, epoch, archive)
+values (%s::regclass, %s, %s, %s, %s, %s::interval, %s, %s, %s, %s)
 on conflict (parent) do update set plan = excluded.plan, every = excluded.every, retention = excluded.retention,
     premake = excluded.premake, hold = excluded.hold, most = excluded.most, zone = excluded.zone,
-    epoch = excluded.epoch,
+    epoch = excluded.epoch, archive = excluded.archive,
     adopted_at = now(), adopted_by = session_user
 where (lifecycle_policy.plan, lifecycle_policy.every, lifecycle_policy.retention, lifecycle_policy.premake,
-       lifecycle_policy.hold, lifecycle_policy.most, lifecycle_policy.zone, lifecycle_policy.epoch)
+       lifecycle_policy.hold, lifecycle_policy.most, lifecycle_policy.zone, lifecycle_policy.epoch,
+       lifecycle_policy.archive)
       is distinct from (excluded.plan, excluded.every, excluded.retention, excluded.premake, excluded.hold,
-                        excluded.most, excluded.zone, excluded.epoch)
+                        excluded.most, excluded.zone, excluded.epoch, excluded.archive)
 """
 ADOPTED = """
 insert into rehearsal.lifecycle_history (parent, act, said, at)
@@ -57,6 +59,7 @@ class Wish:
     most: int = 3
     zone: str = "UTC"
     epoch: Epoch | None = None
+    archive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Policy:
     """How one table is looked after.
 
     `every` is the width of a leaf and `retention` the age at which one goes, intervals or numbers of the key; `hold` is
-    how long a detached leaf is kept, `most` how many go in one run, `zone` in which months and days begin.
+    how long a detached leaf is kept, `most` how many go in one run, `zone` in which months and days
+    begin; with `archive` no detached leaf is dropped before its archive is proven.
     """
 
     oid: int
@@ -77,12 +81,14 @@ class Policy:
     most: int
     zone: str
     epoch: Epoch | None
+    archive: bool
 
     @property
     def text(self) -> str:
         """Return it as people read it."""
+        gone = "archived and dropped" if self.archive else "dropped"
         keeps = (
-            f"dropped after {self.retention} and {self.hold.days} days of hold" if self.retention else "kept for ever"
+            f"{gone} after {self.retention} and {self.hold.days} days of hold" if self.retention else "kept for ever"
         )
         return f"every {self.every} in {self.zone}, {self.premake} ready ahead, {keeps}, at most {self.most} a run"
 
@@ -119,7 +125,7 @@ def write_policy(conn: Connection, plan: str, wish: Wish, moment: datetime | Non
     conn.execute(
         "delete from rehearsal.lifecycle_policy where parent::oid not in (select oid from pg_catalog.pg_class)"
     )
-    values = (plan, wish.every, wish.retention, wish.premake, wish.hold, wish.most, wish.zone, wish.epoch)
+    values = (plan, wish.every, wish.retention, wish.premake, wish.hold, wish.most, wish.zone, wish.epoch, wish.archive)
     table = quote_ident(wish.name)
     changed = conn.execute(WRITE, [table, *values]).rowcount > 0
     oid = int(scalar(conn, "select %s::regclass::oid::bigint", [table]))

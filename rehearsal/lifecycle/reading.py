@@ -65,12 +65,25 @@ class BoundedLeaf:
 
 @dataclass(frozen=True, slots=True)
 class DetachedLeaf:
-    """A detached leaf that is kept, until when, and why it will not be dropped then (None: it will)."""
+    """A detached leaf that is kept, until when, and why it will not be dropped then (None: it will).
+
+    `archive` is the manifest of its proven archive; `waits` says that it is not dropped before there is one.
+    """
 
     leaf: str
     since: datetime
     until: datetime
     objection: str | None
+    archive: str | None = None
+    waits: bool = False
+
+    @property
+    def fate(self) -> str:
+        """Return what will become of it."""
+        if self.objection:
+            return f"will not be dropped: {self.objection}"
+        kept = f", archived in {self.archive}" if self.archive else ""
+        return f"dropped after {said_of(self.until)}{' once it is archived' if self.waits else kept}"
 
 
 TO_MAKE = """
@@ -82,6 +95,15 @@ TO_RETIRE = """
 select act, mode, leaf, leaf_oid::bigint, lower, upper, statements, '{}'::text[] as undo
 from rehearsal.lifecycle_to_retire(%s::oid::regclass, coalesce(%s, rehearsal.lifecycle_now()), %s) with ordinality
 order by ordinality
+"""
+TO_ARCHIVE = """
+select act, mode, leaf, leaf_oid::bigint, lower, upper, statements, '{}'::text[] as undo
+from rehearsal.lifecycle_to_archive(%s::oid::regclass) with ordinality order by ordinality
+"""
+TO_REATTACH = """
+select act, mode, leaf_name as leaf, leaf_oid::bigint, lower_bound as lower, upper_bound as upper, statements,
+       '{}'::text[] as undo
+from rehearsal.lifecycle_to_reattach(%s::oid::regclass, %s, %s, %s) with ordinality order by ordinality
 """
 TROUBLES = """
 select id, bars_premake, bars_retain, said, remedy
@@ -97,8 +119,11 @@ HELD = """
 select d.leaf, d.since, d.since + greatest(d.hold, p.hold) as until,
        coalesce(rehearsal.lifecycle_objection(d.leaf_oid),
                 case when not rehearsal.lifecycle_may_drop(d.leaf_oid, d.since + greatest(d.hold, p.hold))
-                     then 'the policy keeps it' end) as objection
+                     then 'the policy keeps it' end) as objection,
+       case when rehearsal.lifecycle_proven(d.leaf_oid) then a.manifest end as archive,
+       rehearsal.lifecycle_archive_waits(d.leaf_oid) as waits
 from rehearsal.lifecycle_detached as d join rehearsal.lifecycle_policy as p on p.parent = d.parent
+left join rehearsal.lifecycle_archived as a on a.leaf_oid = d.leaf_oid
 where d.parent::oid = %s::oid and d.state = 'held' order by d.since, d.leaf
 """
 EXPIRED = """
@@ -121,6 +146,16 @@ def read_to_retire(conn: Connection, table: int, runner: datetime, moment: datet
     `runner` is the time of whoever asks, which must agree with the server's.
     """
     return _acts(conn, TO_RETIRE, [table, moment, runner])
+
+
+def read_to_archive(conn: Connection, table: int) -> list[LeafAct]:
+    """Return the held leaves that wait for their archive, each with what closes it to writers, if it is not closed."""
+    return _acts(conn, TO_ARCHIVE, [table])
+
+
+def read_to_reattach(conn: Connection, table: int, leaf: str, lower: str | None, upper: str | None) -> list[LeafAct]:
+    """Return what attaches a restored leaf, quoted, in order."""
+    return _acts(conn, TO_REATTACH, [table, leaf, lower, upper])
 
 
 def _acts(conn: Connection, query: LiteralString, params: list[Any]) -> list[LeafAct]:
@@ -155,6 +190,11 @@ def clock_objection(conn: Connection, table: int, runner: datetime, moment: date
     """Return why retention must not trust the clock; None if all clocks agree."""
     said: str | None = scalar(conn, CLOCK, [table, moment, runner])
     return said
+
+
+def said_of(moment: datetime | None) -> str:
+    """Return a moment as people read it."""
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def last_act(conn: Connection, table: int, act: str) -> datetime | None:

@@ -23,6 +23,7 @@ from rehearsal.lifecycle.reading import (
     read_held,
     read_leaves,
     read_troubles,
+    said_of,
 )
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles
@@ -84,21 +85,17 @@ class Standing:
     def text(self) -> str:
         """Return it as people read it."""
         span = f"from {self.first or 'minvalue'} to {self.last or 'maxvalue'}, {self.bytes / 2**20:,.0f} MiB"
-        done = f"made {_when(self.premade_at)}, detached {_when(self.detached_at)}, dropped {_when(self.dropped_at)}"
+        done = (
+            f"made {said_of(self.premade_at)}, detached {said_of(self.detached_at)}, dropped {said_of(self.dropped_at)}"
+        )
         ahead = f"{self.ready} of {self.wanted} ready ahead; {self.expired} past retention"
         lines = [f"{self.table}: {self.policy}", f"  {self.leaves} partitions {span}; {ahead}", f"  last {done}"]
-        for held in self.held:
-            fate = f"will not be dropped: {held.objection}" if held.objection else f"dropped after {_when(held.until)}"
-            lines.append(f"  held: {held.leaf}, detached {_when(held.since)}, {fate}")
+        lines += [f"  held: {held.leaf}, detached {said_of(held.since)}, {held.fate}" for held in self.held]
         lines += [f"  WRONG: {trouble.said}; {trouble.remedy} ({trouble.id})" for trouble in self.troubles]
         lines += [f"  WRONG: {said}" for said in self.differences]
         if self.clock and self.expired:
             lines.append(f"  no retention: {self.clock}")
         return "\n".join(lines)
-
-
-def _when(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def read_standing(

@@ -73,6 +73,10 @@ class LeafWorker:
                 break
         return not failed
 
+    def do(self, act: LeafAct) -> bool:
+        """Do one act by itself; return whether it was done."""
+        return self._one(act, None).failure is None
+
     def _note_refusal(self, act: LeafAct) -> None:
         """Say that the detachment did not come about: whoever detaches the leaf from now on is somebody else."""
         if not self.conn.closed:

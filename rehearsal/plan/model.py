@@ -37,6 +37,10 @@ class TableSpec(PlanSection):
     premake: int = Field(default=3, ge=0, le=60, description="partitions kept ready after the current one")
     retention: Interval | None = Field(default=None, description="age at which a partition is detached (lifecycle)")
     hold: Interval = Field(default="7 days", description="how long a detached partition is kept before it is dropped")
+    archive: bool = Field(
+        default=False,
+        description="a detached partition is dropped only after its archive is proven (lifecycle.archive)",
+    )
     default_partition: bool = Field(
         default=False, description="a DEFAULT partition; it must stay empty, but for a list"
     )

@@ -115,6 +115,8 @@ VERBS = (
             Option("premake", "partitions kept ready, instead of the plan's", Kind.WHOLE),
             Option("retention", "age at which a partition goes, instead of the plan's", metavar="AGE"),
             Option("hold", "how long a detached partition is kept, instead of the plan's", metavar="TIME"),
+            Option("archive", "drop no partition before its archive is proven, whatever the plan says", Kind.SWITCH),
+            Option("no-archive", "drop partitions without an archive, whatever the plan says", Kind.SWITCH),
             Option("forget", "look after it no more; what was made stays", Kind.SWITCH),
         ),
     ),
@@ -152,6 +154,26 @@ VERBS = (
             Option("remove", "take the clock away; policies and partitions stay", Kind.SWITCH),
             Option("save", "kubernetes: write the manifest to this file", metavar="FILE"),
             replace(DRY_RUN, help="say what would change, change nothing; exit code 1 if anything would"),
+        ),
+    ),
+    Verb(
+        "lifecycle.archive",
+        "write detached partitions as Parquet, read back and compared, before they are dropped; a second run looks at "
+        "the files and changes nothing",
+        (
+            *ON_PLAN,
+            Option("to", "folder for the files, on a disk that outlives the database", Kind.NAME, metavar="FOLDER"),
+            Option("check", "look at the files alone; exit code 1 if one is not what was proven", Kind.SWITCH),
+            DRY_RUN,
+        ),
+    ),
+    Verb(
+        "lifecycle.restore",
+        "make an archived partition anew from its files, compared by digest; a second run changes nothing",
+        (
+            *ON_PLAN,
+            Option("from", "manifest beside the Parquet file", Kind.NAME, metavar="MANIFEST", required=True),
+            Option("attach", "attach it to its table again", Kind.SWITCH),
         ),
     ),
     Verb(

@@ -108,6 +108,8 @@ as $$
         (select format('trigger %I of pg-rehearsal is on it', t.tgname)
          from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid
          where p.pronamespace = 'rehearsal'::regnamespace and t.tgparentid = 0
+               -- Of a leaf that was closed for its archive and attached again: the next retention opens it.
+               and p.proname <> 'lifecycle_refuse_write'
                and t.tgrelid in (select of_table union select leaf_oid from rehearsal.lifecycle_leaves(of_table))
          limit 1))
 $$;

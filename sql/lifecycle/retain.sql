@@ -53,6 +53,16 @@ as $$
         where d.leaf_oid = held), false)
 $$;
 
+-- Whether the policy says that a leaf is archived before its drop, and that is not proven.
+create or replace function rehearsal.lifecycle_archive_waits(held oid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce((
+        select p.archive and not rehearsal.lifecycle_proven(d.leaf_oid)
+        from rehearsal.lifecycle_detached as d join rehearsal.lifecycle_policy as p on p.parent = d.parent
+        where d.leaf_oid = held), false)
+$$;
+
 create or replace function rehearsal.lifecycle_require_held(held oid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -63,6 +73,8 @@ begin
         raise exception 'leaf % will not be dropped: %', (select leaf from rehearsal.lifecycle_detached where leaf_oid = held), objection;
     elsif not rehearsal.lifecycle_may_drop(held, rehearsal.lifecycle_now()) then
         raise exception 'leaf % is not to be dropped any more', (select leaf from rehearsal.lifecycle_detached where leaf_oid = held);
+    elsif rehearsal.lifecycle_archive_waits(held) then
+        raise exception 'leaf % will not be dropped: it waits for its archive', (select leaf from rehearsal.lifecycle_detached where leaf_oid = held);
     end if;
 end
 $$;
@@ -186,6 +198,17 @@ begin
         return query select 'detached', 'locked', found.leaf, found.leaf_oid, found.lower, found.upper, array[
             format('select rehearsal.lifecycle_held(%L, %s)', of_table, found.leaf_oid)];
     end loop;
+    -- Closed for its archive, and attached again by somebody.
+    for found in select l.leaf_oid, format('%s.%I', quote_ident(l.schema), l.name) as leaf, l.lower, l.upper,
+                        array(select format('drop trigger %I on %s.%I', t.tgname, quote_ident(l.schema), l.name)
+                              from pg_trigger as t join pg_proc as f on f.oid = t.tgfoid
+                              where t.tgrelid = l.leaf_oid and f.proname = 'lifecycle_refuse_write'
+                                    and f.pronamespace = 'rehearsal'::regnamespace order by t.tgname) as openers
+                 from rehearsal.lifecycle_leaves(of_table) as l where not l.is_pending loop
+        if found.openers <> '{}' then
+            return query select 'open', 'locked', found.leaf, found.leaf_oid, found.lower, found.upper, found.openers;
+        end if;
+    end loop;
     if p.retention is null
        or exists (select from rehearsal.lifecycle_troubles(of_table, moment) as t where t.bars_retain)
        or rehearsal.lifecycle_clock(of_table, moment, runner) is not null then
@@ -194,10 +217,15 @@ begin
     for found in select d.* from rehearsal.lifecycle_detached as d
                  where d.parent = of_table and d.state = 'held' and rehearsal.lifecycle_may_drop(d.leaf_oid, moment)
                        and rehearsal.lifecycle_objection(d.leaf_oid) is null
+                       and not rehearsal.lifecycle_archive_waits(d.leaf_oid)
                  order by d.since, d.leaf_oid loop
         return query select 'drop', 'locked', found.leaf, found.leaf_oid, found.lower, found.upper, array[
             format('lock table %s in access exclusive mode', found.leaf),
-            format('select rehearsal.lifecycle_require_held(%s)', found.leaf_oid),
+            format('select rehearsal.lifecycle_require_held(%s)', found.leaf_oid)]
+            -- Which archive was noted is part of the decision.
+            || array(select format('select rehearsal.lifecycle_require_archive(%s, %L)', a.leaf_oid, a.sha256)
+                     from rehearsal.lifecycle_archived as a where p.archive and a.leaf_oid = found.leaf_oid)
+            || array[
             format('drop table %s', found.leaf),
             format('select rehearsal.lifecycle_dropped(%s)', found.leaf_oid)];
     end loop;

@@ -14,6 +14,7 @@ create table if not exists rehearsal.lifecycle_policy (
     adopted_at timestamptz not null default now(),
     adopted_by text not null default session_user
 );
+alter table rehearsal.lifecycle_policy add column if not exists archive boolean not null default false;
 comment on table rehearsal.lifecycle_policy is
     'One row a partitioned table whose leaves are made and dropped by lifecycle.premake and lifecycle.retain';
 
@@ -34,6 +35,27 @@ comment on table rehearsal.lifecycle_detached is
     'Leaves that retention took off their table; held until since + hold, then dropped; checks: those that the leaf had '
     'before, since DETACH CONCURRENTLY adds one; row_version: xmin of its row in pg_class once it was detached, which every ALTER, '
     'ATTACH and DETACH changes';
+
+create table if not exists rehearsal.lifecycle_archived (
+    leaf_oid oid primary key,
+    leaf text not null,
+    parent text not null,
+    lower text,
+    upper text,
+    rows bigint not null,
+    digest text not null,
+    manifest text not null,
+    manifest_sha256 text not null,
+    sha256 text not null,
+    closing text not null,
+    row_version text not null,
+    archived_at timestamptz not null,
+    archived_by text not null default session_user
+);
+comment on table rehearsal.lifecycle_archived is
+    'Archives that were read back and compared with their leaf: where the manifest is, the SHA-256 of it and of its Parquet file; kept '
+    'after the drop. closing, row_version: what closed the leaf to writers, and its row in pg_class, so that a leaf that was opened '
+    'or altered since counts as not archived';
 
 create table if not exists rehearsal.lifecycle_history (
     id bigint generated always as identity primary key,

@@ -172,5 +172,15 @@ begin
         return query select 'held-changed', false, false, format('%s is not what it was: it will not be dropped', found),
                             'look at it, and drop it by hand, or attach it again';
     end loop;
+    for found in
+        select format('%s, detached at %s, is past its hold and waits for its archive', d.leaf, d.since)
+        from rehearsal.lifecycle_detached as d
+        where d.parent = of_table and d.state = 'held' and rehearsal.lifecycle_may_drop(d.leaf_oid, moment)
+              and rehearsal.lifecycle_objection(d.leaf_oid) is null and rehearsal.lifecycle_archive_waits(d.leaf_oid)
+        order by d.since, d.leaf_oid
+    loop
+        return query select 'archive-waits', false, false, found,
+                            format('run ./inv lifecycle.archive --plan %s --to FOLDER; it is dropped once its archive is proven', p.plan);
+    end loop;
 end
 $$;

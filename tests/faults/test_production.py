@@ -53,6 +53,8 @@ CALLS: list[tuple[str, Consent, tuple[str, ...]]] = [
     ("lifecycle-install", Consent.CHANGES, ()),
     ("lifecycle-install", Consent.ALWAYS, ("--remove",)),
     ("lifecycle-install", Consent.READS, ("--dry-run",)),
+    ("lifecycle-archive", Consent.BY_POLICY, ("--check",)),
+    ("lifecycle-archive", Consent.READS, ("--dry-run",)),
     ("split", Consent.FOLLOWS, ()),
     ("cleanup", Consent.FOLLOWS, ()),
     ("rollback", Consent.FOLLOWS, ()),
