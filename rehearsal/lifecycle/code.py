@@ -12,7 +12,9 @@ from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, checksum
 
-TEXTS = ("tables.sql", "places.sql", "leaves.sql", "retain.sql", "troubles.sql", "premake.sql", "clock.sql")
+TEXTS = (
+    "tables.sql", "places.sql", "leaves.sql", "retain.sql", "troubles.sql", "premake.sql", "figures.sql", "clock.sql",
+)  # fmt: skip
 KEEP = """
 insert into rehearsal.lifecycle_code (checksum) values (%s)
 on conflict (only_one) do update set checksum = excluded.checksum, installed_at = now(), installed_by = session_user
