@@ -12,7 +12,22 @@ import httpx
 
 TIMEOUT_S = 5.0
 # Rules by these names, or the inventory's own: `monitor_rules`.
-RULES = ("DefaultPartitionHasRows", "NoPartitionForTheFuture")
+RULES = (
+    "DefaultPartitionHasRows",
+    "NoPartitionForTheFuture",
+    "FewerPartitionsAheadThanWanted",
+    "RetentionLags",
+    "DetachIsPending",
+    "ChangeLogGrows",
+    "PremakeDoesNotSucceed",
+    "RetainDoesNotSucceed",
+    "AdoptedTableUnclear",
+    "SessionsWaitForLocks",
+    "SequenceNearItsEnd",
+    "TargetDown",
+    "DatabaseDown",
+    "ExporterCannotQuery",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,10 +42,12 @@ as $$
     cross join lateral (
         select substring(d.bound, '^FOR VALUES FROM \(''?(.*?)''?\) TO \('),
                substring(d.bound, '\) TO \(''?(.*?)''?\)$')
+        offset 0  -- once a leaf: pulled up, it would be searched anew for every mention
     ) as t (lower, upper)
     cross join lateral (
         select case when t.lower not in ('MINVALUE', 'MAXVALUE') then t.lower end,
                case when t.upper not in ('MINVALUE', 'MAXVALUE') then t.upper end
+        offset 0
     ) as b (lower, upper)
 $$;
 
