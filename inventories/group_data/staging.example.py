@@ -55,6 +55,8 @@ env_file_mode = "640"
 backup_dir = "backups/staging"
 admin_email = "dba@example.org"
 
-# Your Prometheus, and the rules that it must have for partitioned tables; templates/hosts/ has ours to copy.
+# Your Prometheus, and the rules that it must have as they are shipped: docs/howto/monitoring.md has how to load them. Only
+# where some of ours are left out: the names of those that must be there; `monitor_altered` are those that are your own.
 monitor_url = "http://prometheus.staging.example.org:9090"
-monitor_rules = ["DefaultPartitionHasRows", "NoPartitionForTheFuture"]
+# monitor_rules = ["DefaultPartitionHasRows", "NoPartitionForTheFuture", "RetentionLags"]
+# monitor_altered = ["NoPartitionForTheFuture"]

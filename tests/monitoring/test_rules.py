@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleet.templates import render
+from rehearsal.application.rules import SHIPPED
 from tests.fix_postgres import ROOT
 from tests.monitoring.watched import HOSTS, RULES, rule_names
 
@@ -31,6 +32,18 @@ def test_every_alert_is_tried_and_says_what_to_do() -> None:
     assert set(rule_names()) == set(re.findall(r"- name: (\w+)", TESTS.read_text(encoding="utf-8")))
     for block in RULES.read_text(encoding="utf-8").split("- alert: ")[1:]:
         assert all(f"{word}:" in block for word in ("summary", "remedy", "severity")), block
+
+
+def test_the_gate_knows_the_rules_as_they_are_shipped() -> None:
+    """What it compares with is the file, word by word."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    found = {
+        match[1]: ("".join(match[2].removeprefix(">-").split()), int(match[3]) * units[match[4]])
+        for match in re.finditer(
+            r"- alert: (\w+)\n(?: +#.*\n)* +expr: ((?:.*\n)+?) +for: (\d+)(\w)", RULES.read_text(encoding="utf-8")
+        )
+    }
+    assert found == {name: ("".join(query.split()), wait) for name, (query, wait) in SHIPPED.items()}
 
 
 @pytest.mark.parametrize("name", rule_names())

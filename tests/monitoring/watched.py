@@ -41,10 +41,9 @@ WITHIN_S = 90.0
 
 def queries() -> dict[str, str]:
     """Return the exporter's queries by their names."""
-    found = re.finditer(
-        r"^(\w+):\n(?:  cache_seconds: \d+\n)?  query: \|\n(.*?)^  metrics:", QUERIES.read_text("utf-8"), re.M | re.S
-    )
-    return {match[1]: re.sub("^ {4}", "", match[2], flags=re.M) for match in found}
+    pattern = r"^(\w+):\n(?:  cache_seconds: \d+\n)?  query: \|\n(.*?)^  metrics:"
+    found = re.finditer(pattern, QUERIES.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return {match[1]: re.sub("^ {4}", "", match[2], flags=re.MULTILINE) for match in found}
 
 
 def rule_names() -> list[str]:
@@ -148,14 +147,14 @@ class Watched:
             f"--web.listen-address=127.0.0.1:{self.ports['alertmanager']}", "--cluster.listen-address=",
         ])  # fmt: skip
 
-    def start_prometheus(self, interval: str = "1s") -> None:
-        """Start it with our rules, whose waits alone are shortened, and looks as often as that."""
-        rules, config = self.folder / "rules.yml", self.folder / "prometheus.yml"
-        rules.write_text(re.sub(r"\bfor: \S+", "for: 1s", RULES.read_text("utf-8")), "utf-8")
+    def start_prometheus(self, interval: str = "1s", rules: str | None = None) -> None:
+        """Start it with our rules, whose waits alone are shortened, or with these as they are."""
+        path, config = self.folder / "rules.yml", self.folder / "prometheus.yml"
+        path.write_text(rules or re.sub(r"\bfor: \S+", "for: 1s", RULES.read_text("utf-8")), "utf-8")
         address = "127.0.0.1:{}".format
         values = {name: address(self.ports[name]) for name in ("exporter", "alertmanager")}
         config.write_text(
-            render("hosts/prometheus.yml.j2", rules=rules, hosts={}, database="db", interval=interval, **values),
+            render("hosts/prometheus.yml.j2", rules=path, hosts={}, database="db", interval=interval, **values),
             "utf-8",
         )
         subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True)
