@@ -10,8 +10,10 @@ from collections.abc import Mapping
 SHIPPED: Mapping[str, tuple[str, float]] = {
     "DefaultPartitionHasRows": ("pg_rehearsal_partitions_default_rows > 0", 60),
     "NoPartitionForTheFuture": (
-        "pg_rehearsal_lifecycle_ahead < 1 or (pg_rehearsal_partitions_runway_days < 7 "
-        "unless on (server, datname, parent) pg_rehearsal_lifecycle_wanted)",
+        (
+            "pg_rehearsal_lifecycle_ahead < 1 or (pg_rehearsal_partitions_runway_days < 7 "
+            "unless on (server, datname, parent) pg_rehearsal_lifecycle_wanted)"
+        ),
         60,
     ),
     "FewerPartitionsAheadThanWanted": ("pg_rehearsal_lifecycle_ahead < pg_rehearsal_lifecycle_wanted", 93_600),
@@ -26,8 +28,10 @@ SHIPPED: Mapping[str, tuple[str, float]] = {
     "TargetDown": ("up == 0", 60),
     "DatabaseDown": ("pg_up == 0", 60),
     "ExporterCannotQuery": (
-        "(pg_exporter_last_scrape_error and on (job, instance) pg_up == 1) > 0 "
-        "or pg_exporter_user_queries_load_error > 0",
+        (
+            "(pg_exporter_last_scrape_error and on (job, instance) pg_up == 1) > 0 "
+            "or pg_exporter_user_queries_load_error > 0"
+        ),
         120,
     ),
 }

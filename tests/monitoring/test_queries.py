@@ -19,6 +19,10 @@ from tests.monitoring.conftest import watched_database
 from tests.monitoring.watched import MONITOR, queries, run_sql
 
 
+UTC = "(now() at time zone 'utc')"
+V7 = "rpad(lpad(to_hex(((extract(epoch from now()) + {} * 86400) * 1000)::bigint), 12, '0'), 32, '0')::uuid"
+
+
 def ask(database: Database, name: str) -> list[dict[str, Any]]:
     """Return the rows of a query, as the role that monitors gets them; nothing may be waited for."""
     place = replace(database, user="monitor", password="m@n")
@@ -65,11 +69,10 @@ def test_a_registry_that_may_not_be_read_is_left_out(conn: Connection, database:
     ("key", "bounds", "days"),
     [
         ("timestamptz", ["now() - interval '1 day'", "now() + interval '9 days 1 hour'"], 9),
-        ("timestamp", ["(now() at time zone 'utc') - interval '1 day'", "(now() at time zone 'utc') + interval '9 days 1 hour'"], 9),
-        ("date", ["date '2020-01-01'", "(now() at time zone 'utc')::date + 10"], 9),
-        ("uuid", ["rpad(lpad(to_hex(((extract(epoch from now()) - 86400) * 1000)::bigint), 12, '0'), 32, '0')::uuid",
-                  "rpad(lpad(to_hex(((extract(epoch from now()) + 9.1 * 86400) * 1000)::bigint), 12, '0'), 32, '0')::uuid"], 9),
-        ("uuid", ["'40000000-0000-0000-0000-000000000000'::uuid", "'80000000-0000-0000-0000-000000000000'::uuid"], None),
+        ("timestamp", [f"{UTC} - interval '1 day'", f"{UTC} + interval '9 days 1 hour'"], 9),
+        ("date", ["date '2020-01-01'", f"{UTC}::date + 10"], 9),
+        ("uuid", [V7.format(-1), V7.format(9.1)], 9),
+        ("uuid", ["rpad('4', 32, '0')::uuid", "rpad('8', 32, '0')::uuid"], None),
         ("bigint", ["1", "1000"], None),
         ("timestamptz", ["now() - interval '9 days'", "now() - interval '1 day'"], 0),
         ("timestamptz", ["now() + interval '1 day'", "now() + interval '9 days'"], 0),
@@ -155,9 +158,14 @@ def test_an_epoch_is_a_time_where_the_policy_says_so(conn: Connection, database:
     run_sql(database, "create table t (k bigint) partition by range (k)")
     run_sql(
         database,
-        "do $$ declare day bigint := (extract(epoch from now()))::bigint / 86400; begin for i in -3..2 loop execute format("
-        "'create table t_%s partition of t for values from (%s) to (%s)', i + 3, (day + i) * 86400, (day + i + 1) * 86400);"
-        " end loop; end $$",
+        """
+        do $$ declare day bigint := (extract(epoch from now()))::bigint / 86400; begin
+            for i in -3..2 loop
+                execute format('create table t_%s partition of t for values from (%s) to (%s)',
+                               i + 3, (day + i) * 86400, (day + i + 1) * 86400);
+            end loop;
+        end $$
+        """,
     )
     install_code(conn, sql_files)
     write_policy(conn, "watched", Wish(("public", "t"), "1 day", 2, "1 day", epoch="s"))
