@@ -55,8 +55,8 @@ env_file_mode = "640"
 backup_dir = "backups/staging"
 admin_email = "dba@example.org"
 
-# Your Prometheus, which must have our rules as they are shipped (docs/howto/monitoring.md). Where some are left out: the
-# names of those that must be there; `monitor_altered`: those of which you have a version of your own.
+# Your Prometheus, which must have our rules as they are shipped (docs/howto/monitoring.md). Where some are left out:
+# the names of those that must be there; `monitor_altered`: those of which you have a version of your own.
 monitor_url = "http://prometheus.staging.example.org:9090"
 # monitor_rules = ["DefaultPartitionHasRows", "NoPartitionForTheFuture", "DetachIsPending"]
 # monitor_altered = ["NoPartitionForTheFuture"]

@@ -40,10 +40,10 @@ def make(world: Watched, name: str, months: range, *more: str) -> None:
     run_sql(world.database, "set timezone = 'UTC'", TABLE.format(f"public.{name}"), *leaves, *more)
 
 
-def adopt(world: Watched, name: str, **how: str) -> None:
-    """Let lifecycle look after it: monthly, three ahead, unless `how` says otherwise."""
+def adopt(world: Watched, name: str, retention: str | None = None) -> None:
+    """Let lifecycle look after it: monthly, three ahead."""
     with connect(world.database) as conn, conn.transaction():
-        write_policy(conn, "watched", Wish(("public", name), "1 month", 3, **how))
+        write_policy(conn, "watched", Wish(("public", name), "1 month", 3, retention))
 
 
 def forget(world: Watched, name: str) -> None:
@@ -56,10 +56,10 @@ def forget(world: Watched, name: str) -> None:
 
 
 @contextmanager
-def adopted(world: Watched, name: str, months: range, *more: str, **how: str) -> Iterator[str]:
+def adopted(world: Watched, name: str, months: range, *more: str, retention: str | None = None) -> Iterator[str]:
     """A table that lifecycle looks after, for the block; yield its name as alerts say it."""
     make(world, name, months, *more)
-    adopt(world, name, **how)
+    adopt(world, name, retention)
     try:
         yield f"public.{name}"
     finally:

@@ -18,7 +18,6 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from tests.monitoring.conftest import watched_database
 from tests.monitoring.watched import MONITOR, queries, run_sql
 
-
 UTC = "(now() at time zone 'utc')"
 V7 = "rpad(lpad(to_hex(((extract(epoch from now()) + {} * 86400) * 1000)::bigint), 12, '0'), 32, '0')::uuid"
 
