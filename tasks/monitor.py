@@ -1,4 +1,7 @@
-"""The monitoring host: Prometheus, the database's exporter, and the rules for partitions."""
+"""The monitoring host: Prometheus, Alertmanager, the database's exporter, and the rules for partitions.
+
+Exporter and Alertmanager listen on loopback. Prometheus answers the engine too, which the firewall of the host lets in.
+"""
 
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from fleet.templates import database_url, render
 data = host.data
 texts = Path(state.cwd or ".") / "templates" / "hosts"
 folder, rules = "/etc/pg-rehearsal", "/etc/prometheus/partitions.rules.yml"
+exporter, alertmanager = "127.0.0.1:9187", "127.0.0.1:9093"
 
 units.folder(name="Make the folder of the database exporter", path=folder, mode="755", owner="root:root")
 for path, text in (
@@ -30,7 +34,7 @@ def exporter_env() -> str:
     url = database_url(*place, sslmode=data.db_sslmode, sslrootcert=f"{folder}/ca.crt")
     return (
         f"DATA_SOURCE_NAME='{url}'\nPG_EXPORTER_EXTEND_QUERY_PATH={folder}/queries.yaml\n"
-        "PG_EXPORTER_AUTO_DISCOVER_DATABASES=true\nARGS='--web.listen-address=127.0.0.1:9187'\n"
+        f"PG_EXPORTER_AUTO_DISCOVER_DATABASES=true\nARGS='--web.listen-address={exporter}'\n"
     )
 
 
@@ -43,8 +47,8 @@ operations.private_file(
     owner="root:root",
 )
 apt.packages(
-    name="Install Prometheus and the database exporter",
-    packages=["prometheus", "prometheus-postgres-exporter"],
+    name="Install Prometheus, Alertmanager and the database exporter",
+    packages=["prometheus", "prometheus-alertmanager", "prometheus-postgres-exporter"],
     no_recommends=True,
     update=True,
     cache_time=86_400,
@@ -59,7 +63,31 @@ operations.private_file(
 operations.private_file(
     name="Write what Prometheus looks at",
     path="/etc/prometheus/prometheus.yml",
-    text=render("hosts/prometheus.yml.j2", rules=rules, hosts=data.all_addresses, database="db"),
+    text=render(
+        "hosts/prometheus.yml.j2",
+        rules=rules,
+        hosts=data.all_addresses,
+        database="db",
+        interval="5s",
+        exporter=exporter,
+        alertmanager=alertmanager,
+    ),
+    mode="644",
+    owner="root:root",
+)
+# The address of a receiver often holds a token: Alertmanager's own group may read it, nobody else.
+operations.private_file(
+    name="Write whom Alertmanager tells",
+    path="/etc/prometheus/alertmanager.yml",
+    text=render("hosts/alertmanager.yml.j2", wait="30s", webhook=data.get("monitor_webhook") or ""),
+    mode="640",
+    owner="root:prometheus",
+)
+# Alone: without an address for a cluster it opens no port for one.
+operations.private_file(
+    name="Write where Alertmanager listens",
+    path=f"{folder}/alertmanager.env",
+    text=f"ARGS='--web.listen-address={alertmanager} --cluster.listen-address='\n",
     mode="644",
     owner="root:root",
 )
@@ -68,11 +96,22 @@ units.drop_in(
     unit="prometheus-postgres-exporter.service",
     text=f"[Service]\nEnvironmentFile={folder}/exporter.env\n",
 )
+units.drop_in(
+    name="Let Alertmanager listen on loopback alone",
+    unit="prometheus-alertmanager.service",
+    text=f"[Service]\nEnvironmentFile={folder}/alertmanager.env\n",
+)
 operations.service(
     name="Start the database exporter",
     unit="prometheus-postgres-exporter.service",
     env_file=f"{folder}/exporter.env",
     files=(f"{folder}/queries.yaml", units.drop_in_path("prometheus-postgres-exporter.service")),
+)
+operations.service(
+    name="Start Alertmanager",
+    unit="prometheus-alertmanager.service",
+    env_file=f"{folder}/alertmanager.env",
+    files=("/etc/prometheus/alertmanager.yml", units.drop_in_path("prometheus-alertmanager.service")),
 )
 operations.service(
     name="Start Prometheus", unit="prometheus.service", env_file="/etc/prometheus/prometheus.yml", files=(rules,)

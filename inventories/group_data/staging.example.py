@@ -63,6 +63,8 @@ admin_email = "dba@example.org"
 # lifecycle_premake_at = "daily"
 # lifecycle_retain_at = "*-*-* 03:30"
 
-# Your Prometheus, and the rules that it must have for partitioned tables; templates/hosts/ has ours to copy.
+# Your Prometheus, which must have our rules as they are shipped (docs/howto/monitoring.md). Where some are left out:
+# the names of those that must be there; `monitor_altered`: those of which you have a version of your own.
 monitor_url = "http://prometheus.staging.example.org:9090"
-monitor_rules = ["DefaultPartitionHasRows", "NoPartitionForTheFuture"]
+# monitor_rules = ["DefaultPartitionHasRows", "NoPartitionForTheFuture", "DetachIsPending"]
+# monitor_altered = ["NoPartitionForTheFuture"]

@@ -29,7 +29,7 @@ from rehearsal.lifecycle.noted import lose_faulty
 from rehearsal.lifecycle.policy import HOLD, Policy, Wish, forget_policies, read_policies, write_policy
 from rehearsal.lifecycle.reading import LeafAct, clock_objection, read_to_make, read_to_retire, read_troubles
 from rehearsal.lifecycle.standing import Standing, read_standing
-from rehearsal.lifecycle.work import RETIRING, Done, LeafWorker
+from rehearsal.lifecycle.work import RETIRING, Done, LeafWorker, note_end
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, advisory_lock, clear_error
 from rehearsal.postgres.locks import LockPolicy
@@ -176,7 +176,15 @@ def premake(target: Target, *, dry: bool = False) -> int:
     """
     with asked(target, "lifecycle-premake", MAKING) as (context, conn, policies):
         worked = [each(context, policy, lambda policy: _premake(context, conn, policy, dry=dry)) for policy in policies]
+        if not dry:
+            _note_ends(conn, "premake", policies, worked)
         return DONE if all(worked) else FAILED
+
+
+def _note_ends(conn: Connection, act: str, policies: list[Policy], worked: list[bool]) -> None:
+    """Write down that a run ended for each table, and how: monitoring asks for that."""
+    for policy, well in zip(policies, worked, strict=True):
+        note_end(conn, policy.oid, act, well=well)
 
 
 def each(context: Context, policy: Policy, work: Callable[[Policy], bool]) -> bool:
@@ -241,6 +249,8 @@ def retain(target: Target, *, dry: bool = False, save: str | None = None, apply:
             return _retain(context, conn, policy, decided[policy.table] if saved else None) and free
 
         worked = [each(context, policy, work) for policy in policies]
+        if not (dry or save):
+            _note_ends(conn, "retain", policies, worked)
         return DONE if all(worked) else FAILED
 
 

@@ -13,8 +13,8 @@ from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.sqlfiles import SqlFiles, checksum
 
 TEXTS = (
-    "tables.sql", "places.sql", "leaves.sql", "archive.sql", "retain.sql", "troubles.sql", "premake.sql", "clock.sql",
-    "cron.sql",
+    "tables.sql", "places.sql", "leaves.sql", "archive.sql", "retain.sql", "troubles.sql", "premake.sql", "figures.sql",
+    "clock.sql", "cron.sql",
 )  # fmt: skip
 KEEP = """
 insert into rehearsal.lifecycle_code (checksum) values (%s)

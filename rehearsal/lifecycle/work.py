@@ -136,6 +136,11 @@ class LeafWorker:
         self.conn.execute("select rehearsal.lifecycle_end_retention(%s::oid::regclass)", [self.policy.oid])
 
 
+def note_end(conn: Connection, table: int, act: str, *, well: bool) -> None:
+    """Note that premake or retain ended for a table; a run with nothing to do counts. Locks: none on the table."""
+    conn.execute("select rehearsal.lifecycle_ended(%s::oid::regclass, %s, %s)", [table, act, well])
+
+
 @dataclass(frozen=True, slots=True)
 class _Statements:
     """Statements in order, as the work under a lock."""

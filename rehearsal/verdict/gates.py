@@ -372,9 +372,10 @@ GATES: tuple[Gate, ...] = (
     Gate(
         "monitoring",
         "Alerts for partitions are in place, and see every host",
-        "Prometheus cannot reach a target, or a rule for partitions is missing or cannot be evaluated",
+        "Prometheus cannot reach a target or has no Alertmanager; a rule is missing, altered or cannot be evaluated",
         "A full DEFAULT partition or a missing future one is noticed by users",
-        "Provision the monitoring host, or name your own Prometheus as `monitor_url`; then run again from smoke",
+        "Provision the monitoring host, or load the rules into your own Prometheus and name it as `monitor_url` "
+        "(docs/howto/monitoring.md); then run again from smoke",
         ("P1",),
         kinds=HOSTS,
     ),

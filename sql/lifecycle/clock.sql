@@ -121,6 +121,7 @@ language plpgsql
 as $$
 declare
     tables regclass[]; one regclass; acts jsonb; act jsonb; why text; failed text[] := '{}'; gone text[]; name text;
+    before integer; well boolean;
 begin
     if what not in ('premake', 'retain', 'finish') then
         raise exception 'lifecycle_run does premake, retain or finish, not %', what;
@@ -138,6 +139,7 @@ begin
             failed := failed || why;
             continue;
         end if;
+        before := cardinality(failed);
         begin
             if what = 'premake' then
                 acts := (select coalesce(jsonb_agg(to_jsonb(m)), '[]')
@@ -178,6 +180,10 @@ begin
         exception when others then
             failed := failed || format('%s: %s', one, sqlerrm);
         end;
+        -- Of a retention both parts must be well.
+        well := cardinality(failed) = before and (what <> 'finish' or coalesce((
+            select r.ok from rehearsal.lifecycle_ran as r where r.parent = one and r.act = 'retain'), false));
+        perform rehearsal.lifecycle_ended(one, case what when 'premake' then what else 'retain' end, well, what <> 'retain');
         perform pg_advisory_unlock(hashtextextended(name, 0));
     end loop;
     if failed <> '{}' then

@@ -37,14 +37,17 @@ as $$
     join pg_inherits as i on i.inhparent = of_table
     join pg_class as c on c.oid = i.inhrelid
     join pg_namespace as n on n.oid = c.relnamespace
-    cross join lateral (select pg_get_expr(c.relpartbound, c.oid)) as d (bound)
+    -- Named without its table, which PostgreSQL 17 and later would lock.
+    cross join lateral (select pg_get_expr(c.relpartbound, 0)) as d (bound)
     cross join lateral (
         select substring(d.bound, '^FOR VALUES FROM \(''?(.*?)''?\) TO \('),
                substring(d.bound, '\) TO \(''?(.*?)''?\)$')
+        offset 0  -- once a leaf: pulled up, it would be searched anew for every mention
     ) as t (lower, upper)
     cross join lateral (
         select case when t.lower not in ('MINVALUE', 'MAXVALUE') then t.lower end,
                case when t.upper not in ('MINVALUE', 'MAXVALUE') then t.upper end
+        offset 0
     ) as b (lower, upper)
 $$;
 

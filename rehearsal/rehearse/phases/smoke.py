@@ -82,9 +82,9 @@ def look_at_monitoring(context: Context) -> None:
     """Ask the Prometheus that the inventory names whether it sees everything and has the rules for partitions."""
     settings = context.env.settings
     if settings.get("monitor_url"):
-        watch = monitoring.ask_prometheus(
-            str(settings["monitor_url"]), tuple(settings.get("monitor_rules") or monitoring.RULES)
-        )
+        wanted = tuple(settings.get("monitor_rules") or monitoring.SHIPPED)
+        altered = tuple(settings.get("monitor_altered") or ())
+        watch = monitoring.ask_prometheus(str(settings["monitor_url"]), wanted, altered)
         targets = Listed(Grid.of(("job", "target", "health"), watch.targets))
         context.run.record("monitoring", "Prometheus", watch.passed, watch.observed, targets)
 

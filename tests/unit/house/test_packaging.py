@@ -22,6 +22,7 @@ OURS = {"rehearsal", "fleet", "example_app"}
 EXTRAS: dict[str, tuple[str, ...]] = {
     "rehearsal": (),
     "fleet": ("hosts",),
+    "fleet/dashboard.py": ("dashboard",),
     "fleet/local.py": ("hosts", "local"),
     "fleet/machines": ("hosts", "docker"),
     "tasks": ("hosts",),
