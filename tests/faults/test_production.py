@@ -55,6 +55,7 @@ CALLS: list[tuple[str, Consent, tuple[str, ...]]] = [
     ("lifecycle-install", Consent.READS, ("--dry-run",)),
     ("lifecycle-archive", Consent.BY_POLICY, ("--check",)),
     ("lifecycle-archive", Consent.READS, ("--dry-run",)),
+    ("lifecycle-restore", Consent.BY_POLICY, ("--from", "nowhere.json")),
     ("split", Consent.FOLLOWS, ()),
     ("cleanup", Consent.FOLLOWS, ()),
     ("rollback", Consent.FOLLOWS, ()),
