@@ -11,6 +11,7 @@ from psycopg import sql
 
 from rehearsal.application import monitoring
 from rehearsal.application.browser import check_dashboard
+from rehearsal.application.rules import SHIPPED
 from rehearsal.application.smoke import SmokeResult
 from rehearsal.application.sourcescan import scan_source, scan_statements
 from rehearsal.catalog.tables import Table
@@ -82,7 +83,7 @@ def look_at_monitoring(context: Context) -> None:
     """Ask the Prometheus that the inventory names whether it sees everything and has the rules for partitions."""
     settings = context.env.settings
     if settings.get("monitor_url"):
-        wanted = tuple(settings.get("monitor_rules") or monitoring.SHIPPED)
+        wanted = tuple(settings.get("monitor_rules") or SHIPPED)
         altered = tuple(settings.get("monitor_altered") or ())
         watch = monitoring.ask_prometheus(str(settings["monitor_url"]), wanted, altered)
         targets = Listed(Grid.of(("job", "target", "health"), watch.targets))

@@ -1,4 +1,4 @@
-"""What the database remembers of runs: by psql and by the verbs, with something to do, with nothing, and where one failed."""
+"""What the database remembers of runs: by psql and by the verbs, with and without work, and where one failed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def test_what_is_wrong_with_one_table_takes_no_success_from_another(kept: Kept) 
     for name in ("a", "z"):
         kept.run_sql(
             f"create table public.{name} (at timestamptz) partition by range (at); "
-            f"create table public.{name}_1 partition of public.{name} for values from ('2026-01-01+00') to ('2026-02-01+00')"
+            f"create table public.{name}_1 partition of public.{name} "
+            "for values from ('2026-01-01+00') to ('2026-02-01+00')"
         )
         kept.adopt(name=("public", name))
     kept.run_sql("drop table public.t")
