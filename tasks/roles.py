@@ -42,7 +42,8 @@ operations.role(
     password=data.db_app_password,
 )
 for name, attributes, groups in (
-    ("monitor", "login connection limit 5", "pg_monitor"),
+    # The exporter keeps a session in each database.
+    ("monitor", "login connection limit 20", "pg_monitor"),
     ("parity", "login", "pg_read_all_data"),
 ):
     # Roles that an inventory does not name are somebody else's business.

@@ -184,6 +184,8 @@ begin
         well := cardinality(failed) = before and (what <> 'finish' or coalesce((
             select r.ok from rehearsal.lifecycle_ran as r where r.parent = one and r.act = 'retain'), false));
         perform rehearsal.lifecycle_ended(one, case what when 'premake' then what else 'retain' end, well, what <> 'retain');
+        -- What is raised in the end must not take it back.
+        commit;
         perform pg_advisory_unlock(hashtextextended(name, 0));
     end loop;
     if failed <> '{}' then

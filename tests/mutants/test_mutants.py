@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 # Evidence of these needs what this machine has not; see the tests that are named.
 ELSEWHERE = {
     "script-reviewed": "required on hosts only",
-    "monitoring": "required on hosts only",
+    "monitoring": "required on hosts only; its mutants, against a real Prometheus: tests/monitoring/test_alerts.py",
     "orphans": "needs a plan with a loosened foreign key: tests/postgres/switchover/test_references.py",
     "dashboard": "needs a browser: tests/postgres/application/test_smoke.py",
 }
