@@ -39,6 +39,10 @@ def clean_up(context: Context, conn: Connection, stays: Stays | None = None) -> 
         LockNotAcquired: a table was in use for longer than the budget; those before it are dropped.
     """
     strategy, tables = strategy_of(context.plan), _tables(context, conn)
+    for table in tables:
+        table.migration(conn)  # refuses what another plan is at
+    if not tables:
+        return
     asked = used_side(context, stays)
     for table in tables:
         strategy.require_end(table, conn, asked)

@@ -191,7 +191,7 @@ def _premake(context: Context, conn: Connection, policy: Policy, *, dry: bool) -
         return free
     with advisory_lock(conn, f"{MAKING} {policy.table}"):
         acts = read_to_make(conn, policy.oid)
-        done = _worker(context, conn, policy).make(acts)
+        done = worker_of(context, conn, policy).make(acts)
         standing: Standing = read_standing(conn, context.files, policy, _now())
     ready = standing.ready >= policy.premake
     if free and not ready:
@@ -251,7 +251,7 @@ def _retain(context: Context, conn: Connection, policy: Policy, decided: list[Le
             raise PreconditionError(message)
         if not acts:
             context.run.note(f"{policy.table}: no change")
-        return _worker(context, conn, policy).retire(acts)
+        return worker_of(context, conn, policy).retire(acts)
 
 
 def _name_bars(context: Context, conn: Connection, policy: Policy, *, premake: bool) -> bool:
@@ -269,7 +269,9 @@ def _name_bars(context: Context, conn: Connection, policy: Policy, *, premake: b
     return not barring and not clock
 
 
-def _worker(context: Context, conn: Connection, policy: Policy) -> LeafWorker:
+def worker_of(context: Context, conn: Connection, policy: Policy) -> LeafWorker:
+    """Return who does the acts of a table within the plan's budget, and tells of each."""
+
     def tell(done: Done) -> None:
         context.run.note(f"{policy.table}: {done.act.text}: {done.failure or 'done'}")
         if done.report:

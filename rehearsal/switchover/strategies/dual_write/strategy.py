@@ -148,7 +148,7 @@ class DualWrite(Copied):
     def end(self, work: TableWork, conn: Connection, stays: Stays) -> str:
         """Drop the one that the application does not use, mirrors and logs; the other one has every row.
 
-        The source is what it was before `db.migrate`, or it is gone and everything that pointed at it goes to the target.
+        The source is what it was before `db.migrate`, or it is gone and what pointed at it goes to the target.
         Locks: ACCESS EXCLUSIVE on the target and the source, for milliseconds; see `TargetStays` for more.
         """
         found = work.migration(conn)
