@@ -38,11 +38,11 @@ VERBS = r"\y(from|join|into|update|table|only|using|copy|references)\s+(only\s+)
 def named_in(table: Name) -> str:
     """Return a regular expression of PostgreSQL for text that names a table where statements name one.
 
-    >>> named_in(("public", "t")).endswith('("?public"?[.])?("t"|t)(?![[:alnum:]_$"])')
+    >>> '("t"|t)' in named_in(("public", "t"))
     True
     """
     schema, name = (_escaped(part) for part in table)
-    return rf'{VERBS}("?{schema}"?[.])?("{name}"|{name})(?![[:alnum:]_$"])'
+    return rf'{VERBS}("?{schema}"?\s*[.]\s*)?("{name}"|{name})(?![[:alnum:]_$"])'
 
 
 def _escaped(name: str) -> str:
@@ -51,12 +51,16 @@ def _escaped(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the server has counted of a table that is watched, and of writes to the one that stays."""
+    """What the server has counted of a table that is watched, and of writes to the one that stays.
+
+    `referred`: foreign keys look up rows of it; `viewed`: what reads it by a view or a parsed body goes along.
+    """
 
     seq_scans: int
     other_scans: int
     pages: int
     referred: bool
+    viewed: bool
     written: int
 
 
@@ -112,7 +116,7 @@ def _count(conn: Connection, files: SqlFiles, table: Watched) -> Counters:
     values = {"going": quote_ident(table.going), "staying": quote_ident(table.staying)}
     with conn.cursor(row_factory=class_row(Counters)) as cursor:
         row = cursor.execute(files.query("switchover/unused_counters.sql"), values).fetchone()
-    return row or Counters(0, 0, 0, referred=False, written=0)
+    return row or Counters(0, 0, 0, referred=False, viewed=False, written=0)
 
 
 def _judged(conn: Connection, files: SqlFiles, table: Watched, before: Counters, seconds: float) -> str:
@@ -122,7 +126,8 @@ def _judged(conn: Connection, files: SqlFiles, table: Watched, before: Counters,
     )  # fmt: skip
     # Mirrors look for single rows by the primary key, and so do keys that refer to the table.
     quiet = writes == 0 and not now.referred
-    if (whole > 0 and (quiet or now.pages > SMALL_PAGES)) or (others > 0 and quiet):
+    read = (whole > 0 and (quiet or now.pages > SMALL_PAGES)) or (others > 0 and quiet)
+    if read and not now.viewed:
         message = (
             f"{dotted(table.going)} was read in the last {seconds:g} s ({whole} whole scans, {others} by an index) and "
             f"{dotted(table.staying)} written {writes} times, so it was not the mirrors: find who it is "

@@ -9,5 +9,13 @@ where a.datname = current_database() and a.pid <> pg_catalog.pg_backend_pid() an
                          and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
                          -- Mirrors write (ROW EXCLUSIVE), keys look up rows (ROW SHARE).
                          and l.mode not in ('RowExclusiveLock', 'RowShareLock'))
+               -- Whoever reads a view of it goes along with the view.
+               and not exists (
+                   select from pg_catalog.pg_locks as v
+                   join pg_catalog.pg_rewrite as r on r.ev_class = v.relation
+                   join pg_catalog.pg_depend as d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+                        and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = pg_catalog.to_regclass(%(going)s)::oid
+                   where v.pid = a.pid and v.locktype = 'relation'
+                         and v.database = (select b.oid from pg_catalog.pg_database as b where b.datname = current_database()))
            or (a.query_start >= %(began)s and a.query ~* %(named)s))
 order by a.pid

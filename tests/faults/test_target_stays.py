@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +16,10 @@ from rehearsal.errors import LockNotAcquired, PreconditionError
 from rehearsal.evidence.events import Note
 from rehearsal.plan.model import Locks
 from rehearsal.postgres.connection import scalar
-from rehearsal.switchover import state
+from rehearsal.postgres.sqlfiles import as_query
+from rehearsal.switchover import state, unused
 from tests.faults.small import TABLE, Small
+from tests.writing import at_work
 
 LEGACY, TARGET = ("public", "t"), ("public", "t_partitioned")
 SERIAL = TABLE.replace("id bigint primary key", "id bigserial primary key")
@@ -138,6 +141,16 @@ def test_what_points_at_the_source_goes_along(small: Small) -> None:
     assert "t_partitioned" in str(scalar(small.conn, "select pg_catalog.pg_get_viewdef('public.v1'::regclass)"))
 
 
+def test_a_publication_that_has_the_target_already_keeps_it(small: Small) -> None:
+    """Both tables were published while both were in use; the source alone goes."""
+    text = "create publication p for table t with (publish_via_partition_root = true);"
+    mirrored(small, TABLE + text)
+    small.run_sql("alter publication p add table t_partitioned")
+    keep(small)
+    told = "select array_agg(schemaname || '.' || tablename) from pg_catalog.pg_publication_tables"
+    assert scalar(small.conn, told) == ["public.t_partitioned"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -241,6 +254,43 @@ def test_who_reads_the_source_is_named(small: Small) -> None:
         with pytest.raises(PreconditionError, match=r"public\.t is used still: pid \d+ \(shop"):
             keep(small)
         app.execute("rollback")
+    keep(small)
+
+
+@contextmanager
+def reading(small: Small, query: str) -> Iterator[None]:
+    """Let a session of the application run a query again and again, a transaction each."""
+    with application(small) as app:
+
+        def read(stop: threading.Event) -> None:
+            while not stop.is_set():
+                app.execute(as_query(query))
+
+        with at_work(read):
+            yield
+
+
+def test_who_reads_for_a_moment_now_and_then_is_named(small: Small) -> None:
+    """By the text of its statements; whoever reads a view of it goes along with the view."""
+    mirrored(small, TABLE + "create view seen as select * from t where v > 3;")
+    with reading(small, "select v from public.t where id = 3"), pytest.raises(PreconditionError, match="used still"):
+        keep(small)
+    with reading(small, "select count(*) from public.seen"):
+        keep(small)
+    assert_ended(small, TARGET)
+
+
+def test_what_is_read_unseen_is_counted(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a text that says nothing, between two looks at the locks: no mirror reads while nobody writes."""
+    monkeypatch.setattr(unused, "_refuse_users", lambda *_: None)
+    mirrored(small)
+    small.plan = small.plan.model_copy(update={"unused_s": 4.0})
+    small.run_sql("create function hidden() returns bigint language plpgsql as "
+                  "$$ begin return (select count(*) from public . t); end $$")  # fmt: skip
+    spec = small.plan.tables[0].model_copy(update={"accepted": ["function public.hidden(): names public.t"]})
+    small.plan = small.plan.model_copy(update={"tables": [spec]})
+    with reading(small, "select public.hidden()"), pytest.raises(PreconditionError, match="was read in the last 4 s"):
+        keep(small)
     keep(small)
 
 

@@ -16,7 +16,7 @@ from rehearsal.catalog.dependents import Dependents, check_moved, lock_statement
 from rehearsal.catalog.tables import Catalog, Name, Table, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.lifecycle.policy import rename_history
-from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.connection import Connection, scalar, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover import state
@@ -138,6 +138,7 @@ class TargetStays:
         Raises:
             PreconditionError: as `read`.
         """
+        self.require(conn)
         going, names = self.read(conn), self.work.names
         acts = [
             Act(dotted(names.source), f"{reference.label} on its way", text, KEYS, 0.01)
@@ -179,8 +180,9 @@ class TargetStays:
             state.forget_table(held, found)
 
         self.work.begin("end of the source")
-        self.work.locked(conn, f"clean-up of {found.source}", drop, lock=self._lock(conn),
-                         between=lambda: watch.again(conn))  # fmt: skip
+        title = f"clean-up of {found.source}"
+        with told_clearly(title):
+            self.work.locked(conn, title, drop, lock=self._lock(conn), between=lambda: watch.again(conn))
         stays = f"{dotted(self.final)} is the only table now"
         bridge = f"; {dotted(names.target)} is a view of it, for whoever names it still" if self.takes_name else ""
         return f"{found.source} dropped with its mirrors and logs; {stays}{bridge}"
@@ -208,11 +210,21 @@ class TargetStays:
             retired=names.retired,
             ours=[*trigger_names(names), names.fence_trigger],
             before=[*loosening, *(moved.before_sql for moved in going.dependents if moved.before_sql)],
-            after=[moved.after_sql for moved in going.dependents if moved.after_sql],
+            after=self._after(conn, going),
             identity_off=off,
             identity_on=on,
         )
         return taking, self._dropping(conn, going)
+
+    def _after(self, conn: Connection, going: Going) -> list[str]:
+        """Return what is said again of the target; a publication may have it already."""
+        there = read_dependents(conn, self.work.files, going.target.oid, self.work.spec.key)
+        published = {dependent.name for dependent in there if dependent.kind == "publication"}
+        return [
+            moved.after_sql
+            for moved in going.dependents
+            if moved.after_sql and not (moved.kind == "publication" and moved.name in published)
+        ]
 
     def _dropping(self, conn: Connection, going: Going) -> str:
         files, names = self.work.files, self.work.names
