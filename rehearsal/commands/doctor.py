@@ -10,10 +10,10 @@ from psycopg import sql
 
 from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.inspection import inspect
-from rehearsal.commands.partitions import examine_partitions, unattended
 from rehearsal.commands.session import DONE, FAILED, Target, alone, opened
-from rehearsal.commands.trouble import Trouble
-from rehearsal.commands.waits import examine_log, examine_waits
+from rehearsal.commands.symptoms.partitions import examine_partitions, unattended
+from rehearsal.commands.symptoms.trouble import Trouble
+from rehearsal.commands.symptoms.waits import examine_log, examine_waits
 from rehearsal.errors import UsageError
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection

@@ -135,7 +135,7 @@ def _judged(conn: Connection, files: SqlFiles, table: Watched, before: Counters,
         )
         raise PreconditionError(message)
     hidden = scalar(conn, HIDDEN)
-    unseen = f"; what {hidden} sessions run this role may not see, it lacks pg_read_all_stats" if hidden else ""
+    unseen = f"; what {hidden} sessions run is hidden from this role, which lacks pg_read_all_stats" if hidden else ""
     return (
         f"{dotted(table.going)} was watched for {seconds:g} s: no session held it open to read and no statement named "
         f"it; {whole} whole scans, {others} by an index beside {writes} writes through "

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from rehearsal.commands import partitions, waits
 from rehearsal.commands.doctor import examine
-from rehearsal.commands.partitions import unattended
-from rehearsal.commands.trouble import Trouble
+from rehearsal.commands.symptoms import partitions, waits
+from rehearsal.commands.symptoms.partitions import unattended
+from rehearsal.commands.symptoms.trouble import Trouble
 from rehearsal.plan.model import Plan
 from rehearsal.postgres.connection import connect, scalar
 from tests.faults.small import Small

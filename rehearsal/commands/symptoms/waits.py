@@ -11,7 +11,7 @@ from datetime import datetime
 from psycopg import sql
 
 from rehearsal.catalog.tables import Name, dotted, split_name
-from rehearsal.commands.trouble import Trouble
+from rehearsal.commands.symptoms.trouble import Trouble
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import quote_ident
 from rehearsal.rehearse.context import Context

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from rehearsal.catalog.tables import Catalog, Name, Partition, dotted, is_partitioned, split_name
 from rehearsal.commands.lifecycle import MAKING, worker_of
-from rehearsal.commands.trouble import Trouble
+from rehearsal.commands.symptoms.trouble import Trouble
 from rehearsal.errors import PreconditionError
 from rehearsal.lifecycle.code import install_code, is_current, is_installed
 from rehearsal.lifecycle.policy import Policy, find_policy, read_policies
