@@ -232,7 +232,7 @@ WORK: dict[str, Callable[[Words], int]] = {
     "db.pause": lambda words: db.pause(_target(words), words.reason or ""),
     "db.resume": lambda words: db.resume(_target(words)),
     "db.split": lambda words: db.split(_target(words)),
-    "db.cleanup": lambda words: cleanup.cleanup(_target(words)),
+    "db.cleanup": lambda words: cleanup.cleanup(_target(words), dry=words.dry_run, leads=words.leads),
     "lifecycle.adopt": _adopt,
     "lifecycle.status": lambda words: lifecycle.status(_target(words), as_json=words.json),
     "lifecycle.premake": lambda words: lifecycle.premake(_target(words), dry=words.dry_run),

@@ -1,6 +1,6 @@
 """A switchover that is killed by SIGKILL at statement after statement, each life going on where the last one died.
 
-    python -m tests.killed FOLDER STRATEGY STRIDE [switch | back | split [LIVES]] < database.json
+    python -m tests.killed FOLDER STRATEGY STRIDE [switch | back | split | end [LIVES]] < database.json
 
 Life n dies at its statement n * STRIDE, before it is sent or after it is done in turns. The last line printed is the
 number of lives.
@@ -18,9 +18,12 @@ from typing import Any
 
 import psycopg
 
-from rehearsal.environment import Database
+from rehearsal.commands.cleanup import clean_up
+from rehearsal.environment import Database, Environment
 from rehearsal.evidence.run import Run
+from rehearsal.postgres.connection import connect
 from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.rehearse.context import Context
 from rehearsal.switchover.strategies.attach.split import HistorySplit
 from tests.fix_postgres import ROOT
 from tests.fix_tables import make_plan, make_switchover
@@ -42,8 +45,16 @@ def die_at(statement: int) -> None:
     psycopg.Cursor.execute = execute  # type: ignore[method-assign]
 
 
+def end(database: Database, run: Run) -> None:
+    """Drop the source of dual-write as `db.cleanup` does."""
+    plan, files = make_plan("dual-write", stable_days=0, unused_s=1), SqlFiles(ROOT / "sql")
+    env = Environment("local", "local", ROOT, database, database, "@process/db", (), ROOT, "root@localhost", None)
+    with connect(database) as conn:
+        clean_up(Context(ROOT, plan, env, run, files, ""), conn, "target")
+
+
 def main(folder: str, strategy: str, stride: int, act: str = "switch", lives: int = 0) -> None:
-    """Live and die until one life reaches the end: of the switchover, its way back, or the split of history.
+    """Live and die until one life reaches the end: of the switchover, its way back, a split, dual-write.
 
     With `lives` it is over after so many, wherever the last one died.
     """
@@ -56,6 +67,8 @@ def main(folder: str, strategy: str, stride: int, act: str = "switch", lives: in
             work = make_switchover(database, SqlFiles(ROOT / "sql"), make_plan(strategy), run)
             if act == "back":
                 work.roll_back()
+            elif act == "end":
+                end(database, run)
             elif act == "split":
                 HistorySplit(work).split()
             else:

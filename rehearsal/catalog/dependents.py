@@ -94,8 +94,8 @@ def read_dependents(conn: Connection, files: SqlFiles, oid: int, key: str) -> De
         return tuple(cursor.execute(query, {"oid": oid, "key": key}).fetchall())
 
 
-def require_movable(found: Dependents, table: Name) -> Dependents:
-    """Return the same; somebody may have made something since preflight that cannot be moved.
+def require_movable(found: Dependents, table: Name, act: str = "change its name") -> Dependents:
+    """Return the same; somebody may have made something since preflight that cannot be moved, so `act` is refused.
 
     Raises:
         PreconditionError: names each such object, and what to do.
@@ -106,7 +106,7 @@ def require_movable(found: Dependents, table: Name) -> Dependents:
         if dependent.problem
     ]
     if stuck:
-        message = f"{dotted(table)} cannot change its name, it would leave behind: {'. '.join(stuck)}"
+        message = f"{dotted(table)} cannot {act}, it would leave behind: {'. '.join(stuck)}"
         raise PreconditionError(message)
     return found
 

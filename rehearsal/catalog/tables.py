@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
-from rehearsal.postgres.sqlfiles import SqlFiles
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
 
 Name = tuple[str, str]
 # Where everything of ours lies that is no table of the application.
@@ -269,6 +269,13 @@ PLAIN = (
     "pages",
     "estimated_rows",
 )
+
+
+def is_partitioned(conn: Connection, name: Name) -> bool:
+    """Return whether there is a table of this name, and it is partitioned."""
+    query = "select relkind = 'p' from pg_catalog.pg_class where oid = pg_catalog.to_regclass(%s)"
+    row = conn.execute(query, [quote_ident(name)]).fetchone()
+    return bool(row and row[0])
 
 
 def count_rows(conn: Connection, name: Name) -> int:

@@ -1,6 +1,7 @@
 """Clean-up: what is kept for the rollback is dropped once the plan's stable days have passed.
 
-Owns the one thing that cannot be taken back. What is dropped is said by each strategy.
+Owns the one thing that cannot be taken back, and which of two mirrored tables it is. What is dropped is said by each
+strategy.
 """
 
 from __future__ import annotations
@@ -9,63 +10,131 @@ from rehearsal.application.flags import Routing, read_routing
 from rehearsal.approval.confirm import confirm
 from rehearsal.catalog.tables import split_name
 from rehearsal.commands.session import DONE, Target, alone, opened
-from rehearsal.errors import PreconditionError
-from rehearsal.postgres.connection import Connection
-from rehearsal.rehearse.context import Context
+from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.rehearse.context import Context, require_mark
 from rehearsal.rehearse.readiness import Intent, require_ready
+from rehearsal.switchover.acts import Act
+from rehearsal.switchover.dryrun import dry_run_text
+from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.state import find_migration
 from rehearsal.switchover.strategies.registry import strategy_of
+from rehearsal.switchover.table import Switchover
+from rehearsal.switchover.unused import Watched, watch_unused
 
-LEGACY = Routing(reads=False, writes=False)
+SIDES: dict[Routing, Stays] = {
+    Routing(reads=False, writes=False): "source",
+    Routing(reads=True, writes=True): "target",
+}
+NO_CHANGE = "no change: no switchover is under way, and nothing is kept for a rollback"
 
 
-def clean_up(context: Context, conn: Connection) -> None:
+def clean_up(context: Context, conn: Connection, stays: Stays | None = None) -> None:
     """Drop what is kept of every table that has not ended yet, after all of them were looked at. See `Strategy.end`.
+
+    `stays`: which of two mirrored tables the application uses; None: the app servers say so.
 
     Raises:
         PreconditionError: too early, not switched, in use, or a pair differs; then nothing was dropped.
         LockNotAcquired: a table was in use for longer than the budget; those before it are dropped.
     """
-    if context.plan.traits.mirrors:
-        require_unused(context)
-    strategy, all_tables = strategy_of(context.plan), map(context.switchover, context.plan.tables)
-    tables = [table for table in all_tables if find_migration(conn, table.names.source)]
+    strategy, tables = strategy_of(context.plan), _tables(context, conn)
     for table in tables:
-        strategy.require_end(table, conn)
+        table.migration(conn)  # refuses what another plan is at
+    if not tables:
+        return
+    asked = used_side(context, stays)
     for table in tables:
-        context.run.note(strategy.end(table, conn))
+        strategy.require_end(table, conn, asked)
+    if context.plan.traits.mirrors and asked == "target":
+        pairs = [Watched(table.names.source, table.names.target) for table in tables]
+        for seen in watch_unused(conn, context.files, pairs, context.plan.unused_s):
+            context.run.note(seen)
+        if used_side(context, stays) != asked:
+            message = "app servers changed what they use meanwhile; nothing was dropped, run again"
+            raise PreconditionError(message)
+    for table in tables:
+        context.run.note(strategy.end(table, conn, asked))
 
 
-def require_unused(context: Context) -> None:
-    """Refuse while a server may use the targets: with dual-write these are what goes, the sources keep their names.
+def _tables(context: Context, conn: Connection) -> list[Switchover]:
+    tables = map(context.switchover, context.plan.tables)
+    return [table for table in tables if find_migration(conn, table.names.source)]
+
+
+def used_side(context: Context, said: Stays | None = None) -> Stays:
+    """Return which of two mirrored tables the application uses: both reads and writes, on every app server.
+
+    What is `said` counts where there is no app server to ask. Other strategies know it by the state of the table.
 
     Raises:
-        PreconditionError: a server reads or writes the partitioned tables, or does not say.
+        PreconditionError: servers differ, do not say, or there is none and nothing was said; names them.
     """
+    if not context.plan.traits.mirrors:
+        return "target"
     asked = [(server.name, *read_routing(server)) for server in context.env.app_servers]
-    if using := [f"{name}: {routing or problem}" for name, routing, problem in asked if routing != LEGACY]:
+    sides: set[Stays | None] = {SIDES.get(routing) if routing else None for _, routing, _ in asked}
+    if not asked and said is None:
         message = (
-            f"a clean-up of dual-write removes the targets, and servers may use them: {'; '.join(using)}. To keep the "
-            "targets, leave both tables mirrored; to give the switchover up, `./inv db.rollback` takes the flags off, "
-            "then run again. Nothing was dropped"
+            "the inventory has no app server to ask which tables are used, and a clean-up of dual-write drops the "
+            "others: say `--leads source` or `--leads target`. Nothing was dropped"
         )
         raise PreconditionError(message)
-    if not asked:
-        context.run.note("the inventory has no app server, so nobody was asked whether the targets are still in use")
+    side = said if not asked else sides.pop() if len(sides) == 1 else None
+    if side is None or (said is not None and said != side):
+        told = "; ".join(f"{name}: {routing or problem}" for name, routing, problem in asked)
+        message = (
+            f"a clean-up of dual-write drops the tables that nobody uses, and app servers use both or do not say: "
+            f"{told}. Let all of them read and write one side (`./inv flags.set`), then run again. Nothing was dropped"
+        )
+        raise PreconditionError(message)
+    return side
 
 
-def cleanup(target: Target) -> int:
-    """Drop the retired tables, after the plan's stable days and a last exact comparison of all of them.
+def show_end(context: Context, conn: Connection, leads: Stays | None) -> list[Act]:
+    """Return what a clean-up would do, read in a transaction that PostgreSQL lets change nothing.
 
     Raises:
-        PreconditionError: too early, not switched, or the tables differ; then nothing was dropped.
+        PreconditionError: which tables are used is not known, or something cannot go along; names it.
+    """
+    strategy = strategy_of(context.plan)
+    with conn.transaction():
+        conn.execute("set transaction read only")
+        tables = _tables(context, conn)
+        stays = used_side(context, leads) if tables else "target"
+        acts = [act for table in tables for act in strategy.end_acts(table, conn, stays)]
+        if scalar(conn, "select pg_catalog.pg_current_xact_id_if_assigned()::text") is not None:
+            message = "the dry run wrote something; its transaction was taken back"
+            raise StepFailed(message)
+    return acts
+
+
+def cleanup(target: Target, *, dry: bool = False, leads: Stays | None = None) -> int:
+    """Drop the tables that are kept, after the plan's stable days and a last exact comparison of all of them.
+
+    `dry`: print every statement, change nothing. `leads`: which of two mirrored tables the application uses, where no
+    app server says so. A second run changes nothing.
+
+    Raises:
+        PreconditionError: too early, not switched, in use, or the tables differ; then nothing was dropped.
     """
     with opened(target, "cleanup") as context:
+        if dry:
+            return _dry_run(context, leads)
         confirm(context.env, context.plan, yes=target.yes, what="cleaned up: there is no rollback afterwards")
         with alone(context) as conn:
             if not any(find_migration(conn, split_name(spec.name)) for spec in context.plan.tables):
-                context.run.note("no change: no switchover is under way, and nothing is kept for a rollback")
+                context.run.note(NO_CHANGE)
                 return DONE
             require_ready(context, conn, Intent.CLEANUP)
-            clean_up(context, conn)
+            clean_up(context, conn, leads)
+    return DONE
+
+
+def _dry_run(context: Context, leads: Stays | None) -> int:
+    with context.session("dry run") as conn:
+        require_mark(context, conn)
+        acts = show_end(context, conn, leads)
+    print(dry_run_text(context.plan, acts, {}) if acts else NO_CHANGE)
+    context.run.note("nothing was changed: the transaction was read only, and PostgreSQL gave it no number")
     return DONE

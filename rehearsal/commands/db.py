@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 from rehearsal.application.rollout import set_flags
 from rehearsal.approval.confirm import confirm
-from rehearsal.catalog.tables import split_name
+from rehearsal.catalog.tables import dotted, split_name
 from rehearsal.checks.duplicates import Duplicates, find_duplicates
 from rehearsal.commands.cleanup import clean_up
 from rehearsal.commands.session import DONE, FAILED, UNSEEN, Target, alone, code_of, opened
+from rehearsal.errors import PreconditionError
 from rehearsal.hosts.manifest import Change
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
@@ -113,6 +114,8 @@ def roll_back(target: Target, *, whole: bool = False) -> int:
         what = "rolled back, and everything that was made for the switchover removed" if whole else "rolled back"
         confirm(context.env, context.plan, yes=target.yes, what=what)
         with alone(context) as conn:
+            if context.plan.traits.mirrors and has_ended(context, conn):
+                return DONE
             require_ready(context, conn, Intent.ROLLBACK)
             for spec in context.plan.tables:
                 context.switchover(spec).require_fit(conn, leaving=True)
@@ -125,8 +128,27 @@ def roll_back(target: Target, *, whole: bool = False) -> int:
                     context.run.note(f"{spec.name}: {done}")
             if whole:
                 require_ready(context, conn, Intent.CLEANUP)
-                clean_up(context, conn)
+                clean_up(context, conn, None if context.env.app_servers else "source")
     return DONE
+
+
+def has_ended(context: Context, conn: Connection) -> bool:
+    """Return whether the clean-up left the targets alone, and say so: flags must not lead back to what is no more.
+
+    Raises:
+        PreconditionError: it did so with some tables only, and has to go on with the others.
+    """
+    names = [split_name(spec.name) for spec in context.plan.tables]
+    ended = [dotted(name) for name in names if state.is_ended(conn, name)]
+    if ended and any(state.find_migration(conn, name) for name in names):
+        message = (
+            f"`./inv db.cleanup` was interrupted after it had ended {', '.join(ended)}, which cannot be taken back any "
+            "more: run it again, it goes on with the others. Nothing was changed"
+        )
+        raise PreconditionError(message)
+    if ended:
+        context.run.note(f"no change: `./inv db.cleanup` ended {', '.join(ended)}; there is no rollback any more")
+    return bool(ended)
 
 
 def roll_back_table(work: Switchover, conn: Connection) -> str:

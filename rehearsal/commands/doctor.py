@@ -1,18 +1,19 @@
 """The verb `doctor`: the troubles that the playbook's troubleshooting page knows, found by themselves.
 
-Trigger off, rows that differ, an index missing, statistics missing, an operation left half way. Owns which repairs
-are safe enough for `--fix`.
+Trigger off, rows that differ, an index missing, statistics missing, an operation left half way; with `partitions` and
+`waits` the symptoms of the runbook that the database can tell. Owns which repairs are safe enough for `--fix`.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from psycopg import sql
 
 from rehearsal.catalog.tables import Table, split_name
 from rehearsal.checks.inspection import inspect
 from rehearsal.commands.session import DONE, FAILED, Target, alone, opened
+from rehearsal.commands.symptoms.partitions import examine_partitions, unattended
+from rehearsal.commands.symptoms.trouble import Trouble
+from rehearsal.commands.symptoms.waits import examine_log, examine_waits
 from rehearsal.errors import UsageError
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection
@@ -24,24 +25,19 @@ from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.indexes import IndexBuilder
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """One trouble: where, what, what to do, and whether it was done."""
-
-    subject: str
-    trouble: str
-    remedy: str
-    fixed: bool = False
-
-
 def examine(context: Context, conn: Connection, *, fix: bool, leads: str | None = None) -> list[Trouble]:
     """Return all troubles of all tables of the plan; with `fix`, perform the safe remedies first to last.
 
     `leads`: which of two mirrored tables, source or target, the application writes, where no app server says so.
     A second run after a fix finds nothing. Locks as in `repair`.
     """
-    tables = context.plan.tables
-    return [trouble for spec in tables for trouble in _examine_one(context, conn, spec, fix=fix, leads=leads)]
+    # Whoever looks further waits behind the same lock.
+    if waiting := examine_waits(context, conn):
+        return waiting
+    troubles: list[Trouble] = []
+    for spec in context.plan.tables:
+        troubles += _examine_one(context, conn, spec, fix=fix, leads=leads)
+    return troubles + examine_partitions(context, conn, fix=fix)
 
 
 def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bool, leads: str | None) -> list[Trouble]:
@@ -54,6 +50,7 @@ def _examine_one(context: Context, conn: Connection, spec: TableSpec, *, fix: bo
     troubles = _triggers(conn, work, fix=fix)
     if unfinished := work.unfinished(conn):
         troubles.append(Trouble(spec.name, unfinished.trouble, unfinished.remedy))
+    troubles += examine_log(conn, work, fix=fix)
     if found.state in (state.PREPARED, state.COPYING, state.READY):
         return troubles
     if work.keeps_two(conn):
@@ -179,9 +176,12 @@ def doctor(target: Target, *, fix: bool, leads: str | None = None) -> int:
             if fix:
                 require_ready(context, conn, Intent.FIX)
             findings = examine(context, conn, fix=fix, leads=leads)
+            hints = unattended(context, conn)
         for finding in findings:
             done = "  [done]" if finding.fixed else ""
             print(f"{finding.subject}: {finding.trouble}\n    remedy: {finding.remedy}{done}")
         if not findings:
             print("nothing found")
+        for hint in hints:
+            print(f"hint: {hint}")
         return DONE if all(finding.fixed for finding in findings) else FAILED

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from rehearsal.application.flags import ServerFlags, disagreements, require_servers, show_flags
 from rehearsal.application.rollout import FlipResult, Rollout, ServerFlip, set_flags
-from rehearsal.catalog.tables import split_name
+from rehearsal.catalog.tables import dotted, split_name
 from rehearsal.commands.session import DONE, FAILED, UNSEEN, Target, alone, opened
 from rehearsal.errors import PreconditionError
 from rehearsal.hosts.inventory import load_environment
@@ -59,6 +59,8 @@ def set_routing(target: Target, *, reads: bool, writes: bool, rollout: Rollout) 
     """
     again = f"--reads {ON_OFF[reads]} --writes {ON_OFF[writes]}"
     with opened(target, "flags") as context, alone(context) as conn, interruptible():
+        if not (reads and writes):
+            require_source(context, conn)
         if reads or writes:
             require_mirrored(context, conn)
         try:
@@ -78,6 +80,8 @@ def require_mirrored(context: Context, conn: Connection) -> None:
     if not context.plan.traits.mirrors:
         return
     for spec in context.plan.tables:
+        if state.is_ended(conn, split_name(spec.name)):
+            continue  # its target is the only table
         found = state.read_migration(conn, split_name(spec.name)).state
         if found != state.MIRRORED:
             message = (
@@ -86,6 +90,21 @@ def require_mirrored(context: Context, conn: Connection) -> None:
             )
             raise PreconditionError(message)
         context.switchover(spec).require_fit(conn)
+
+
+def require_source(context: Context, conn: Connection) -> None:
+    """Refuse routing to tables that a clean-up has dropped: every request would fail.
+
+    Raises:
+        PreconditionError: names them.
+    """
+    names = [split_name(spec.name) for spec in context.plan.tables] if context.plan.traits.mirrors else []
+    if gone := [dotted(name) for name in names if state.find_ended(conn, name) not in (None, name)]:
+        message = (
+            f"{', '.join(gone)} is no more: `./inv db.cleanup` dropped it and kept its target, so nothing may be "
+            "routed there; keep both flags on. Nothing was changed"
+        )
+        raise PreconditionError(message)
 
 
 def tell_rollout(flip: FlipResult, again: str) -> int:

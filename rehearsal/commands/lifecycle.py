@@ -19,7 +19,7 @@ from typing import TextIO
 import psycopg
 
 from rehearsal.catalog.keytypes import Epoch
-from rehearsal.catalog.tables import Name, dotted, split_name
+from rehearsal.catalog.tables import dotted, is_partitioned, split_name
 from rehearsal.commands.session import DONE, FAILED, Target, keep_approval, opened
 from rehearsal.errors import ConnectionLost, PreconditionError, RehearsalError, UsageError
 from rehearsal.evidence.events import LockTaken
@@ -33,7 +33,6 @@ from rehearsal.lifecycle.work import RETIRING, Done, LeafWorker, note_end
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, advisory_lock, clear_error
 from rehearsal.postgres.locks import LockPolicy
-from rehearsal.postgres.sqlfiles import quote_ident
 from rehearsal.rehearse.context import Context, require_mark
 from rehearsal.switchover.names import Names
 
@@ -115,7 +114,7 @@ def _wishes(context: Context, conn: Connection, said: Said) -> Iterator[Wish]:
                 yield wish
         return
     name = split_name(said.table)
-    if not _is_partitioned(conn, name):
+    if not is_partitioned(conn, name):
         message = f"there is no partitioned table {dotted(name)} in database {context.env.database.name}"
         raise PreconditionError(message)
     yield Wish(
@@ -135,7 +134,7 @@ def _planned(context: Context, conn: Connection, spec: TableSpec, said: Said) ->
         context.run.note(f"{spec.name}: left out, since partitions of a {spec.method} have no age")
         return None
     names = Names(split_name(spec.name))
-    found = next((name for name in (names.source, names.target) if _is_partitioned(conn, name)), None)
+    found = next((name for name in (names.source, names.target) if is_partitioned(conn, name)), None)
     if found is None:
         message = f"table {spec.name} is not partitioned yet; run `./inv db.switchover` first"
         raise PreconditionError(message)
@@ -143,12 +142,6 @@ def _planned(context: Context, conn: Connection, spec: TableSpec, said: Said) ->
     retention, hold = said.retention or spec.retention, said.hold or spec.hold
     archive = spec.archive if said.archive is None else said.archive
     return Wish(found, spec.interval, premake, retention, hold, epoch=spec.epoch, archive=archive)
-
-
-def _is_partitioned(conn: Connection, name: Name) -> bool:
-    query = "select relkind = 'p' from pg_catalog.pg_class where oid = pg_catalog.to_regclass(%s)"
-    row = conn.execute(query, [quote_ident(name)]).fetchone()
-    return bool(row and row[0])
 
 
 # ---- status ------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ JOURNEY: Mapping[str, tuple[str, str]] = {
     ),
     state.MIRRORED: (
         "both tables are equal in every snapshot, the flags decide which one is used",
-        "`./inv flags.set` moves the application; `./inv db.rollback` moves it back",
+        "`./inv flags.set` moves the application; `./inv db.rollback` moves it back; `./inv db.cleanup` keeps one",
     ),
     state.SWAPPED: (
         "the partitioned table has the name, the retired one is kept and can have it again",
@@ -148,8 +148,9 @@ def _holder(context: Context) -> str | None:
 def _stage(context: Context, conn: Connection, spec: TableSpec) -> Stage:
     name = split_name(spec.name)
     found = state.find_migration(conn, name)
-    if found is None and state.is_ended(conn, name):
-        return Stage(spec.name, "ended", None, "it is partitioned, and nothing is kept for a rollback", ADOPT)
+    if found is None and (ended := state.find_ended(conn, name)):
+        said = "it" if ended == name else dotted(ended)
+        return Stage(spec.name, "ended", None, f"{said} is partitioned, and nothing is kept for a rollback", ADOPT)
     if found is None:
         return Stage(spec.name, "not begun", None, "it is as the application made it", BEGINS)
     work = context.switchover(spec)

@@ -32,7 +32,7 @@ def install_code(conn: Connection, files: SqlFiles) -> bool:
 
     Locks: none on tables of the application. A second run changes nothing.
     """
-    if installed_checksum(conn) == checksum(code_text(files)):
+    if is_current(conn, files):
         return False
     for name in TEXTS:
         conn.execute(files.query(f"lifecycle/{name}"))
@@ -46,6 +46,16 @@ def installed_checksum(conn: Connection) -> str | None:
         return None
     row = conn.execute("select checksum from rehearsal.lifecycle_code").fetchone()
     return str(row[0]) if row else None
+
+
+def is_installed(conn: Connection) -> bool:
+    """Return whether any version is installed: whether anything may be adopted in this database."""
+    return installed_checksum(conn) is not None
+
+
+def is_current(conn: Connection, files: SqlFiles) -> bool:
+    """Return whether the version that is installed is this one."""
+    return installed_checksum(conn) == checksum(code_text(files))
 
 
 def require_code(conn: Connection, files: SqlFiles) -> None:

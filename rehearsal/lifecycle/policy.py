@@ -6,6 +6,7 @@ Owns the rows of `rehearsal.lifecycle_policy`. A policy is refused if its table 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -39,6 +40,23 @@ where (lifecycle_policy.plan, lifecycle_policy.every, lifecycle_policy.retention
 ADOPTED = """
 insert into rehearsal.lifecycle_history (parent, act, said, at)
 values (%s::regclass::text, %s, %s, rehearsal.lifecycle_now())
+"""
+# As regclass writes names where search_path is pinned.
+RENAME = """
+update rehearsal.lifecycle_history set parent = pg_catalog.format('%%I.%%I', %(schema)s::text, %(after)s::text)
+where parent = pg_catalog.format('%%I.%%I', %(schema)s::text, %(before)s::text)
+"""
+FORGOTTEN = """
+insert into rehearsal.lifecycle_history (parent, act, at) values (%s, 'forget', rehearsal.lifecycle_now())
+"""
+THERE = """
+select p.parent::oid::bigint from rehearsal.lifecycle_policy as p join pg_catalog.pg_class as c on c.oid = p.parent
+"""
+HELD_OF = """
+select d.leaf from rehearsal.lifecycle_detached as d join pg_catalog.pg_class as c on c.oid = d.leaf_oid
+where d.parent::oid = %s::oid and d.state in ('detaching', 'held')
+      and not exists (select from pg_catalog.pg_inherits as i where i.inhrelid = d.leaf_oid and not i.inhdetachpending)
+order by d.leaf
 """
 # What makes a policy useless from its first day, rather than bars one of its runs.
 UNFIT = (
@@ -105,15 +123,6 @@ def find_policy(conn: Connection, name: Name) -> Policy | None:
     return next((policy for policy in read_policies(conn, None) if policy.oid == oid), None)
 
 
-def forget_policy(conn: Connection, name: Name) -> None:
-    """Forget the policy of a table, and what is known of its detached leaves; they stay where they are."""
-    query = """
-        with gone as (delete from rehearsal.lifecycle_policy where parent = pg_catalog.to_regclass(%(table)s)::oid)
-        delete from rehearsal.lifecycle_detached where parent = pg_catalog.to_regclass(%(table)s)::oid
-    """
-    conn.execute(query, {"table": quote_ident(name)})
-
-
 def write_policy(conn: Connection, plan: str, wish: Wish, moment: datetime | None = None) -> bool:
     """Write a policy in the caller's transaction; return whether anything changed. Locks: none on the table.
 
@@ -121,10 +130,7 @@ def write_policy(conn: Connection, plan: str, wish: Wish, moment: datetime | Non
         PreconditionError: the table cannot be looked after that way; says why and what to do.
     """
     _require_zone(conn, wish)
-    # Of tables that are gone: one that has the name now is another.
-    conn.execute(
-        "delete from rehearsal.lifecycle_policy where parent::oid not in (select oid from pg_catalog.pg_class)"
-    )
+    forget_gone(conn)  # one that has the name now is another
     values = (plan, wish.every, wish.retention, wish.premake, wish.hold, wish.most, wish.zone, wish.epoch, wish.archive)
     table = quote_ident(wish.name)
     changed = conn.execute(WRITE, [table, *values]).rowcount > 0
@@ -139,23 +145,61 @@ def write_policy(conn: Connection, plan: str, wish: Wish, moment: datetime | Non
     return changed
 
 
-def forget_policies(conn: Connection, plan: str, name: Name | None) -> list[str]:
+def forget_policies(conn: Connection, plan: str | None, name: Name | None = None) -> list[str]:
     """Forget policies in the caller's transaction, all of the plan if no table is named; return whose.
 
     What they made stays, and so does what is held: nothing drops it any more. Without a name, policies whose table is
-    gone go too.
+    gone go too; without a plan it is the table's, whoever wrote it.
     """
     oid = scalar(conn, "select pg_catalog.to_regclass(%s)::oid::bigint", [quote_ident(name)]) if name else None
-    gone = [policy for policy in read_policies(conn, plan) if name is None or policy.oid == oid]
-    for policy in gone:
+    return _forget(conn, [policy for policy in read_policies(conn, plan) if name is None or policy.oid == oid])
+
+
+def forget_gone(conn: Connection) -> list[str]:
+    """Forget, in the caller's transaction, the policies of tables that are no more; return whose.
+
+    Where nothing was ever adopted there is nothing to forget.
+    """
+    if not _is_known(conn):
+        return []
+    there = {row[0] for row in conn.execute(THERE).fetchall()}
+    return _forget(conn, [policy for policy in read_policies(conn, None) if policy.oid not in there])
+
+
+def _forget(conn: Connection, policies: Sequence[Policy]) -> list[str]:
+    for policy in policies:
         conn.execute("delete from rehearsal.lifecycle_detached where parent::oid = %s::oid", [policy.oid])
         conn.execute("delete from rehearsal.lifecycle_policy where parent::oid = %s::oid", [policy.oid])
-        conn.execute(
-            "insert into rehearsal.lifecycle_history (parent, act, at) values (%s, 'forget', "
-            "rehearsal.lifecycle_now())",
-            [policy.table],
+        conn.execute(FORGOTTEN, [policy.table])
+    return [policy.table for policy in policies]
+
+
+def require_nothing_held(conn: Connection, name: Name) -> None:
+    """Refuse to drop a table of which partitions are detached and kept: their rows are nowhere else.
+
+    Raises:
+        PreconditionError: names each, and what to do.
+    """
+    table = scalar(conn, "select pg_catalog.to_regclass(%s)::oid::bigint", [quote_ident(name)])
+    if table is None or not _is_known(conn):
+        return
+    if held := [row[0] for row in conn.execute(HELD_OF, [table]).fetchall()]:
+        message = (
+            f"{dotted(name)} is about to be dropped, and partitions that retention took off it are kept: "
+            f"{', '.join(held)}. Attach them again, or drop them and run `./inv lifecycle.adopt --forget`, then run "
+            "again. Nothing was dropped"
         )
-    return [policy.table for policy in gone]
+        raise PreconditionError(message)
+
+
+def rename_history(conn: Connection, before: Name, after: Name) -> None:
+    """Let what was done for a table be found under its new name, in the caller's transaction; policies go by OID."""
+    if before != after and _is_known(conn):
+        conn.execute(RENAME, {"schema": before[0], "before": before[1], "after": after[1]})
+
+
+def _is_known(conn: Connection) -> bool:
+    return bool(scalar(conn, "select pg_catalog.to_regclass('rehearsal.lifecycle_policy') is not null"))
 
 
 def _require_zone(conn: Connection, wish: Wish) -> None:

@@ -237,6 +237,9 @@ def _contradictions(plan: Plan) -> Iterator[tuple[Where, str]]:
     for index, table in enumerate(plan.tables):
         for at, what in _method(plan, table):
             yield ("tables", index, at), f"table {table.name}: {what}"
+        if "after_cleanup" in table.model_fields_set and not plan.traits.mirrors:
+            what = f"after_cleanup is for dual-write, where both tables have a name; the strategy is {plan.strategy}"
+            yield ("tables", index, "after_cleanup"), f"table {table.name}: {what}"
     if plan.traits.mirrors and plan.flags is None:
         yield (
             ("strategy",),

@@ -58,6 +58,10 @@ class TableSpec(PlanSection):
         default_factory=dict[str, Literal["composite", "loose"]],
         description="decision for each foreign key that points at the table: name -> what becomes of it",
     )
+    after_cleanup: Literal["keeps_name", "takes_name"] = Field(
+        default="keeps_name",
+        description="dual-write: name of the target once the source is dropped; its own, or the source's",
+    )
     accepted: list[str] = Field(
         default_factory=list[str], description="differences of the definition, before and after, that are wanted"
     )
@@ -267,6 +271,9 @@ class Plan(PlanSection):
         default=0.1, gt=0, le=1, description="rows that a rehearsal must have had, as a share of production's, by table"
     )
     stable_days: int = Field(default=7, ge=0)
+    unused_s: float = Field(
+        default=30.0, ge=1, description="dual-write: seconds for which nobody may use the source before it is dropped"
+    )
     soak_s: float = Field(
         default=7_200.0, ge=120, description="seconds of load after the last switch; on local 15, on docker 120"
     )

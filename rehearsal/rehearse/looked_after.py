@@ -19,7 +19,7 @@ from rehearsal.catalog.definition import read_facts
 from rehearsal.catalog.keys import Key, read_key
 from rehearsal.catalog.tables import STATE_SCHEMA, Catalog, Name, Partition, Table, dotted
 from rehearsal.evidence.events import LockTaken
-from rehearsal.lifecycle.policy import Policy, Wish, find_policy, forget_policy, read_policies, write_policy
+from rehearsal.lifecycle.policy import Policy, Wish, find_policy, forget_policies, write_policy
 from rehearsal.lifecycle.reading import LeafAct, clock_objection, read_to_make, read_to_retire
 from rehearsal.lifecycle.standing import read_standing
 from rehearsal.lifecycle.work import Done, LeafWorker
@@ -126,7 +126,7 @@ class Care:
                 yield policy
         finally:
             if not self.conn.closed:
-                forget_policy(self.conn, wish.name)
+                forget_policies(self.conn, OURS, wish.name)
 
     def _do(self, policy: Policy, acts: Sequence[LeafAct], *, makes: bool) -> list[str]:
         if self.clock:
@@ -289,9 +289,7 @@ order by c.relkind = 'r'
 
 def clear_leftovers(conn: Connection) -> None:
     """Forget policies and drop scratch tables of rehearsals, a killed one's too. Locks: none on tables of others."""
-    for policy in read_policies(conn, OURS):
-        conn.execute("delete from rehearsal.lifecycle_detached where parent::oid = %s::oid", [policy.oid])
-        conn.execute("delete from rehearsal.lifecycle_policy where parent::oid = %s::oid", [policy.oid])
+    forget_policies(conn, OURS)
     for name in conn.execute(LEFT, [STATE_SCHEMA, PREFIX]).fetchall():
         conn.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(*name)))
 

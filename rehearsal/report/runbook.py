@@ -172,14 +172,12 @@ class Runbook:
                 *self._looked_after(),
             ],
         )
+        what = "what is kept for the rollback"
         if self.plan.traits.mirrors:
-            end = RunbookStep(
-                "Leave both tables mirrored: this version has no clean-up that keeps the partitioned ones; "
-                "`db.cleanup` removes them once no app server uses them"
-            )
-        else:
-            end = self._step("Drop what is kept for the rollback, after a last exact comparison", "db.cleanup")
-        yield DayStage(f"T+{self.plan.stable_days} days", "the end of the rollback", [end])
+            what = "the tables that no app server uses any more, once nobody is seen to use them"
+        look = self._step("What is going to be dropped, and what goes along", "db.cleanup --dry-run")
+        end = self._step(f"Drop {what}, after a last exact comparison", "db.cleanup")
+        yield DayStage(f"T+{self.plan.stable_days} days", "the end of the rollback", [look, end])
 
     def _looked_after(self) -> Iterator[RunbookStep]:
         if any(table.method == "range" for table in self.plan.tables):
@@ -239,13 +237,13 @@ class Runbook:
         yield Symptom(
             "The change log grows",
             "Nobody replays it: the switchover stands still, or waits for its clean-up. Nothing is lost.",
-            self._verb("db.status"),
-            "Run `db.switchover` again if it was stopped; else see to the disk, and clean up after the stable days.",
+            self._verb("doctor"),
+            "Run `db.switchover` again if it was stopped; else `doctor --fix` replays it. Clean up in its time.",
         )
         yield Symptom(
             "A lock is not granted",
             "Somebody holds the table; the message names pid, application and age. We gave the lock back each time.",
-            self._verb("db.status"),
+            self._verb("doctor"),
             "End that session, or wait for it; then run the same command again. It goes on where it was.",
         )
         yield Symptom(
@@ -257,7 +255,7 @@ class Runbook:
         yield Symptom(
             "Rows in the default partition",
             "Rows came for which there was no partition: premake did not run, or a key is garbage.",
-            self._verb("lifecycle.status"),
+            self._verb("doctor"),
             "Correct the keys, or move the rows before a partition for them is attached; then run `lifecycle.premake`.",
         )
         yield Symptom(

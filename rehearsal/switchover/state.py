@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
-from rehearsal.catalog.tables import Name, dotted, split_name
+from rehearsal.catalog.tables import Name, dotted, is_partitioned, split_name
 from rehearsal.errors import PreconditionError
-from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import quote_ident
 from rehearsal.switchover.detail import NO_DETAIL, UNCHANGED, Detail, StepDetail
-from rehearsal.switchover.names import change_name
+from rehearsal.switchover.names import Names, change_name
 
 # States of a table, in the order of a first switchover.
 PREPARED = "prepared"  # target and triggers exist; nothing is copied
@@ -81,9 +81,9 @@ def read_migration(conn: Connection, source: Name) -> Migration:
         PreconditionError: the target was never made, or another version wrote what this one cannot read.
     """
     migration = find_migration(conn, source)
-    if migration is None and is_ended(conn, source):
+    if migration is None and (ended := find_ended(conn, source)):
         message = (
-            f"table {dotted(source)} is partitioned, and no switchover of it is under way: `./inv db.cleanup` ended "
+            f"table {dotted(ended)} is partitioned, and no switchover of it is under way: `./inv db.cleanup` ended "
             "it, or somebody else partitioned it. There is nothing to do"
         )
         raise PreconditionError(message)
@@ -95,9 +95,27 @@ def read_migration(conn: Connection, source: Name) -> Migration:
 
 def is_ended(conn: Connection, source: Name) -> bool:
     """Return whether a table is partitioned and no switchover of it is under way."""
-    query = "select relkind = 'p' from pg_catalog.pg_class where oid = pg_catalog.to_regclass(%s)"
-    row = conn.execute(query, [quote_ident(source)]).fetchone()
-    return bool(row and row[0]) and find_migration(conn, source) is None
+    return find_ended(conn, source) is not None
+
+
+def find_ended(conn: Connection, source: Name) -> Name | None:
+    """Return the partitioned table that an ended switchover left, by the name that it has; None if none has ended.
+
+    It has the name of the source; where the clean-up of dual-write let it keep its own, there is no source any more.
+    """
+    if find_migration(conn, source) is not None:
+        return None
+    if is_partitioned(conn, source):
+        return source
+    target, gone = Names(source).target, "select pg_catalog.to_regclass(%s) is null"
+    return target if scalar(conn, gone, [quote_ident(source)]) and is_partitioned(conn, target) else None
+
+
+def keep_detail(conn: Connection, migration: int, detail: Detail) -> None:
+    """Write what `detail` was given, in the caller's transaction; state and its time stay as they are."""
+    conn.execute(
+        "update rehearsal.migration set detail = detail || %s where id = %s", [Jsonb(detail.to_json()), migration]
+    )
 
 
 def set_state(conn: Connection, migration: int, state: str, detail: Detail = UNCHANGED) -> None:

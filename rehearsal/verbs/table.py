@@ -22,6 +22,11 @@ ON_DOCKER = replace(ENV, default="docker")
 YES = Option("yes", "do not ask before a database is changed that is not throwaway", Kind.SWITCH)
 ROWS = Option("rows", "rows of the scaled tables together, instead of the plan's", Kind.WHOLE)
 DRY_RUN = Option("dry-run", "print what would be done, change nothing", Kind.SWITCH)
+LEADS = Option(
+    "leads",
+    "where no app server says so: the one of two mirrored tables that the application uses",
+    choices=("source", "target"),
+)
 RUN = Option("run", "name of a run in runs/ (the newest, if none is named)", Kind.NAME)
 ON_OFF = ("on", "off")
 ASKS = (PLAN, ENV, YES)
@@ -99,8 +104,8 @@ VERBS = (
     Verb(
         "db.cleanup",
         "drop what is kept for a rollback, after the plan's stable days and a last exact comparison; with dual-write, "
-        "the targets that no app server uses",
-        ASKS,
+        "those tables that no app server uses, sources or targets",
+        (*ASKS, replace(DRY_RUN, help="print every statement, change nothing"), LEADS),
     ),
     Verb(
         "lifecycle.adopt",

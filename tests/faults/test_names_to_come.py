@@ -61,6 +61,6 @@ def test_a_key_that_another_switchover_replaced_is_not_left_behind(small: Small,
     with pytest.raises(AssertionError, match="foreign-key-replaced"):
         other.setup("select", strategy=strategy, name="public.child")
     small.roll_back()
-    small.work.strategy.require_end(small.work, small.conn)
-    small.work.strategy.end(small.work, small.conn)
+    small.work.strategy.require_end(small.work, small.conn, "target")
+    small.work.strategy.end(small.work, small.conn, "target")
     other.setup("select", strategy=strategy, name="public.child")

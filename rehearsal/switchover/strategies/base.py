@@ -20,6 +20,7 @@ from rehearsal.switchover.acts import Act, Prospect
 from rehearsal.switchover.copy.replay import Replay
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.trigger_states import TriggerState
 from rehearsal.switchover.work import TableWork
@@ -147,15 +148,21 @@ class Strategy(Protocol):
         """Return what was begun on the table and stands still, if nobody is at it; None if nothing does."""
         ...
 
-    def require_end(self, work: TableWork, conn: Connection, /) -> None:
+    def require_end(self, work: TableWork, conn: Connection, stays: Stays, /) -> None:
         """Refuse to give up the rollback of a table that is not switched, or whose rows differ.
+
+        `stays`: which table the application uses, where it may use either; elsewhere the state says so.
 
         Raises:
             PreconditionError: says why.
         """
         ...
 
-    def end(self, work: TableWork, conn: Connection, /) -> str:
+    def end_acts(self, work: TableWork, conn: Connection, stays: Stays, /) -> list[Act]:
+        """Return what `end` is going to do, in order; changes nothing."""
+        ...
+
+    def end(self, work: TableWork, conn: Connection, stays: Stays, /) -> str:
         """Give up the rollback for good, and return what became of it. Locks: see each strategy.
 
         Raises:

@@ -131,6 +131,16 @@ def exchange_values(conn: Connection, files: SqlFiles, live: Table) -> dict[str,
     }
 
 
+def identity_sql(files: SqlFiles, values: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the statements that take the identity off the table `source`, and those that give it to another one.
+
+    `values` are those of `exchange_values`, and `source`, the name that both tables have in their turn. Sequences that
+    columns own go along with the second.
+    """
+    off, on = (files.render(f"switchover/target/{name}.sql.j2", **values) for name in ("identity_off", "identity_on"))
+    return off, on
+
+
 def key_comments(conn: Connection, files: SqlFiles, table: Table) -> dict[str, str | None]:
     """Return the comments on the primary key of a table: on its `constraint` and on its `index`."""
     carried = read_carried(conn, files, table.oid)

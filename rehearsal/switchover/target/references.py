@@ -242,7 +242,7 @@ def require_prepared(found: References, key: str) -> None:
 
 def _replacement(files: SqlFiles, reference: Reference, parent: Name, key: str) -> str:
     if reference.decision == "loose":
-        return files.render("switchover/target/loosen.sql.j2", **key_values(reference, parent))
+        return loosened_sql(files, reference, parent)
     columns = quote_idents([*reference.columns, composite_column(reference, key)])
     referenced = f"{quote_ident(parent)} ({quote_idents([*reference.referenced, key])})"
     # The key of a referenced row may change, whatever may become of the rest: so always ON UPDATE CASCADE.
@@ -252,6 +252,22 @@ def _replacement(files: SqlFiles, reference: Reference, parent: Name, key: str) 
         f"alter table {quote_ident(reference.child)} add constraint {name} foreign key ({columns}) "
         f"references {referenced} {actions} not valid"
     )
+
+
+def pointing_sql(reference: Reference, parent: Name) -> str:
+    """Return the definition of a foreign key as one that points at this table."""
+    full = " match full" if reference.match == "f" else ""
+    deferred = " deferrable initially deferred" if reference.deferred else " deferrable" * reference.deferrable
+    return (
+        f"foreign key ({quote_idents(reference.columns)}) references {quote_ident(parent)} "
+        f"({quote_idents(reference.referenced)}){full} on delete {ACTIONS[reference.on_delete]} "
+        f"on update {ACTIONS[reference.on_update]}{deferred}"
+    )
+
+
+def loosened_sql(files: SqlFiles, reference: Reference, parent: Name) -> str:
+    """Return the statements that put triggers on both sides in the place of a foreign key."""
+    return files.render("switchover/target/loosen.sql.j2", **key_values(reference, parent))
 
 
 def restore_keys(files: SqlFiles, kept: References, there: References, parent: Name) -> tuple[list[str], list[str]]:

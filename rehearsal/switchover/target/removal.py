@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from rehearsal.catalog.definition import Difference
 from rehearsal.catalog.tables import Catalog, Name, dotted
 from rehearsal.errors import PreconditionError
+from rehearsal.lifecycle.policy import forget_gone, require_nothing_held
 from rehearsal.postgres.connection import Connection, told_clearly
 from rehearsal.postgres.locks import Mode, lock_tables
 from rehearsal.postgres.sqlfiles import as_query
 from rehearsal.switchover import state
+from rehearsal.switchover.acts import Act, lock_of
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import lower_fence
 from rehearsal.switchover.names import change_name, trigger_names
@@ -40,6 +42,12 @@ def removal_sql(work: TableWork) -> str:
         reverse_log=names.reverse_log,
         changes=f"{work.plan.name}/{change_name(names.source)}/",
     )
+
+
+def removal_acts(work: TableWork) -> list[Act]:
+    """Return the removal as an act, for a dry run."""
+    text = removal_sql(work)
+    return [Act(work.spec.name, "removal of the target", text, lock_of(text), 0.01)]
 
 
 def require_no_fence(work: TableWork, conn: Connection) -> None:
@@ -70,6 +78,7 @@ def remove_target(work: TableWork, conn: Connection, watch: Watch | None = None)
         LockNotAcquired: a lock was not granted within its budget; nothing was removed.
     """
     require_no_fence(work, conn)
+    require_nothing_held(conn, work.names.target)
     text, title = removal_sql(work), f"removal of the target of {work.spec.name}"
     if watch:
         watch.look(conn)
@@ -78,6 +87,7 @@ def remove_target(work: TableWork, conn: Connection, watch: Watch | None = None)
         if watch:
             watch.hold(held)
         held.execute(as_query(text))
+        forget_gone(held)
 
     def between() -> None:
         if watch:

@@ -14,6 +14,7 @@ from psycopg import errors, sql
 
 from rehearsal.catalog.tables import Catalog, Name, Table
 from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.lifecycle.policy import forget_gone, require_nothing_held
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.locks import LockPolicy, LockReport, Mode, lock_tables, with_lock
@@ -261,7 +262,9 @@ class Attached:
                 refuse_old_snapshots(held)
             parent = Catalog(held, self.files).read(names.source)
             lock_referenced(held, parent.foreign_keys, Mode.SHARE_ROW_EXCLUSIVE)
+            require_nothing_held(held, names.source)
             held.execute(as_query(self.roll_back_sql(held, parent)))
+            forget_gone(held)
             state.forget_steps(held, migration)
             state.set_state(
                 held, migration, state.PREPARED, Detail(guard=SnapshotFence(self.files, names, migration).move(held))

@@ -17,6 +17,7 @@ from rehearsal.catalog.definition import read_definition
 from rehearsal.catalog.keys import read_key_range
 from rehearsal.catalog.tables import Catalog, Name, split_name
 from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.lifecycle.policy import forget_gone
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, drop_index, lock_tables
@@ -186,6 +187,7 @@ class Preparation:
 
             def take_off(held: Connection) -> None:
                 held.execute(as_query(text))
+                forget_gone(held)
                 state.forget_steps(held, found.id)
                 state.set_state(held, found.id, state.PREPARED)
 

@@ -13,7 +13,7 @@ from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, drop_index, lock_tables
-from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import REFERENCED, ROWS_PER_SECOND, UNIQUE_PER_SECOND, Act, Prospect
 from rehearsal.switchover.copy.replay import Replay
@@ -21,6 +21,7 @@ from rehearsal.switchover.detail import Split
 from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.finish import lower_fence
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.attach.cutover import Attached
 from rehearsal.switchover.strategies.attach.definition import find_differences
@@ -29,6 +30,7 @@ from rehearsal.switchover.strategies.attach.layout import HistoryNames, Statemen
 from rehearsal.switchover.strategies.attach.prepare import Preparation, decide_split, parent_sql
 from rehearsal.switchover.strategies.attach.unsplit import (
     SplitBack,
+    copy_dropping,
     finish_split,
     forget_copy,
     undo_split,
@@ -236,7 +238,7 @@ class Attach:
         split = state.find_migration(conn, HistoryNames(work.names).history)
         return split is not None and split.state != state.SWAPPED
 
-    def require_end(self, work: TableWork, conn: Connection) -> None:
+    def require_end(self, work: TableWork, conn: Connection, _stays: Stays) -> None:
         """Refuse to give the rollback up too early, or in the middle of a split.
 
         Raises:
@@ -251,7 +253,23 @@ class Attach:
             message = f"the history of {work.spec.name} is being split; `./inv db.split` goes on with it"
             raise PreconditionError(message)
 
-    def end(self, work: TableWork, conn: Connection) -> str:
+    def end_acts(self, work: TableWork, conn: Connection, _stays: Stays) -> list[Act]:
+        """Return what `end` is going to do, in order; after a rollback nothing is left to drop."""
+        extra, found = HistoryNames(work.names), work.migration(conn)
+        index = (extra.history[0], extra.back_index)
+        if found.state == state.PREPARED:
+            acts = list[Act]()
+        else:
+            text = f"drop index concurrently if exists {quote_ident(index)}"
+            lock = "SHARE UPDATE EXCLUSIVE on history: nobody waits"
+            acts = [Act(work.spec.name, "the copy of the old primary key", text, lock, 0.1)]
+        if found.state == state.SPLIT:
+            statements = [*copy_dropping(Names(extra.history)), f"drop table {quote_ident(extra.history)}"]
+            lock = "ACCESS EXCLUSIVE on the table and on those that its foreign keys refer to, for milliseconds"
+            acts.append(Act(work.spec.name, "the history that was split", ";\n".join(statements), lock, 0.05))
+        return acts
+
+    def end(self, work: TableWork, conn: Connection, _stays: Stays) -> str:
         """Drop the copy of the old primary key, or the history that was split.
 
         Locks: SHARE UPDATE EXCLUSIVE on the history partition. After a split, ACCESS EXCLUSIVE on the table, whose
@@ -278,7 +296,7 @@ class Attach:
         def drop(held: Connection) -> None:
             lock_referenced(held, history.foreign_keys)
             forget_copy(held, Names(extra.history), copied.id)
-            held.execute(sql.SQL("drop table {}").format(sql.Identifier(*extra.history)))
+            held.execute(as_query(f"drop table {quote_ident(extra.history)}"))
             state.forget_table(held, found)
 
         # The functions' triggers stand on the table and on every partition of it, which are in use.

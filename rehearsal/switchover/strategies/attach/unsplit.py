@@ -15,7 +15,7 @@ from rehearsal.catalog.tables import Index, Name, Table, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables
-from rehearsal.postgres.sqlfiles import as_query
+from rehearsal.postgres.sqlfiles import as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.copy.replay import replay_to_zero
 from rehearsal.switchover.detail import Detail
@@ -34,12 +34,15 @@ def forget_copy(held: Connection, history: Names, migration: int) -> None:
 
     The functions' triggers go with them; what they stood on is history, its fine partitions, or both.
     """
-    for log in (history.forward_log, history.reverse_log):
-        held.execute(sql.SQL("drop table {}").format(sql.Identifier(*log)))
-    for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
-        name = sql.Identifier(*history.function(role))
-        held.execute(sql.SQL("drop function {}() cascade").format(name))
+    held.execute(as_query(";\n".join(copy_dropping(history))))
     held.execute("delete from rehearsal.migration where id = %s", [migration])
+
+
+def copy_dropping(history: Names) -> list[str]:
+    """Return the statements that drop the logs and functions of the copy."""
+    logs = [f"drop table {quote_ident(log)}" for log in (history.forward_log, history.reverse_log)]
+    roles = ("capture_forward", "capture_reverse", "refuse_truncate")
+    return [*logs, *(f"drop function {quote_ident(history.function(role))}() cascade" for role in roles)]
 
 
 def undo_split(work: TableWork, conn: Connection) -> None:

@@ -19,15 +19,18 @@ from rehearsal.switchover.definition import judge_definition
 from rehearsal.switchover.finish import finish_keys, lower_fence
 from rehearsal.switchover.follow import Follow
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.strategies.copied import Copied
 from rehearsal.switchover.strategies.dual_write.cutover import Cutover
-from rehearsal.switchover.strategies.ending import require_equal
+from rehearsal.switchover.strategies.dual_write.keep import TargetStays
+from rehearsal.switchover.strategies.dual_write.keys import bring_back_keys
+from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.expected import Expected, names_of_target, renamed
 from rehearsal.switchover.target.foreign_keys import add_weak_keys
-from rehearsal.switchover.target.removal import give_up
+from rehearsal.switchover.target.removal import give_up, removal_acts
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
 from rehearsal.switchover.work import TableWork
@@ -118,8 +121,8 @@ class DualWrite(Copied):
             *coming.finishing(),
         ]
 
-    def require_end(self, work: TableWork, conn: Connection) -> None:
-        """Refuse to drop the target while a row differs; that no server uses it is for the caller to see.
+    def require_end(self, work: TableWork, conn: Connection, stays: Stays) -> None:
+        """Refuse to drop either table while a row differs; that no server uses it is for the caller to see.
 
         Raises:
             PreconditionError: says why.
@@ -128,16 +131,32 @@ class DualWrite(Copied):
         if found.state != state.MIRRORED:
             message = f"{found.source} is {found.state}; `./inv db.rollback` gives up a switchover that is under way"
             raise PreconditionError(message)
+        keeps = stays == "target"
+        if keeps:
+            require_stable(work, conn, self)
+            TargetStays(work).require(conn)
         self.finish(work, conn)
-        self.watch(work, found, leaving=True).look(conn)
-        require_equal(work, conn, self, self.pair(work.names, found), stays="source")
+        self.watch(work, found, leaving=not keeps).look(conn)
+        require_equal(work, conn, self, self.pair(work.names, found), stays=stays)
 
-    def end(self, work: TableWork, conn: Connection) -> str:
-        """Drop the target, mirrors and logs: the source, which has every row, is what it was before `db.migrate`.
+    def end_acts(self, work: TableWork, conn: Connection, stays: Stays) -> list[Act]:
+        """Return what `end` is going to do, in order."""
+        if stays == "target":
+            return TargetStays(work).acts(conn)
+        return removal_acts(work)
 
-        Locks: ACCESS EXCLUSIVE on the source, then on the target, for milliseconds.
+    def end(self, work: TableWork, conn: Connection, stays: Stays) -> str:
+        """Drop the one that the application does not use, mirrors and logs; the other one has every row.
+
+        The source is what it was before `db.migrate`, or it is gone and what pointed at it goes to the target.
+        Locks: ACCESS EXCLUSIVE on the target and the source, for milliseconds; see `TargetStays` for more.
         """
         found = work.migration(conn)
+        if stays == "target":
+            keep = TargetStays(work)
+            keep.carry(conn)
+            return keep.end(conn, found, self.watch(work, found))
+        bring_back_keys(work, conn)
         give_up(work, conn, self.watch(work, found, leaving=True))
         return f"{found.source} is as it was before `./inv db.migrate`; its target is removed"
 

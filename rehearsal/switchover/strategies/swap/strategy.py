@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from psycopg import sql
-
 from rehearsal.catalog.definition import Difference, read_definition
 from rehearsal.catalog.tables import Catalog, dotted, split_name
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.plan.strategies import StrategyName
 from rehearsal.postgres.connection import Connection
 from rehearsal.postgres.locks import Mode, lock_tables
-from rehearsal.postgres.sqlfiles import SqlFiles, as_query
+from rehearsal.postgres.sqlfiles import SqlFiles, as_query, quote_ident
 from rehearsal.switchover import state
 from rehearsal.switchover.acts import Act, CopyProspect, Prospect
 from rehearsal.switchover.copy.replay import forward_of, reverse_of
@@ -21,6 +19,7 @@ from rehearsal.switchover.definition import find_leftovers, judge_definition, re
 from rehearsal.switchover.finish import finish_keys, lower_fence
 from rehearsal.switchover.follow import Follow, capture_triggers
 from rehearsal.switchover.names import Names
+from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.snapshot_fence import SnapshotFence
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.strategies.base import NamedPair
@@ -28,7 +27,7 @@ from rehearsal.switchover.strategies.copied import Copied, is_rolled_back
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.strategies.swap.exchange import Exchange
 from rehearsal.switchover.target.composite import BLOCKS, REFERENCES, Composite, Composites
-from rehearsal.switchover.target.removal import give_up
+from rehearsal.switchover.target.removal import give_up, removal_acts
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
 from rehearsal.switchover.work import Step, TableWork
@@ -114,7 +113,7 @@ class Swap(Copied):
             *coming.finishing(),
         ]
 
-    def require_end(self, work: TableWork, conn: Connection) -> None:
+    def require_end(self, work: TableWork, conn: Connection, _stays: Stays) -> None:
         """Refuse to drop the retired table too early, or while a row differs; after a rollback, the target.
 
         Its partitions were the table's: a job that writes one by its name goes on doing so, and nobody else sees it.
@@ -129,7 +128,29 @@ class Swap(Copied):
         require_stable(work, conn, self)
         require_equal(work, conn, self, self.pair(work.names, work.migration(conn)), stays="target")
 
-    def end(self, work: TableWork, conn: Connection) -> str:
+    def end_acts(self, work: TableWork, conn: Connection, _stays: Stays) -> list[Act]:
+        """Return what `end` is going to do, in order."""
+        found = work.migration(conn)
+        if is_rolled_back(found):
+            return removal_acts(work)
+        lock = "ACCESS EXCLUSIVE on the table, for milliseconds"
+        return [
+            Act(work.spec.name, "the retired table is dropped", ";\n".join(self._dropping(work, found)), lock, 0.01)
+        ]
+
+    def _dropping(self, work: TableWork, found: Migration) -> list[str]:
+        names = work.names
+        live = quote_ident(names.source)
+        return [
+            *(f"drop trigger if exists {quote_ident(trigger)} on {live}"
+              for trigger in (names.reverse_capture_trigger, names.truncate_trigger)),
+            SnapshotFence(work.files, names, found.id).off_sql(names.source).strip().removesuffix(";"),
+            *(f"drop table {quote_ident(name)}" for name in (names.retired, names.forward_log, names.reverse_log)),
+            *(f"drop function if exists {quote_ident(names.function(role))}()"
+              for role in ("capture_forward", "capture_reverse", "refuse_truncate")),
+        ]  # fmt: skip
+
+    def end(self, work: TableWork, conn: Connection, _stays: Stays) -> str:
         """Drop the retired table, its logs and the capture, in one short transaction; after a rollback, the target.
 
         Locks: ACCESS EXCLUSIVE on the table for the time of the drop.
@@ -140,14 +161,7 @@ class Swap(Copied):
             return f"{found.source} stays as it was before `./inv db.migrate`; its target is removed"
 
         def drop(held: Connection) -> None:
-            for trigger in (names.reverse_capture_trigger, names.truncate_trigger):
-                statement = sql.SQL("drop trigger if exists {} on {}")
-                held.execute(statement.format(sql.Identifier(trigger), sql.Identifier(*names.source)))
-            held.execute(as_query(SnapshotFence(work.files, names, found.id).off_sql(names.source)))
-            for name in (names.retired, names.forward_log, names.reverse_log):
-                held.execute(sql.SQL("drop table {}").format(sql.Identifier(*name)))
-            for role in ("capture_forward", "capture_reverse", "refuse_truncate"):
-                held.execute(sql.SQL("drop function if exists {}()").format(sql.Identifier(*names.function(role))))
+            held.execute(as_query(";\n".join(self._dropping(work, found))))
             state.forget_table(held, found)
 
         lock = lock_tables(Mode.ACCESS_EXCLUSIVE, names.source)

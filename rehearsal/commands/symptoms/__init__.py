@@ -1,0 +1,1 @@
+"""Symptoms of the runbook that the database can tell: what `doctor` looks for beside the tables themselves."""
