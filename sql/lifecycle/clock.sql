@@ -126,6 +126,15 @@ begin
     if what not in ('premake', 'retain', 'finish') then
         raise exception 'lifecycle_run does premake, retain or finish, not %', what;
     end if;
+    -- What is read under a lock must not be older than the lock. It holds from the next transaction on.
+    perform pg_catalog.set_config('default_transaction_isolation', 'read committed', false);
+    perform pg_catalog.set_config('default_transaction_read_only', 'off', false);
+    perform pg_catalog.set_config('synchronous_commit', 'on', false);
+    commit;
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'lifecycle_run works in transactions that are read committed, and this is %',
+            pg_catalog.current_setting('transaction_isolation');
+    end if;
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
     perform pg_catalog.set_config('timezone', 'UTC', false);
     perform pg_catalog.set_config('row_security', 'off', false);

@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from fleet.clock import JOBS
 from fleet.cluster import Cluster
@@ -20,6 +22,7 @@ from tests.fix_postgres import ROOT
 from tests.postgres.lifecycle.kept import Kept
 from tests.postgres.lifecycle.test_premake import LEFT, OLD, WITH_DEFAULT
 from tests.postgres.lifecycle.test_retain import YEAR, past
+from tests.waiting import eventually
 
 PREMAKE, RETAIN = (render(f"lifecycle/{job}.sql.j2") for job in JOBS)
 FAILED = 3
@@ -158,3 +161,30 @@ def test_a_leaf_that_is_refused_beside_a_default_partition_is_a_failure(kept: Ke
     )
     assert psql(RETAIN, "retain", kept.now).returncode == FAILED
     assert {held.leaf for held in kept.standing().held} == {"public.t_m2", "public.t_m3"}
+
+
+WRITTEN = "insert into public.t_m2 select id + 1000, at, 4711 from public.t_m2 limit 1"
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_a_default_isolation_makes_nothing_older_than_its_lock(
+    kept: Kept, psql: Psql, database: Database, isolation: str
+) -> None:
+    """A held leaf that somebody attaches while its drop waits for him is in use again, and stays."""
+    past(kept)
+    assert psql(RETAIN, "retain", kept.now).returncode == 0
+    kept.pass_to(datetime(2026, 7, 23, tzinfo=UTC))
+    name = sql.Identifier(database.name)
+    setting = sql.SQL("alter database {} set default_transaction_isolation = {}")
+    kept.conn.execute(setting.format(name, sql.Literal(isolation)))
+    with ThreadPoolExecutor(1) as pool, connect(database, role="app") as other:
+        with other.transaction():
+            other.execute(
+                "alter table public.t attach partition public.t_m2 for values from ('2026-02-01+00') to ('2026-03-01+00')"
+            )
+            other.execute(WRITTEN)
+            done = pool.submit(psql, RETAIN, "retain", kept.now)
+            waiting = "select exists (select from pg_locks where relation = 'public.t_m2'::regclass and not granted)"
+            eventually(lambda: scalar(kept.conn, waiting), 30, unless=done.done)
+        assert "t_m2" in done.result().stderr
+    assert scalar(kept.conn, "select count(*) from public.t where v = 4711") == 1
