@@ -18,6 +18,7 @@ from fleet.cluster import Cluster
 from fleet.templates import render
 from rehearsal.environment import Database
 from rehearsal.postgres.connection import advisory_lock, connect, scalar
+from rehearsal.postgres.sqlfiles import as_query
 from tests.fix_postgres import ROOT
 from tests.postgres.lifecycle.kept import Kept
 from tests.postgres.lifecycle.test_premake import LEFT, OLD, WITH_DEFAULT
@@ -179,9 +180,8 @@ def test_a_default_isolation_makes_nothing_older_than_its_lock(
     kept.conn.execute(setting.format(name, sql.Literal(isolation)))
     with ThreadPoolExecutor(1) as pool, connect(database, role="app") as other:
         with other.transaction():
-            other.execute(
-                "alter table public.t attach partition public.t_m2 for values from ('2026-02-01+00') to ('2026-03-01+00')"
-            )
+            bounds = "from ('2026-02-01+00') to ('2026-03-01+00')"
+            other.execute(as_query(f"alter table public.t attach partition public.t_m2 for values {bounds}"))
             other.execute(WRITTEN)
             done = pool.submit(psql, RETAIN, "retain", kept.now)
             waiting = "select exists (select from pg_locks where relation = 'public.t_m2'::regclass and not granted)"
