@@ -16,9 +16,14 @@ from fleet.passwords import passfile_text
 from fleet.psql import session
 from fleet.templates import render
 
+USUAL = "/usr/bin/psql"
 data = host.data
 migrator = session(data, "migrator")
-psql = migrator.psql if data.get("db_bin") else "/usr/bin/psql"
+# The folder of the database host's programs is not there on every host that has timers.
+places = (f"{data.db_bin}/psql",) if data.get("db_bin") else ()
+script = 'for psql in "$@"; do test -x "$psql" && echo "$psql"; done; true'
+found = host.get_fact(Lines, script=script, words=(*places, USUAL))
+psql = found[0] if found else USUAL
 files = {name: f"{FOLDER}/{data.plan}.{name}" for name in ("env", "pgpass", "crt")}
 own_authority = data.get("db_sslrootcert")
 
@@ -27,7 +32,7 @@ if data.get("remove"):
         units.timer_off(name=f"Stop the timer of lifecycle.{job}", unit=timer_of(job, data.plan))
     operations.gone(name="Remove what the timers log in with", paths=tuple(files.values()))
 else:
-    if not host.get_fact(Lines, script='test -x "$1" && echo there', words=(psql,)):
+    if not found:
         apt.packages(
             name="Install psql for the timers", packages=["postgresql-client"], no_recommends=True, update=True
         )

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehearsal.commands.lifecycle import asked, save_text
-from rehearsal.commands.session import DONE, FAILED, Target, keep_approval
+from rehearsal.commands.session import DONE, FAILED, Target, keep_approval, opened
 from rehearsal.errors import HostsFailed, UsageError
 from rehearsal.hosts.clock import Clock, problems_of
 from rehearsal.lifecycle.cron import CronJobs
 from rehearsal.lifecycle.cronjob import manifest_of
 from rehearsal.postgres.connection import Connection
-from rehearsal.rehearse.context import Context
+from rehearsal.rehearse.context import Context, require_mark
+
+VERB = "lifecycle-install"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,12 @@ def install(target: Target, wanted: ClockWish) -> int:
         HostsFailed: a timer is not what it must be.
     """
     _require_options(wanted)
-    with asked(target, "lifecycle-install", "lifecycle.install") as (context, conn, _policies):
+    if wanted.remove:
+        # Also where nothing is looked after any more.
+        with opened(target, VERB) as context, context.session("lifecycle.install") as conn:
+            require_mark(context, conn)
+            return CLOCKS[wanted.clock](context, conn, wanted)
+    with asked(target, VERB, "lifecycle.install") as (context, conn, _policies):
         if not (wanted.dry or wanted.save):
             with conn.transaction():
                 keep_approval(context, conn)

@@ -108,6 +108,11 @@ WRONG = [
     (("lifecycle-retain", "--apply", "a", "--save", "b"), 2, "give one of them"),
     (("lifecycle-adopt", *OTHERS, "--retention", "24"), 1, "24 does not fit"),
     (("lifecycle-adopt", *OTHERS, "--hold", "7"), 2, "write it as"),
+    (("lifecycle-install",), 1, "run `./inv lifecycle.adopt` first"),
+    (("lifecycle-install", "--remove"), 2, "no group `clock`"),
+    (("lifecycle-install", "--clock", "kubernetes"), 2, "by --save FILE"),
+    (("lifecycle-install", "--save", "x.yaml"), 2, "--save belongs to --clock kubernetes"),
+    (("lifecycle-install", "--clock", "pg_cron", "--remove"), 1, "create extension pg_cron"),
 ]
 
 
@@ -117,6 +122,20 @@ def test_wrong_words_are_told_clearly(world: Managed, words: tuple[str, ...], co
     found = world.verb(*words)
     assert (found.code, said in found.text) == (code, True), found.text
     assert "Traceback" not in found.text
+
+
+def test_a_manifest_is_written_of_the_verbs_database_and_twice_the_same(world: Managed, tmp_path: Path) -> None:
+    """Its password comes from a secret; a folder that is not there is said."""
+    world.done("lifecycle-adopt", *OTHERS)
+    manifest = tmp_path / "clock.yaml"
+    world.done("lifecycle-install", "--clock", "kubernetes", "--save", str(manifest))
+    text = manifest.read_text()
+    assert world.mig.name in text
+    assert text.count("secretKeyRef") == 2
+    world.done("lifecycle-install", "--clock", "kubernetes", "--save", str(manifest))
+    assert manifest.read_text() == text
+    said = world.verb("lifecycle-install", "--clock", "kubernetes", "--save", str(tmp_path / "no" / "x.yaml"))
+    assert (said.code, "cannot be written" in said.text) == (2, True), said.text
 
 
 def test_another_run_on_one_table_keeps_no_other_from_its_leaves(world: Managed) -> None:
