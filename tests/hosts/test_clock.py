@@ -78,9 +78,10 @@ def clocked(hosts: Hosts) -> Iterator[Clocked]:
 def test_timers_are_brought_do_their_work_and_go(clocked: Clocked) -> None:
     """From nothing to nothing: dry run, install, again, jobs by their units, removal, again."""
     db, plan = clocked.hosts.on("db"), clocked.plan
+    clocked.install(remove=True)
     code, said = clocked.install(dry=True)
     assert (code, "would change: Start the timer of lifecycle.premake" in said) == (1, True), said
-    assert not db.file(FOLDER).exists
+    assert not db.service(timer_of("premake", plan)).is_running
     assert clocked.install()[0] == 0
     assert clocked.install(dry=True)[0] == 0
     assert "no change" in clocked.install()[1]
