@@ -163,3 +163,24 @@ def test_a_plan_says_that_partitions_are_archived(managed: Managed) -> None:
     assert "archived and dropped after 3 months" in managed.done("lifecycle-adopt")
     assert "partitions archived" not in managed.done("lifecycle-adopt", "--no-archive")
     assert managed.rows("select archive from rehearsal.lifecycle_policy") == [(False,)]
+
+
+def test_adopting_again_keeps_the_archive(world: Managed) -> None:
+    """Only --no-archive switches it off; what is held goes on waiting."""
+    world.done("lifecycle-adopt", *POLICY)
+    world.done("lifecycle-adopt", *OTHERS, "--retention", "4 months", "--hold", "0 days")
+    assert "no change" in world.done("lifecycle-retain")
+    assert len(world.rows(HELD)) == 3
+    world.done("lifecycle-adopt", *POLICY, "--no-archive")
+    world.done("lifecycle-adopt", *POLICY)
+    assert world.rows("select archive from rehearsal.lifecycle_policy") == [(False,)]
+
+
+def test_adopting_a_plan_again_keeps_the_archive(managed: Managed) -> None:
+    """As every update of the program asks for it."""
+    managed.setup(rows=4_000, plan='retention = "3 months"')
+    managed.done("migrate")
+    managed.done("switchover")
+    managed.done("lifecycle-adopt", "--archive")
+    managed.done("lifecycle-adopt")
+    assert managed.rows("select archive from rehearsal.lifecycle_policy") == [(True,)]
