@@ -25,7 +25,7 @@ from rehearsal.errors import ConnectionLost, PreconditionError, RehearsalError, 
 from rehearsal.evidence.events import LockTaken
 from rehearsal.lifecycle.code import install_code, require_code
 from rehearsal.lifecycle.document import decision_of, read_decision, require_same
-from rehearsal.lifecycle.noted import lose_faulty
+from rehearsal.lifecycle.noted import DropWatch
 from rehearsal.lifecycle.policy import HOLD, Policy, Wish, find_policy, forget_policies, read_policies, write_policy
 from rehearsal.lifecycle.reading import LeafAct, clock_objection, read_to_make, read_to_retire, read_troubles
 from rehearsal.lifecycle.standing import Standing, read_standing
@@ -279,18 +279,7 @@ def _retain(context: Context, conn: Connection, policy: Policy, decided: list[Le
             raise PreconditionError(message)
         if not acts:
             context.run.note(f"{policy.table}: no change")
-        sound = _sound(context, conn, policy, acts)
-        return worker_of(context, conn, policy).retire(sound) and len(sound) == len(acts)
-
-
-def _sound(context: Context, conn: Connection, policy: Policy, acts: list[LeafAct]) -> list[LeafAct]:
-    """Return the acts without the drops whose archive is not what was proven any more; those are said."""
-    if not policy.archive:
-        return acts
-    lost = lose_faulty(conn, policy.oid, {act.leaf_oid or 0 for act in acts if act.act == "drop"})
-    for leaf, why in lost.items():
-        context.run.note(f"{policy.table}: {leaf} is not dropped: {why}; run `./inv lifecycle.archive`")
-    return [act for act in acts if act.leaf not in lost]
+        return worker_of(context, conn, policy).retire(acts, DropWatch(conn, policy.oid) if policy.archive else None)
 
 
 def _name_bars(context: Context, conn: Connection, policy: Policy, *, premake: bool) -> bool:
