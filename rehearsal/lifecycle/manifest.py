@@ -87,6 +87,10 @@ def read_manifest(path: Path) -> ArchiveManifest:
     if found.version != MANIFEST_VERSION:
         message = f"--from {path}: is of version {found.version}, this program reads {MANIFEST_VERSION}"
         raise UsageError(message)
+    said = (*found.table, *found.leaf, found.lower, found.upper, *(column.name for column in found.columns))
+    if not 0 < found.leaf_oid < 2**32 or any("\0" in (text or "") for text in said):
+        message = f"--from {path}: has a name, a bound or an OID that no database has"
+        raise UsageError(message)
     if {"/", "\0"} & set(found.file) or found.file in ("", ".", ".."):
         message = f"--from {path}: names the file {found.file!r}, which is not beside it"
         raise UsageError(message)

@@ -264,7 +264,14 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "said"),
-    [("version", 2, "version 2"), ("file", "../x", "not beside it"), ("file", "x\0y", "not beside it")],
+    [
+        ("version", 2, "version 2"),
+        ("file", "../x", "not beside it"),
+        ("file", "x\0y", "not beside it"),
+        ("leaf", ["public", "a\0b"], "no database has"),
+        ("leaf_oid", 10**40, "no database has"),
+        ("upper", "\0", "no database has"),
+    ],
 )
 def test_a_manifest_of_another_kind_is_refused(shelf: Shelf, key: str, value: object, said: str) -> None:
     """A later version, and one that leads out of its folder."""

@@ -221,3 +221,14 @@ def test_a_held_leaf_that_was_altered_is_named(world: Managed, folder: Path) -> 
         found = [f"{leaf} is held, and neither archived" in said.text for leaf in ("public.t_0", "public.t_1")]
         assert (said.code, found) == (1, [True, True]), said.text
     assert world.rows("select leaf from rehearsal.lifecycle_archived") == [("public.t_2",)]
+
+
+def test_a_table_that_was_renamed_gets_its_partition_back(world: Managed, folder: Path) -> None:
+    """Its OID is noted; another table that has the old name by now does not get it."""
+    world.done("lifecycle-archive", "--to", str(folder))
+    world.done("lifecycle-retain")
+    world.run("alter table public.t rename to t_new; create table public.t (like public.t_new) partition by range (at)")
+    manifest = str(next(folder.glob("public.t_1-*.json")))
+    assert "restored" in world.done("lifecycle-restore", "--from", manifest, "--attach")
+    found = "select inhparent::regclass::text from pg_inherits where inhrelid = 'public.t_1'::regclass"
+    assert world.rows(found) == [("public.t_new",)]
