@@ -19,14 +19,14 @@ from typing import TextIO
 import psycopg
 
 from rehearsal.catalog.keytypes import Epoch
-from rehearsal.catalog.tables import dotted, is_partitioned, split_name
+from rehearsal.catalog.tables import Name, dotted, is_partitioned, split_name
 from rehearsal.commands.session import DONE, FAILED, Target, keep_approval, opened
 from rehearsal.errors import ConnectionLost, PreconditionError, RehearsalError, UsageError
 from rehearsal.evidence.events import LockTaken
 from rehearsal.lifecycle.code import install_code, require_code
 from rehearsal.lifecycle.document import decision_of, read_decision, require_same
-from rehearsal.lifecycle.noted import lose_faulty
-from rehearsal.lifecycle.policy import HOLD, Policy, Wish, forget_policies, read_policies, write_policy
+from rehearsal.lifecycle.noted import DropWatch
+from rehearsal.lifecycle.policy import HOLD, Policy, Wish, find_policy, forget_policies, read_policies, write_policy
 from rehearsal.lifecycle.reading import LeafAct, clock_objection, read_to_make, read_to_retire, read_troubles
 from rehearsal.lifecycle.standing import Standing, read_standing
 from rehearsal.lifecycle.work import RETIRING, Done, LeafWorker, note_end
@@ -125,7 +125,7 @@ def _wishes(context: Context, conn: Connection, said: Said) -> Iterator[Wish]:
         said.hold or "7 days",
         zone=said.zone or "UTC",
         epoch=said.epoch,
-        archive=bool(said.archive),
+        archive=_archives(conn, name, said, planned=False),
     )
 
 
@@ -140,8 +140,19 @@ def _planned(context: Context, conn: Connection, spec: TableSpec, said: Said) ->
         raise PreconditionError(message)
     premake = max(1, spec.premake if said.premake is None else said.premake)
     retention, hold = said.retention or spec.retention, said.hold or spec.hold
-    archive = spec.archive if said.archive is None else said.archive
+    archive = _archives(conn, found, said, planned=spec.archive)
     return Wish(found, spec.interval, premake, retention, hold, epoch=spec.epoch, archive=archive)
+
+
+def _archives(conn: Connection, name: Name, said: Said, *, planned: bool) -> bool:
+    """Return whether leaves are archived first: as the policy has it, where nothing was said and the plan does not ask.
+
+    Adopting again, as after every update, must not let leaves be dropped that nobody archived.
+    """
+    if said.archive is not None:
+        return said.archive
+    before = find_policy(conn, name)
+    return planned or (before is not None and before.archive)
 
 
 # ---- status ------------------------------------------------------------------------------------------------------
@@ -268,18 +279,7 @@ def _retain(context: Context, conn: Connection, policy: Policy, decided: list[Le
             raise PreconditionError(message)
         if not acts:
             context.run.note(f"{policy.table}: no change")
-        sound = _sound(context, conn, policy, acts)
-        return worker_of(context, conn, policy).retire(sound) and len(sound) == len(acts)
-
-
-def _sound(context: Context, conn: Connection, policy: Policy, acts: list[LeafAct]) -> list[LeafAct]:
-    """Return the acts without the drops whose archive is not what was proven any more; those are said."""
-    if not policy.archive:
-        return acts
-    lost = lose_faulty(conn, policy.oid, {act.leaf_oid or 0 for act in acts if act.act == "drop"})
-    for leaf, why in lost.items():
-        context.run.note(f"{policy.table}: {leaf} is not dropped: {why}; run `./inv lifecycle.archive`")
-    return [act for act in acts if act.leaf not in lost]
+        return worker_of(context, conn, policy).retire(acts, DropWatch(conn, policy.oid) if policy.archive else None)
 
 
 def _name_bars(context: Context, conn: Connection, policy: Policy, *, premake: bool) -> bool:

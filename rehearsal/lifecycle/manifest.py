@@ -12,9 +12,10 @@ import os
 import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -72,6 +73,7 @@ def read_manifest(path: Path) -> ArchiveManifest:
     Raises:
         UsageError: there is no such file, or it is no manifest of this version.
     """
+    require_utf8("--from", str(path))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
@@ -85,10 +87,29 @@ def read_manifest(path: Path) -> ArchiveManifest:
     if found.version != MANIFEST_VERSION:
         message = f"--from {path}: is of version {found.version}, this program reads {MANIFEST_VERSION}"
         raise UsageError(message)
-    if "/" in found.file or found.file in ("", ".", ".."):
+    said = (*found.table, *found.leaf, found.lower, found.upper, *(column.name for column in found.columns))
+    if not 0 < found.leaf_oid < 2**32 or any("\0" in (text or "") for text in said):
+        message = f"--from {path}: has a name, a bound or an OID that no database has"
+        raise UsageError(message)
+    if {"/", "\0"} & set(found.file) or found.file in ("", ".", ".."):
         message = f"--from {path}: names the file {found.file!r}, which is not beside it"
         raise UsageError(message)
     return found
+
+
+def require_utf8(option: str, path: str) -> None:
+    """Refuse a path that the database cannot note.
+
+    Raises:
+        UsageError: it has a NUL, or bytes that are no UTF-8; it is said as ASCII, since no terminal shows it.
+    """
+    try:
+        found = path.encode()
+    except UnicodeEncodeError:
+        found = b"\0"
+    if b"\0" in found:
+        message = f"{option} {path!a}: the path is no UTF-8 text without NUL, so it cannot be noted; use another one"
+        raise UsageError(message)
 
 
 def archive_stem(database: str, system: int, leaf: Name, oid: int) -> str:
@@ -102,6 +123,30 @@ def archive_stem(database: str, system: int, leaf: Name, oid: int) -> str:
     return f"{readable}-{oid}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
+def free_path(folder: Path, stem: str, wanted: ArchiveManifest) -> Path:
+    """Return where the file of an archive may be written: no other archive is replaced by it.
+
+    A database that was put back to an earlier time has leaves of the same names and OIDs, with other rows. Only a file
+    without a manifest, as a killed run leaves it, and an archive of the very same rows are written anew.
+    """
+    for number in count(1):
+        path = folder / f"{stem}{f'-{number}' if number > 1 else ''}.parquet"
+        manifest = path.with_suffix(".json")
+        if not os.path.lexists(manifest) or _is_same(manifest, wanted):
+            return path
+    raise AssertionError
+
+
+def _is_same(path: Path, wanted: ArchiveManifest) -> bool:
+    """Return whether a manifest speaks of these rows; one that cannot be read may speak of any."""
+    try:
+        found = read_manifest(path)
+    except UsageError:
+        return False
+    apart: dict[str, Any] = {"server_version": "", "archived_at": "", "file": "", "bytes": 0, "sha256": "", "kept": ""}
+    return replace(found, **apart) == replace(wanted, **apart)
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file that is there as a whole, on disk, or not at all; for its owner's eyes. One of before is replaced.
 
@@ -110,9 +155,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     with _removed_if_it_fails(part):
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        # A killed run left one, or somebody put a link or a pipe there: never written through, never waited for.
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as target:
-            os.fchmod(descriptor, 0o600)  # one that a killed run left may have been opened up since
+            os.fchmod(descriptor, 0o600)  # whatever the umask is
             write(target)
             target.flush()
             os.fsync(descriptor)

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from psycopg.rows import class_row
+
 from rehearsal.catalog.tables import Catalog, Table, dotted
 from rehearsal.errors import PreconditionError, StepFailed, UsageError
-from rehearsal.lifecycle.archive import PLACE
+from rehearsal.lifecycle.archive import PLACE, name_of, run_made
 from rehearsal.lifecycle.content import copy_in, read_content
 from rehearsal.lifecycle.manifest import ArchiveManifest, file_sum
 from rehearsal.lifecycle.parquet import read_parquet
@@ -23,12 +25,23 @@ from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 
 THERE = """
-select c.oid::bigint, c.relispartition,
-       exists (select from rehearsal.lifecycle_history as h
-               where h.act = 'restore' and h.leaf_oid = c.oid and h.said = %(sum)s)
-from pg_catalog.pg_class as c where c.oid = pg_catalog.to_regclass(%(leaf)s)::oid
+select c.oid::bigint as oid, i.inhparent::bigint as parent, coalesce(i.inhparent::regclass::text, '') as parent_name,
+       coalesce(i.inhdetachpending, false) as pending,
+       exists (select from rehearsal.lifecycle_detached as d
+               where d.leaf_oid = c.oid and d.state in ('detaching', 'held') and i.inhparent is null) as held,
+       c.relkind = 'r' and exists (select from rehearsal.lifecycle_history as h
+               where h.act = 'restore' and h.leaf_oid = c.oid and h.said = %(sum)s) as restored
+from pg_catalog.pg_class as c
+left join lateral (select * from pg_catalog.pg_inherits where inhrelid = c.oid order by inhseqno limit 1) as i on true
+where c.oid = pg_catalog.to_regclass(%(leaf)s)::oid
+"""
+NOTED = """
+select a.manifest, a.manifest_sha256, a.sha256, rehearsal.lifecycle_archived_of(a.leaf_oid)::bigint
+from rehearsal.lifecycle_archived as a where a.leaf_oid = %s::oid
 """
 REMADE = "select rehearsal.lifecycle_remade(%s::oid::regclass, %s)"
+LOADING = "select rehearsal.lifecycle_loading(%s::oid::regclass, %s)"
+LOADED = "select rehearsal.lifecycle_loaded(%s::oid::regclass, %s)"
 OVERLAPS = "select array(select rehearsal.lifecycle_overlaps(%s::oid::regclass, %s, %s))"
 RESTORED = """
 insert into rehearsal.lifecycle_history (parent, act, leaf, leaf_oid, lower, upper, said, at)
@@ -37,6 +50,45 @@ values (%s, 'restore', %s, %s::regclass::oid, %s, %s, %s, rehearsal.lifecycle_no
 PAST = """
 select exists (select from rehearsal.lifecycle_expired(%s::oid::regclass, rehearsal.lifecycle_now()) where leaf = %s)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class TableThere:
+    """The table that has the leaf's name: its parent, whether its rows are to go, whether it was restored from here."""
+
+    oid: int
+    parent: int | None
+    parent_name: str
+    pending: bool
+    held: bool
+    restored: bool
+
+
+def parent_proven(conn: Connection, path: Path, manifest: ArchiveManifest) -> int | None:
+    """Return the OID of the table that an archive is of, where the database's own note proves it; None: no such note.
+
+    Names may be others by now: of the table, and of the database.
+
+    Raises:
+        PreconditionError: the archive is of another database or cluster, or not the one that was noted of its leaf.
+    """
+    row = conn.execute(NOTED, [manifest.leaf_oid]).fetchone()
+    noted, manifest_sum, wanted, parent = row or ("", "", "", None)
+    proven = (manifest_sum, wanted) == (file_sum(path), manifest.sha256)
+    database, system, *_ = conn.execute(PLACE).fetchone() or ("", 0)
+    if system != manifest.system_identifier or (database != manifest.database and not proven):
+        message = (
+            f"{path} is of database {manifest.database} of cluster {manifest.system_identifier}, "
+            f"and this is {database} of {system}; restore it there"
+        )
+        raise PreconditionError(message)
+    if row and not proven:
+        message = (
+            f"{path} is not the archive that was proven of {dotted(manifest.leaf)} and noted as {noted}: its SHA-256 "
+            "or that of its file is another; nothing was restored. Take both files from a backup"
+        )
+        raise PreconditionError(message)
+    return None if parent is None else int(parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +111,19 @@ class Restorer:
                 or has leaves with keys of that range.
             StepFailed: the file is not what the manifest says, or what was loaded is not what was archived.
         """
+        parent_proven(self.conn, self.path, self.manifest)
         there = self._there()
-        if there and (there[1] or not attach):
-            self.tell(f"{self._leaf}: no change")
-            return True
-        if not there:
+        if there:
+            self._require_ours(there, attach=attach)
+            self._require_rows()
+            if there.parent or not attach:
+                self.tell(f"{self._leaf}: no change")
+                return True
+        else:
             self._require_table()
         if attach:
             self._require_room()
-        if there:
-            self._require_rows()
-        else:
+        if not there:
             self._load()
         return self._attach() if attach else self._say_alone()
 
@@ -86,33 +140,39 @@ class Restorer:
     def _bounds(self) -> tuple[str | None, str | None]:
         return self.manifest.lower, self.manifest.upper
 
-    def _there(self) -> tuple[int, bool] | None:
-        """Return OID and whether it is attached, of the table that this archive was restored into before.
+    def _there(self) -> TableThere | None:
+        """Return the table that has the leaf's name."""
+        with self.conn.cursor(row_factory=class_row(TableThere)) as cursor:
+            return cursor.execute(THERE, {"leaf": self._leaf, "sum": self.manifest.sha256}).fetchone()
+
+    def _require_ours(self, there: TableThere, *, attach: bool) -> None:
+        """Refuse a table that is not what this archive was restored into, or is where it was not asked for.
 
         Raises:
-            PreconditionError: the archive is of another database, or another table has the leaf's name.
+            PreconditionError: says which it is, and what to do.
         """
-        database, system, *_ = self.conn.execute(PLACE).fetchone() or ("", 0)
-        if (database, system) != (self.manifest.database, self.manifest.system_identifier):
+        name = dotted(self.manifest.leaf)
+        if not there.restored:
             message = (
-                f"{self.path} is of database {self.manifest.database} of cluster {self.manifest.system_identifier}, "
-                f"and this is {database} of {system}; restore it there"
+                f"there is a table {name} that was not restored from {self.path}: if it is the leaf itself, it was not "
+                "dropped yet; otherwise rename it, then run again"
             )
-            raise PreconditionError(message)
-        row = self.conn.execute(THERE, {"leaf": self._leaf, "sum": self.manifest.sha256}).fetchone()
-        if row is None:
-            return None
-        if not row[2]:
+        elif there.parent not in (None, self.policy.oid):
+            message = f"{name} is attached to {there.parent_name}: detach it or rename it, then run again"
+        elif there.pending:
+            message = f"{name} is being detached: run `./inv lifecycle.retain`, then run again"
+        elif there.held and not attach:
             message = (
-                f"there is a table {dotted(self.manifest.leaf)} that was not restored from {self.path}: if it is the "
-                "leaf itself, it was not dropped yet; otherwise rename it, then run again"
+                f"{name} is there, and held to be dropped, since retention detached it anew: lengthen the retention by "
+                "`./inv lifecycle.adopt`, then run again with --attach"
             )
-            raise PreconditionError(message)
-        return int(row[0]), bool(row[1])
+        else:
+            return
+        raise PreconditionError(message)
 
     def _require_table(self) -> None:
         """Refuse a table of other columns, and a file that is not what the manifest says."""
-        table = Catalog(self.conn, self.files).read(self.manifest.table)
+        table = Catalog(self.conn, self.files).read(name_of(self.conn, self.policy.oid))
         if different := list(_unlike(self.manifest, table)):
             message = (
                 f"{dotted(table.name)} has other columns now than when {dotted(self.manifest.leaf)} was archived: "
@@ -159,6 +219,7 @@ class Restorer:
         columns = self._columns
         with self.conn.transaction():
             self.conn.execute(as_query(scalar(self.conn, REMADE, [self.policy.oid, self._leaf])))
+            run_made(self.conn, LOADING, [self.policy.oid, self._leaf])
             table = Catalog(self.conn, self.files).read(self.manifest.leaf)
             stored = [name for name in columns if name in table.stored_columns]
             copy_in(self.conn, table.name, stored, read_parquet(self._file, stored))
@@ -170,6 +231,7 @@ class Restorer:
                     "nothing was restored. A generated column of the table may have another expression now"
                 )
                 raise StepFailed(message)
+            run_made(self.conn, LOADED, [self.policy.oid, self._leaf])
             values = [self.policy.table, self._leaf, self._leaf, *self._bounds, self.manifest.sha256]
             self.conn.execute(RESTORED, values)
         self.tell(f"{self._leaf}: restored {self.manifest.rows:,} rows, digest as archived")

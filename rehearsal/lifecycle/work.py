@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import psycopg
 from psycopg import errors, sql
 
-from rehearsal.errors import LockNotAcquired, RehearsalError
+from rehearsal.errors import LockNotAcquired, RehearsalError, StepFailed
 from rehearsal.lifecycle.policy import Policy
 from rehearsal.lifecycle.reading import LeafAct
 from rehearsal.postgres.blockers import oldest_transactions
@@ -21,6 +22,8 @@ from rehearsal.postgres.sqlfiles import as_query
 
 # How sessions that detach are called, so that whoever makes leaves finds them.
 RETIRING = "lifecycle.retain"
+# Looks at what an act relies on before its lock is asked for, and returns what looks once more under it, quickly.
+Watch: TypeAlias = Callable[[LeafAct], Callable[[], None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,17 @@ class LeafWorker:
                 return False
         return True
 
-    def retire(self, acts: Sequence[LeafAct]) -> bool:
+    def retire(self, acts: Sequence[LeafAct], watch: Watch | None = None) -> bool:
         """Detach and drop leaves; return whether all was done.
 
-        A leaf that the server refuses keeps no other from going; after a lock that was not granted all wait for the
-        next run.
+        A leaf that the server refuses, or `watch` by StepFailed, keeps no other from going; after a lock that was not
+        granted all wait for the next run.
         """
         failed: set[str] = set()
         for act in acts:
             if act.leaf in failed:
                 continue
-            done = self._one(act, None)
+            done = self._one(act, None, watch)
             if done.failure:
                 failed.add(act.leaf)
                 self._note_refusal(act)
@@ -82,13 +85,13 @@ class LeafWorker:
         if not self.conn.closed:
             self.conn.execute("select rehearsal.lifecycle_refused(%s::oid)", [act.leaf_oid])
 
-    def _one(self, act: LeafAct, between: Callable[[], None] | None) -> Done:
+    def _one(self, act: LeafAct, between: Callable[[], None] | None, watch: Watch | None = None) -> Done:
         try:
-            done = Done(act, self._do(act, between))
+            done = Done(act, self._do(act, between, watch(act) if watch else None))
         except psycopg.Error as exc:
             done = Done(act, failure=str(clear_error(exc, act.text)), stops=self.conn.closed)
         except RehearsalError as exc:
-            done = Done(act, failure=str(exc), stops=True)
+            done = Done(act, failure=str(exc), stops=not isinstance(exc, StepFailed))
         self.tell(done)
         return done
 
@@ -101,9 +104,11 @@ class LeafWorker:
                 # `lifecycle_troubles` names what is left, and the next run takes it off before anything else.
                 self.tell(Done(act, failure=str(exc), stops=True))
 
-    def _do(self, act: LeafAct, between: Callable[[], None] | None) -> LockReport | None:
+    def _do(
+        self, act: LeafAct, between: Callable[[], None] | None, locked: Callable[[], None] | None
+    ) -> LockReport | None:
         if act.mode == "locked":
-            work = _Statements(act.statements)
+            work = _Statements(act.statements, locked)
             return with_lock(self.conn, act.text, work, policy=self.locks, between=between)[1]
         if act.mode == "plain":
             with self.conn.transaction():
@@ -143,10 +148,13 @@ def note_end(conn: Connection, table: int, act: str, *, well: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Statements:
-    """Statements in order, as the work under a lock."""
+    """Statements in order, as the work under a lock, which the first one takes; `locked` looks once more then."""
 
     texts: Sequence[str]
+    locked: Callable[[], None] | None = None
 
     def __call__(self, conn: Connection) -> None:
-        for text in self.texts:
+        for number, text in enumerate(self.texts):
             conn.execute(as_query(text))
+            if number == 0 and self.locked:
+                self.locked()

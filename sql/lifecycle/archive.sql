@@ -98,6 +98,15 @@ begin
 end
 $$;
 
+-- By OID, which table the leaf of a noted archive was of.
+create or replace function rehearsal.lifecycle_archived_of(held oid) returns oid
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(a.parent_oid, d.parent::oid, to_regclass(a.parent)::oid)
+    from rehearsal.lifecycle_archived as a left join rehearsal.lifecycle_detached as d on d.leaf_oid = a.leaf_oid
+    where a.leaf_oid = held
+$$;
+
 -- Note that the archive of a leaf is proven, unless the leaf was open to writers since `closed_by` was seen.
 create or replace function rehearsal.lifecycle_note_archive(
     held oid, closed_by text, number_of_rows bigint, row_digest text, manifest_path text, manifest_sum text, file_sum text) returns void
@@ -113,13 +122,13 @@ begin
         raise exception 'leaf % is not archived: it was opened to writers meanwhile', d.leaf;
     end if;
     insert into rehearsal.lifecycle_archived (leaf_oid, leaf, parent, lower, upper, rows, digest, manifest, manifest_sha256, sha256,
-                                              closing, row_version, archived_at)
+                                              closing, row_version, archived_at, parent_oid)
     values (held, d.leaf, d.parent::text, d.lower, d.upper, number_of_rows, row_digest, manifest_path, manifest_sum, file_sum,
-            closed_by, d.row_version, rehearsal.lifecycle_now())
+            closed_by, d.row_version, rehearsal.lifecycle_now(), d.parent::oid)
     on conflict (leaf_oid) do update set leaf = excluded.leaf, parent = excluded.parent, lower = excluded.lower, upper = excluded.upper,
         rows = excluded.rows, digest = excluded.digest, manifest = excluded.manifest, manifest_sha256 = excluded.manifest_sha256,
         sha256 = excluded.sha256, closing = excluded.closing, row_version = excluded.row_version,
-        archived_at = excluded.archived_at, archived_by = session_user;
+        archived_at = excluded.archived_at, parent_oid = excluded.parent_oid, archived_by = session_user;
     insert into rehearsal.lifecycle_history (parent, act, leaf, leaf_oid, lower, upper, said, at)
     values (d.parent::text, 'archive', d.leaf, held, d.lower, d.upper,
             format('%s rows in %s, SHA-256 %s', number_of_rows, manifest_path, file_sum), rehearsal.lifecycle_now());
@@ -172,6 +181,39 @@ as $$
     from pg_class as c where c.oid = of_table
 $$;
 
+-- What takes off a new table the rights that default privileges gave to others: nobody but its owner reads it.
+create or replace function rehearsal.lifecycle_private(made oid) returns setof text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select format('revoke all on %s from %s', made::regclass,
+                  string_agg(distinct case when x.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(x.grantee)) end, ', '))
+    from pg_class as c cross join lateral aclexplode(c.relacl) as x
+    where c.oid = made and x.grantee <> c.relowner having count(*) > 0
+$$;
+
+-- What goes between a table that was remade and its rows: rights of others, and constraints that the parent has not proven, which
+-- rows of before may break.
+create or replace function rehearsal.lifecycle_loading(of_table regclass, leaf text) returns setof text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select rehearsal.lifecycle_private(leaf::regclass)
+    union all
+    select format('alter table %s drop constraint if exists %I', leaf, o.conname) from pg_constraint as o
+    where o.conrelid = of_table and o.contype in ('c', 'n') and not o.convalidated
+$$;
+
+-- What comes after the rows: those constraints as the parent has them, and its row security.
+create or replace function rehearsal.lifecycle_loaded(of_table regclass, leaf text) returns setof text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select format('alter table %s add constraint %I %s', leaf, o.conname, pg_get_constraintdef(o.oid)) from pg_constraint as o
+    where o.conrelid = of_table and o.contype in ('c', 'n') and not o.convalidated
+    union all
+    select format('alter table %s enable row level security', leaf) from pg_class where oid = of_table and relrowsecurity
+    union all
+    select format('alter table %s force row level security', leaf) from pg_class where oid = of_table and relforcerowsecurity
+$$;
+
 -- What attaches a table that was remade, one row a transaction: all that ATTACH would look for in rows is said by constraints first.
 create or replace function rehearsal.lifecycle_to_reattach(of_table regclass, leaf text, lower text, upper text)
 returns table (act text, mode text, leaf_name text, leaf_oid oid, lower_bound text, upper_bound text, statements text[])
@@ -199,11 +241,15 @@ begin
         return query select 'validate', 'plain', leaf, remade, lower, upper, array[
             format('alter table %s validate constraint %I', leaf, g.conname)];
     end loop;
+    -- One that was held anew is closed to writers.
     return query select 'reattach', 'locked', leaf, remade, lower, upper,
-        array(select s from rehearsal.lifecycle_alike(leaf, sibling) as s where sibling is not null)
+        array(select format('drop trigger %I on %s', t.tgname, leaf) from pg_trigger as t
+              where t.tgrelid = remade and t.tgfoid = 'rehearsal.lifecycle_refuse_write()'::regprocedure order by t.tgname)
+        || array(select s from rehearsal.lifecycle_alike(leaf, sibling) as s where sibling is not null)
         || format('alter table %s.%I attach partition %s for values from (%s) to (%s)', c.relnamespace::regnamespace, c.relname, leaf,
                   coalesce(quote_literal(lower), 'minvalue'), coalesce(quote_literal(upper), 'maxvalue'))
         || format('alter table %s drop constraint rehearsal_bounds', leaf)
+        || format('delete from rehearsal.lifecycle_detached where leaf_oid = %s', remade)
         || array(select s from rehearsal.lifecycle_indexes(leaf, sibling) as s where s like 'select %')
         || format('insert into rehearsal.lifecycle_history (parent, act, leaf, leaf_oid, lower, upper, at) values '
                   '(%L, ''reattach'', %L, %s, %s, %s, rehearsal.lifecycle_now())',

@@ -40,6 +40,16 @@ as $$
     where d.leaf_oid = noted
 $$;
 
+-- Held leaves that will be neither archived nor dropped, and why.
+create or replace function rehearsal.lifecycle_objected(of_table regclass) returns table (leaf text, objection text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select d.leaf, o.objection
+    from rehearsal.lifecycle_detached as d cross join lateral (select rehearsal.lifecycle_objection(d.leaf_oid)) as o (objection)
+    where d.parent = of_table and d.state = 'held' and o.objection is not null and not rehearsal.lifecycle_withdrawn(d.leaf_oid)
+    order by d.since, d.leaf_oid
+$$;
+
 -- Whether a held leaf may go by the policy of now: past the retention still, and held as long as then or now was said.
 create or replace function rehearsal.lifecycle_may_drop(held oid, moment timestamptz) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp

@@ -52,6 +52,8 @@ create table if not exists rehearsal.lifecycle_archived (
     archived_at timestamptz not null,
     archived_by text not null default session_user
 );
+-- NULL where a version before noted it: then it is found by name.
+alter table rehearsal.lifecycle_archived add column if not exists parent_oid oid;
 comment on table rehearsal.lifecycle_archived is
     'Archives that were read back and compared with their leaf: where the manifest is, the SHA-256 of it and of its Parquet file; kept '
     'after the drop. closing, row_version: what closed the leaf to writers, and its row in pg_class, so that a leaf that was opened '

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -19,7 +20,8 @@ from rehearsal.environment import Database
 from rehearsal.errors import StepFailed, UsageError
 from rehearsal.lifecycle.content import read_content
 from rehearsal.lifecycle.manifest import read_manifest
-from rehearsal.lifecycle.noted import read_noted
+from rehearsal.lifecycle.noted import DropWatch, read_noted
+from rehearsal.lifecycle.reading import LeafAct
 from rehearsal.postgres.connection import scalar
 from tests.fix_postgres import ROOT
 from tests.postgres.lifecycle.archived import LATER, Shelf
@@ -140,6 +142,27 @@ def test_a_file_that_is_not_there_or_another_is_found(shelf: Shelf, how: str) ->
     assert shelf.archive() == 1
 
 
+@pytest.mark.parametrize("how", ["gone", "other"])
+def test_a_file_that_goes_while_the_drop_waits_keeps_its_leaf(shelf: Shelf, how: str) -> None:
+    """It is looked at once more under the lock; the leaves after it go all the same."""
+    shelf.archive()
+    path = shelf.manifest().with_suffix(".parquet")
+    shelf.kept.pass_to(LATER)
+    acts = shelf.kept.to_retire()
+    plain = DropWatch(shelf.kept.conn, shelf.kept.policy.oid)
+
+    def watch(act: LeafAct) -> Callable[[], None] | None:
+        looked = plain(act)
+        if act.leaf == "public.t_first":
+            path.unlink() if how == "gone" else path.write_bytes(path.read_bytes())
+        return looked
+
+    assert not shelf.kept.worker.retire(acts, watch)
+    assert "was changed while the lock was waited for" in str([done.failure for done in shelf.kept.told])
+    assert [leaf.leaf for leaf in shelf.kept.standing().held] == ["public.t_first"]
+    assert shelf.kept.worker.retire(shelf.kept.to_retire(), plain) is (how == "other")
+
+
 @contextmanager
 def room_for(size: int) -> Iterator[None]:
     """Let no file of this process grow beyond so many bytes: the system refuses the write as it does on a full disk."""
@@ -180,18 +203,44 @@ def test_a_folder_that_went_away_is_said(shelf: Shelf) -> None:
     require_nothing_done(shelf)
 
 
-def test_a_file_in_the_place_of_ours_is_not_followed(shelf: Shelf, tmp_path: Path) -> None:
-    """A link that somebody put there leads nowhere."""
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "pipe"])
+def test_a_file_in_the_place_of_ours_is_not_written_through(shelf: Shelf, tmp_path: Path, kind: str) -> None:
+    """A link that somebody put there leads nowhere, and a pipe is not waited for."""
     shelf.archive()
     target = tmp_path / "precious"
     target.write_text("precious")
-    part = shelf.manifest().with_suffix(".parquet")
-    part.with_name(f".{part.name}.part").symlink_to(target)
-    part.unlink()
+    path = shelf.manifest().with_suffix(".parquet")
+    part = path.with_name(f".{path.name}.part")
+    if kind == "pipe":
+        os.mkfifo(part)
+    else:
+        (part.symlink_to if kind == "symlink" else part.hardlink_to)(target)
+    path.unlink()
     shelf.lost()
-    with pytest.raises(StepFailed, match="symbolic links"):
-        shelf.archive()
+    assert shelf.archive() == 1
     assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_archive_of_other_rows_is_not_replaced(shelf: Shelf, *, damaged: bool) -> None:
+    """As after a database was put back to an earlier time: names and OIDs are the same, the rows are not."""
+    shelf.archive()
+    first = shelf.manifest()
+    files = {path: path.read_bytes() for path in (first, first.with_suffix(".parquet"))}
+    if damaged:
+        first.write_text("not json")
+        files[first] = b"not json"
+    put_back = "delete from rehearsal.lifecycle_archived where leaf = 'public.t_first'"
+    for _ in range(2):  # the second one is of the very same rows
+        shelf.kept.run_sql(f"{put_back}; alter table public.t_first disable trigger all; update public.t_first set v=7")
+        shelf.kept.run_sql(
+            "update rehearsal.lifecycle_detached as d "
+            "set row_version = (select xmin::text from pg_class where oid = d.leaf_oid)"
+        )
+        assert shelf.archive() == 1
+        assert shelf.manifest().name == f"{first.stem}-2.json"
+        assert {path: path.read_bytes() for path in files} == files
+    assert len(list(shelf.folder.iterdir())) == 8
 
 
 def test_what_a_killed_run_left_in_the_database_goes(shelf: Shelf) -> None:
@@ -213,7 +262,17 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         read_manifest(path)
 
 
-@pytest.mark.parametrize(("key", "value", "said"), [("version", 2, "version 2"), ("file", "../x", "not beside it")])
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("version", 2, "version 2"),
+        ("file", "../x", "not beside it"),
+        ("file", "x\0y", "not beside it"),
+        ("leaf", ["public", "a\0b"], "no database has"),
+        ("leaf_oid", 10**40, "no database has"),
+        ("upper", "\0", "no database has"),
+    ],
+)
 def test_a_manifest_of_another_kind_is_refused(shelf: Shelf, key: str, value: object, said: str) -> None:
     """A later version, and one that leads out of its folder."""
     shelf.archive()

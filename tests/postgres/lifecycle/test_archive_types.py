@@ -8,6 +8,8 @@ import psycopg
 import pyarrow.parquet
 import pytest
 
+from rehearsal.errors import PreconditionError, StepFailed
+from rehearsal.lifecycle.reading import read_to_archive
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import as_query
 from tests.postgres.lifecycle.archived import FIRST, Shelf
@@ -165,3 +167,36 @@ def test_mutant_a_value_that_is_read_back_otherwise(shelf: Shelf, column: str) -
     assert scalar(shelf.kept.conn, "select to_regclass('public.meddled') is not null")
     shelf.kept.run_sql("drop event trigger meddle")
     assert shelf.archive() == 3
+
+
+INSIDE = {
+    "xml[]": "",
+    "public.doc": "create type public.doc as (a int, x xml);",
+    "public.docs": "create type public.doc as (a int, x xml[]); create domain public.docs as public.doc[];",
+}
+
+
+@pytest.mark.parametrize("kind", INSIDE)
+def test_xml_inside_a_value_is_refused_before_the_leaf_is_closed(kept: Kept, tmp_path: Path, kind: str) -> None:
+    """By the column's name: the server itself does not see there what gets lost."""
+    shelf = Shelf(kept, tmp_path)
+    shelf.hold(INSIDE[kind] + YEAR + f"alter table public.t add column odd {kind}, add column plain xml;")
+    act = read_to_archive(kept.conn, kept.policy.oid)[0]
+    with pytest.raises(PreconditionError, match="is not archived: odd has xml inside"):
+        shelf.archiver.archive(act)
+    assert len(shelf.waiting()) == 3
+    kept.run_sql("update public.t_first set v = v")
+    assert shelf.drop() == []
+
+
+def test_xml_that_reads_back_as_another_is_not_proven(kept: Kept, tmp_path: Path) -> None:
+    """And writers are not the only ones who are blamed."""
+    shelf = Shelf(kept, tmp_path)
+    shelf.hold(YEAR + "alter table public.t add column x xml;")
+    try:
+        kept.run_sql("""update public.t_first set x = '<?xml version="1.0" encoding="UTF-8"?><a/>'""")
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this server is built without XML")
+    with pytest.raises(StepFailed, match="XML declaration"):
+        shelf.archive()
+    assert list(tmp_path.iterdir()) == []

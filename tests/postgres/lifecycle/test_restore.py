@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
+from rehearsal.catalog.tables import Name
 from rehearsal.environment import Database
 from rehearsal.errors import PreconditionError, StepFailed, UsageError
+from rehearsal.lifecycle import archive, content
 from rehearsal.lifecycle.content import read_content
-from rehearsal.postgres.connection import connect, scalar
+from rehearsal.lifecycle.manifest import read_manifest
+from rehearsal.lifecycle.restore import parent_proven
+from rehearsal.postgres.connection import Connection, connect, scalar
+from rehearsal.postgres.sqlfiles import as_query
 from tests.postgres.lifecycle.archived import FIRST, Shelf
 from tests.postgres.lifecycle.kept import Kept
 from tests.postgres.lifecycle.test_retain import YEAR
@@ -43,8 +51,8 @@ def test_it_is_restored_as_a_table_of_its_own(shelf: Shelf) -> None:
     """Nothing drops it, nothing is attached; again: no change."""
     path = dropped(shelf)
     assert shelf.restorer(path).restore(attach=False)
-    content = read_content(shelf.kept.conn, shelf.kept.files, FIRST)
-    assert (content.rows, content.digest) == (shelf.read().rows, shelf.read().digest)
+    found = read_content(shelf.kept.conn, shelf.kept.files, FIRST)
+    assert (found.rows, found.digest) == (shelf.read().rows, shelf.read().digest)
     assert "which no run drops" in shelf.told[-1]
     assert shelf.restorer(path).restore(attach=False)
     assert shelf.told[-1] == "public.t_first: no change"
@@ -209,6 +217,9 @@ def test_a_digest_that_differs_leaves_nothing(shelf: Shelf) -> None:
     """The table is made and loaded in one transaction."""
     path = dropped(shelf)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "1"}))
+    with pytest.raises(PreconditionError, match="is not the archive that was proven"):
+        shelf.restorer(path).restore(attach=False)
+    shelf.kept.run_sql("delete from rehearsal.lifecycle_archived")
     with pytest.raises(StepFailed, match="nothing was restored"):
         shelf.restorer(path).restore(attach=False)
     assert scalar(shelf.kept.conn, "select to_regclass('public.t_first') is null")
@@ -242,3 +253,107 @@ def test_a_leaf_that_was_archived_once_more_after_its_restore(shelf: Shelf) -> N
     manifests = {str(path) for path in first.parent.glob("*t_first*.json")}
     assert len(manifests) == 2
     assert first.exists()
+
+
+@pytest.mark.parametrize("attach", [True, False])
+def test_no_change_is_said_of_the_rows_of_the_archive_only(shelf: Shelf, *, attach: bool) -> None:
+    """Alone or attached: a table that was emptied since is named."""
+    path = dropped(shelf)
+    shelf.restorer(path).restore(attach=attach)
+    shelf.kept.run_sql("truncate public.t_first")
+    with pytest.raises(PreconditionError, match="has other rows now"):
+        shelf.restorer(path).restore(attach=attach)
+
+
+def test_a_table_that_is_attached_elsewhere_is_refused(shelf: Shelf) -> None:
+    """By the name of where it is."""
+    path = dropped(shelf)
+    shelf.restorer(path).restore(attach=False)
+    shelf.kept.run_sql(
+        "create table public.elsewhere (like public.t) partition by range (at); alter table public.elsewhere "
+        "attach partition public.t_first for values from ('2026-01-01+00') to ('2026-02-01+00')"
+    )
+    for attach in (True, False):
+        with pytest.raises(PreconditionError, match=r"public\.t_first is attached to public\.elsewhere"):
+            shelf.restorer(path).restore(attach=attach)
+
+
+def test_a_leaf_that_is_held_anew_is_attached_and_opened(shelf: Shelf) -> None:
+    """As a table of its own it would be dropped, which is refused; attached it takes rows and is held no more."""
+    path = dropped(shelf)
+    shelf.restorer(path).restore(attach=True)
+    shelf.kept.retain()
+    shelf.archive()
+    with pytest.raises(PreconditionError, match="held to be dropped"):
+        shelf.restorer(path).restore(attach=False)
+    shelf.kept.adopt(retention="10 years", archive=True)
+    assert shelf.restorer(path).restore(attach=True), shelf.kept.told[-1].failure
+    shelf.kept.run_sql("insert into public.t (at, v) values ('2026-01-05+00', 1)")
+    assert shelf.kept.standing().held == []
+    assert shelf.kept.to_retire() == []
+
+
+def test_an_archive_that_was_replaced_with_its_manifest_is_refused(shelf: Shelf) -> None:
+    """Files that agree with each other, and not with what the database noted."""
+    path = dropped(shelf)
+    other = shelf.read(("public", "t_m2"))
+    file = shelf.manifest(("public", "t_m2")).with_suffix(".parquet")
+    path.with_suffix(".parquet").write_bytes(file.read_bytes())
+    found = {"sha256": other.sha256, "digest": other.digest, "rows": other.rows}
+    path.write_text(json.dumps(json.loads(path.read_text()) | found, indent=2) + "\n")
+    with pytest.raises(PreconditionError, match="is not the archive that was proven"):
+        shelf.restorer(path).restore(attach=False)
+    assert scalar(shelf.kept.conn, "select to_regclass('public.t_first') is null")
+
+
+@pytest.mark.parametrize("attach", [True, False])
+def test_a_check_that_is_not_valid_comes_as_it_is(shelf: Shelf, *, attach: bool) -> None:
+    """Rows that break it are restored; it holds for new ones."""
+    path = dropped(shelf, YEAR + "alter table public.t add column w int default -1;")
+    shelf.kept.run_sql("alter table public.t add constraint positive check (w > 0) not valid")
+    assert shelf.restorer(path).restore(attach=attach), shelf.kept.told[-1].failure
+    validated = "select convalidated from pg_constraint where conrelid = 'public.t_first'::regclass and conname = %s"
+    assert scalar(shelf.kept.conn, validated, ["positive"]) is False
+    with pytest.raises(psycopg.errors.CheckViolation):
+        shelf.kept.run_sql("insert into public.t_first (id, at, v) values (0, '2026-01-05+00', 1)")
+
+
+def test_a_table_and_a_database_of_other_names_are_known_by_the_note(shelf: Shelf, database: Database) -> None:
+    """Where the note is gone, names have to do, and they differ."""
+    path = dropped(shelf)
+    shelf.kept.run_sql("alter table public.t rename to renamed")
+    shelf.kept.conn.close()
+    other = replace(database, name=f"{database.name}_renamed")
+    with connect(replace(database, name="postgres")) as admin:
+        admin.execute(as_query(f"alter database {database.name} rename to {other.name}"))
+        try:
+            with connect(other) as shelf.kept.conn:
+                assert parent_proven(shelf.kept.conn, path, read_manifest(path)) == shelf.kept.policy.oid
+                assert shelf.restorer(path).restore(attach=True), shelf.kept.told[-1].failure
+                shelf.kept.run_sql("delete from rehearsal.lifecycle_archived")
+                with pytest.raises(PreconditionError, match="restore it there"):
+                    shelf.restorer(path).restore(attach=True)
+        finally:
+            admin.execute(as_query(f"alter database {other.name} rename to {database.name}"))
+
+
+def test_others_read_nothing_that_default_privileges_would_show(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the scratch table nor the restored one, which has the row security of its parent."""
+    text = f"{READER}alter default privileges grant select on tables to public, reader;{YEAR}"
+    seen: list[bool] = []
+    query = (
+        "select coalesce(bool_or(x.grantee <> c.relowner), false) from pg_class as c, aclexplode(c.relacl) as x "
+        "where c.oid = %s::regclass"
+    )
+    plain = content.copy_in
+
+    def copy_in(conn: Connection, name: Name, *more: Any) -> None:
+        seen.append(scalar(conn, query, [".".join(name)]))
+        plain(conn, name, *more)
+
+    monkeypatch.setattr(archive, "copy_in", copy_in)
+    path = dropped(shelf, text + "alter table public.t enable row level security;")
+    shelf.restorer(path).restore(attach=False)
+    assert seen == [False] * 3
+    assert not scalar(shelf.kept.conn, query, ["public.t_first"])
+    assert scalar(shelf.kept.conn, "select relrowsecurity from pg_class where oid = 'public.t_first'::regclass")
