@@ -11,13 +11,14 @@ from rehearsal.approval.confirm import confirm
 from rehearsal.catalog.tables import split_name
 from rehearsal.commands.session import DONE, Target, alone, opened
 from rehearsal.errors import PreconditionError, StepFailed
-from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.connection import Connection, scalar, told_clearly
 from rehearsal.rehearse.context import Context, require_mark
 from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover.acts import Act
 from rehearsal.switchover.dryrun import dry_run_text
 from rehearsal.switchover.parity.pair import Stays
-from rehearsal.switchover.state import find_migration
+from rehearsal.switchover.state import find_ended, find_migration
+from rehearsal.switchover.strategies.dual_write.keys import validate_carried
 from rehearsal.switchover.strategies.registry import strategy_of
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.unused import Watched, watch_unused
@@ -41,6 +42,7 @@ def clean_up(context: Context, conn: Connection, stays: Stays | None = None) -> 
     strategy, tables = strategy_of(context.plan), _tables(context, conn)
     for table in tables:
         table.migration(conn)  # refuses what another plan is at
+    _finish_ended(context, conn)
     if not tables:
         return
     asked = used_side(context, stays)
@@ -55,6 +57,15 @@ def clean_up(context: Context, conn: Connection, stays: Stays | None = None) -> 
             raise PreconditionError(message)
     for table in tables:
         context.run.note(strategy.end(table, conn, asked))
+
+
+def _finish_ended(context: Context, conn: Connection) -> int:
+    """Validate foreign keys that a clean-up of dual-write was killed before; return how many needed it."""
+    if not context.plan.traits.mirrors:
+        return 0
+    ended = [stays for spec in context.plan.tables if (stays := find_ended(conn, split_name(spec.name)))]
+    with told_clearly("foreign keys that a clean-up left to validate"):
+        return sum(validate_carried(conn, context.files, stays) for stays in ended)
 
 
 def _tables(context: Context, conn: Connection) -> list[Switchover]:
@@ -124,7 +135,8 @@ def cleanup(target: Target, *, dry: bool = False, leads: Stays | None = None) ->
         confirm(context.env, context.plan, yes=target.yes, what="cleaned up: there is no rollback afterwards")
         with alone(context) as conn:
             if not any(find_migration(conn, split_name(spec.name)) for spec in context.plan.tables):
-                context.run.note(NO_CHANGE)
+                done = _finish_ended(context, conn)
+                context.run.note(f"{done} foreign keys validated, which a clean-up had left" if done else NO_CHANGE)
                 return DONE
             require_ready(context, conn, Intent.CLEANUP)
             clean_up(context, conn, leads)

@@ -227,23 +227,36 @@ def test_a_foreign_key_that_the_plan_makes_loose_holds_afterwards(small: Small, 
         small.run_sql("insert into kid values (2, 777777)")
 
 
-def test_foreign_keys_come_back_if_the_target_goes_after_all(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Carried ahead, then given up: the other end brings them back to the source."""
-    mirrored(small, TABLE + KIDS)
-
-    def stop(*_: object) -> str:
-        message = "killed here"
-        raise LockNotAcquired(message)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("rehearsal.switchover.strategies.dual_write.keep.TargetStays.end", stop)
-        with pytest.raises(LockNotAcquired):
-            keep(small)
-    small.verify()
-    cleanup.clean_up(small.context, small.conn, "source")
-    assert scalar(small.conn, "select pg_catalog.to_regclass('public.t_partitioned')") is None
+def test_a_foreign_key_stays_where_it_is_until_the_source_goes(small: Small) -> None:
+    """A clean-up that is refused late has moved none, so that no mirror's DELETE meets an ON DELETE CASCADE."""
+    tables, key = KIDS.split("alter table kid")
+    mirrored(small, IDENTITY + tables)
+    small.run_sql("alter table kid" + key.replace("deferrable", "on update cascade on delete cascade"))
+    small.run_sql("create table other (id bigint default nextval('t_id_seq'), x int)")
+    with pytest.raises(PreconditionError, match="other"):
+        keep(small)
+    small.run_sql("update t set at = at + interval '1 hour' where id = 3")
+    assert scalar(small.conn, "select count(*) from public.kid") == 10
     query = "select confrelid::regclass::text, convalidated from pg_catalog.pg_constraint where conname = 'kid_t'"
     assert small.conn.execute(query).fetchall() == [("public.t", True)]
+    small.run_sql("alter table other alter id drop default")
+    keep(small)
+    small.run_sql("update t_partitioned set at = at + interval '40 days' where id = 4")
+    assert scalar(small.conn, "select count(*) from public.kid") == 10
+    small.run_sql("delete from t_partitioned where id = 5")
+    assert scalar(small.conn, "select count(*) from public.kid") == 9
+
+
+def test_a_foreign_key_that_nobody_validated_is_the_next_run(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the drop and the scan: it holds for new rows, and the next clean-up reads the others."""
+    mirrored(small, TABLE + KIDS)
+    with monkeypatch.context() as patch:
+        patch.setattr("rehearsal.switchover.strategies.dual_write.keep.validate_references", lambda *_: 0)
+        keep(small)
+    query = "select convalidated from pg_catalog.pg_constraint where conname = 'kid_t' and conparentid = 0"
+    assert scalar(small.conn, query) is False
+    assert_ended(small, TARGET)
+    assert scalar(small.conn, query) is True
 
 
 def test_who_reads_the_source_is_named(small: Small) -> None:

@@ -25,7 +25,7 @@ from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.kept import IndexNames
 from rehearsal.switchover.names import fit, trigger_names
 from rehearsal.switchover.state import Migration
-from rehearsal.switchover.strategies.dual_write.keys import AS_IS, carry_keys, carrying, decide
+from rehearsal.switchover.strategies.dual_write.keys import AS_IS, decide, going_along
 from rehearsal.switchover.target.carry import exchange_values, identity_sql, read_carried, statistics_names
 from rehearsal.switchover.target.foreign_keys import lock_referenced
 from rehearsal.switchover.target.indexes import plan_indexes
@@ -35,6 +35,7 @@ from rehearsal.switchover.target.references import (
     lock_children,
     loosened_sql,
     read_references,
+    validate_references,
 )
 from rehearsal.switchover.target.removal import ROLES
 from rehearsal.switchover.target.target import Shape
@@ -51,7 +52,6 @@ where l.lanname not in ('internal', 'c') and f.prosqlbody is null and f.prosrc ~
                       where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = f.oid and d.deptype = 'e')
 order by 1
 """
-KEYS = "ACCESS EXCLUSIVE on the referencing table and on both tables, for milliseconds"
 BRIDGE = "For whoever names {target} still: it is {source} now. Drop it once nobody does"
 
 
@@ -126,12 +126,6 @@ class TargetStays:
             )
             raise PreconditionError(message)
 
-    def carry(self, conn: Connection) -> None:
-        """Let foreign keys that the target can bear point at it, while both tables are mirrored still."""
-        going = self.read(conn)
-        as_is = tuple(reference for reference in going.references if reference.decision == AS_IS)
-        carry_keys(self.work, conn, as_is, self.work.names.target)
-
     def acts(self, conn: Connection) -> list[Act]:
         """Return what is going to be done, in order; changes nothing.
 
@@ -140,14 +134,8 @@ class TargetStays:
         """
         self.require(conn)
         going, names = self.read(conn), self.work.names
-        acts = [
-            Act(dotted(names.source), f"{reference.label} on its way", text, KEYS, 0.01)
-            for reference in going.references
-            if reference.decision == AS_IS and (text := ";\n".join(carrying(reference, names.target)))
-        ]
         taking, dropping = self.statements(conn, going)
         return [
-            *acts,
             Act(dotted(names.source), "everything goes along to the target", taking, lock_of(taking), 0.05),
             Act(dotted(names.source), "the source is dropped", dropping, lock_of(dropping), 0.01),
         ]
@@ -156,7 +144,8 @@ class TargetStays:
         """Drop the source in one short transaction, with mirrors, logs and state.
 
         Locks: ACCESS EXCLUSIVE on what points at the source, the target, the source, then on the tables that its
-        foreign keys refer to, for milliseconds.
+        foreign keys refer to, for milliseconds. Foreign keys of other tables are validated afterwards: SHARE UPDATE
+        EXCLUSIVE on them.
 
         Raises:
             PreconditionError: something came meanwhile that would be lost; nothing was dropped.
@@ -181,8 +170,10 @@ class TargetStays:
 
         self.work.begin("end of the source")
         title = f"clean-up of {found.source}"
+        as_were = self.read(conn).references
         with told_clearly(title):
             self.work.locked(conn, title, drop, lock=self._lock(conn), between=lambda: watch.again(conn))
+            validate_references(conn, self.work.files, Catalog(conn, self.work.files).read(self.final).oid, as_were)
         stays = f"{dotted(self.final)} is the only table now"
         bridge = f"; {dotted(names.target)} is a view of it, for whoever names it still" if self.takes_name else ""
         return f"{found.source} dropped with its mirrors and logs; {stays}{bridge}"
@@ -191,7 +182,7 @@ class TargetStays:
         going, names = self.read(conn), self.work.names
         # As the application does: what points at the tables, the target, then by its mirror the source.
         tables = lock_tables(Mode.ACCESS_EXCLUSIVE, names.target, names.source).as_string(conn)
-        children = lock_children(tuple(going.loose))
+        children = lock_children(going.references)
         return as_query(";\n".join([*children, *lock_statements(going.dependents), tables]))
 
     def statements(self, conn: Connection, going: Going) -> tuple[str, str]:
@@ -203,13 +194,14 @@ class TargetStays:
             f"alter table {quote_ident(reference.child)} drop constraint {quote_ident(reference.name)}"
             for reference in going.loose
         ]
+        keys = going_along(conn, going.references, names.target)
         taking = files.render(
             "switchover/strategies/dual_write/keep_target.sql.j2",
             **exchange,
             target=names.target,
             retired=names.retired,
             ours=[*trigger_names(names), names.fence_trigger],
-            before=[*loosening, *(moved.before_sql for moved in going.dependents if moved.before_sql)],
+            before=[*loosening, *keys, *(moved.before_sql for moved in going.dependents if moved.before_sql)],
             after=self._after(conn, going),
             identity_off=off,
             identity_on=on,

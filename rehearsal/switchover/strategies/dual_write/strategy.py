@@ -25,7 +25,6 @@ from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.strategies.copied import Copied
 from rehearsal.switchover.strategies.dual_write.cutover import Cutover
 from rehearsal.switchover.strategies.dual_write.keep import TargetStays
-from rehearsal.switchover.strategies.dual_write.keys import bring_back_keys
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.expected import Expected, names_of_target, renamed
@@ -153,10 +152,7 @@ class DualWrite(Copied):
         """
         found = work.migration(conn)
         if stays == "target":
-            keep = TargetStays(work)
-            keep.carry(conn)
-            return keep.end(conn, found, self.watch(work, found))
-        bring_back_keys(work, conn)
+            return TargetStays(work).end(conn, found, self.watch(work, found))
         give_up(work, conn, self.watch(work, found, leaving=True))
         return f"{found.source} is as it was before `./inv db.migrate`; its target is removed"
 
