@@ -21,12 +21,14 @@ from rehearsal.switchover.state import find_ended, find_migration
 from rehearsal.switchover.strategies.dual_write.keys import validate_carried
 from rehearsal.switchover.strategies.registry import strategy_of
 from rehearsal.switchover.table import Switchover
-from rehearsal.switchover.unused import Watched, watch_unused
+from rehearsal.switchover.unused import LastLook, Lookout, Watched
 
 SIDES: dict[Routing, Stays] = {
     Routing(reads=False, writes=False): "source",
     Routing(reads=True, writes=True): "target",
 }
+# So long a watch of moments is taken for an answer where statements are not counted.
+LONG_S = 600.0
 NO_CHANGE = "no change: no switchover is under way, and nothing is kept for a rollback"
 
 
@@ -48,15 +50,28 @@ def clean_up(context: Context, conn: Connection, stays: Stays | None = None) -> 
     asked = used_side(context, stays)
     for table in tables:
         strategy.require_end(table, conn, asked)
-    if context.plan.traits.mirrors and asked == "target":
-        pairs = [Watched(table.names.source, table.names.target) for table in tables]
-        for seen in watch_unused(conn, context.files, pairs, context.plan.unused_s):
-            context.run.note(seen)
-        if used_side(context, stays) != asked:
-            message = "app servers changed what they use meanwhile; nothing was dropped, run again"
-            raise PreconditionError(message)
+    last = _watch(context, conn, tables, stays) if context.plan.traits.mirrors and asked == "target" else None
     for table in tables:
-        context.run.note(strategy.end(table, conn, asked))
+        if used_side(context, stays) != asked:
+            message = "app servers changed what they use meanwhile; nothing more was dropped, run again"
+            raise PreconditionError(message)
+        context.run.note(strategy.end(table, conn, asked, last))
+
+
+def _watch(context: Context, conn: Connection, tables: list[Switchover], said: Stays | None) -> LastLook:
+    """Watch the sources that are about to go, and return what looks once more under the lock of each."""
+    pairs = [Watched(table.names.source, table.names.target) for table in tables]
+    lookout = Lookout.begin(conn, context.files, pairs, context.plan.unused_s)
+    if not lookout.is_exact and said is None and context.plan.unused_s < LONG_S:
+        message = (
+            "this database has no pg_stat_statements, so a watch sees only the statements of moments: make the "
+            f"extension, or watch for longer (unused_s = {LONG_S:g} or more in the plan), or say yourself that nobody "
+            "uses the source by `--leads target`. Nothing was dropped"
+        )
+        raise PreconditionError(message)
+    for seen in lookout.watch(conn, context.plan.unused_s):
+        context.run.note(seen)
+    return lookout.last
 
 
 def _finish_ended(context: Context, conn: Connection) -> int:

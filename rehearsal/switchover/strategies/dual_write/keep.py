@@ -14,6 +14,7 @@ from psycopg import errors
 
 from rehearsal.catalog.dependents import Dependents, check_moved, lock_statements, read_dependents, require_movable
 from rehearsal.catalog.tables import Catalog, Name, Table, dotted
+from rehearsal.catalog.words import mentions_table
 from rehearsal.errors import PreconditionError
 from rehearsal.lifecycle.policy import rename_history
 from rehearsal.postgres.connection import Connection, scalar, told_clearly
@@ -39,14 +40,15 @@ from rehearsal.switchover.target.references import (
 )
 from rehearsal.switchover.target.removal import ROLES
 from rehearsal.switchover.target.target import Shape
-from rehearsal.switchover.unused import named_in
+from rehearsal.switchover.unused import LastLook
 from rehearsal.switchover.work import TableWork
 
 TEXTS = """
-select f.oid::regprocedure::text from pg_catalog.pg_proc as f
+select f.oid::regprocedure::text, f.prosrc from pg_catalog.pg_proc as f
 join pg_catalog.pg_namespace as n on n.oid = f.pronamespace
 join pg_catalog.pg_language as l on l.oid = f.prolang
-where l.lanname not in ('internal', 'c') and f.prosqlbody is null and f.prosrc ~* %s
+where l.lanname not in ('internal', 'c') and f.prosqlbody is null
+      and pg_catalog.strpos(pg_catalog.lower(f.prosrc), pg_catalog.lower(%s)) > 0
       and n.nspname not in ('information_schema', 'rehearsal') and n.nspname !~ '^pg_'
       and not exists (select from pg_catalog.pg_depend as d
                       where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = f.oid and d.deptype = 'e')
@@ -106,7 +108,10 @@ class TargetStays:
         Raises:
             PreconditionError: says which, and what to do.
         """
-        self.read(conn)
+        going = self.read(conn)
+        self._require_one_table(conn, going)
+        if self.takes_name:
+            self._require_no_column_rights(conn, going)
         retired = self.work.names.retired
         if Catalog(conn, self.work.files).find(retired) is not None:
             message = f"{dotted(retired)} exists: the name is needed for a moment; rename that relation, then run again"
@@ -114,10 +119,38 @@ class TargetStays:
         if not self.takes_name:
             self._require_no_text(conn)
 
+    def _require_one_table(self, conn: Connection, going: Going) -> None:
+        """Refuse what names both tables: its text is said again when there is one table."""
+        pair = {"source": going.source.oid, "target": going.target.oid}
+        if both := [row[0] for row in conn.execute(self.work.files.query("switchover/names_both.sql"), pair)]:
+            source, target = dotted(going.source.name), dotted(going.target.name)
+            message = (
+                f"{source} cannot be dropped while {'; '.join(both)} names both {source} and {target}: drop it, or let "
+                "it name one of them, then run again. Nothing was dropped"
+            )
+            raise PreconditionError(message)
+
+    def _require_no_column_rights(self, conn: Connection, going: Going) -> None:
+        """Refuse rights on columns: through a view they no longer are what they were on a table."""
+        grants = read_carried(conn, self.work.files, going.target.oid)["grants"]
+        if told := [
+            f"{grant['privilege']} ({grant['column']}) to {grant['grantee']}" for grant in grants if grant["column"]
+        ]:
+            message = (
+                f"{dotted(going.target.name)} has rights on columns, which the view that stays under its name does not "
+                f'bear as a table does: {"; ".join(told)}. Leave out after_cleanup = "takes_name", or grant rights '
+                "on the whole table, then run again. Nothing was dropped"
+            )
+            raise PreconditionError(message)
+
     def _require_no_text(self, conn: Connection) -> None:
         """Refuse functions whose text names the source: the server knows only bodies that it has parsed."""
-        source = self.work.names.source
-        texts = [f"function {row[0]}: names {dotted(source)}" for row in conn.execute(TEXTS, [named_in(source)])]
+        source, target = self.work.names.source, self.work.names.target
+        texts = [
+            f"function {name}: names {dotted(source)}"
+            for name, text in conn.execute(TEXTS, [source[1].replace('"', '""')])
+            if mentions_table(text, *source, besides=target[1], deep=True)
+        ]
         if stuck := [said for said in texts if said not in self.work.spec.accepted]:
             message = (
                 f"{dotted(source)} cannot be dropped while functions name it in their text, which would fail: "
@@ -140,7 +173,7 @@ class TargetStays:
             Act(dotted(names.source), "the source is dropped", dropping, lock_of(dropping), 0.01),
         ]
 
-    def end(self, conn: Connection, found: Migration, watch: Watch) -> str:
+    def end(self, conn: Connection, found: Migration, watch: Watch, last: LastLook | None = None) -> str:
         """Drop the source in one short transaction, with mirrors, logs and state.
 
         Locks: ACCESS EXCLUSIVE on what points at the source, the target, the source, then on the tables that its
@@ -156,7 +189,10 @@ class TargetStays:
 
         def drop(held: Connection) -> None:
             watch.hold(held)
+            if last:
+                last(held, names.source)
             going = self.read(held)
+            self._require_one_table(held, going)
             lock_referenced(held, going.source.foreign_keys)
             taking, dropping = self.statements(held, going)
             _execute(held, taking)

@@ -32,6 +32,7 @@ from rehearsal.switchover.target.foreign_keys import add_weak_keys
 from rehearsal.switchover.target.removal import give_up, removal_acts
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
+from rehearsal.switchover.unused import LastLook
 from rehearsal.switchover.work import TableWork
 
 SHARED = "both tables draw from the source's sequence"
@@ -144,7 +145,7 @@ class DualWrite(Copied):
             return TargetStays(work).acts(conn)
         return removal_acts(work)
 
-    def end(self, work: TableWork, conn: Connection, stays: Stays) -> str:
+    def end(self, work: TableWork, conn: Connection, stays: Stays, last: LastLook | None = None) -> str:
         """Drop the one that the application does not use, mirrors and logs; the other one has every row.
 
         The source is what it was before `db.migrate`, or it is gone and what pointed at it goes to the target.
@@ -152,7 +153,7 @@ class DualWrite(Copied):
         """
         found = work.migration(conn)
         if stays == "target":
-            return TargetStays(work).end(conn, found, self.watch(work, found))
+            return TargetStays(work).end(conn, found, self.watch(work, found), last)
         give_up(work, conn, self.watch(work, found, leaving=True))
         return f"{found.source} is as it was before `./inv db.migrate`; its target is removed"
 
