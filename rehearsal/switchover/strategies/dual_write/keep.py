@@ -122,7 +122,10 @@ class TargetStays:
     def _require_one_table(self, conn: Connection, going: Going) -> None:
         """Refuse what names both tables: its text is said again when there is one table."""
         pair = {"source": going.source.oid, "target": going.target.oid}
-        if both := [row[0] for row in conn.execute(self.work.files.query("switchover/names_both.sql"), pair)]:
+        if both := [
+            row[0]
+            for row in conn.execute(self.work.files.query("switchover/strategies/dual_write/names_both.sql"), pair)
+        ]:
             source, target = dotted(going.source.name), dotted(going.target.name)
             message = (
                 f"{source} cannot be dropped while {'; '.join(both)} names both {source} and {target}: drop it, or let "
