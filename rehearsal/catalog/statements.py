@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from psycopg import errors, sql
 
-from rehearsal.postgres.connection import Connection
+from rehearsal.postgres.connection import Connection, scalar
 
 EXTENSION = """
 select n.nspname
@@ -30,3 +32,37 @@ def statements_view(conn: Connection, name: str = "pg_stat_statements") -> sql.I
     except (errors.ObjectNotInPrerequisiteState, errors.UndefinedTable):
         return None
     return view
+
+
+CALLS = """
+select s.userid::bigint, s.queryid, sum(s.calls)::bigint, min(s.query)
+from {view} as s
+where s.toplevel and pg_catalog.strpos(pg_catalog.lower(s.query), pg_catalog.lower(%s)) > 0
+      and s.dbid = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+group by s.userid, s.queryid
+"""
+ROUND = "select stats_reset::text, dealloc from {view}"
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How often each statement of clients was run whose text has a name in it, by user and number of the statement.
+
+    `since`: when they were last reset; `forgotten`: how often the rarest of them were.
+    """
+
+    calls: dict[tuple[int, int], tuple[int, str]]
+    since: str
+    forgotten: int
+
+
+def read_called(conn: Connection, name: str) -> Called | None:
+    """Return what pg_stat_statements knows of statements that have this name in them; None where it cannot be asked."""
+    view, about = statements_view(conn), statements_view(conn, "pg_stat_statements_info")
+    if view is None or about is None or scalar(conn, "show pg_stat_statements.track") == "none":
+        return None
+    with conn.transaction():
+        rows = conn.execute(sql.SQL(CALLS).format(view=view), [name.replace('"', '""')]).fetchall()
+        row = conn.execute(sql.SQL(ROUND).format(view=about)).fetchone()
+    since, forgotten = row or ("", 0)
+    return Called({(user, number): (calls, text) for user, number, calls, text in rows}, str(since), int(forgotten))

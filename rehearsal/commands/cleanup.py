@@ -11,21 +11,24 @@ from rehearsal.approval.confirm import confirm
 from rehearsal.catalog.tables import split_name
 from rehearsal.commands.session import DONE, Target, alone, opened
 from rehearsal.errors import PreconditionError, StepFailed
-from rehearsal.postgres.connection import Connection, scalar
+from rehearsal.postgres.connection import Connection, scalar, told_clearly
 from rehearsal.rehearse.context import Context, require_mark
 from rehearsal.rehearse.readiness import Intent, require_ready
 from rehearsal.switchover.acts import Act
 from rehearsal.switchover.dryrun import dry_run_text
 from rehearsal.switchover.parity.pair import Stays
-from rehearsal.switchover.state import find_migration
+from rehearsal.switchover.state import find_ended, find_migration
+from rehearsal.switchover.strategies.dual_write.keys import validate_carried
 from rehearsal.switchover.strategies.registry import strategy_of
 from rehearsal.switchover.table import Switchover
-from rehearsal.switchover.unused import Watched, watch_unused
+from rehearsal.switchover.unused import LastLook, Lookout, Watched
 
 SIDES: dict[Routing, Stays] = {
     Routing(reads=False, writes=False): "source",
     Routing(reads=True, writes=True): "target",
 }
+# So long a watch of moments is taken for an answer where statements are not counted.
+LONG_S = 600.0
 NO_CHANGE = "no change: no switchover is under way, and nothing is kept for a rollback"
 
 
@@ -41,20 +44,43 @@ def clean_up(context: Context, conn: Connection, stays: Stays | None = None) -> 
     strategy, tables = strategy_of(context.plan), _tables(context, conn)
     for table in tables:
         table.migration(conn)  # refuses what another plan is at
+    _finish_ended(context, conn)
     if not tables:
         return
     asked = used_side(context, stays)
     for table in tables:
         strategy.require_end(table, conn, asked)
-    if context.plan.traits.mirrors and asked == "target":
-        pairs = [Watched(table.names.source, table.names.target) for table in tables]
-        for seen in watch_unused(conn, context.files, pairs, context.plan.unused_s):
-            context.run.note(seen)
-        if used_side(context, stays) != asked:
-            message = "app servers changed what they use meanwhile; nothing was dropped, run again"
-            raise PreconditionError(message)
+    last = _watch(context, conn, tables, stays) if context.plan.traits.mirrors and asked == "target" else None
     for table in tables:
-        context.run.note(strategy.end(table, conn, asked))
+        if used_side(context, stays) != asked:
+            message = "app servers changed what they use meanwhile; nothing more was dropped, run again"
+            raise PreconditionError(message)
+        context.run.note(strategy.end(table, conn, asked, last))
+
+
+def _watch(context: Context, conn: Connection, tables: list[Switchover], said: Stays | None) -> LastLook:
+    """Watch the sources that are about to go, and return what looks once more under the lock of each."""
+    pairs = [Watched(table.names.source, table.names.target) for table in tables]
+    lookout = Lookout.begin(conn, context.files, pairs, context.plan.unused_s)
+    if not lookout.is_exact and said is None and context.plan.unused_s < LONG_S:
+        message = (
+            "this database has no pg_stat_statements, so a watch sees only the statements of moments: make the "
+            f"extension, or watch for longer (unused_s = {LONG_S:g} or more in the plan), or say yourself that nobody "
+            "uses the source by `--leads target`. Nothing was dropped"
+        )
+        raise PreconditionError(message)
+    for seen in lookout.watch(conn, context.plan.unused_s):
+        context.run.note(seen)
+    return lookout.last
+
+
+def _finish_ended(context: Context, conn: Connection) -> int:
+    """Validate foreign keys that a clean-up of dual-write was killed before; return how many needed it."""
+    if not context.plan.traits.mirrors:
+        return 0
+    ended = [stays for spec in context.plan.tables if (stays := find_ended(conn, split_name(spec.name)))]
+    with told_clearly("foreign keys that a clean-up left to validate"):
+        return sum(validate_carried(conn, context.files, stays) for stays in ended)
 
 
 def _tables(context: Context, conn: Connection) -> list[Switchover]:
@@ -124,7 +150,8 @@ def cleanup(target: Target, *, dry: bool = False, leads: Stays | None = None) ->
         confirm(context.env, context.plan, yes=target.yes, what="cleaned up: there is no rollback afterwards")
         with alone(context) as conn:
             if not any(find_migration(conn, split_name(spec.name)) for spec in context.plan.tables):
-                context.run.note(NO_CHANGE)
+                done = _finish_ended(context, conn)
+                context.run.note(f"{done} foreign keys validated, which a clean-up had left" if done else NO_CHANGE)
                 return DONE
             require_ready(context, conn, Intent.CLEANUP)
             clean_up(context, conn, leads)

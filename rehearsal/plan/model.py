@@ -60,7 +60,8 @@ class TableSpec(PlanSection):
     )
     after_cleanup: Literal["keeps_name", "takes_name"] = Field(
         default="keeps_name",
-        description="dual-write: name of the target once the source is dropped; its own, or the source's",
+        description="dual-write: name of the target once the source is dropped; its own, or the source's, while a view "
+        "has its own, which bears no COPY, ON CONFLICT ON CONSTRAINT, ctid, nor MERGE before PostgreSQL 17",
     )
     accepted: list[str] = Field(
         default_factory=list[str], description="differences of the definition, before and after, that are wanted"

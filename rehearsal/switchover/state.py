@@ -111,13 +111,6 @@ def find_ended(conn: Connection, source: Name) -> Name | None:
     return target if scalar(conn, gone, [quote_ident(source)]) and is_partitioned(conn, target) else None
 
 
-def keep_detail(conn: Connection, migration: int, detail: Detail) -> None:
-    """Write what `detail` was given, in the caller's transaction; state and its time stay as they are."""
-    conn.execute(
-        "update rehearsal.migration set detail = detail || %s where id = %s", [Jsonb(detail.to_json()), migration]
-    )
-
-
 def set_state(conn: Connection, migration: int, state: str, detail: Detail = UNCHANGED) -> None:
     """Write a new state, in the caller's transaction; what `detail` was given replaces what is there."""
     conn.execute(

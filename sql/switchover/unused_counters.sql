@@ -1,7 +1,8 @@
 -- What the server has counted of a table that is about to go, and the rows written to the partitions of the one that stays
 select coalesce(s.seq_scan, 0)::bigint as seq_scans, coalesce(s.idx_scan, 0)::bigint as other_scans,
        c.relpages::bigint as pages,
-       exists (select from pg_catalog.pg_constraint as k where k.contype = 'f' and c.oid in (k.confrelid, k.conrelid)) as referred,
+       (select d.stats_reset::text from pg_catalog.pg_stat_database as d where d.datname = current_database()) as since,
+       exists (select from pg_catalog.pg_constraint as k where k.contype = 'f' and k.confrelid = c.oid) as referred,
        exists (select from pg_catalog.pg_depend as d
                where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid
                      and (d.classid in ('pg_catalog.pg_rewrite'::regclass, 'pg_catalog.pg_proc'::regclass)

@@ -16,8 +16,8 @@ from psycopg import sql
 from rehearsal.catalog.findings import Finding
 from rehearsal.catalog.statements import statements_view
 from rehearsal.catalog.tables import Name, split_name
+from rehearsal.catalog.words import Word, has_run, has_word, names_table, read_words
 from rehearsal.checks.preflight.catalogue import ENTRY, finding
-from rehearsal.checks.preflight.words import Word, has_run, has_word, names_table, read_words
 from rehearsal.plan.model import Plan, TableSpec
 from rehearsal.postgres.connection import Connection, scalar
 from rehearsal.postgres.sqlfiles import SqlFiles

@@ -23,6 +23,7 @@ from rehearsal.switchover.names import Names
 from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.state import Migration
 from rehearsal.switchover.trigger_states import TriggerState
+from rehearsal.switchover.unused import LastLook
 from rehearsal.switchover.work import TableWork
 
 
@@ -162,8 +163,10 @@ class Strategy(Protocol):
         """Return what `end` is going to do, in order; changes nothing."""
         ...
 
-    def end(self, work: TableWork, conn: Connection, stays: Stays, /) -> str:
+    def end(self, work: TableWork, conn: Connection, stays: Stays, last: LastLook | None = None, /) -> str:
         """Give up the rollback for good, and return what became of it. Locks: see each strategy.
+
+        `last` looks under the lock of a source that is about to go whether anybody came to use it.
 
         Raises:
             LockNotAcquired: the table was in use for longer than the budget; nothing was dropped.

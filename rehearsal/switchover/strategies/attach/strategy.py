@@ -42,6 +42,7 @@ from rehearsal.switchover.target.foreign_keys import lock_referenced
 from rehearsal.switchover.target.removal import require_no_fence
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import TriggerState, read_trigger_states
+from rehearsal.switchover.unused import LastLook
 from rehearsal.switchover.work import Step, TableWork
 
 
@@ -269,7 +270,7 @@ class Attach:
             acts.append(Act(work.spec.name, "the history that was split", ";\n".join(statements), lock, 0.05))
         return acts
 
-    def end(self, work: TableWork, conn: Connection, _stays: Stays) -> str:
+    def end(self, work: TableWork, conn: Connection, _stays: Stays, _last: LastLook | None = None) -> str:
         """Drop the copy of the old primary key, or the history that was split.
 
         Locks: SHARE UPDATE EXCLUSIVE on the history partition. After a split, ACCESS EXCLUSIVE on the table, whose

@@ -14,6 +14,7 @@ from psycopg import errors
 
 from rehearsal.catalog.dependents import Dependents, check_moved, lock_statements, read_dependents, require_movable
 from rehearsal.catalog.tables import Catalog, Name, Table, dotted
+from rehearsal.catalog.words import mentions_table
 from rehearsal.errors import PreconditionError
 from rehearsal.lifecycle.policy import rename_history
 from rehearsal.postgres.connection import Connection, scalar, told_clearly
@@ -25,7 +26,7 @@ from rehearsal.switchover.drift import Watch
 from rehearsal.switchover.kept import IndexNames
 from rehearsal.switchover.names import fit, trigger_names
 from rehearsal.switchover.state import Migration
-from rehearsal.switchover.strategies.dual_write.keys import AS_IS, carry_keys, carrying, decide
+from rehearsal.switchover.strategies.dual_write.keys import AS_IS, decide, going_along
 from rehearsal.switchover.target.carry import exchange_values, identity_sql, read_carried, statistics_names
 from rehearsal.switchover.target.foreign_keys import lock_referenced
 from rehearsal.switchover.target.indexes import plan_indexes
@@ -35,23 +36,24 @@ from rehearsal.switchover.target.references import (
     lock_children,
     loosened_sql,
     read_references,
+    validate_references,
 )
 from rehearsal.switchover.target.removal import ROLES
 from rehearsal.switchover.target.target import Shape
-from rehearsal.switchover.unused import named_in
+from rehearsal.switchover.unused import LastLook
 from rehearsal.switchover.work import TableWork
 
 TEXTS = """
-select f.oid::regprocedure::text from pg_catalog.pg_proc as f
+select f.oid::regprocedure::text, f.prosrc from pg_catalog.pg_proc as f
 join pg_catalog.pg_namespace as n on n.oid = f.pronamespace
 join pg_catalog.pg_language as l on l.oid = f.prolang
-where l.lanname not in ('internal', 'c') and f.prosqlbody is null and f.prosrc ~* %s
+where l.lanname not in ('internal', 'c') and f.prosqlbody is null
+      and pg_catalog.strpos(pg_catalog.lower(f.prosrc), pg_catalog.lower(%s)) > 0
       and n.nspname not in ('information_schema', 'rehearsal') and n.nspname !~ '^pg_'
       and not exists (select from pg_catalog.pg_depend as d
                       where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = f.oid and d.deptype = 'e')
 order by 1
 """
-KEYS = "ACCESS EXCLUSIVE on the referencing table and on both tables, for milliseconds"
 BRIDGE = "For whoever names {target} still: it is {source} now. Drop it once nobody does"
 
 
@@ -106,7 +108,10 @@ class TargetStays:
         Raises:
             PreconditionError: says which, and what to do.
         """
-        self.read(conn)
+        going = self.read(conn)
+        self._require_one_table(conn, going)
+        if self.takes_name:
+            self._require_no_column_rights(conn, going)
         retired = self.work.names.retired
         if Catalog(conn, self.work.files).find(retired) is not None:
             message = f"{dotted(retired)} exists: the name is needed for a moment; rename that relation, then run again"
@@ -114,10 +119,41 @@ class TargetStays:
         if not self.takes_name:
             self._require_no_text(conn)
 
+    def _require_one_table(self, conn: Connection, going: Going) -> None:
+        """Refuse what names both tables: its text is said again when there is one table."""
+        pair = {"source": going.source.oid, "target": going.target.oid}
+        if both := [
+            row[0]
+            for row in conn.execute(self.work.files.query("switchover/strategies/dual_write/names_both.sql"), pair)
+        ]:
+            source, target = dotted(going.source.name), dotted(going.target.name)
+            message = (
+                f"{source} cannot be dropped while {'; '.join(both)} names both {source} and {target}: drop it, or let "
+                "it name one of them, then run again. Nothing was dropped"
+            )
+            raise PreconditionError(message)
+
+    def _require_no_column_rights(self, conn: Connection, going: Going) -> None:
+        """Refuse rights on columns: through a view they no longer are what they were on a table."""
+        grants = read_carried(conn, self.work.files, going.target.oid)["grants"]
+        if told := [
+            f"{grant['privilege']} ({grant['column']}) to {grant['grantee']}" for grant in grants if grant["column"]
+        ]:
+            message = (
+                f"{dotted(going.target.name)} has rights on columns, which the view that stays under its name does not "
+                f'bear as a table does: {"; ".join(told)}. Leave out after_cleanup = "takes_name", or grant rights '
+                "on the whole table, then run again. Nothing was dropped"
+            )
+            raise PreconditionError(message)
+
     def _require_no_text(self, conn: Connection) -> None:
         """Refuse functions whose text names the source: the server knows only bodies that it has parsed."""
-        source = self.work.names.source
-        texts = [f"function {row[0]}: names {dotted(source)}" for row in conn.execute(TEXTS, [named_in(source)])]
+        source, target = self.work.names.source, self.work.names.target
+        texts = [
+            f"function {name}: names {dotted(source)}"
+            for name, text in conn.execute(TEXTS, [source[1].replace('"', '""')])
+            if mentions_table(text, *source, besides=target[1], deep=True)
+        ]
         if stuck := [said for said in texts if said not in self.work.spec.accepted]:
             message = (
                 f"{dotted(source)} cannot be dropped while functions name it in their text, which would fail: "
@@ -125,12 +161,6 @@ class TargetStays:
                 f"table: accepted = [{', '.join(map(repr, stuck))}]. Nothing was dropped"
             )
             raise PreconditionError(message)
-
-    def carry(self, conn: Connection) -> None:
-        """Let foreign keys that the target can bear point at it, while both tables are mirrored still."""
-        going = self.read(conn)
-        as_is = tuple(reference for reference in going.references if reference.decision == AS_IS)
-        carry_keys(self.work, conn, as_is, self.work.names.target)
 
     def acts(self, conn: Connection) -> list[Act]:
         """Return what is going to be done, in order; changes nothing.
@@ -140,23 +170,18 @@ class TargetStays:
         """
         self.require(conn)
         going, names = self.read(conn), self.work.names
-        acts = [
-            Act(dotted(names.source), f"{reference.label} on its way", text, KEYS, 0.01)
-            for reference in going.references
-            if reference.decision == AS_IS and (text := ";\n".join(carrying(reference, names.target)))
-        ]
         taking, dropping = self.statements(conn, going)
         return [
-            *acts,
             Act(dotted(names.source), "everything goes along to the target", taking, lock_of(taking), 0.05),
             Act(dotted(names.source), "the source is dropped", dropping, lock_of(dropping), 0.01),
         ]
 
-    def end(self, conn: Connection, found: Migration, watch: Watch) -> str:
+    def end(self, conn: Connection, found: Migration, watch: Watch, last: LastLook | None = None) -> str:
         """Drop the source in one short transaction, with mirrors, logs and state.
 
         Locks: ACCESS EXCLUSIVE on what points at the source, the target, the source, then on the tables that its
-        foreign keys refer to, for milliseconds.
+        foreign keys refer to, for milliseconds. Foreign keys of other tables are validated afterwards: SHARE UPDATE
+        EXCLUSIVE on them.
 
         Raises:
             PreconditionError: something came meanwhile that would be lost; nothing was dropped.
@@ -167,7 +192,10 @@ class TargetStays:
 
         def drop(held: Connection) -> None:
             watch.hold(held)
+            if last:
+                last(held, names.source)
             going = self.read(held)
+            self._require_one_table(held, going)
             lock_referenced(held, going.source.foreign_keys)
             taking, dropping = self.statements(held, going)
             _execute(held, taking)
@@ -181,8 +209,10 @@ class TargetStays:
 
         self.work.begin("end of the source")
         title = f"clean-up of {found.source}"
+        as_were = self.read(conn).references
         with told_clearly(title):
             self.work.locked(conn, title, drop, lock=self._lock(conn), between=lambda: watch.again(conn))
+            validate_references(conn, self.work.files, Catalog(conn, self.work.files).read(self.final).oid, as_were)
         stays = f"{dotted(self.final)} is the only table now"
         bridge = f"; {dotted(names.target)} is a view of it, for whoever names it still" if self.takes_name else ""
         return f"{found.source} dropped with its mirrors and logs; {stays}{bridge}"
@@ -191,7 +221,7 @@ class TargetStays:
         going, names = self.read(conn), self.work.names
         # As the application does: what points at the tables, the target, then by its mirror the source.
         tables = lock_tables(Mode.ACCESS_EXCLUSIVE, names.target, names.source).as_string(conn)
-        children = lock_children(tuple(going.loose))
+        children = lock_children(going.references)
         return as_query(";\n".join([*children, *lock_statements(going.dependents), tables]))
 
     def statements(self, conn: Connection, going: Going) -> tuple[str, str]:
@@ -203,13 +233,14 @@ class TargetStays:
             f"alter table {quote_ident(reference.child)} drop constraint {quote_ident(reference.name)}"
             for reference in going.loose
         ]
+        keys = going_along(conn, going.references, names.target)
         taking = files.render(
             "switchover/strategies/dual_write/keep_target.sql.j2",
             **exchange,
             target=names.target,
             retired=names.retired,
             ours=[*trigger_names(names), names.fence_trigger],
-            before=[*loosening, *(moved.before_sql for moved in going.dependents if moved.before_sql)],
+            before=[*loosening, *keys, *(moved.before_sql for moved in going.dependents if moved.before_sql)],
             after=self._after(conn, going),
             identity_off=off,
             identity_on=on,

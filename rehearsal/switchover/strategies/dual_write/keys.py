@@ -1,7 +1,7 @@
 """Foreign keys of other tables on their way from one table of a mirrored pair to the other, which has the same rows.
 
-Owns what becomes of each when the source goes: carried ahead as it is, where the target has a unique key of the same
-columns; replaced by triggers, where the plan says `loose`; else refused by name.
+Owns what becomes of each when the source goes: carried as it is, where the target has a unique key of the same columns;
+replaced by triggers, where the plan says `loose`; else refused by name.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ from rehearsal.catalog.tables import Catalog, Name, Table, dotted
 from rehearsal.errors import PreconditionError
 from rehearsal.plan.model import TableSpec
 from rehearsal.postgres.connection import Connection, scalar
-from rehearsal.postgres.locks import Mode, lock_tables
-from rehearsal.postgres.sqlfiles import as_query, quote_ident, quote_literal
-from rehearsal.switchover import state
-from rehearsal.switchover.detail import Detail
-from rehearsal.switchover.state import Migration
+from rehearsal.postgres.sqlfiles import SqlFiles, quote_ident, quote_literal
 from rehearsal.switchover.target.references import (
     Reference,
     References,
@@ -25,7 +21,6 @@ from rehearsal.switchover.target.references import (
     read_references,
     validate_references,
 )
-from rehearsal.switchover.work import TableWork
 
 AS_IS = "as it is"
 COMMENT = """
@@ -79,34 +74,16 @@ def _objection(reference: Reference, target: Table, spec: TableSpec) -> str | No
     return None
 
 
-def carry_keys(work: TableWork, conn: Connection, moving: References, parent: Name) -> None:
-    """Let foreign keys point at the other table of the pair from now on, each in a short transaction, then validated.
+def going_along(conn: Connection, references: References, parent: Name) -> Iterator[str]:
+    """Yield the statements that let foreign keys point at this table, in the transaction that drops the other one.
 
-    Which ones point at the target is kept with the migration, so that a removal of the target brings them back.
-    Resumes after a kill at any point; a second run changes nothing. Locks: ACCESS EXCLUSIVE on the referencing table
-    and on both tables, for milliseconds; SHARE UPDATE EXCLUSIVE while one is validated.
-
-    Raises:
-        LockNotAcquired: a lock was not granted within its budget; what was carried stays, and is enforced.
+    Not a moment earlier: a mirror may delete a row and insert it again where the application updates it, which a key
+    with ON DELETE CASCADE would take for the end of the row. One of the table on itself goes with the table.
     """
-    for reference in moving:
-        _carry(work, conn, reference, parent)
-    oid = Catalog(conn, work.files).read(parent).oid
-    validate_references(conn, work.files, oid, work.migration(conn).detail.references or moving)
-
-
-def _carry(work: TableWork, conn: Connection, reference: Reference, parent: Name) -> None:
-    names, found = work.names, work.migration(conn)
-    comment = scalar(conn, COMMENT, [quote_ident(reference.child), reference.name])
-    text = ";\n".join(carrying(reference, parent, comment))
-
-    def move(held: Connection) -> None:
-        held.execute(as_query(text))
-        state.keep_detail(held, found.id, Detail(references=_kept(found, reference)))
-
-    # The application writes the referencing table or the target first, the mirror the source after it.
-    lock = lock_tables(Mode.ACCESS_EXCLUSIVE, reference.child, names.target, names.source)
-    work.locked(conn, f"{reference.label} on its way to {dotted(parent)}", move, lock=lock)
+    for reference in references:
+        if reference.decision == AS_IS and not reference.is_own:
+            comment = scalar(conn, COMMENT, [quote_ident(reference.child), reference.name])
+            yield from carrying(reference, parent, comment)
 
 
 def carrying(reference: Reference, parent: Name, comment: str | None = None) -> Iterator[str]:
@@ -118,23 +95,14 @@ def carrying(reference: Reference, parent: Name, comment: str | None = None) -> 
         yield f"comment on constraint {name} on {child} is {quote_literal(comment)}"
 
 
-def _kept(found: Migration, reference: Reference) -> References:
-    """Return what is kept: each foreign key once, those that were carried before as they were then."""
-    known = found.detail.references
-    there = any((kept.child, kept.name) == (reference.child, reference.name) for kept in known)
-    return known if there else (*known, reference)
+def validate_carried(conn: Connection, files: SqlFiles, parent: Name) -> int:
+    """Validate foreign keys that point at a table that has stayed; return how many needed it.
 
+    A clean-up may have been killed after the drop; a second run changes nothing.
 
-def bring_back_keys(work: TableWork, conn: Connection) -> None:
-    """Let what was carried to the target point at the source again, before the target is removed; see `carry_keys`."""
-    kept = work.migration(conn).detail.references
-    target = Catalog(conn, work.files).find(work.names.target)
-    if not kept or target is None:
-        return
-    ours = {(reference.child, reference.name) for reference in kept}
-    there = [
-        reference
-        for reference in read_references(conn, work.files, target.oid)
-        if (reference.child, reference.name) in ours
-    ]
-    carry_keys(work, conn, tuple(there), work.names.source)
+    Raises:
+        ForeignKeyViolation: a row points at nothing; the foreign key holds for new rows all the same.
+    """
+    found = read_references(conn, files, Catalog(conn, files).read(parent).oid)
+    ours = [replace(reference, validated=True) for reference in found if reference.is_owner]
+    return validate_references(conn, files, Catalog(conn, files).read(parent).oid, ours)

@@ -25,7 +25,6 @@ from rehearsal.switchover.strategies.base import NamedPair
 from rehearsal.switchover.strategies.copied import Copied
 from rehearsal.switchover.strategies.dual_write.cutover import Cutover
 from rehearsal.switchover.strategies.dual_write.keep import TargetStays
-from rehearsal.switchover.strategies.dual_write.keys import bring_back_keys
 from rehearsal.switchover.strategies.ending import require_equal, require_stable
 from rehearsal.switchover.target.carry import read_carried
 from rehearsal.switchover.target.expected import Expected, names_of_target, renamed
@@ -33,6 +32,7 @@ from rehearsal.switchover.target.foreign_keys import add_weak_keys
 from rehearsal.switchover.target.removal import give_up, removal_acts
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
+from rehearsal.switchover.unused import LastLook
 from rehearsal.switchover.work import TableWork
 
 SHARED = "both tables draw from the source's sequence"
@@ -145,7 +145,7 @@ class DualWrite(Copied):
             return TargetStays(work).acts(conn)
         return removal_acts(work)
 
-    def end(self, work: TableWork, conn: Connection, stays: Stays) -> str:
+    def end(self, work: TableWork, conn: Connection, stays: Stays, last: LastLook | None = None) -> str:
         """Drop the one that the application does not use, mirrors and logs; the other one has every row.
 
         The source is what it was before `db.migrate`, or it is gone and what pointed at it goes to the target.
@@ -153,10 +153,7 @@ class DualWrite(Copied):
         """
         found = work.migration(conn)
         if stays == "target":
-            keep = TargetStays(work)
-            keep.carry(conn)
-            return keep.end(conn, found, self.watch(work, found))
-        bring_back_keys(work, conn)
+            return TargetStays(work).end(conn, found, self.watch(work, found), last)
         give_up(work, conn, self.watch(work, found, leaving=True))
         return f"{found.source} is as it was before `./inv db.migrate`; its target is removed"
 

@@ -30,6 +30,7 @@ from rehearsal.switchover.target.composite import BLOCKS, REFERENCES, Composite,
 from rehearsal.switchover.target.removal import give_up, removal_acts
 from rehearsal.switchover.target.target import Shape
 from rehearsal.switchover.trigger_states import Wanted
+from rehearsal.switchover.unused import LastLook
 from rehearsal.switchover.work import Step, TableWork
 
 
@@ -150,7 +151,7 @@ class Swap(Copied):
               for role in ("capture_forward", "capture_reverse", "refuse_truncate")),
         ]  # fmt: skip
 
-    def end(self, work: TableWork, conn: Connection, _stays: Stays) -> str:
+    def end(self, work: TableWork, conn: Connection, _stays: Stays, _last: LastLook | None = None) -> str:
         """Drop the retired table, its logs and the capture, in one short transaction; after a rollback, the target.
 
         Locks: ACCESS EXCLUSIVE on the table for the time of the drop.

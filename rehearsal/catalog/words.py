@@ -83,3 +83,45 @@ def has_run(words: Sequence[Word], *run: str) -> int:
 def has_word(words: Sequence[Word], *wanted: str) -> bool:
     """Return whether any of these stands in the statement, quoted or not: system columns may be quoted."""
     return any(word.text in wanted for word in words)
+
+
+LITERAL = re.compile(r"(?:[eEbBxXnN]?'(?P<plain>.*)'|\$(?P<tag>\w*)\$(?P<dollar>.*)\$(?P=tag)\$)", re.DOTALL)
+
+
+def read_literals(text: str) -> tuple[str, ...]:
+    """Return what stands in the literals of a text.
+
+    >>> read_literals("execute format('insert into %I', 't') /* 'x' */")
+    ('insert into %I', 't')
+    """
+    found = (LITERAL.fullmatch(match["skip"]) for match in SCAN.finditer(text) if match["skip"])
+    return tuple(match["plain"] or match["dollar"] or "" for match in found if match)
+
+
+def mentions_table(text: str, schema: str, table: str, *, besides: str = "", deep: bool = False) -> bool:
+    """Return whether a text names a table anywhere, with its schema or with none; rather once too often.
+
+    What follows AS or the name `besides` is an alias. `deep`: in its literals as well, where functions have statements.
+
+    >>> mentions_table('lock t', "public", "t"), mentions_table('select * from "T"', "public", "t")
+    (True, False)
+    >>> mentions_table("update t_new as t set v = t.v", "public", "t")
+    False
+    >>> mentions_table("execute 'delete from public . t'", "public", "t", deep=True)
+    True
+    """
+    words = read_words(text)
+    if any(word.text == table and _may_be(words, place, schema, besides) for place, word in enumerate(words)):
+        return True
+    return deep and any(
+        mentions_table(said, schema, table, besides=besides, deep=len(said) < len(text)) for said in read_literals(text)
+    )
+
+
+def _may_be(words: Sequence[Word], place: int, schema: str, besides: str) -> bool:
+    before = words[place - 1].text if place else ""
+    if before == ".":
+        return place >= 2 and words[place - 2].text == schema
+    # A column of it is no use of its own: whatever it is of is named elsewhere.
+    is_column = place + 1 < len(words) and words[place + 1].text == "."
+    return not is_column and before not in ("as", besides or "as")
