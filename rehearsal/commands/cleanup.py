@@ -44,8 +44,8 @@ def clean_up(context: Context, conn: Connection, stays: Stays | None = None) -> 
     strategy, tables = strategy_of(context.plan), _tables(context, conn)
     for table in tables:
         table.migration(conn)  # refuses what another plan is at
-    _finish_ended(context, conn)
     if not tables:
+        _finish_ended(context, conn)
         return
     asked = used_side(context, stays)
     for table in tables:
@@ -56,6 +56,7 @@ def clean_up(context: Context, conn: Connection, stays: Stays | None = None) -> 
             message = "app servers changed what they use meanwhile; nothing more was dropped, run again"
             raise PreconditionError(message)
         context.run.note(strategy.end(table, conn, asked, last))
+    _finish_ended(context, conn)
 
 
 def _watch(context: Context, conn: Connection, tables: list[Switchover], said: Stays | None) -> LastLook:

@@ -4,7 +4,7 @@ with pointer as (
     union
     select 'pg_catalog.pg_rewrite'::regclass, r.oid, r.ev_class from pg_catalog.pg_rewrite as r
 )
-select pg_catalog.pg_describe_object(p.classid, p.objid, 0)
+select pg_catalog.replace(pg_catalog.pg_describe_object(p.classid, p.objid, 0), 'rule _RETURN on ', '')
 from pointer as p
 where p.refobjid in (%(source)s::oid, %(target)s::oid)
       and p.classid in ('pg_catalog.pg_rewrite'::regclass, 'pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_policy'::regclass)
