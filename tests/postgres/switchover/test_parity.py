@@ -273,7 +273,7 @@ def blind(sql_files: SqlFiles, tmp_path: Path, request: pytest.FixtureRequest) -
     """The project's SQL texts, but for one of the comparison that is made blind."""
     name, there, instead = BLIND[request.param]
     shutil.copytree(sql_files.folder, tmp_path / "sql")
-    (path,) = (tmp_path / "sql").rglob(f"{name}.sql.j2")
+    (path,) = (tmp_path / "sql" / "switchover" / "parity").rglob(f"{name}.sql.j2")
     assert path.read_text().count(there) == 1
     path.write_text(path.read_text().replace(there, instead))
     return SqlFiles(tmp_path / "sql")

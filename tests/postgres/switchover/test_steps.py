@@ -25,6 +25,7 @@ from rehearsal.switchover.strategies.attach.prepare import Preparation
 from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.strategies.attach.unsplit import SplitBack
 from rehearsal.switchover.strategies.dual_write.cutover import Cutover
+from rehearsal.switchover.strategies.dual_write.keep import TargetStays
 from rehearsal.switchover.strategies.swap.exchange import Exchange
 from rehearsal.switchover.table import Switchover
 from rehearsal.switchover.target.composite import Composite
@@ -208,6 +209,17 @@ CASES: dict[str, tuple[str, str, Render]] = {
         "deployed",
         lambda work, conn: Cutover(work.files, work.shape(conn), 1).sync_on_sql(),
     ),
+}
+
+
+def _stays(work: Switchover, conn: Connection) -> tuple[str, str]:
+    stays = TargetStays(work)
+    return stays.statements(conn, stays.read(conn))
+
+
+CASES |= {
+    "keep_target": ("source", "swapped", lambda work, conn: _stays(work, conn)[0]),
+    "drop_source": ("source", "swapped", lambda work, conn: ";\n".join(_stays(work, conn))),
 }
 
 
