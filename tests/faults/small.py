@@ -19,6 +19,7 @@ from rehearsal.postgres.sqlfiles import SqlFiles, as_query
 from rehearsal.rehearse.context import Context
 from rehearsal.switchover import state
 from rehearsal.switchover.parity import compare
+from rehearsal.switchover.parity.pair import Stays
 from rehearsal.switchover.strategies.attach.split import HistorySplit
 from rehearsal.switchover.table import Switchover
 from tests.fix_postgres import ROOT
@@ -113,10 +114,10 @@ class Small:
         judged = self.work.differences(self.conn)
         return said + [difference.id for difference in judged if difference.reason is None]
 
-    def clean_up(self) -> None:
-        """Drop what is kept for the way back, after its days."""
+    def clean_up(self, stays: Stays | None = None) -> None:
+        """Drop what is kept for the rollback, after its days; `stays`: which of two mirrored tables is used."""
         self.conn.execute("update rehearsal.migration set changed_at = now() - interval '90 days'")
-        clean_up(self.context, self.conn)
+        clean_up(self.context, self.conn, stays)
 
     def run_sql(self, text: str) -> None:
         """Run SQL text of the application, in a session of its own."""
