@@ -32,6 +32,11 @@ from rehearsal.switchover.names import Names, fit
 # The plan that policies of a rehearsal name, so that those of a killed one are told from anybody's.
 OURS = "of a rehearsal"
 PREFIX = "scratch_leaves_"
+# A day of hold, passed.
+HOLD_IS_OVER = """
+update rehearsal.lifecycle_detached set since = since - interval '2 days'
+where parent::oid = %s::oid and state = 'held'
+"""
 # Rows that are brought into each leaf of the scratch table.
 MOST_ROWS = 1_000
 # Periods before the current one in the scratch table, of which all but the last are past a retention of one period.
@@ -99,8 +104,8 @@ class Care:
             before = scratch.rows()
             detaching = self._retire(policy)
             problems = [*detaching.told, *scratch.after_detach(before)]
-            with self.conn.transaction():
-                write_policy(self.conn, OURS, replace(wish, hold="0 days"))
+            problems += [f"within the hold a run would {act.text}" for act in self._to_retire(policy)]
+            self.conn.execute(HOLD_IS_OVER, [policy.oid])
             dropping = self._retire(policy)
             problems += [*dropping.told, *scratch.after_drop(before)]
             problems += [f"a third run would {act.text}" for act in self._to_retire(policy)]
