@@ -54,7 +54,7 @@ def end(database: Database, run: Run) -> None:
 
 
 def main(folder: str, strategy: str, stride: int, act: str = "switch", lives: int = 0) -> None:
-    """Live and die until one life reaches the end: of the switchover, its way back, a split, dual-write.
+    """Live and die until one life reaches the end: of the switchover, its rollback, a split, dual-write.
 
     With `lives` it is over after so many, wherever the last one died.
     """

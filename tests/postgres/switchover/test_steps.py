@@ -217,12 +217,6 @@ def _stays(work: Switchover, conn: Connection) -> tuple[str, str]:
     return stays.statements(conn, stays.read(conn))
 
 
-CASES |= {
-    "keep_target": ("source", "swapped", lambda work, conn: _stays(work, conn)[0]),
-    "drop_source": ("source", "swapped", lambda work, conn: ";\n".join(_stays(work, conn))),
-}
-
-
 def _attach(step: str) -> Render:
     return lambda work, conn: Preparation(work).statements(conn).render(step)
 
@@ -244,8 +238,7 @@ def _split(work: Switchover, conn: Connection) -> Split:
 
 
 def _check(work: Switchover, conn: Connection) -> str:
-    split = _split_of(work)
-    return split.check_sql(split.fine(conn)[0], _split(work, conn))
+    return _split_of(work).check_sql(_split_of(work).fine(conn)[0], _split(work, conn))
 
 
 def _unique_index(work: Switchover, conn: Connection) -> str:
@@ -260,6 +253,8 @@ def _split_back(work: Switchover, conn: Connection) -> str:
 
 
 CASES |= {
+    "keep_target": ("source", "swapped", lambda work, conn: _stays(work, conn)[0]),
+    "drop_source": ("source", "swapped", lambda work, conn: ";\n".join(_stays(work, conn))),
     "attach_register": ("source", "bare", _registry("attach_register")),
     "attach_index": ("source", "parent", _unique_index),
     "attach_bound": ("source", "parent", _attach("attach_bound")),
