@@ -13,10 +13,11 @@ from pathlib import Path
 from rehearsal.commands.lifecycle import asked, save_text
 from rehearsal.commands.session import DONE, FAILED, Target, keep_approval, opened
 from rehearsal.errors import HostsFailed, UsageError
-from rehearsal.hosts.clock import Clock, problems_of
+from rehearsal.hosts.clock import problems_of
 from rehearsal.lifecycle.cron import CronJobs
 from rehearsal.lifecycle.cronjob import manifest_of
 from rehearsal.postgres.connection import Connection
+from rehearsal.rehearse.clockwork import clock_of
 from rehearsal.rehearse.context import Context, require_mark
 
 VERB = "lifecycle-install"
@@ -70,7 +71,7 @@ def _require_options(wanted: ClockWish) -> None:
 
 
 def _timers(context: Context, _conn: Connection, wanted: ClockWish) -> int:
-    clock = Clock(context.env.inventory, context.plan, context.run, context.env.clocks)
+    clock = clock_of(context)
     result = clock.bring(dry=wanted.dry, remove=wanted.remove)
     if wanted.dry:
         for host, operation in result.would_change:
@@ -109,7 +110,7 @@ def _cron(context: Context, conn: Connection, wanted: ClockWish) -> int:
     jobs = CronJobs(conn)
     jobs.require()
     if wanted.dry:
-        names = jobs.missing()
+        names = jobs.there() if wanted.remove else jobs.missing()
         for name in names:
             context.run.note(f"would change: job {name} of pg_cron")
         context.run.note(f"{len(names)} jobs would change")

@@ -27,7 +27,7 @@ where jobname = any(%s) and username = current_user and database = pg_catalog.cu
 """
 THERE = "select exists (select from pg_catalog.pg_extension where extname = 'pg_cron')"
 ALL = """
-select jobid from cron.job
+select jobid, jobname from cron.job
 where pg_catalog.starts_with(jobname, %s) and username = current_user
       and database = pg_catalog.current_database()
 """
@@ -55,6 +55,11 @@ class CronJobs:
         if not scalar(self.conn, "select pg_catalog.has_schema_privilege('cron', 'usage')"):
             message = f'role {role} may make no jobs: run `grant usage on schema cron to "{role}"` as a superuser'
             raise PreconditionError(message)
+
+    def there(self) -> list[str]:
+        """Return the names of all jobs of ours."""
+        with self._own_rows():
+            return [str(row[1]) for row in self.conn.execute(ALL, ["pg-lifecycle "])]
 
     def missing(self) -> list[str]:
         """Return the names of jobs that are not there as they must be."""

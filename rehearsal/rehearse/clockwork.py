@@ -21,10 +21,14 @@ def clock_of(context: Context) -> Clock:
 
 @contextmanager
 def brought(context: Context, clock: Clock) -> Generator[Seen]:
-    """Bring the timers for the block; on hosts of others they go again, unless they were there before."""
-    seen, keep = _bring(clock), context.env.is_throwaway
-    if isinstance(seen, bool):
-        keep, seen = keep or seen, _again(clock)
+    """Bring the timers for the block; on hosts of others they go again, unless any was there before."""
+    keep = True
+    try:
+        keep = context.env.is_throwaway or any(timer["enabled"] for timer in clock.look().values())
+        clock.bring()
+        seen = _again(clock)
+    except HostsFailed as exc:
+        seen = Seen(False, str(exc))
     try:
         yield seen
     finally:
@@ -32,23 +36,9 @@ def brought(context: Context, clock: Clock) -> Generator[Seen]:
             clock.bring(remove=True)
 
 
-def _bring(clock: Clock) -> bool | Seen:
-    """Bring the timers; return whether they were there before, or why they are not."""
-    try:
-        were = not problems_of(clock.look(), clock.hosts)
-        clock.bring()
-    except HostsFailed as exc:
-        return Seen(False, str(exc))
-    return were
-
-
 def _again(clock: Clock) -> Seen:
     """Return what is seen of timers that were brought: a second time changes nothing, and each is due some time."""
-    try:
-        changed = clock.bring().changed
-        timers = clock.look()
-    except HostsFailed as exc:
-        return Seen(False, str(exc))
+    changed, timers = clock.bring().changed, clock.look()
     problems = problems_of(timers, clock.hosts)
     problems += [f"a second run changed {changed} things"] * bool(changed)
     due = "; ".join(f"{name} due {timer['next']}" for name, timer in timers.items())

@@ -123,6 +123,7 @@ def test_jobs_come_once_are_mended_and_go(cron: Cron, keeper: Connection) -> Non
     seen(cron, alter.format("active => false", "premake"))
     assert sorted(jobs.bring()) == ["pg-lifecycle premake", "pg-lifecycle retain"]
     assert jobs.missing() == []
+    assert sorted(jobs.there()) == sorted(JOBS)
     assert jobs.remove() == len(JOBS)
     assert jobs.remove() == 0
     assert seen(cron, "select count(*) from cron.job") == 1
